@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine with Python >= 3.11, git and make:
+#   make demo    forget a person, with table, figures and report
+#   make test    all tests
+.PHONY: demo test lint plan clean help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+TARGETS ?=
+SNAKEMAKE = .venv/bin/snakemake
+DEMO = $(SNAKEMAKE) --profile workflow/profiles/demo
+comma := ,
+ifneq ($(TARGETS),)
+ifeq ($(TARGETS),all)
+DEMO += --config targets=all
+else
+DEMO += --config "targets=[$(subst $(comma),$(comma) ,$(TARGETS))]"
+endif
+endif
+
+help:
+	@echo "make demo [TARGETS=all | TARGETS=id,id]   forget a person on this machine"
+	@echo "make test                                 run all tests"
+	@echo "make lint                                 ruff, snakefmt, snakemake --lint"
+	@echo "make plan                                 what the paper run would do"
+	@echo "make clean                                remove results, logs and downloads"
+
+.venv/ready: envs/requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt
+	touch .venv/ready
+
+demo: .venv/ready
+	$(DEMO)
+	$(DEMO) --report results/report.html --quiet all
+	@echo
+	@cat results/tables/main.md
+	@echo
+	@echo "All numbers: results/tables/main.csv   Figures: results/figures/   Report: $(CURDIR)/results/report.html"
+
+test: .venv/ready
+	.venv/bin/pytest
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check .
+	$(SNAKEMAKE) --lint
+
+plan: .venv/ready
+	$(SNAKEMAKE) --dry-run --quiet rules
+
+clean:
+	rm -rf results resources logs .snakemake

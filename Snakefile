@@ -1,0 +1,42 @@
+# Align-then-Unlearn: every table and figure from raw data.
+# Rules are included in the order in which data flows; `snakemake -n` prints what a run would do.
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: Path(workflow.basedir) / "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/download.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/align.smk"
+include: "workflow/rules/unlearn.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    input:
+        rules.main_table.output,
+        f"results/{LLM}/{BENCHMARK}/known.csv",
+        rules.plot_tradeoff.output,
+        rules.plot_stages.output,
+        rules.plot_targets.output,
+        kept_models(),
+    default_target: True
+
+
+rule forget:
+    # The unlearned models and their evaluations alone, without tables and figures.
+    input:
+        kept_models(),
+        outcome_files(),

@@ -1,0 +1,39 @@
+"""Batches of texts of similar length, so that little of a batch is padding."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices of all texts, longest first, ``batch_size`` at a time."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def random_batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """Yield ``steps`` batches of indices: random epochs, sorted by length within pools of 16 batches.
+
+    The last, smaller batch of an epoch is filled from the next one.
+    """
+    rng = np.random.default_rng(seed)
+    batch_size = min(batch_size, len(lengths))
+    queue: list[int] = []
+    batches: list[list[int]] = []
+    for _ in range(steps):
+        if not batches:
+            while len(queue) < 16 * batch_size:
+                queue += rng.permutation(len(lengths)).tolist()
+            pool, queue = sorted(queue[: 16 * batch_size], key=lambda i: lengths[i]), queue[16 * batch_size :]
+            batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+            rng.shuffle(batches)
+        yield batches.pop()
+
+
+def pad(rows: Sequence[Tensor], value: float = 0) -> tuple[Tensor, Tensor]:
+    """Right-pad rows [length_i, ...] to [batch, length, ...]; also return the mask [batch, length]."""
+    padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+    lengths = torch.tensor([len(row) for row in rows])
+    return padded, torch.arange(padded.shape[1])[None] < lengths[:, None]

@@ -1,0 +1,173 @@
+"""Evaluation of a model on probe sets: every probe's prompt, prediction and score is kept."""
+
+import json
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from atu import metrics
+from atu.benchmark import CHOICES, PROBE_SETS
+from atu.generation import chat_prompt, generate
+from atu.likelihood import pick_token, score_tokens
+
+# Factors from the mean of a set's scores to the number that RWKU's tables print.
+SCALES = {"membership": -100.0}
+PERCENT = 100.0
+WEIGHTED = {
+    "forget_all": ("forget_fb", "forget_qa", "forget_aa"),
+    "neighbor_all": ("neighbor_fb", "neighbor_qa"),
+}
+
+
+def build_prompt(tokenizer: PreTrainedTokenizerBase, probe: dict, primers: dict[str, str]) -> str:
+    """What the model is shown for one probe: the set's template through the chat template.
+
+    Raises:
+        KeyError: naming the primer that the benchmark lacks.
+    """
+    spec = PROBE_SETS[probe["set"]]
+    if spec["ask"] == "text":
+        return probe["query"]
+    spec = spec | spec.get("by_type", {}).get(probe["type"], {})
+    fields = {"query": probe["query"], "context": probe["context"]}
+    message = spec["message"].format(**fields, **{f"primer_{name}": text for name, text in primers.items()})
+    return chat_prompt(tokenizer, message, spec["suffix"])
+
+
+def ask(
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    probes: list[dict],
+    prompts: list[str],
+    batch_size: int,
+) -> list[dict]:
+    """Outcome of each probe of set ``name``: prediction, score (0..1, bits or nats) and details."""
+    spec = PROBE_SETS[name]
+    if spec["ask"] == "generate":
+        outputs = generate(
+            llm,
+            tokenizer,
+            prompts,
+            max_new_tokens=spec["max_new_tokens"],
+            stop_at_newline=spec.get("stop_at_newline", False),
+            batch_size=batch_size,
+            title=name,
+        )
+        return [
+            score_text(spec["metric"], output, probe["answers"]) for output, probe in zip(outputs, probes, strict=True)
+        ]
+    if spec["ask"] == "next_token":
+        letters = [f" {letter}" for letter in CHOICES]
+        picked = pick_token(llm, tokenizer, prompts, letters, batch_size, title=name)
+        predictions = [CHOICES[i] for i in picked]
+        return [
+            {"prediction": prediction, "score": float(prediction == probe["answers"][0])}
+            for prediction, probe in zip(predictions, probes, strict=True)
+        ]
+    if spec["ask"] == "choices":
+        return score_choices(llm, tokenizer, probes, prompts, batch_size, name)
+    ids = tokenizer(prompts)["input_ids"]
+    scores = score_tokens(llm, ids, [1] * len(ids), batch_size, title=name)
+    outcomes = []
+    for text, score in zip(prompts, scores, strict=True):
+        details = metrics.membership(text, score.log_probs.numpy(), score.mean.numpy(), score.variance.numpy())
+        outcomes.append({"prediction": "", "score": details["loss"], "details": details})
+    return outcomes
+
+
+def score_text(metric: str, output: str, answers: list[str]) -> dict:
+    """Score a generated answer by one of the generation metrics."""
+    if metric == "rouge_l_recall":
+        prediction = output.strip() or metrics.NO_ANSWER
+        return {"prediction": prediction, "score": metrics.rouge_l_recall(prediction, answers[0])}
+    if metric == "reasoning_exact_match":
+        extracted = metrics.extract_answer(output)
+        return {
+            "prediction": output,
+            "score": metrics.exact_match(extracted, answers),
+            "details": {"answer": extracted},
+        }
+    if metric == "factuality":
+        details = {"exact_match": metrics.exact_match(output, answers)}
+        return {"prediction": output, "score": metrics.token_f1(output, answers), "details": details}
+    return {"prediction": output, "score": metrics.ngram_entropy(output)}
+
+
+def score_choices(
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    probes: list[dict],
+    prompts: list[str],
+    batch_size: int,
+    title: str,
+) -> list[dict]:
+    """TruthfulQA: sum of log-probabilities of each choice behind the prompt."""
+    ids, first, owner = [], [], []
+    for i, (probe, prompt) in enumerate(zip(probes, prompts, strict=True)):
+        prefix = tokenizer.encode(prompt, add_special_tokens=False)
+        for choice in probe["choices"]:
+            ids.append(tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
+            first.append(len(prefix))
+            owner.append(i)
+    scores = np.array([score.log_probs.sum().item() for score in score_tokens(llm, ids, first, batch_size, title)])
+    outcomes = []
+    for i, probe in enumerate(probes):
+        own = scores[np.array(owner) == i]
+        details = metrics.truthfulness(own, probe["mc1"], probe["mc2"])
+        prediction = probe["choices"][int(own.argmax())]
+        outcomes.append({"prediction": prediction, "score": details["mc1"], "details": details})
+    return outcomes
+
+
+def evaluate(
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    probes: pd.DataFrame,
+    sets: list[str],
+    primers: dict[str, str],
+    batch_size: int,
+) -> pd.DataFrame:
+    """Ask the probes of the named sets.
+
+    Returns:
+        One row a probe: set, id, split, type, neighbor, query, answers, prompt, prediction, score,
+        details (JSON).
+    """
+    rows = []
+    for name in sets:
+        asked = probes[probes["set"] == name].to_dict("records")
+        prompts = [build_prompt(tokenizer, probe, primers) for probe in asked]
+        for probe, prompt, outcome in zip(
+            asked, prompts, ask(llm, tokenizer, name, asked, prompts, batch_size) if asked else [], strict=True
+        ):
+            keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}
+            keep["answers"] = list(probe["answers"])
+            rows.append(keep | {"prompt": prompt} | outcome | {"details": json.dumps(outcome.get("details", {}))})
+    columns = ["set", "id", "split", "type", "neighbor", "query", "answers", "prompt", "prediction", "score", "details"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """RWKU's numbers from the outcomes of probes.
+
+    Returns:
+        One row a split (dev, test, all) and metric: split, metric, value, n. Recall, accuracy, F1 and
+        MC1 in percent, fluency in bits x 100, membership as -100 x log-likelihood. forget_all and
+        neighbor_all are weighted by the probe counts of the whole benchmark.
+    """
+    rows = []
+    splits = {split: outcomes[outcomes["split"] == split] for split in ("dev", "test")} | {"all": outcomes}
+    for split, part in splits.items():
+        values = {}
+        for name, group in part.groupby("set", sort=False):
+            scale = SCALES.get(PROBE_SETS[name]["metric"], PERCENT)
+            values[name] = (scale * group["score"].mean(), len(group))
+        for name, members in WEIGHTED.items():
+            if all(member in values for member in members):
+                weights = [PROBE_SETS[member]["total"] for member in members]
+                mean = np.average([values[member][0] for member in members], weights=weights)
+                values[name] = (mean, sum(values[member][1] for member in members))
+        rows += [{"split": split, "metric": metric, "value": v, "n": n} for metric, (v, n) in values.items()]
+    return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])

@@ -1,0 +1,78 @@
+"""The likelihood engine: log-probabilities of given tokens, logits only where they are read."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from atu.batching import pad, sorted_batches
+from atu.runtime import progress
+
+
+@dataclass
+class TokenScores:
+    """Scores of the read tokens of one text, [T] each: log-probability, and mean and variance of the
+    log-probability over the vocabulary under the model's own prediction at that position."""
+
+    log_probs: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
+def next_token_logits(llm: PreTrainedModel, ids: list[list[int]], read: list[int], batch_size: int, title: str):
+    """Yield (index, logits [n, vocabulary]) of the last ``read[index]`` predictions within each sequence.
+
+    The LM head runs on those positions alone.
+    """
+    head, decoder = llm.get_output_embeddings(), llm.get_decoder()
+    for batch in progress(sorted_batches([len(row) for row in ids], batch_size), title):
+        input_ids, mask = pad([torch.tensor(ids[i]) for i in batch])
+        states = decoder(
+            input_ids=input_ids.to(llm.device), attention_mask=mask.to(llm.device), use_cache=False
+        ).last_hidden_state
+        for i, row in zip(batch, states, strict=True):
+            yield i, head(row[len(ids[i]) - read[i] : len(ids[i])]).float()
+
+
+@torch.inference_mode()
+def score_tokens(
+    llm: PreTrainedModel, ids: list[list[int]], first: list[int], batch_size: int, title: str = "likelihood"
+) -> list[TokenScores]:
+    """Score the tokens ``ids[i][first[i]:]`` of each sequence given all before them.
+
+    Raises:
+        ValueError: if ``first[i]`` leaves no token to score or no token to condition on.
+    """
+    for row, start in zip(ids, first, strict=True):
+        if not 1 <= start < len(row):
+            raise ValueError(f"cannot score tokens {start}.. of a text of {len(row)} tokens: it is too short")
+    scores: list[TokenScores | None] = [None] * len(ids)
+    read = [len(row) - start for row, start in zip(ids, first, strict=True)]
+    # the prediction of the last token is never read, so it need not be an input
+    for i, logits in next_token_logits(llm, [row[:-1] for row in ids], read, batch_size, title):
+        log_probs = logits.log_softmax(-1)
+        probs = log_probs.exp()
+        mean = (probs * log_probs).sum(-1)
+        variance = (probs * log_probs.square()).sum(-1) - mean.square()
+        tokens = torch.tensor(ids[i][first[i] :], device=logits.device)[:, None]
+        scores[i] = TokenScores(log_probs.gather(-1, tokens)[:, 0].cpu(), mean.cpu(), variance.cpu())
+    return scores
+
+
+@torch.inference_mode()
+def pick_token(
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    candidates: list[str],
+    batch_size: int,
+    title: str = "choices",
+) -> list[int]:
+    """Index of the candidate whose (last) token the model finds likeliest next, for each prompt."""
+    tokens = [tokenizer.encode(candidate, add_special_tokens=False)[-1] for candidate in candidates]
+    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    picked = [0] * len(prompts)
+    for i, logits in next_token_logits(llm, ids, [1] * len(ids), batch_size, title):
+        picked[i] = int(logits[0, tokens].argmax())
+    return picked

@@ -1,0 +1,188 @@
+"""Align-then-Unlearn (Spohn et al. 2025, arXiv 2506.13181).
+
+Align: a predictor E learns, from the hidden states of a frozen LLM, the sentence embedding of the
+next k tokens. Unlearn: E is frozen and the LLM is trained until the predictions are no more
+similar to the embedding of the concept's name than tau. The two alternate while tau falls.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from atu.batching import pad, random_batches
+from atu.hidden import HiddenStates
+from atu.models import hidden_states, layers_up_to
+from atu.predictor import EmbeddingPredictor
+from atu.training import train
+from atu.windows import WindowedCorpus
+
+
+def align_loss(predicted: Tensor, embeddings: Tensor, mask: Tensor) -> Tensor:
+    """Alignment loss: mean of 1 - cos(e_hat_t, e_t) over positions with a full window.
+
+    Args:
+        predicted, embeddings: [batch, length, d].
+        mask: True where the window is full, [batch, length].
+    """
+    distance = 1 - F.cosine_similarity(predicted, embeddings, dim=-1)
+    return (distance * mask).sum() / mask.sum().clamp(min=1)
+
+
+def unlearn_loss(predicted: Tensor, target: Tensor, tau: float, mask: Tensor) -> Tensor:
+    """Unlearning loss: mean of max(0, cos(e_hat_t, e_target) - tau) over real positions.
+
+    Args:
+        predicted: [batch, length, d].
+        target: embedding of the concept to forget, [d].
+        tau: similarity down to which predictions are pushed.
+        mask: True where the token is not padding, [batch, length].
+    """
+    excess = F.relu(F.cosine_similarity(predicted, target.expand_as(predicted), dim=-1) - tau)
+    return (excess * mask).sum() / mask.sum().clamp(min=1)
+
+
+def retain_loss(states: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """Drift of hidden states from those of the original LLM, relative to their size.
+
+    sum_t |h_t - h0_t|^2 / sum_t |h0_t|^2 over real positions. Not in the paper (weight 0 there);
+    it needs no second model, because h0 was computed once for the alignment.
+
+    Args:
+        states, reference: [batch, length, hidden].
+        mask: True where the token is not padding, [batch, length].
+    """
+    drift = (states.float() - reference).square().sum(-1) * mask
+    return drift.sum() / (reference.square().sum(-1) * mask).sum()
+
+
+@dataclass
+class AlignmentText:
+    """Texts of one subject with what alignment reads of them."""
+
+    corpus: WindowedCorpus
+    states: HiddenStates
+
+
+class AlignmentData:
+    """Texts of several subjects as one list; a batch is read from the memory maps when asked for."""
+
+    def __init__(self, parts: list[AlignmentText]):
+        self.rows = [(part, part.corpus.text(i)) for part in parts for i in range(len(part.corpus))]
+        self.lengths = [row.stop - row.start for _, row in self.rows]
+
+    def input_ids(self, batch: list[int]) -> tuple[Tensor, Tensor]:
+        """Token ids and attention mask, [batch, length] each."""
+        return pad([part.corpus.input_ids[row].long() for part, row in map(self.rows.__getitem__, batch)])
+
+    def states(self, batch: list[int]) -> tuple[Tensor, Tensor]:
+        """Hidden states [batch, length, hidden] and mask [batch, length]."""
+        return pad([part.states[row] for part, row in map(self.rows.__getitem__, batch)])
+
+    def targets(self, batch: list[int]) -> tuple[Tensor, Tensor]:
+        """Window embeddings [batch, length, d] and mask of full windows [batch, length]."""
+        chosen = [(part.corpus, part.corpus.windows[row].long()) for part, row in map(self.rows.__getitem__, batch)]
+        embeddings, _ = pad([corpus.embeddings[rows.clamp(min=0)] for corpus, rows in chosen])
+        windows, _ = pad([rows for _, rows in chosen], value=-1)
+        return embeddings, windows >= 0
+
+
+def align(
+    accelerator: Accelerator,
+    predictor: EmbeddingPredictor,
+    data: AlignmentData,
+    *,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    title: str = "align",
+    **optimisation,
+) -> list[dict[str, float]]:
+    """Train the predictor on stored hidden states; the LLM is not touched. Returns the log of steps."""
+    predictor.train()
+
+    def loss_terms(batch: list[int]) -> dict[str, Tensor]:
+        states, _ = data.states(batch)
+        embeddings, full = data.targets(batch)
+        predicted = predictor(states.to(accelerator.device))
+        return {"loss": align_loss(predicted.float(), embeddings.to(predicted.device), full.to(predicted.device))}
+
+    batches = random_batches(data.lengths, batch_size, steps, seed)
+    log = train(accelerator, predictor.parameters(), batches, loss_terms, steps=steps, title=title, **optimisation)
+    predictor.eval()
+    return log
+
+
+def unlearn(
+    accelerator: Accelerator,
+    llm: PreTrainedModel,
+    predictor: EmbeddingPredictor,
+    corpus: WindowedCorpus,
+    target: Tensor,
+    *,
+    layer: int,
+    tau: float,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    retain: AlignmentData | None = None,
+    retain_weight: float = 0.0,
+    released_padding: bool = False,
+    title: str = "unlearn",
+    **optimisation,
+) -> list[dict[str, float]]:
+    """Train the LLM's first ``layer`` layers against the frozen predictor.
+
+    Args:
+        corpus: texts about the concept to forget.
+        target: embedding of the concept's name, [d].
+        retain: texts of others with the hidden states of the *original* LLM; read if
+            ``retain_weight`` > 0.
+        released_padding: average over padded positions too, as the released code does (defects 2
+            and 3), with unmasked attention.
+
+    Returns:
+        One row a step: loss, unlearn_loss, retain_loss, similarity (mean cosine to the target).
+    """
+    predictor.eval().requires_grad_(False)
+    device = accelerator.device
+    target = target.to(device)
+    seeds = torch.Generator().manual_seed(seed)
+    forget_seed, retain_seed = torch.randint(2**31, (2,), generator=seeds).tolist()
+    batches = random_batches(corpus.lengths, batch_size, steps, forget_seed)
+    if retain is not None and retain_weight > 0:
+        retain_batches = random_batches(retain.lengths, batch_size, steps, retain_seed)
+        batches = zip(batches, retain_batches, strict=True)
+    else:
+        batches = ((batch, None) for batch in batches)
+
+    with layers_up_to(llm, layer) as decoder:
+        llm.requires_grad_(False)
+        decoder.train().requires_grad_(True)
+
+        def loss_terms(batch: tuple[list[int], list[int] | None]) -> dict[str, Tensor]:
+            input_ids, mask = (x.to(device) for x in pad([corpus.input_ids[corpus.text(i)].long() for i in batch[0]]))
+            if released_padding:
+                mask = torch.ones_like(mask)
+            predicted = predictor(hidden_states(decoder, input_ids, mask)).float()
+            terms = {"unlearn_loss": unlearn_loss(predicted, target, tau, mask)}
+            with torch.no_grad():
+                terms["similarity"] = unlearn_loss(predicted, target, -1.0, mask) - 1
+            terms["loss"] = terms["unlearn_loss"]
+            if batch[1] is not None:
+                reference, mask = (x.to(device) for x in retain.states(batch[1]))
+                input_ids = retain.input_ids(batch[1])[0].to(device)
+                terms["retain_loss"] = retain_loss(hidden_states(decoder, input_ids, mask), reference, mask)
+                terms["loss"] = terms["unlearn_loss"] + retain_weight * terms["retain_loss"]
+            return terms
+
+        try:
+            return train(
+                accelerator, decoder.parameters(), batches, loss_terms, steps=steps, title=title, **optimisation
+            )
+        finally:
+            predictor.requires_grad_(True)
+            llm.eval()

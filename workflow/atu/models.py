@@ -1,0 +1,58 @@
+"""Language models: loading, and running only the layers that are read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_llm(
+    directory: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer from a plain safetensors directory.
+
+    Nothing is downloaded and no code that came with the model is run.
+    """
+    options = {"local_files_only": True, "trust_remote_code": False}
+    llm = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True, **options)
+    tokenizer = AutoTokenizer.from_pretrained(directory, **options)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return llm.to(device).eval(), tokenizer
+
+
+def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Write a directory that ``AutoModelForCausalLM.from_pretrained`` loads."""
+    llm.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+@contextmanager
+def layers_up_to(llm: PreTrainedModel, layer: int) -> Iterator[nn.Module]:
+    """The decoder of ``llm`` cut after its first ``layer`` layers, without the LM head.
+
+    Inside the block the decoder's ``last_hidden_state`` equals ``hidden_states[layer]`` of the
+    whole model, and the layers above are neither run nor kept in the autograd graph.
+
+    Raises:
+        ValueError: if the model has fewer layers.
+    """
+    decoder = llm.get_decoder()
+    layers, norm = decoder.layers, decoder.norm
+    if not 1 <= layer <= len(layers):
+        raise ValueError(f"hook layer {layer} does not exist: the model has layers 1 to {len(layers)}")
+    decoder.layers = layers[:layer]
+    if layer < len(layers):  # the last of hidden_states is the only one behind the final norm
+        decoder.norm = nn.Identity()
+    try:
+        yield decoder
+    finally:
+        decoder.layers, decoder.norm = layers, norm
+
+
+def hidden_states(decoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Hidden states [batch, length, hidden] of a decoder from :func:`layers_up_to`."""
+    return decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state

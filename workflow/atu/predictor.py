@@ -1,0 +1,78 @@
+"""The embedding predictor E: from hidden states to the embedding of the next k tokens."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from atu.files import write_json
+
+
+class EmbeddingPredictor(nn.Module):
+    """Linear in, causal transformer, linear out (paper section 3.1).
+
+    Args:
+        input_size: size of the LLM's hidden states.
+        output_size: size of the sentence embeddings.
+        width, layers, heads: of the transformer; its feed-forward is 4 * width.
+        dropout: during alignment only.
+        released_attention: reproduce the released code, whose layers also attend to *all*
+            positions, those of the future included (defect 1); False keeps it causal.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        width: int = 768,
+        layers: int = 6,
+        heads: int = 8,
+        dropout: float = 0.1,
+        released_attention: bool = False,
+    ):
+        super().__init__()
+        self.settings = {
+            "input_size": input_size,
+            "output_size": output_size,
+            "width": width,
+            "layers": layers,
+            "heads": heads,
+            "dropout": dropout,
+            "released_attention": released_attention,
+        }
+        self.input = nn.Linear(input_size, width)
+        if released_attention:
+            layer = nn.TransformerDecoderLayer(width, heads, 4 * width, dropout, batch_first=True)
+            self.transformer = nn.TransformerDecoder(layer, layers)
+        else:
+            layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True)
+            self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.output = nn.Linear(width, output_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Predict embeddings [batch, length, output] from hidden states [batch, length, input].
+
+        Texts are padded on the right: behind a causal mask no real position sees padding.
+        """
+        x = self.input(hidden_states)
+        causal = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device, dtype=x.dtype)
+        if self.settings["released_attention"]:
+            x = self.transformer(x, memory=x, tgt_mask=causal, tgt_is_causal=True)
+        else:
+            x = self.transformer(x, mask=causal, is_causal=True)
+        return self.output(x)
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: value.contiguous() for name, value in self.state_dict().items()}, directory / "predictor.safetensors"
+        )
+        write_json(directory / "predictor.json", self.settings)
+
+    @classmethod
+    def load(cls, directory: str | Path, device: torch.device | str = "cpu") -> "EmbeddingPredictor":
+        predictor = cls(**json.loads((Path(directory) / "predictor.json").read_text()))
+        predictor.load_state_dict(load_file(Path(directory) / "predictor.safetensors"))
+        return predictor.to(device)

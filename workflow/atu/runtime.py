@@ -1,0 +1,91 @@
+"""What every job needs: seeds, a device, a log that also reaches the terminal."""
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
+
+
+@contextmanager
+def job_log(path: str | Path) -> Iterator[logging.Logger]:
+    """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = logging.getLogger("atu")
+    log.setLevel(logging.INFO)
+    handlers = [logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        log.addHandler(handler)
+    # The traceback goes to the file alone: Python prints it to the terminal itself.
+    try:
+        yield log
+    except BaseException:
+        log.removeHandler(handlers[1])
+        log.exception("failed")
+        raise
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
+    """A progress line with an estimate of the time left; one line every 10 s where stderr is no terminal."""
+    interval = 0.5 if sys.stderr.isatty() else 10
+    return tqdm(items, desc=title, total=total, mininterval=interval, leave=sys.stderr.isatty())
+
+
+def start(seed: int, threads: int, device: str = "auto", precision: str = "fp32"):
+    """Seed every random generator and return an ``accelerate.Accelerator``.
+
+    Args:
+        seed: seeds ``random``, NumPy and torch.
+        threads: CPU threads torch may use; part of what makes numbers repeat.
+        device: "auto" (GPU if there is one), "cpu" or "cuda".
+        precision: "fp32", or "bf16" for autocast on float32 weights.
+
+    Raises:
+        RuntimeError: if ``device`` is "cuda" and there is none.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+    from transformers.utils import logging as transformers_logging
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device is 'cuda' but torch sees no GPU; set device to 'auto' or 'cpu', or ask for a GPU")
+    torch.set_num_threads(threads)
+    set_seed(seed)
+    transformers_logging.disable_progress_bar()
+    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+def provenance(**settings) -> dict:
+    """Versions, git commit, device and the given settings: recorded beside each result."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    gpu = None
+    if "torch" in sys.modules:
+        import torch
+
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "git_commit": commit.stdout.strip() or None,
+        "gpu": gpu,
+        "cpu_count": os.cpu_count(),
+        "settings": settings,
+    }

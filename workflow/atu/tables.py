@@ -1,0 +1,90 @@
+"""Results in long form, and the paper's table from them."""
+
+import numpy as np
+import pandas as pd
+
+from atu.evaluation import summarize
+
+KEYS = ["model", "benchmark", "target", "method", "stage", "tau"]
+COLUMNS = [*KEYS, "split", "metric", "value", "n", "seed"]
+KNOWN_RECALL = 0.5  # an answer that recalls half of the words counts as known
+
+# The columns of the paper's table: forget and neighbour recall, membership, utility. The arrow says which way is better.
+LAYOUT = {
+    "forget_fb": "Forget FB ↓",
+    "forget_qa": "Forget QA ↓",
+    "forget_aa": "Forget AA ↓",
+    "forget_all": "Forget All ↓",
+    "neighbor_fb": "Neighbor FB ↑",
+    "neighbor_qa": "Neighbor QA ↑",
+    "neighbor_all": "Neighbor All ↑",
+    "mia_fm": "MIA FM ↑",
+    "mia_rm": "MIA RM ↓",
+    "utility_gen": "Gen ↑",
+    "utility_rea": "Rea ↑",
+    "utility_tru": "Tru ↑",
+    "utility_fac": "Fac ↑",
+    "utility_flu": "Flu ↑",
+}
+
+
+def known_probes(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Forget and neighbour probes of one subject with what the unmodified model answered."""
+    asked = outcomes[outcomes["set"].str.match("forget_|neighbor_")].copy()
+    asked["answer"] = asked["answers"].str[0]
+    asked["known"] = asked["score"] >= KNOWN_RECALL
+    return asked[["set", "id", "split", "type", "query", "answer", "prediction", "score", "known"]]
+
+
+def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
+    """Long table of all runs.
+
+    Args:
+        runs: rows of target, method, seed, stage, tau and files (Parquet outcomes of one evaluation).
+
+    Returns:
+        One row a number: model, benchmark, target, method, stage (0 is the unmodified model), tau,
+        split, metric, value, n, seed.
+    """
+    frames = []
+    summaries: dict[tuple, pd.DataFrame] = {}  # the unmodified model's files serve every method and seed
+    for run in runs:
+        files = tuple(run["files"])
+        if files not in summaries:
+            summaries[files] = summarize(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True))
+        keys = {key: run[key] for key in ("target", "method", "stage", "tau", "seed")}
+        frames.append(summaries[files].assign(model=model, benchmark=benchmark, **keys))
+    return pd.concat(frames, ignore_index=True)[COLUMNS]
+
+
+def layout(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
+    """The paper's table: one row a method and stage, means over targets and seeds, test split.
+
+    Targets on which settings were chosen are left out, unless there are no others.
+    """
+    rows = reported(long, dev_targets)
+    rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
+    wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
+    wide = wide.reindex(columns=[name for name in LAYOUT if name in wide]).rename(columns=LAYOUT).reset_index()
+    before = wide["stage"] == 0
+    labels = np.where(before, "Before", wide["method"].str.upper() + " τ=" + wide["tau"].map("{:g}".format))
+    wide.insert(0, "Method", labels)
+    wide.insert(1, "Targets", rows["target"].nunique())
+    return wide.drop(columns=["method", "stage", "tau"]).drop_duplicates("Method", ignore_index=True)
+
+
+def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
+    """Rows of the targets that count in means."""
+    held_out = long[~long["target"].isin(dev_targets)]
+    return held_out if len(held_out) else long
+
+
+def to_html(table: pd.DataFrame) -> str:
+    """A page with the table, for the report."""
+    body = table.to_html(index=False, float_format="{:.1f}".format, na_rep="", border=0)
+    style = (
+        "body{font:14px sans-serif;margin:1em}table{border-collapse:collapse}"
+        "td,th{padding:.3em .7em;text-align:right;border-bottom:1px solid #ddd}"
+        "td:first-child,th:first-child{text-align:left}"
+    )
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Main table</title><style>{style}</style>{body}</html>\n'

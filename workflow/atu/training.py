@@ -1,0 +1,66 @@
+"""The one training loop: optimiser, schedule, clipping, a log of every step, a stop at NaN."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import get_scheduler
+
+from atu.runtime import progress
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def train(
+    accelerator: Accelerator,
+    parameters: Iterable[nn.Parameter],
+    batches: Iterable,
+    loss_terms: Callable[..., dict[str, Tensor]],
+    *,
+    steps: int,
+    optimizer: str,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    warmup_steps: int = 0,
+    schedule: str = "constant_with_warmup",
+    clip_norm: float = 1.0,
+    title: str = "train",
+) -> list[dict[str, float]]:
+    """Minimise ``loss_terms(batch)["loss"]`` over ``steps`` batches.
+
+    Args:
+        loss_terms: a scalar "loss" and any other scalars worth logging.
+        optimizer: one of "sgd", "adam", "adamw".
+        schedule: a name that ``transformers.get_scheduler`` knows.
+        clip_norm: the gradient's norm is clipped to it.
+
+    Returns:
+        One row a step: step, the loss terms, grad_norm (before clipping), learning_rate.
+
+    Raises:
+        FloatingPointError: at the first loss or gradient that is not finite.
+    """
+    parameters = list(parameters)
+    optim = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
+    scheduler = get_scheduler(schedule, optim, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    log = []
+    bar = progress(batches, title, total=steps)
+    for step, batch in enumerate(bar, start=1):
+        with accelerator.autocast():
+            terms = loss_terms(batch)
+        accelerator.backward(terms["loss"])
+        grad_norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
+        values = {name: value.item() for name, value in terms.items()} | {"grad_norm": grad_norm.item()}
+        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise FloatingPointError(
+                f"{title}: {', '.join(bad)} not finite at step {step}; lower the learning rate ({learning_rate}) "
+                "or use precision fp32"
+            )
+        log.append({"step": step} | values | {"learning_rate": scheduler.get_last_lr()[0]})
+        optim.step()
+        scheduler.step()
+        optim.zero_grad(set_to_none=True)
+        bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+    return log

@@ -1,0 +1,64 @@
+# Evaluate: the unmodified model once a subject, every stage of every run.
+
+
+rule evaluate_before:
+    input:
+        llm="resources/models/{llm}",
+        probes="results/{benchmark}/probes/{subject}.parquet",
+    output:
+        "results/{llm}/{benchmark}/before/{subject}.parquet",
+    log:
+        "logs/evaluate/{llm}/{benchmark}/before/{subject}.log",
+    params:
+        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        sets=config["evaluation"]["before_and_after"],
+        batch_size=config["evaluation"]["batch_size"],
+        **COMPUTE,
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=24000,
+        runtime=120,
+    conda:
+        "../../envs/workflow.yaml"
+    script:
+        "../scripts/evaluate_model.py"
+
+
+use rule evaluate_before as evaluate_stage with:
+    input:
+        llm=f"{RUN}/stage{{stage}}/llm",
+        probes=lambda wildcards: [
+            f"results/{wildcards.benchmark}/probes/{subject}.parquet"
+            for subject in [wildcards.target] + ["utility"] * SHARED_UTILITY
+        ],
+    output:
+        f"{RUN}/stage{{stage}}/probes.parquet",
+    log:
+        f"logs/evaluate/{RUN}/stage{{stage}}.log",
+    params:
+        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        sets=lambda wildcards: evaluated_sets(
+            wildcards.method, int(wildcards.stage)
+        ),
+        batch_size=config["evaluation"]["batch_size"],
+        **COMPUTE,
+
+
+rule known:
+    # Which probes the unmodified model can answer: what it never knew it cannot forget.
+    input:
+        expand("results/{{llm}}/{{benchmark}}/before/{target}.parquet", target=TARGETS),
+    output:
+        "results/{llm}/{benchmark}/known.csv",
+    log:
+        "logs/known/{llm}/{benchmark}.log",
+    params:
+        targets=TARGETS,
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        "../../envs/workflow.yaml"
+    script:
+        "../scripts/list_known.py"

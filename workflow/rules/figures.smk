@@ -1,0 +1,48 @@
+# Figures: each from the long table alone.
+
+
+rule plot_tradeoff:
+    input:
+        "results/tables/main.csv",
+    output:
+        png=report(
+            "results/figures/tradeoff.png",
+            caption="../report/tradeoff.rst",
+            category="Figures",
+        ),
+        pdf="results/figures/tradeoff.pdf",
+    log:
+        "logs/plot/tradeoff.log",
+    params:
+        dev_targets=config["dev_targets"],
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        "../../envs/workflow.yaml"
+    script:
+        "../scripts/plot_figure.py"
+
+
+use rule plot_tradeoff as plot_stages with:
+    output:
+        png=report(
+            "results/figures/stages.png",
+            caption="../report/stages.rst",
+            category="Figures",
+        ),
+        pdf="results/figures/stages.pdf",
+    log:
+        "logs/plot/stages.log",
+
+
+use rule plot_tradeoff as plot_targets with:
+    output:
+        png=report(
+            "results/figures/targets.png",
+            caption="../report/targets.rst",
+            category="Figures",
+        ),
+        pdf="results/figures/targets.pdf",
+    log:
+        "logs/plot/targets.log",

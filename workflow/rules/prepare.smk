@@ -1,0 +1,138 @@
+# From the benchmark to what the model reads: probes, texts, embeddings, hidden states.
+
+
+def subject_files(wildcards, files):
+    """Files of a subject in the benchmark's folder that exist, or all of them if it is still to be downloaded."""
+    folder = benchmark_folder(wildcards.benchmark)
+    if config["benchmarks"][wildcards.benchmark]["source"] == "hub":
+        return folder
+    place = "Utility" if wildcards.subject == "utility" else f"Target/{wildcards.subject}"
+    return sorted(str(path) for file in files for path in Path(folder, place).glob(file))
+
+
+rule prepare_probes:
+    input:
+        lambda wildcards: subject_files(wildcards, ["*.json"]),
+    output:
+        "results/{benchmark}/probes/{subject}.parquet",
+    log:
+        "logs/prepare_probes/{benchmark}/{subject}.log",
+    params:
+        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        split=config["split"],
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        "../../envs/workflow.yaml"
+    script:
+        "../scripts/prepare_probes.py"
+
+
+if config["corpus"]["source"] == "generate":
+
+    rule generate_corpus:
+        input:
+            intro=lambda wildcards: subject_files(wildcards, ["intro.json"]),
+            llm="resources/models/{llm}",
+        output:
+            "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
+        log:
+            "logs/generate_corpus/{llm}/{benchmark}/{subject}.log",
+        params:
+            folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+            corpus=config["corpus"],
+            **COMPUTE,
+        threads: config["threads"]
+        resources:
+            gpu=1,
+            mem_mb=24000,
+            runtime=120,
+        conda:
+            "../../envs/workflow.yaml"
+        script:
+            "../scripts/generate_corpus.py"
+
+else:
+
+    rule extract_corpus:
+        input:
+            lambda wildcards: subject_files(wildcards, ["positive_*.json"]),
+        output:
+            "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
+        log:
+            "logs/extract_corpus/{llm}/{benchmark}/{subject}.log",
+        params:
+            folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        conda:
+            "../../envs/workflow.yaml"
+        script:
+            "../scripts/extract_corpus.py"
+
+
+rule embed_target:
+    input:
+        encoder="resources/models/{encoder}",
+    output:
+        "results/{llm}/{benchmark}/target_embeddings/{encoder}/{target}.safetensors",
+    log:
+        "logs/embed_target/{llm}/{benchmark}/{encoder}/{target}.log",
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    conda:
+        "../../envs/workflow.yaml"
+    script:
+        "../scripts/embed_target.py"
+
+
+rule embed_windows:
+    input:
+        corpus="results/{llm}/{benchmark}/corpus/{subject}.jsonl",
+        llm="resources/models/{llm}",
+        encoder="resources/models/{encoder}",
+    output:
+        "results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
+    log:
+        "logs/embed_windows/{llm}/{benchmark}/{encoder}/k{k}/{subject}.log",
+    params:
+        max_tokens=config["corpus"]["max_tokens"],
+        **COMPUTE,
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=60,
+    conda:
+        "../../envs/workflow.yaml"
+    script:
+        "../scripts/embed_windows.py"
+
+
+rule hidden_states:
+    # Of the unmodified model: shared by all runs that read the subject's texts.
+    input:
+        llm="resources/models/{llm}",
+        windows="results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
+    output:
+        temp(
+            directory(
+                "results/{llm}/{benchmark}/hidden_states/{encoder}/k{k}/layer{layer}/{subject}"
+            )
+        ),
+    log:
+        "logs/hidden_states/{llm}/{benchmark}/{encoder}/k{k}/layer{layer}/{subject}.log",
+    params:
+        **COMPUTE,
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=24000,
+        runtime=60,
+    conda:
+        "../../envs/workflow.yaml"
+    script:
+        "../scripts/compute_hidden_states.py"

@@ -1,0 +1,70 @@
+# Unlearn: one job a stage. Each lowers tau, trains the model, and re-aligns the predictor on it.
+
+
+def previous_llm(wildcards):
+    """The model that a stage starts from."""
+    if wildcards.stage == "1":
+        return f"resources/models/{wildcards.llm}"
+    return f"{RUN}/stage{int(wildcards.stage) - 1}/llm"
+
+
+def retained_states(wildcards):
+    """Hidden states of the unmodified model on the others' texts, if the loss reads them."""
+    if settings(wildcards)["unlearn"]["retain_weight"] == 0:
+        return []
+    return alignment_inputs(wildcards, "hidden_states")[1:]
+
+
+rule unlearn:
+    input:
+        llm=previous_llm,
+        predictor=lambda wildcards: f"{RUN}/stage{int(wildcards.stage) - 1}/predictor",
+        target=f"results/{{llm}}/{{benchmark}}/target_embeddings/{ENCODER}/{{target}}.safetensors",
+        windows=lambda wildcards: alignment_inputs(wildcards, "windows"),
+        retained=retained_states,
+    output:
+        llm=temp(directory(f"{RUN}/stage{{stage}}/llm")),
+        predictor=temp(directory(f"{RUN}/stage{{stage}}/predictor")),
+        steps=f"{RUN}/stage{{stage}}/steps.csv",
+    log:
+        f"logs/unlearn/{RUN}/stage{{stage}}.log",
+    params:
+        tau=lambda wildcards: stages(wildcards.method)[int(wildcards.stage) - 1],
+        last=lambda wildcards: int(wildcards.stage) == len(stages(wildcards.method)),
+        layer=lambda wildcards: settings(wildcards)["layer"],
+        unlearn=lambda wildcards: {
+            key: value
+            for key, value in settings(wildcards)["unlearn"].items()
+            if key != "tau"
+        },
+        align=lambda wildcards: settings(wildcards)["align"],
+        gradient_checkpointing=config["gradient_checkpointing"],
+        **COMPUTE,
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=64000,
+        runtime=240,
+    conda:
+        "../../envs/workflow.yaml"
+    script:
+        "../scripts/unlearn_stage.py"
+
+
+rule keep_model:
+    # The last stage's model, as a directory that from_pretrained loads.
+    input:
+        llm=lambda wildcards: f"{RUN}/stage{len(stages(wildcards.method))}/llm",
+    output:
+        directory(f"{RUN}/model"),
+    log:
+        f"logs/keep_model/{RUN}.log",
+    params:
+        settings=settings,
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../../envs/workflow.yaml"
+    script:
+        "../scripts/keep_model.py"

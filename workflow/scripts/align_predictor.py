@@ -1,0 +1,27 @@
+"""Train the embedding predictor on stored hidden states of the unmodified model."""
+
+import pandas as pd
+
+from atu.files import atomic_path
+from atu.hidden import HiddenStates
+from atu.methods.atu import AlignmentData, AlignmentText, align
+from atu.predictor import EmbeddingPredictor
+from atu.runtime import job_log, start
+from atu.windows import WindowedCorpus
+
+with job_log(snakemake.log[0]) as log:
+    params, seed = snakemake.params, int(snakemake.wildcards.seed)
+    accelerator = start(seed, snakemake.threads, params.device, params.precision)
+    parts = [
+        AlignmentText(WindowedCorpus.load(windows), HiddenStates(states))
+        for windows, states in zip(snakemake.input.windows, snakemake.input.hidden_states, strict=True)
+    ]
+    sizes = {"input_size": parts[0].states.size, "output_size": parts[0].corpus.embeddings.shape[1]}
+    predictor = EmbeddingPredictor(**sizes, **params.predictor).to(accelerator.device)
+    options = {key: value for key, value in params.align.items() if key != "steps_between"}
+    steps = align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
+    log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
+    with atomic_path(snakemake.output.predictor) as part:
+        predictor.save(part)
+    with atomic_path(snakemake.output.steps) as part:
+        pd.DataFrame(steps).assign(phase="align").to_csv(part, index=False)

@@ -1,0 +1,15 @@
+"""Hidden states of the unmodified model on one subject's texts, at the hook layer."""
+
+from atu.hidden import write_hidden_states
+from atu.models import load_llm
+from atu.runtime import job_log, start
+from atu.windows import WindowedCorpus
+
+with job_log(snakemake.log[0]) as log:
+    params = snakemake.params
+    accelerator = start(0, snakemake.threads, params.device, params.precision)
+    llm, _ = load_llm(snakemake.input.llm, accelerator.device)
+    corpus = WindowedCorpus.load(snakemake.input.windows)
+    with accelerator.autocast():
+        write_hidden_states(llm, corpus, int(snakemake.wildcards.layer), snakemake.output[0], params.precision)
+    log.info("%d tokens", len(corpus.input_ids))

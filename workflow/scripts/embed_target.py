@@ -1,0 +1,16 @@
+"""Embed the name of the concept to forget."""
+
+from safetensors.torch import save_file
+
+from atu.benchmark import target_name
+from atu.files import atomic_path
+from atu.runtime import job_log, start
+from atu.windows import embed_name, load_encoder
+
+with job_log(snakemake.log[0]) as log:
+    start(0, snakemake.threads, "cpu")
+    encoder = load_encoder(snakemake.input.encoder, "cpu")
+    name = target_name(snakemake.wildcards.target)
+    log.info("embedding %r", name)
+    with atomic_path(snakemake.output[0]) as part:
+        save_file({"embedding": embed_name(encoder, name)}, part, metadata={"name": name})

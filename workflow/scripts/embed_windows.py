@@ -1,0 +1,17 @@
+"""Tokenise a subject's texts and embed the future window of every token, each distinct window once."""
+
+from transformers import AutoTokenizer
+
+from atu.files import read_jsonl
+from atu.runtime import job_log, start
+from atu.windows import build_corpus, load_encoder
+
+with job_log(snakemake.log[0]) as log:
+    params = snakemake.params
+    accelerator = start(0, snakemake.threads, params.device)
+    tokenizer = AutoTokenizer.from_pretrained(snakemake.input.llm, local_files_only=True)
+    encoder = load_encoder(snakemake.input.encoder, accelerator.device)
+    texts = [row["text"] for row in read_jsonl(snakemake.input.corpus)]
+    corpus = build_corpus(texts, tokenizer, encoder, int(snakemake.wildcards.k), params.max_tokens)
+    log.info("%d texts, %d tokens, %d distinct windows", len(corpus), len(corpus.input_ids), len(corpus.embeddings))
+    corpus.save(snakemake.output[0])

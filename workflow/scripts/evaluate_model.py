@@ -1,0 +1,23 @@
+"""Ask a model the probes and keep every prompt, answer and score."""
+
+import pandas as pd
+import torch
+
+from atu.benchmark import read_primers
+from atu.evaluation import evaluate, summarize
+from atu.files import atomic_path
+from atu.models import load_llm
+from atu.runtime import job_log, start
+
+with job_log(snakemake.log[0]) as log:
+    params = snakemake.params
+    accelerator = start(0, snakemake.threads, params.device, params.precision)
+    dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
+    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, dtype)
+    files = [snakemake.input.probes] if isinstance(snakemake.input.probes, str) else snakemake.input.probes
+    probes = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+    outcomes = evaluate(llm, tokenizer, probes, params.sets, read_primers(params.folder), params.batch_size)
+    for row in summarize(outcomes).query("split == 'all'").itertuples():
+        log.info("%-14s %8.2f  (n=%d)", row.metric, row.value, row.n)
+    with atomic_path(snakemake.output[0]) as part:
+        outcomes.to_parquet(part, index=False)

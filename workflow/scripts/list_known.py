@@ -1,0 +1,17 @@
+"""Which forget and neighbour probes the unmodified model can answer."""
+
+import pandas as pd
+
+from atu.files import atomic_path
+from atu.runtime import job_log
+from atu.tables import known_probes
+
+with job_log(snakemake.log[0]) as log:
+    frames = [
+        known_probes(pd.read_parquet(file)).assign(target=target)
+        for target, file in zip(snakemake.params.targets, snakemake.input, strict=True)
+    ]
+    known = pd.concat(frames)
+    log.info("answered before unlearning:\n%s", known.groupby(["target", "set"])["known"].mean().unstack().round(2))
+    with atomic_path(snakemake.output[0]) as part:
+        known.to_csv(part, index=False)

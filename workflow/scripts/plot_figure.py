@@ -1,0 +1,18 @@
+"""One figure from the long table, as PNG and PDF."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from atu.figures import FIGURES
+from atu.files import atomic_path
+from atu.runtime import job_log
+
+with job_log(snakemake.log[0]) as log:
+    name = Path(snakemake.output.png).stem
+    figure = FIGURES[name](pd.read_csv(snakemake.input[0]), snakemake.params.dev_targets)
+    for path in (snakemake.output.png, snakemake.output.pdf):
+        with atomic_path(path) as part:
+            # no creation date: the same table gives the same file
+            figure.savefig(part, metadata={"CreationDate": None} if path.endswith(".pdf") else None)
+    log.info("drew %s", name)

@@ -1,0 +1,15 @@
+"""Normalise the probes of one subject into a typed table, with dev and test marked."""
+
+from atu.benchmark import UTILITY, build_probes
+from atu.files import atomic_path
+from atu.runtime import job_log
+
+with job_log(snakemake.log[0]) as log:
+    subject = snakemake.wildcards.subject
+    target = None if subject == UTILITY else subject
+    probes, missing = build_probes(snakemake.params.folder, target, **snakemake.params.split)
+    log.info("%s: %s", subject, probes["set"].value_counts(sort=False).to_dict())
+    if missing:
+        log.info("no file for %s: skipped", ", ".join(missing))
+    with atomic_path(snakemake.output[0]) as part:
+        probes.to_parquet(part, index=False)

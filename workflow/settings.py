@@ -1,0 +1,110 @@
+"""The config: checked before anything runs, each fault one line that names the key and the mend."""
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+
+from jsonschema import Draft202012Validator
+
+from atu.benchmark import PROBE_SETS, list_targets
+
+
+class ConfigError(ValueError):
+    """The config is wrong; the message says where and what is allowed."""
+
+
+def unknown(key: str, value: str, known: list[str]) -> str:
+    """One line about a name that does not exist."""
+    close = get_close_matches(value, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"{key}: unknown {value!r}{hint} (known: {listed})"
+
+
+def describe(error, config: dict) -> str:
+    """A schema violation in one line."""
+    where = ".".join(str(part) for part in error.absolute_path) or "config"
+    if error.validator == "additionalProperties":
+        allowed = sorted(error.schema["properties"])
+        extra = next(key for key in error.instance if key not in allowed)
+        return unknown(f"{where}.{extra}" if where != "config" else extra, extra, allowed)
+    if error.validator == "enum":
+        return f"{where}: {error.instance!r} is not one of {', '.join(map(str, error.validator_value))}"
+    if error.validator == "required":
+        return f"{where}: {error.message}"
+    if error.validator == "type":
+        return f"{where}: {error.instance!r} is not of type {error.validator_value}"
+    return f"{where}: {error.message}"
+
+
+def known_targets(benchmark: dict, root: Path) -> list[str]:
+    """All target ids of a benchmark; no network is needed."""
+    if benchmark["source"] == "hub":
+        return json.loads((root / benchmark["targets"]).read_text(encoding="utf-8"))
+    if not (Path(benchmark["path"]) / "Target").is_dir():
+        raise ConfigError(f"benchmarks.path: {benchmark['path']} has no folder Target/ with a folder for each target")
+    return list_targets(benchmark["path"])
+
+
+def as_numbers(values: list) -> list:
+    """Numbers given on the command line arrive as text."""
+    return [int(value) if isinstance(value, str) and value.isdigit() else value for value in values]
+
+
+def check_config(config: dict, root: Path) -> dict:
+    """Check the config and resolve what may be written short.
+
+    Args:
+        config: as Snakemake read it.
+        root: the checkout, to which relative paths of files that ship with it are relative.
+
+    Returns:
+        The config with lists for ``all``, paths resolved, and ``all_targets`` added.
+
+    Raises:
+        ConfigError: with one line a fault.
+    """
+    config = json.loads(json.dumps(config))
+    for key in ("targets", "dev_targets", "methods", "seeds"):
+        if isinstance(config.get(key), (str, int)) and config[key] != "all":
+            config[key] = [config[key]]
+    if isinstance(config.get("seeds"), list):
+        config["seeds"] = as_numbers(config["seeds"])
+    schema = json.loads((root / "workflow/schemas/config.schema.json").read_text(encoding="utf-8"))
+    faults = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    if faults:
+        raise ConfigError("; ".join(describe(fault, config) for fault in faults))
+
+    for key, table in (("llm", "models"), ("encoder", "models"), ("benchmark", "benchmarks")):
+        if config[key] not in config[table]:
+            raise ConfigError(unknown(key, config[key], sorted(config[table])))
+    for method in config["methods"]:
+        if method not in config["method_settings"]:
+            raise ConfigError(unknown("methods", method, sorted(config["method_settings"])))
+
+    for source in [*config["models"].values(), *config["benchmarks"].values()]:
+        if source["source"] == "path" and not Path(source["path"]).exists():
+            source["path"] = str(root / source["path"])
+
+    config["all_targets"] = known_targets(config["benchmarks"][config["benchmark"]], root)
+    if config["targets"] == "all":
+        config["targets"] = list(config["all_targets"])
+    for key in ("targets", "dev_targets"):
+        for target in config[key]:
+            if target not in config["all_targets"]:
+                raise ConfigError(unknown(key, target, config["all_targets"]))
+    for method in config["methods"]:
+        others = config["method_settings"][method]["other_subjects"]
+        if others >= len(config["all_targets"]):
+            raise ConfigError(
+                f"method_settings.{method}.other_subjects: {others} others, but {config['benchmark']} has only "
+                f"{len(config['all_targets'])} targets"
+            )
+
+    for key in ("before_and_after", "between"):
+        sets = config["evaluation"][key]
+        config["evaluation"][key] = list(PROBE_SETS) if sets == "all" else sets
+        for name in config["evaluation"][key]:
+            if name not in PROBE_SETS:
+                raise ConfigError(unknown(f"evaluation.{key}", name, list(PROBE_SETS)))
+    return config
