@@ -25,6 +25,7 @@ include: "workflow/rules/figures.smk"
 
 
 rule all:
+    default_target: True
     input:
         rules.main_table.output,
         f"results/{LLM}/{BENCHMARK}/known.csv",
@@ -32,7 +33,6 @@ rule all:
         rules.plot_stages.output,
         rules.plot_targets.output,
         kept_models(),
-    default_target: True
 
 
 rule forget:

@@ -9,7 +9,7 @@ KEYS = ["model", "benchmark", "target", "method", "stage", "tau"]
 COLUMNS = [*KEYS, "split", "metric", "value", "n", "seed"]
 KNOWN_RECALL = 0.5  # an answer that recalls half of the words counts as known
 
-# The columns of the paper's table: forget and neighbour recall, membership, utility. The arrow says which way is better.
+# The columns of the paper's table; the arrow says which way is better.
 LAYOUT = {
     "forget_fb": "Forget FB ↓",
     "forget_qa": "Forget QA ↓",
@@ -87,4 +87,5 @@ def to_html(table: pd.DataFrame) -> str:
         "td,th{padding:.3em .7em;text-align:right;border-bottom:1px solid #ddd}"
         "td:first-child,th:first-child{text-align:left}"
     )
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Main table</title><style>{style}</style>{body}</html>\n'
+    head = f'<meta charset="utf-8"><title>Main table</title><style>{style}</style>'
+    return f'<!doctype html><html lang="en">{head}{body}</html>\n'

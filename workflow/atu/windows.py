@@ -1,6 +1,6 @@
 """Future windows: for every LLM token, the sentence embedding of the next k encoder tokens (paper section 3.1)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +92,7 @@ class WindowedCorpus:
     @classmethod
     def load(cls, path: str | Path) -> "WindowedCorpus":
         with safe_open(path, framework="pt") as file:
-            return cls(**{name: file.get_tensor(name) for name in file.keys()})
+            return cls(*(file.get_tensor(field.name) for field in fields(cls)))
 
 
 def build_corpus(

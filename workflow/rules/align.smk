@@ -4,7 +4,9 @@
 def alignment_inputs(wildcards, kind):
     """Windows or hidden states of the target and the others, target first."""
     chosen = settings(wildcards)
-    folder = f"results/{wildcards.llm}/{wildcards.benchmark}/{kind}/{ENCODER}/k{chosen['k']}"
+    folder = (
+        f"results/{wildcards.llm}/{wildcards.benchmark}/{kind}/{ENCODER}/k{chosen['k']}"
+    )
     subjects = alignment_subjects(wildcards.target, wildcards.method, wildcards.seed)
     if kind == "windows":
         return [f"{folder}/{subject}.safetensors" for subject in subjects]
@@ -20,16 +22,16 @@ rule align:
         steps=f"{RUN}/stage0/steps.csv",
     log:
         f"logs/align/{RUN}.log",
-    params:
-        predictor=lambda wildcards: settings(wildcards)["predictor"],
-        align=lambda wildcards: settings(wildcards)["align"],
-        **COMPUTE,
+    conda:
+        "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
         gpu=1,
         mem_mb=16000,
         runtime=240,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        **COMPUTE,
+        predictor=lambda wildcards: settings(wildcards)["predictor"],
+        align=lambda wildcards: settings(wildcards)["align"],
     script:
         "../scripts/align_predictor.py"

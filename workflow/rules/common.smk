@@ -49,7 +49,9 @@ def stages(method):
 def benchmark_folder(name):
     """The folder-per-target form of a benchmark: the user's own, or the downloaded one."""
     source = config["benchmarks"][name]
-    return source["path"] if source["source"] == "path" else f"resources/benchmarks/{name}"
+    return (
+        source["path"] if source["source"] == "path" else f"resources/benchmarks/{name}"
+    )
 
 
 def alignment_subjects(target, method, seed):
@@ -64,14 +66,18 @@ RUN = "results/{llm}/{benchmark}/{target}/{method}/seed{seed}"
 
 def run_path(target, method, seed, file=""):
     """A path inside the folder of one run."""
-    run = RUN.format(llm=LLM, benchmark=BENCHMARK, target=target, method=method, seed=seed)
+    run = RUN.format(
+        llm=LLM, benchmark=BENCHMARK, target=target, method=method, seed=seed
+    )
     return run + file
 
 
 def before_files(target):
     """Outcomes of the unmodified model that concern a target."""
     subjects = [target, "utility"] if SHARED_UTILITY else [target]
-    return [f"results/{LLM}/{BENCHMARK}/before/{subject}.parquet" for subject in subjects]
+    return [
+        f"results/{LLM}/{BENCHMARK}/before/{subject}.parquet" for subject in subjects
+    ]
 
 
 def runs():
@@ -81,9 +87,13 @@ def runs():
         for method in METHODS:
             for seed in SEEDS:
                 run = {"target": target, "method": method, "seed": seed}
-                rows.append(run | {"stage": 0, "tau": None, "files": before_files(target)})
+                rows.append(
+                    run | {"stage": 0, "tau": None, "files": before_files(target)}
+                )
                 for stage, tau in enumerate(stages(method), start=1):
-                    file = run_path(target, method, seed, f"/stage{stage}/probes.parquet")
+                    file = run_path(
+                        target, method, seed, f"/stage{stage}/probes.parquet"
+                    )
                     rows.append(run | {"stage": stage, "tau": tau, "files": [file]})
     return rows
 
@@ -93,7 +103,9 @@ def outcome_files():
 
 
 def kept_models():
-    return [run_path(*run, "/model") for run in itertools.product(TARGETS, METHODS, SEEDS)]
+    return [
+        run_path(*run, "/model") for run in itertools.product(TARGETS, METHODS, SEEDS)
+    ]
 
 
 def evaluated_sets(method, stage):

@@ -6,15 +6,15 @@ rule download_model:
         directory("resources/models/{model}"),
     log:
         "logs/download_model/{model}.log",
-    params:
-        source=lambda wildcards: config["models"][wildcards.model],
     retries: 2
+    conda:
+        "../../envs/workflow.yaml"
     resources:
         network=1,
         mem_mb=16000,
         runtime=120,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        source=lambda wildcards: config["models"][wildcards.model],
     script:
         "../scripts/download_model.py"
 
@@ -24,15 +24,15 @@ rule download_benchmark:
         directory("resources/benchmarks/{benchmark}"),
     log:
         "logs/download_benchmark/{benchmark}.log",
-    params:
-        source=lambda wildcards: config["benchmarks"][wildcards.benchmark],
-        targets=config["all_targets"],
     retries: 2
+    conda:
+        "../../envs/workflow.yaml"
     resources:
         network=1,
         mem_mb=8000,
         runtime=120,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        source=lambda wildcards: config["benchmarks"][wildcards.benchmark],
+        targets=config["all_targets"],
     script:
         "../scripts/download_benchmark.py"

@@ -9,18 +9,18 @@ rule evaluate_before:
         "results/{llm}/{benchmark}/before/{subject}.parquet",
     log:
         "logs/evaluate/{llm}/{benchmark}/before/{subject}.log",
-    params:
-        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-        sets=config["evaluation"]["before_and_after"],
-        batch_size=config["evaluation"]["batch_size"],
-        **COMPUTE,
+    conda:
+        "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
         gpu=1,
         mem_mb=24000,
         runtime=120,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        **COMPUTE,
+        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        sets=config["evaluation"]["before_and_after"],
+        batch_size=config["evaluation"]["batch_size"],
     script:
         "../scripts/evaluate_model.py"
 
@@ -37,12 +37,10 @@ use rule evaluate_before as evaluate_stage with:
     log:
         f"logs/evaluate/{RUN}/stage{{stage}}.log",
     params:
-        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-        sets=lambda wildcards: evaluated_sets(
-            wildcards.method, int(wildcards.stage)
-        ),
-        batch_size=config["evaluation"]["batch_size"],
         **COMPUTE,
+        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        sets=lambda wildcards: evaluated_sets(wildcards.method, int(wildcards.stage)),
+        batch_size=config["evaluation"]["batch_size"],
 
 
 rule known:
@@ -53,12 +51,12 @@ rule known:
         "results/{llm}/{benchmark}/known.csv",
     log:
         "logs/known/{llm}/{benchmark}.log",
-    params:
-        targets=TARGETS,
+    conda:
+        "../../envs/workflow.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        targets=TARGETS,
     script:
         "../scripts/list_known.py"

@@ -13,13 +13,13 @@ rule plot_tradeoff:
         pdf="results/figures/tradeoff.pdf",
     log:
         "logs/plot/tradeoff.log",
-    params:
-        dev_targets=config["dev_targets"],
+    conda:
+        "../../envs/workflow.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        dev_targets=config["dev_targets"],
     script:
         "../scripts/plot_figure.py"
 

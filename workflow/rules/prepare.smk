@@ -6,8 +6,12 @@ def subject_files(wildcards, files):
     folder = benchmark_folder(wildcards.benchmark)
     if config["benchmarks"][wildcards.benchmark]["source"] == "hub":
         return folder
-    place = "Utility" if wildcards.subject == "utility" else f"Target/{wildcards.subject}"
-    return sorted(str(path) for file in files for path in Path(folder, place).glob(file))
+    place = (
+        "Utility" if wildcards.subject == "utility" else f"Target/{wildcards.subject}"
+    )
+    return sorted(
+        str(path) for file in files for path in Path(folder, place).glob(file)
+    )
 
 
 rule prepare_probes:
@@ -17,14 +21,14 @@ rule prepare_probes:
         "results/{benchmark}/probes/{subject}.parquet",
     log:
         "logs/prepare_probes/{benchmark}/{subject}.log",
-    params:
-        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-        split=config["split"],
+    conda:
+        "../../envs/workflow.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        split=config["split"],
     script:
         "../scripts/prepare_probes.py"
 
@@ -39,17 +43,17 @@ if config["corpus"]["source"] == "generate":
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
             "logs/generate_corpus/{llm}/{benchmark}/{subject}.log",
-        params:
-            folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-            corpus=config["corpus"],
-            **COMPUTE,
+        conda:
+            "../../envs/workflow.yaml"
         threads: config["threads"]
         resources:
             gpu=1,
             mem_mb=24000,
             runtime=120,
-        conda:
-            "../../envs/workflow.yaml"
+        params:
+            **COMPUTE,
+            folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+            corpus=config["corpus"],
         script:
             "../scripts/generate_corpus.py"
 
@@ -62,13 +66,13 @@ else:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
             "logs/extract_corpus/{llm}/{benchmark}/{subject}.log",
-        params:
-            folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        conda:
+            "../../envs/workflow.yaml"
         resources:
             mem_mb=2000,
             runtime=10,
-        conda:
-            "../../envs/workflow.yaml"
+        params:
+            folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         script:
             "../scripts/extract_corpus.py"
 
@@ -80,11 +84,11 @@ rule embed_target:
         "results/{llm}/{benchmark}/target_embeddings/{encoder}/{target}.safetensors",
     log:
         "logs/embed_target/{llm}/{benchmark}/{encoder}/{target}.log",
+    conda:
+        "../../envs/workflow.yaml"
     resources:
         mem_mb=4000,
         runtime=10,
-    conda:
-        "../../envs/workflow.yaml"
     script:
         "../scripts/embed_target.py"
 
@@ -98,16 +102,16 @@ rule embed_windows:
         "results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
     log:
         "logs/embed_windows/{llm}/{benchmark}/{encoder}/k{k}/{subject}.log",
-    params:
-        max_tokens=config["corpus"]["max_tokens"],
-        **COMPUTE,
+    conda:
+        "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
         gpu=1,
         mem_mb=16000,
         runtime=60,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        **COMPUTE,
+        max_tokens=config["corpus"]["max_tokens"],
     script:
         "../scripts/embed_windows.py"
 
@@ -125,14 +129,14 @@ rule hidden_states:
         ),
     log:
         "logs/hidden_states/{llm}/{benchmark}/{encoder}/k{k}/layer{layer}/{subject}.log",
-    params:
-        **COMPUTE,
+    conda:
+        "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
         gpu=1,
         mem_mb=24000,
         runtime=60,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        **COMPUTE,
     script:
         "../scripts/compute_hidden_states.py"

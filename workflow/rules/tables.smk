@@ -7,7 +7,9 @@ rule main_table:
     output:
         long="results/tables/main.csv",
         markdown=report(
-            "results/tables/main.md", caption="../report/main_table.rst", category="Tables"
+            "results/tables/main.md",
+            caption="../report/main_table.rst",
+            category="Tables",
         ),
         latex="results/tables/main.tex",
         html=report(
@@ -17,15 +19,15 @@ rule main_table:
         ),
     log:
         "logs/main_table.log",
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         runs=runs(),
         model=LLM,
         benchmark=BENCHMARK,
         dev_targets=config["dev_targets"],
-    resources:
-        mem_mb=4000,
-        runtime=30,
-    conda:
-        "../../envs/workflow.yaml"
     script:
         "../scripts/build_tables.py"

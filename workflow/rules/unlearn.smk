@@ -28,7 +28,15 @@ rule unlearn:
         steps=f"{RUN}/stage{{stage}}/steps.csv",
     log:
         f"logs/unlearn/{RUN}/stage{{stage}}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=64000,
+        runtime=240,
     params:
+        **COMPUTE,
         tau=lambda wildcards: stages(wildcards.method)[int(wildcards.stage) - 1],
         last=lambda wildcards: int(wildcards.stage) == len(stages(wildcards.method)),
         layer=lambda wildcards: settings(wildcards)["layer"],
@@ -39,14 +47,6 @@ rule unlearn:
         },
         align=lambda wildcards: settings(wildcards)["align"],
         gradient_checkpointing=config["gradient_checkpointing"],
-        **COMPUTE,
-    threads: config["threads"]
-    resources:
-        gpu=1,
-        mem_mb=64000,
-        runtime=240,
-    conda:
-        "../../envs/workflow.yaml"
     script:
         "../scripts/unlearn_stage.py"
 
@@ -59,12 +59,12 @@ rule keep_model:
         directory(f"{RUN}/model"),
     log:
         f"logs/keep_model/{RUN}.log",
-    params:
-        settings=settings,
+    conda:
+        "../../envs/workflow.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        settings=settings,
     script:
         "../scripts/keep_model.py"
