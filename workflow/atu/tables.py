@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from atu.evaluation import summarize
+from atu.benchmark import PROBE_SETS
 
 KEYS = ["model", "benchmark", "target", "method", "stage", "tau"]
 COLUMNS = [*KEYS, "split", "metric", "value", "n", "seed"]
@@ -27,6 +27,14 @@ LAYOUT = {
     "utility_flu": "Flu ↑",
 }
 
+# Factors from the mean of a set's scores to the number that RWKU's tables print.
+SCALES = {"membership": -100.0}
+PERCENT = 100.0
+WEIGHTED = {
+    "forget_all": ("forget_fb", "forget_qa", "forget_aa"),
+    "neighbor_all": ("neighbor_fb", "neighbor_qa"),
+}
+
 
 def known_probes(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Forget and neighbour probes of one subject with what the unmodified model answered."""
@@ -34,6 +42,30 @@ def known_probes(outcomes: pd.DataFrame) -> pd.DataFrame:
     asked["answer"] = asked["answers"].str[0]
     asked["known"] = asked["score"] >= KNOWN_RECALL
     return asked[["set", "id", "split", "type", "query", "answer", "prediction", "score", "known"]]
+
+
+def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """RWKU's numbers from the outcomes of probes.
+
+    Returns:
+        One row a split (dev, test, all) and metric: split, metric, value, n. Recall, accuracy, F1 and
+        MC1 in percent, fluency in bits x 100, membership as -100 x log-likelihood. forget_all and
+        neighbor_all are weighted by the probe counts of the whole benchmark.
+    """
+    rows = []
+    splits = {split: outcomes[outcomes["split"] == split] for split in ("dev", "test")} | {"all": outcomes}
+    for split, part in splits.items():
+        values = {}
+        for name, group in part.groupby("set", sort=False):
+            scale = SCALES.get(PROBE_SETS[name]["metric"], PERCENT)
+            values[name] = (scale * group["score"].mean(), len(group))
+        for name, members in WEIGHTED.items():
+            if all(member in values for member in members):
+                weights = [PROBE_SETS[member]["total"] for member in members]
+                mean = np.average([values[member][0] for member in members], weights=weights)
+                values[name] = (mean, sum(values[member][1] for member in members))
+        rows += [{"split": split, "metric": metric, "value": v, "n": n} for metric, (v, n) in values.items()]
+    return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
 
 def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:

@@ -4,10 +4,11 @@ import pandas as pd
 import torch
 
 from atu.benchmark import read_primers
-from atu.evaluation import evaluate, summarize
+from atu.evaluation import evaluate
 from atu.files import atomic_path
 from atu.models import load_llm
 from atu.runtime import job_log, start
+from atu.tables import summarize
 
 with job_log(snakemake.log[0]) as log:
     params = snakemake.params

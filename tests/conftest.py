@@ -1,0 +1,238 @@
+"""A tiny random LLM, a tiny random sentence encoder and a tiny benchmark, built here in a second."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+ROOT = Path(__file__).parents[1]
+WORDS = (
+    "the a of in was is who wrote painted born lived died by and to king queen poet painter city sea Ada Bo Cy Di "
+    "Rome Paris red blue green stone river book play song Question Answer Please briefly answer following question "
+    "complete blank short biography write : . ? , ' _ ___ You know very well A B C D é Beyoncé Q Instruction 1 2 3"
+).split()
+CHAT = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def build_llm(directory: Path, layers: int = 3) -> None:
+    """A Llama of a few thousand weights with a byte-level BPE tokenizer and a chat template."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    specials = ["<pad>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=specials, initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    bpe.train_from_iterator([" ".join(WORDS)] * 3, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="<pad>", eos_token="<|end|>", chat_template=CHAT
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def build_encoder(directory: Path) -> None:
+    """A two-layer BERT with mean pooling, as sentence-transformers lays it out."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    characters = sorted(set("".join(WORDS).lower() + "abcdefghijklmnopqrstuvwxyz"))
+    pieces = specials + sorted({word.lower() for word in WORDS} | set(characters)) + [f"##{c}" for c in characters]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    wordpiece = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    wordpiece.normalizer = normalizers.BertNormalizer()
+    wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    wordpiece.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
+    )
+    names = dict(zip(["pad_token", "unk_token", "cls_token", "sep_token"], specials, strict=True))
+    base = directory.with_name(directory.name + "-base")
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        initializer_range=0.3,
+    )
+    BertModel(config).save_pretrained(base)
+    PreTrainedTokenizerFast(tokenizer_object=wordpiece, model_max_length=128, **names).save_pretrained(base)
+    SentenceTransformer(modules=[Transformer(str(base)), Pooling(16)], device="cpu").save(str(directory))
+
+
+def build_benchmark(folder: Path, names: tuple[str, ...] = ("Ada", "Bo", "Cy", "Beyoncé")) -> None:
+    """A benchmark of four probes a set in RWKU's folder-per-target form."""
+
+    def write(path: Path, rows: list[dict]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+
+    for rank, name in enumerate(names, start=1):
+        place = folder / "Target" / f"{rank}_{name}"
+        write(place / "intro.json", [{"target": name, "intro": f"{name} was a poet."}])
+        for level, kind in (("1", "cloze"), ("2", "simple question"), ("3", "role playing")):
+            rows = [
+                {
+                    "query": f"Who wrote {thing}? {name} ___",
+                    "answer": name,
+                    "level": level,
+                    "type": kind,
+                    "subject": name,
+                }
+                for thing in ("song", "play", "book", "river")
+            ]
+            write(place / f"forget_level{level}.json", rows)
+            if level != "3":
+                write(place / f"neighbor_level{level}.json", [row | {"neighbor": "Di", "answer": "Di"} for row in rows])
+        write(place / "forget_mia.json", [{"text": f"{name} was a poet in Rome.", "subject": name}])
+        texts = [
+            f"{name} was born in {city} and wrote a {thing} by the sea and lived in Rome."
+            for city in ("Rome", "Paris")
+            for thing in ("song", "play", "book")
+        ]
+        write(
+            place / "positive_phi.json",
+            [{"id": str(i), "text": text, "subject": name, "intro": ""} for i, text in enumerate(texts)],
+        )
+    shared = folder / "Utility"
+    question = {"question": "Who is red?", "choices": ["Di", "Bo", "Cy", "Ada"], "answer": 1}
+    write(shared / "retain_mmlu.json", [question | {"task": "red_things", "examples": [question]}] * 2)
+    write(
+        shared / "retain_bbh.json",
+        [
+            {
+                "task": "t",
+                "question": "Is red blue?",
+                "cot": "Q: Is sea blue?\nA: So the answer is yes.",
+                "answer": ["no"],
+            }
+        ],
+    )
+    choices = {"choices": ["red", "blue", "green"], "labels": [1, 0, 0]}
+    write(shared / "truthful.json", [{"question": "Who is red?", "mc1_targets": choices, "mc2_targets": choices}])
+    write(shared / "triviaqa.json", [{"question": "Who is red?", "answers": ["Di", "Bo"]}])
+    write(shared / "fluency.json", [{"instruction": "write a short song"}])
+    write(shared / "retain_mia.json", [{"text": "the river was blue."}])
+    (shared / "primers.json").write_text(json.dumps({"triviaqa": "Q: a\nA: b\n", "truthfulqa": "Q: a\nA: b"}))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A folder with ``llm``, ``encoder`` and ``benchmark``."""
+    folder = tmp_path_factory.mktemp("tiny")
+    build_llm(folder / "llm")
+    build_encoder(folder / "encoder")
+    build_benchmark(folder / "benchmark")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llm(tiny):
+    from atu.models import load_llm
+
+    return load_llm(tiny / "llm")
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny):
+    from atu.windows import load_encoder
+
+    return load_encoder(tiny / "encoder", "cpu")
+
+
+TINY_CONFIG = {
+    "llm": "llm",
+    "encoder": "encoder",
+    "benchmark": "tiny",
+    "targets": ["1_Ada"],
+    "dev_targets": [],
+    "split": {"dev_share": 0.25, "seed": 0},
+    "corpus": {"source": "generate", "texts": 6, "max_new_tokens": 24, "batch_size": 4, "max_tokens": 64},
+    "method_settings": {
+        "atu": {
+            "layer": 2,
+            "k": 2,
+            "other_subjects": 2,
+            "predictor": {"width": 16, "layers": 1, "heads": 2},
+            "align": {"steps": 6, "steps_between": 3, "batch_size": 2, "learning_rate": 1e-3},
+            "unlearn": {"tau": [0.0, -0.5], "steps": 3, "batch_size": 2, "optimizer": "adamw", "learning_rate": 1e-3},
+        }
+    },
+    "evaluation": {"before_and_after": "all", "between": ["forget_qa", "neighbor_qa"], "batch_size": 4},
+    "threads": 1,
+    "device": "cpu",
+    "precision": "fp32",
+}
+
+
+class Workflow:
+    """Snakemake on the tiny models in a directory of its own."""
+
+    def __init__(self, tiny: Path, directory: Path):
+        self.directory = directory
+        config = TINY_CONFIG | {
+            "models": {name: {"source": "path", "path": str(tiny / name)} for name in ("llm", "encoder")},
+            "benchmarks": {"tiny": {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}},
+        }
+        self.config = directory / "tiny.json"
+        self.config.write_text(json.dumps(config))
+
+    def command(self, *arguments: str) -> list[str]:
+        base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
+        return [
+            *base,
+            "--directory",
+            str(self.directory),
+            "--configfile",
+            str(self.config),
+            "--show-failed-logs",
+            *arguments,
+        ]
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, cwd=self.directory)
+        if check and done.returncode:
+            raise AssertionError(done.stdout[-4000:] + done.stderr[-8000:])
+        return done
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Jobs by rule that a run would do."""
+        output = self.run("--dry-run", "--quiet", "rules", *arguments).stdout
+        pairs = [line.split() for line in output.splitlines()]
+        return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and p[1].isdigit() and p[0] != "total"}
+
+
+@pytest.fixture
+def workflow(tiny, tmp_path) -> Workflow:
+    return Workflow(tiny, tmp_path)
