@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny models lose more than they gain by a second thread
 ROOT = Path(__file__).parents[1]
-WORDS = (
+TEXT = (
     "the a of in was is who wrote painted born lived died by and to king queen poet painter city sea Ada Bo Cy Di "
     "Rome Paris red blue green stone river book play song Question Answer Please briefly answer following question "
     "complete blank short biography write : . ? , ' _ ___ You know very well A B C D é Beyoncé Q Instruction 1 2 3"
-).split()
+)
+WORDS = TEXT.split()
 CHAT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -35,7 +37,7 @@ def build_llm(directory: Path, layers: int = 3) -> None:
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=specials, initial_alphabet=sorted(alphabet), show_progress=False
     )
-    bpe.train_from_iterator([" ".join(WORDS)] * 3, trainer)
+    bpe.train_from_iterator([TEXT] * 3, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token="<pad>", eos_token="<|end|>", chat_template=CHAT
     )
@@ -61,7 +63,7 @@ def build_encoder(directory: Path) -> None:
     """A two-layer BERT with mean pooling, as sentence-transformers lays it out."""
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 

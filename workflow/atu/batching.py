@@ -16,18 +16,17 @@ def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 def random_batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
     """Yield ``steps`` batches of indices: random epochs, sorted by length within pools of 16 batches.
 
-    The last, smaller batch of an epoch is filled from the next one.
+    What does not fill a batch at the end of an epoch is left out of that epoch.
     """
     rng = np.random.default_rng(seed)
     batch_size = min(batch_size, len(lengths))
-    queue: list[int] = []
     batches: list[list[int]] = []
     for _ in range(steps):
         if not batches:
-            while len(queue) < 16 * batch_size:
-                queue += rng.permutation(len(lengths)).tolist()
-            pool, queue = sorted(queue[: 16 * batch_size], key=lambda i: lengths[i]), queue[16 * batch_size :]
-            batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+            epoch = rng.permutation(len(lengths))[: len(lengths) - len(lengths) % batch_size].tolist()
+            for start in range(0, len(epoch), 16 * batch_size):
+                pool = sorted(epoch[start : start + 16 * batch_size], key=lambda i: lengths[i])
+                batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
             rng.shuffle(batches)
         yield batches.pop()
 
