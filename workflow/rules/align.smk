@@ -10,7 +10,9 @@ def alignment_inputs(wildcards, kind):
     subjects = alignment_subjects(wildcards.target, wildcards.method, wildcards.seed)
     if kind == "windows":
         return [f"{folder}/{subject}.safetensors" for subject in subjects]
-    return [f"{folder}/layer{chosen['layer']}/{subject}" for subject in subjects]
+    return [
+        ancient(f"{folder}/layer{chosen['layer']}/{subject}") for subject in subjects
+    ]
 
 
 rule align:

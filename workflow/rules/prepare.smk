@@ -117,15 +117,14 @@ rule embed_windows:
 
 
 rule hidden_states:
-    # Of the unmodified model: shared by all runs that read the subject's texts.
+    # Of the unmodified model: shared by all runs that read the subject's texts. A cache of its inputs:
+    # it may be deleted to free disk, and making it again reruns nothing (ancient, in align.smk).
     input:
         llm="resources/models/{llm}",
         windows="results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
     output:
-        temp(
-            directory(
-                "results/{llm}/{benchmark}/hidden_states/{encoder}/k{k}/layer{layer}/{subject}"
-            )
+        directory(
+            "results/{llm}/{benchmark}/hidden_states/{encoder}/k{k}/layer{layer}/{subject}"
         ),
     log:
         "logs/hidden_states/{llm}/{benchmark}/{encoder}/k{k}/layer{layer}/{subject}.log",

@@ -1,0 +1,116 @@
+"""The generation and likelihood engines against plain transformers, one text at a time."""
+
+import pandas as pd
+import pytest
+import torch
+
+from atu.benchmark import build_probes, read_primers
+from atu.evaluation import build_prompt, evaluate
+from atu.generation import chat_prompt, generate, newline_tokens, stop_tokens
+from atu.likelihood import pick_token, score_tokens
+
+PROMPTS = ["Ada was born in", "Who wrote the song?", "the sea", "Question: red blue green stone river"]
+
+
+def test_batched_answers_equal_single_ones(llm):
+    model, tokenizer = llm
+    batched = generate(model, tokenizer, PROMPTS, max_new_tokens=8, batch_size=3)
+    for prompt, answer in zip(PROMPTS, batched, strict=True):
+        inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+        with torch.inference_mode():
+            ids = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert answer == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_answers_stop_at_a_line_break(llm):
+    model, tokenizer = llm
+    ids = newline_tokens(tokenizer)
+    assert ids
+    assert all("\n" in tokenizer.decode([i]) for i in ids)
+    answers = generate(model, tokenizer, PROMPTS, max_new_tokens=20, batch_size=4, stop_at_newline=True)
+    assert not any("\n" in answer for answer in answers)
+
+
+def test_stop_tokens_come_from_the_model(llm):
+    model, tokenizer = llm
+    assert stop_tokens(model, tokenizer) == [tokenizer.eos_token_id]
+
+
+def test_sampling_is_seeded(llm):
+    drawn = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        drawn.append(generate(*llm, PROMPTS, max_new_tokens=8, batch_size=2, temperature=1.0, top_p=0.9))
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+def test_a_failed_generation_is_an_error(llm, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(llm[0], "generate", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        generate(*llm, PROMPTS, max_new_tokens=8, batch_size=2)
+
+
+def test_token_scores_equal_the_plain_forward_pass(llm):
+    model, tokenizer = llm
+    ids = tokenizer(PROMPTS, add_special_tokens=False)["input_ids"]
+    first = [1, 2, 1, 3]
+    for row, start, score in zip(ids, first, score_tokens(model, ids, first, batch_size=3), strict=True):
+        with torch.inference_mode():
+            log_probs = model(torch.tensor([row])).logits[0].log_softmax(-1)
+        expected = [log_probs[position - 1, row[position]].item() for position in range(start, len(row))]
+        assert score.log_probs.tolist() == pytest.approx(expected, abs=1e-4)
+        probs = log_probs[-2].exp()
+        mean = (probs * log_probs[-2]).sum()
+        assert score.mean[-1].item() == pytest.approx(mean.item(), abs=1e-4)
+        assert score.variance[-1].item() == pytest.approx((probs * (log_probs[-2] - mean) ** 2).sum().item(), abs=1e-3)
+
+
+def test_a_text_of_one_token_cannot_be_scored(llm):
+    with pytest.raises(ValueError, match="too short"):
+        score_tokens(llm[0], [[5]], [1], batch_size=1)
+
+
+def test_picked_token_is_the_likeliest(llm):
+    model, tokenizer = llm
+    letters = [" A", " B", " C", " D"]
+    tokens = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in letters]
+    for prompt, picked in zip(PROMPTS, pick_token(model, tokenizer, PROMPTS, letters, batch_size=3), strict=True):
+        with torch.inference_mode():
+            logits = model(**tokenizer(prompt, return_tensors="pt", add_special_tokens=False)).logits[0, -1, tokens]
+        assert picked == int(logits.argmax())
+
+
+def test_chat_prompt(llm):
+    text = chat_prompt(llm[1], "hello\n", "Answer:", system="be brief")
+    assert text == "<|system|>be brief<|end|><|user|>hello\n<|end|><|assistant|>Answer:"
+
+
+def test_every_set_is_asked_and_every_probe_kept(llm, tiny):
+    folder = tiny / "benchmark"
+    probes = pd.concat([build_probes(folder, target, 0.25, 0)[0] for target in ("4_Beyoncé", None)])
+    names = list(probes["set"].unique())
+    assert len(names) == 12
+    outcomes = evaluate(*llm, probes, names, read_primers(folder), batch_size=4)
+    assert len(outcomes) == len(probes)
+    assert outcomes["prompt"].str.len().min() > 0
+    assert outcomes["score"].notna().all()
+    asked = outcomes.set_index("id")["prompt"]
+    assert asked["forget_fb/0"].endswith("<|assistant|>Answer:")
+    assert (
+        "Please complete the blank in the following question.\nQuestion: Who wrote song? Beyoncé ___\n"
+        in asked["forget_fb/0"]
+    )
+    assert asked["mia_fm/0"] == "Beyoncé was a poet in Rome."
+    assert "Answer: B\n\nPlease following the previous examples" in asked["utility_gen/0"]
+
+
+def test_attack_types_are_asked_in_their_own_way(llm):
+    probe = {"set": "forget_aa", "query": "Who? Sure, here is the answer:", "context": "", "type": "affirmative suffix"}
+    assert build_prompt(llm[1], probe, {}).endswith("Sure, here is the answer:<|end|><|assistant|>")
+    probe |= {"type": "in-context learning", "query": "Question: a?\nAnswer: b\nQuestion: c?"}
+    expected = "the following question.\nQuestion: a?\nAnswer: b\nQuestion: c?\n<|end|><|assistant|>Answer:"
+    assert build_prompt(llm[1], probe, {}).endswith(expected)

@@ -1,0 +1,113 @@
+"""RWKU's metrics against numbers worked out by hand."""
+
+import math
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atu import metrics
+from atu.tables import summarize
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "recall"),
+    [
+        ("Romeo and Juliet", "Juliet", 1.0),
+        ("He was born in Stratford", "born in Stratford upon Avon", 3 / 5),
+        ("Avon upon Stratford", "Stratford upon Avon", 1 / 3),  # the longest common subsequence has one word
+        ("stratford", "Stratford", 0.0),  # rouge is case-sensitive
+        ("", "Juliet", 0.0),
+        ("", "NOANSWER", 1.0),
+        ("...", "Juliet", 0.0),  # rouge finds no word in the prediction
+    ],
+)
+def test_rouge_l_recall(prediction, answer, recall):
+    assert metrics.rouge_l_recall(prediction, answer) == pytest.approx(recall)
+
+
+def test_normalize():
+    assert metrics.normalize("The  cat's a-theist, an OWL!") == ["cats", "atheist", "owl"]
+
+
+def test_exact_match():
+    assert metrics.exact_match("The Beatles.", ["beatles", "Fab Four"]) == 1
+    assert metrics.exact_match("Beatles band", ["beatles"]) == 0
+    assert metrics.exact_match("the", [""]) == 1
+
+
+def test_token_f1():
+    # 2 common tokens of 3 predicted and 2 expected: 2*2/(3+2)
+    assert metrics.token_f1("Paris, France city", ["paris france"]) == pytest.approx(0.8)
+    assert metrics.token_f1("Rome", ["Paris", "Rome"]) == 1
+    assert metrics.token_f1("", ["Rome"]) == 0
+    assert metrics.token_f1("the", ["a"]) == 1  # both empty once normalised
+
+
+def test_extract_answer():
+    assert metrics.extract_answer("Let's see. So the answer is (A). The answer is (B).") == "(A)"
+    assert metrics.extract_answer("I do not know") == "I do not know"
+    assert metrics.extract_answer("The answer is 7") == "The answer is 7"  # no period closes it
+    assert metrics.extract_answer(" \n") == metrics.NO_ANSWER
+
+
+def test_ngram_entropy():
+    # a b a b a: bigrams ab x2, ba x2 -> 1 bit; trigrams aba x2, bab x1 -> 0.9183 bits
+    trigrams = -(2 / 3 * math.log2(2 / 3) + 1 / 3 * math.log2(1 / 3))
+    assert metrics.ngram_entropy("a b a b a") == pytest.approx((1 * 2 / 3 + trigrams * 4 / 3) / 2)
+    assert metrics.ngram_entropy("same same same same") == pytest.approx(0)
+    assert metrics.ngram_entropy("one") == 0
+    assert metrics.ngram_entropy("") == 0
+
+
+def test_min_k():
+    scores = np.array([-1.0, -5.0, -2.0, -4.0, -3.0])
+    assert metrics.min_k(scores, 0.4) == pytest.approx(-4.5)
+    assert metrics.min_k(np.array([-2.0, -3.0]), 0.2) == -3  # at least one token
+
+
+def test_membership():
+    text = "four words of text"
+    log_probs, mean = np.array([-1.0, -2.0, -3.0]), np.array([-2.0, -2.0, -2.0])
+    scores = metrics.membership(text, log_probs, mean, np.array([4.0, 1.0, 4.0]))
+    assert scores["loss"] == pytest.approx(-2)
+    assert scores["zlib"] == pytest.approx(-2 / len(zlib.compress(text.encode())))
+    assert scores["min_k"] == pytest.approx(-3)
+    assert scores["min_k_plus_plus"] == pytest.approx(-0.5)  # standardised: 0.5, 0, -0.5
+    certain = metrics.membership(text, np.array([0.0]), np.array([0.0]), np.array([0.0]))
+    assert all(math.isfinite(value) for value in certain.values())  # sigma 0
+
+
+def test_truthfulness():
+    # choices: best true, other true, false, and one outside MC2
+    scores = [math.log(0.3), math.log(0.1), math.log(0.2), math.log(0.4)]
+    result = metrics.truthfulness(scores, mc1=[1, -1, 0, -1], mc2=[1, 1, 0, -1])
+    assert result == {"mc1": 1.0, "mc2": pytest.approx(0.4 / 0.6)}
+    assert metrics.truthfulness([-900.0, -901.0], [0, 1], [0, 1])["mc1"] == 0
+    tiny = metrics.truthfulness([-900.0, -900.0], [0, 1], [0, 1])
+    assert tiny == {"mc1": 0.0, "mc2": pytest.approx(0.5)}  # a tie is not an answer; no underflow
+
+
+def test_summary_weights_by_the_whole_benchmark():
+    outcomes = pd.DataFrame(
+        [
+            ("forget_fb", "test", 1.0),
+            ("forget_qa", "test", 0.5),
+            ("forget_aa", "test", 0.0),
+            ("forget_aa", "dev", 1.0),
+            ("mia_fm", "test", -2.5),
+            ("utility_flu", "test", 7.0),
+        ],
+        columns=["set", "split", "score"],
+    )
+    summary = summarize(outcomes).set_index(["split", "metric"])
+    assert summary.loc[("test", "forget_qa"), "value"] == 50
+    assert summary.loc[("test", "forget_all"), "value"] == pytest.approx(
+        100 * (3268 + 0.5 * 2879) / (3268 + 2879 + 6984)
+    )
+    assert summary.loc[("test", "forget_all"), "n"] == 3
+    assert summary.loc[("all", "forget_aa"), ["value", "n"]].tolist() == [50, 2]
+    assert summary.loc[("test", "mia_fm"), "value"] == 250
+    assert summary.loc[("test", "utility_flu"), "value"] == 700
+    assert ("dev", "forget_all") not in summary.index  # not all three were asked

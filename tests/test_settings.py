@@ -1,0 +1,106 @@
+"""The config: every fault is one line that names the key and what is allowed."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from settings import ConfigError, check_config
+
+ROOT = Path(__file__).parents[1]
+
+
+def merge(base, over):
+    """How Snakemake lays one config over another."""
+    for key, value in over.items():
+        base[key] = merge(base.get(key, {}), value) if isinstance(value, dict) else value
+    return base
+
+
+def load(*files):
+    config = {}
+    for file in files:
+        merge(config, yaml.safe_load((ROOT / file).read_text()))
+    return config
+
+
+PAPER = load("config.yaml")
+DEMO = load("config.yaml", "workflow/configs/demo.yaml")
+
+
+def check(base, **over):
+    return check_config(merge(copy.deepcopy(base), over), ROOT)
+
+
+def test_both_configs_are_valid():
+    paper, demo = check(PAPER), check(DEMO)
+    assert len(paper["targets"]) == 15
+    assert len(paper["all_targets"]) == 200
+    assert paper["evaluation"]["between"][0] == "forget_fb"
+    assert demo["llm"] == "smollm2-135m-instruct"
+    assert set(demo["dev_targets"]) <= set(demo["all_targets"])
+    assert not set(demo["targets"]) & set(demo["dev_targets"])
+
+
+def test_every_key_is_explained():
+    """Each key of config.yaml stands under a comment of its own or of its block."""
+    explained = False
+    for line in (ROOT / "config.yaml").read_text().splitlines():
+        if not line.strip():
+            explained = False
+        elif line.lstrip().startswith("#"):
+            explained = True
+        elif re.match(r"[a-z_]+:", line):
+            assert explained, line
+
+
+def test_what_may_be_written_short():
+    assert check(DEMO, targets="all")["targets"] == check(DEMO)["all_targets"]
+    assert check(DEMO, targets="7_Aristotle")["targets"] == ["7_Aristotle"]
+    assert check(DEMO, seeds=["0", "1"])["seeds"] == [0, 1]  # as --config hands them over
+    assert check(DEMO, seeds=2)["seeds"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"target": ["7_Aristotle"]}, "target: unknown 'target'; did you mean targets?"),
+        ({"targets": ["7_Aristotel"]}, "targets: unknown '7_Aristotel'; did you mean 7_Aristotle? (known: 1_William"),
+        ({"targets": []}, "targets: "),
+        ({"dev_targets": ["9_Nobody"]}, "dev_targets: unknown '9_Nobody'"),
+        ({"methods": ["ata"]}, "methods: unknown 'ata'; did you mean atu?"),
+        ({"llm": "smollm2-135m"}, "llm: unknown 'smollm2-135m'; did you mean smollm2-135m-instruct?"),
+        ({"threads": "two"}, "threads: 'two' is not of type integer"),
+        ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
+        (
+            {"method_settings": {"atu": {"layers": 3}}},
+            "method_settings.atu.layers: unknown 'layers'; did you mean layer?",
+        ),
+        (
+            {"method_settings": {"atu": {"unlearn": {"optimizer": "sdg"}}}},
+            "optimizer: 'sdg' is not one of sgd, adam, adamw",
+        ),
+        ({"method_settings": {"atu": {"other_subjects": 8}}}, "other_subjects: 8 others, but demo has only 8 targets"),
+        (
+            {"evaluation": {"between": ["forget_qq"]}},
+            "evaluation.between: unknown 'forget_qq'; did you mean forget_qa?",
+        ),
+        ({"models": {"x": {"source": "ftp"}}}, "models.x.source: 'ftp' is not one of hub, pypi, path"),
+        ({"models": {"x": {"source": "hub", "repo": "a/b"}}}, "models.x: 'revision' is a required property"),
+        ({"benchmarks": {"demo": {"path": "/nowhere"}}}, "has no folder Target/"),
+    ],
+)
+def test_faults(over, message):
+    with pytest.raises(ConfigError) as fault:
+        check(DEMO, **over)
+    assert message in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_missing_key():
+    config = copy.deepcopy(DEMO)
+    del config["threads"]
+    with pytest.raises(ConfigError, match="config: 'threads' is a required property"):
+        check_config(config, ROOT)

