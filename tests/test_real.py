@@ -1,0 +1,96 @@
+"""The real small LLM and encoder, downloaded once: what the demo benchmark asks, and the DAG end to end."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from atu.benchmark import build_probes, list_targets, read_primers
+from atu.evaluation import evaluate
+from atu.generation import generate
+from atu.models import load_llm
+from conftest import ROOT
+
+pytestmark = pytest.mark.real
+DEMO = ROOT / "workflow/benchmarks/demo"
+LLM, ENCODER = "smollm2-135m-instruct", "all-minilm-l6-v2"
+
+
+def snakemake(*arguments: str) -> None:
+    base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
+    demo = str(ROOT / "workflow/configs/demo.yaml")
+    subprocess.run([*base, "--configfile", demo, *arguments], cwd=ROOT, check=True)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Both models, fetched by the demo's own rule; kept in the checkout's resources/ between runs."""
+    folder = ROOT / "resources/models"
+    snakemake("--directory", str(ROOT), "--nolock", f"resources/models/{LLM}", f"resources/models/{ENCODER}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real_llm(models):
+    torch.set_num_threads(2)
+    yield load_llm(models / LLM)
+    torch.set_num_threads(1)
+
+
+def test_the_model_knows_what_it_is_to_forget(real_llm):
+    """Like RWKU, the benchmark keeps only what the unmodified model can answer."""
+    primers = read_primers(DEMO)
+    recall = {}
+    for target in list_targets(DEMO):
+        probes, _ = build_probes(DEMO, target, dev_share=0.5, seed=0)
+        outcomes = evaluate(*real_llm, probes, ["forget_qa", "neighbor_qa"], primers, batch_size=16)
+        for name, scores in outcomes.groupby("set")["score"]:
+            recall[target, name] = scores.mean()
+    assert len(recall) == 16
+    assert min(recall.values()) >= 0.5, recall
+
+
+def test_batched_answers_equal_single_ones_on_the_real_model(real_llm):
+    probes, _ = build_probes(DEMO, "7_Aristotle", dev_share=0.5, seed=0)
+    probes = probes[probes["set"] == "forget_qa"].head(8)
+    batched = evaluate(*real_llm, probes, ["forget_qa"], {}, batch_size=8)
+    for prompt, answer in zip(batched["prompt"], batched["prediction"], strict=True):
+        single = generate(*real_llm, [prompt], max_new_tokens=30, batch_size=1, stop_at_newline=True)[0]
+        assert single.strip() == answer
+
+
+def test_end_to_end(models, tmp_path):
+    """Every rule on the real models, with few texts and steps: similarity falls and the model still speaks."""
+    small = {
+        "targets": ["7_Aristotle"],
+        "models": {name: {"source": "path", "path": str(models / name)} for name in (LLM, ENCODER)},
+        "corpus": {"texts": 6, "max_new_tokens": 48, "batch_size": 8},
+        "method_settings": {
+            "atu": {
+                "other_subjects": 1,
+                "align": {"steps": 40, "steps_between": 10, "batch_size": 4},
+                "unlearn": {"tau": [0.0], "steps": 6, "batch_size": 2, "retain_weight": 1.0},
+            }
+        },
+        "evaluation": {"before_and_after": ["forget_qa", "neighbor_qa"], "between": []},
+    }
+    # a `path` source lists no wheels
+    file = tmp_path / "small.json"
+    file.write_text(json.dumps(small))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
+    demo = str(ROOT / "workflow/configs/demo.yaml")
+    done = subprocess.run(
+        [*command, "--directory", str(tmp_path), "--configfile", demo, str(file), "--show-failed-logs"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    steps = pd.read_csv(tmp_path / f"results/{LLM}/demo/7_Aristotle/atu/seed0/stage1/steps.csv")
+    assert steps["similarity"].iloc[-1] < steps["similarity"].iloc[0]
+    align = pd.read_csv(tmp_path / f"results/{LLM}/demo/7_Aristotle/atu/seed0/stage0/steps.csv")
+    assert align["loss"].tail(5).mean() < 0.7 * align["loss"].iloc[0]
+    llm, tokenizer = load_llm(tmp_path / f"results/{LLM}/demo/7_Aristotle/atu/seed0/model")
+    assert len(generate(llm, tokenizer, ["The sea is"], max_new_tokens=8, batch_size=1)[0].split()) > 3
