@@ -18,6 +18,8 @@ class EmbeddingPredictor(nn.Module):
         output_size: size of the sentence embeddings.
         width, layers, heads: of the transformer; its feed-forward is 4 * width.
         dropout: during alignment only.
+        normalize_input: layer-normalise the hidden states first. Not in the paper; models whose hidden
+            states have a few huge entries hardly align without it.
         released_attention: reproduce the released code, whose layers also attend to *all*
             positions, those of the future included (defect 1); False keeps it causal.
     """
@@ -30,6 +32,7 @@ class EmbeddingPredictor(nn.Module):
         layers: int = 6,
         heads: int = 8,
         dropout: float = 0.1,
+        normalize_input: bool = False,
         released_attention: bool = False,
     ):
         super().__init__()
@@ -40,8 +43,10 @@ class EmbeddingPredictor(nn.Module):
             "layers": layers,
             "heads": heads,
             "dropout": dropout,
+            "normalize_input": normalize_input,
             "released_attention": released_attention,
         }
+        self.norm = nn.LayerNorm(input_size) if normalize_input else nn.Identity()
         self.input = nn.Linear(input_size, width)
         if released_attention:
             layer = nn.TransformerDecoderLayer(width, heads, 4 * width, dropout, batch_first=True)
@@ -56,7 +61,7 @@ class EmbeddingPredictor(nn.Module):
 
         Texts are padded on the right: behind a causal mask no real position sees padding.
         """
-        x = self.input(hidden_states)
+        x = self.input(self.norm(hidden_states))
         causal = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device, dtype=x.dtype)
         if self.settings["released_attention"]:
             x = self.transformer(x, memory=x, tgt_mask=causal, tgt_is_causal=True)

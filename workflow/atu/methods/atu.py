@@ -48,15 +48,16 @@ def unlearn_loss(predicted: Tensor, target: Tensor, tau: float, mask: Tensor) ->
 def retain_loss(states: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     """Drift of hidden states from those of the original LLM, relative to their size.
 
-    sum_t |h_t - h0_t|^2 / sum_t |h0_t|^2 over real positions. Not in the paper (weight 0 there);
-    it needs no second model, because h0 was computed once for the alignment.
+    mean_t |h_t - h0_t|^2 / |h0_t|^2 over real positions. Relative at each position, because the
+    first token's state is often a hundred times larger than the others. Not in the paper (weight 0
+    there); it needs no second model, since h0 was computed once for the alignment.
 
     Args:
         states, reference: [batch, length, hidden].
         mask: True where the token is not padding, [batch, length].
     """
-    drift = (states.float() - reference).square().sum(-1) * mask
-    return drift.sum() / (reference.square().sum(-1) * mask).sum()
+    drift = (states.float() - reference).square().sum(-1) / reference.square().sum(-1).clamp(min=1e-6)
+    return (drift * mask).sum() / mask.sum()
 
 
 @dataclass
