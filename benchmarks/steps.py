@@ -163,9 +163,8 @@ def main() -> None:
         "ours": lambda: [windows_by_search(*row) for row in tokenized],
     }
     rows.append(("windows of the batch", timed(cut, max(5, options.repeat))))
-    print(
-        f"\n{options.batch} x {options.tokens} tokens, {Path(options.llm).name}, layer {layer}, predictor 6 x {width}, {options.threads} threads"
-    )
+    print(f"\n{options.batch} x {options.tokens} tokens, {Path(options.llm).name} to layer {layer}")
+    print(f"predictor 6 x {width}, {options.threads} threads")
     table = [(name, s["released"], s["ours"], s["released"] / s["ours"]) for name, s in rows]
     print(tabulate(table, headers=["seconds", "released", "ours", "ratio"], floatfmt=(".0f", ".4f", ".4f", ".1f")))
 

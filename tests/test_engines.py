@@ -7,7 +7,7 @@ import torch
 from atu.benchmark import build_probes, read_primers
 from atu.evaluation import build_prompt, evaluate
 from atu.generation import chat_prompt, generate, newline_tokens, stop_tokens
-from atu.likelihood import pick_token, score_tokens
+from atu.likelihood import common_prefix, pick_token, score_tokens
 
 PROMPTS = ["Ada was born in", "Who wrote the song?", "the sea", "Question: red blue green stone river"]
 
@@ -67,6 +67,29 @@ def test_token_scores_equal_the_plain_forward_pass(llm):
         mean = (probs * log_probs[-2]).sum()
         assert score.mean[-1].item() == pytest.approx(mean.item(), abs=1e-4)
         assert score.variance[-1].item() == pytest.approx((probs * (log_probs[-2] - mean) ** 2).sum().item(), abs=1e-3)
+
+
+def test_a_shared_prefix_changes_nothing(llm):
+    model, tokenizer = llm
+    texts = [header + prompt for header in ("the king of Rome was ", "Who? ") for prompt in PROMPTS]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    groups = ["king"] * 4 + ["who"] * 4
+    first = [len(row) - 2 for row in ids]
+    assert common_prefix(ids[:4]) >= 5
+    plain = score_tokens(model, ids, first, batch_size=1, groups=[str(i) for i in range(8)])
+    shared = score_tokens(model, ids, first, batch_size=3, groups=groups)
+    for one, other in zip(plain, shared, strict=True):
+        torch.testing.assert_close(one.log_probs, other.log_probs, atol=1e-4, rtol=1e-4)
+    letters = [" A", " B"]
+    assert pick_token(model, tokenizer, texts, letters, 3, groups=groups) == pick_token(
+        model, tokenizer, texts, letters, 1, groups=[str(i) for i in range(8)]
+    )
+
+
+def test_common_prefix():
+    assert common_prefix([[1, 2, 3], [1, 2, 4], [1, 2]]) == 2
+    assert common_prefix([[1, 2], [1, 2]]) == 2
+    assert common_prefix([[1], [2]]) == 0
 
 
 def test_a_text_of_one_token_cannot_be_scored(llm):

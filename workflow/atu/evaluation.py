@@ -52,7 +52,7 @@ def ask(
         ]
     if spec["ask"] == "next_token":
         letters = [f" {letter}" for letter in CHOICES]
-        picked = pick_token(llm, tokenizer, prompts, letters, batch_size, title=name)
+        picked = pick_token(llm, tokenizer, prompts, letters, batch_size, name, [probe["context"] for probe in probes])
         predictions = [CHOICES[i] for i in picked]
         return [
             {"prediction": prediction, "score": float(prediction == probe["answers"][0])}
@@ -103,7 +103,9 @@ def score_choices(
             ids.append(tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
             first.append(len(prefix))
             owner.append(i)
-    scores = np.array([score.log_probs.sum().item() for score in score_tokens(llm, ids, first, batch_size, title)])
+    scores = np.array(
+        [score.log_probs.sum().item() for score in score_tokens(llm, ids, first, batch_size, title, [""] * len(ids))]
+    )
     outcomes = []
     for i, probe in enumerate(probes):
         own = scores[np.array(owner) == i]
