@@ -1,12 +1,19 @@
 """The config: checked before anything runs, each fault one line that names the key and the mend."""
 
 import json
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
 from jsonschema import Draft202012Validator
 
 from atu.benchmark import PROBE_SETS, list_targets
+
+
+def share_library(root: Path) -> None:
+    """Let the jobs' scripts import the library from the checkout, on whichever host they run."""
+    paths = [str(root / "workflow"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
 
 
 class ConfigError(ValueError):

@@ -1,20 +1,6 @@
 # Align: the predictor learns to see what the unmodified model is about to say.
 
 
-def alignment_inputs(wildcards, kind):
-    """Windows or hidden states of the target and the others, target first."""
-    chosen = settings(wildcards)
-    folder = (
-        f"results/{wildcards.llm}/{wildcards.benchmark}/{kind}/{ENCODER}/k{chosen['k']}"
-    )
-    subjects = alignment_subjects(wildcards.target, wildcards.method, wildcards.seed)
-    if kind == "windows":
-        return [f"{folder}/{subject}.safetensors" for subject in subjects]
-    return [
-        ancient(f"{folder}/layer{chosen['layer']}/{subject}") for subject in subjects
-    ]
-
-
 rule align:
     input:
         windows=lambda wildcards: alignment_inputs(wildcards, "windows"),

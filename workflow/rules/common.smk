@@ -1,20 +1,16 @@
 # What the rules share: the checked config, and which files belong to a run.
 
 import itertools
-import os
 import random
 import sys
 
 ROOT = Path(workflow.basedir)
 
-# The library is imported from the checkout, here and in the jobs' scripts.
 sys.path.insert(0, str(ROOT / "workflow"))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT / "workflow")] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
-).rstrip(os.pathsep)
 
-from settings import check_config
+from settings import check_config, share_library
 
+share_library(ROOT)
 config = check_config(config, ROOT)
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
@@ -64,12 +60,10 @@ def alignment_subjects(target, method, seed):
 RUN = "results/{llm}/{benchmark}/{target}/{method}/seed{seed}"
 
 
-def run_path(target, method, seed, file=""):
+def run_path(target, method, seed, *inside):
     """A path inside the folder of one run."""
-    run = RUN.format(
-        llm=LLM, benchmark=BENCHMARK, target=target, method=method, seed=seed
-    )
-    return run + file
+    names = {"llm": LLM, "benchmark": BENCHMARK, "target": target}
+    return "/".join([RUN.format(**names, method=method, seed=seed), *inside])
 
 
 def before_files(target):
@@ -92,19 +86,21 @@ def runs():
                 )
                 for stage, tau in enumerate(stages(method), start=1):
                     file = run_path(
-                        target, method, seed, f"/stage{stage}/probes.parquet"
+                        target, method, seed, f"stage{stage}", "probes.parquet"
                     )
                     rows.append(run | {"stage": stage, "tau": tau, "files": [file]})
     return rows
 
 
 def outcome_files():
+    """Outcomes of all evaluations of all runs."""
     return sorted({file for row in runs() for file in row["files"]})
 
 
 def kept_models():
+    """The unlearned model of each run."""
     return [
-        run_path(*run, "/model") for run in itertools.product(TARGETS, METHODS, SEEDS)
+        run_path(*run, "model") for run in itertools.product(TARGETS, METHODS, SEEDS)
     ]
 
 
@@ -112,3 +108,44 @@ def evaluated_sets(method, stage):
     """Probe sets asked after a stage, by name."""
     when = "before_and_after" if stage in (0, len(stages(method))) else "between"
     return config["evaluation"][when]
+
+
+def subject_files(wildcards, files):
+    """Files of a subject in the benchmark's folder that exist, or all of them if it is still to be downloaded."""
+    folder = benchmark_folder(wildcards.benchmark)
+    if config["benchmarks"][wildcards.benchmark]["source"] == "hub":
+        return folder
+    place = (
+        "Utility" if wildcards.subject == "utility" else f"Target/{wildcards.subject}"
+    )
+    return sorted(
+        str(path) for file in files for path in Path(folder, place).glob(file)
+    )
+
+
+def alignment_inputs(wildcards, kind):
+    """Windows or hidden states of the target and the others, target first."""
+    chosen = settings(wildcards)
+    folder = (
+        f"results/{wildcards.llm}/{wildcards.benchmark}/{kind}/{ENCODER}/k{chosen['k']}"
+    )
+    subjects = alignment_subjects(wildcards.target, wildcards.method, wildcards.seed)
+    if kind == "windows":
+        return [f"{folder}/{subject}.safetensors" for subject in subjects]
+    return [
+        ancient(f"{folder}/layer{chosen['layer']}/{subject}") for subject in subjects
+    ]
+
+
+def previous_llm(wildcards):
+    """The model that a stage starts from."""
+    if wildcards.stage == "1":
+        return f"resources/models/{wildcards.llm}"
+    return f"{RUN}/stage{int(wildcards.stage) - 1}/llm"
+
+
+def retained_states(wildcards):
+    """Hidden states of the unmodified model on the others' texts, if the loss reads them."""
+    if settings(wildcards)["unlearn"]["retain_weight"] == 0:
+        return []
+    return alignment_inputs(wildcards, "hidden_states")[1:]

@@ -1,19 +1,6 @@
 # From the benchmark to what the model reads: probes, texts, embeddings, hidden states.
 
 
-def subject_files(wildcards, files):
-    """Files of a subject in the benchmark's folder that exist, or all of them if it is still to be downloaded."""
-    folder = benchmark_folder(wildcards.benchmark)
-    if config["benchmarks"][wildcards.benchmark]["source"] == "hub":
-        return folder
-    place = (
-        "Utility" if wildcards.subject == "utility" else f"Target/{wildcards.subject}"
-    )
-    return sorted(
-        str(path) for file in files for path in Path(folder, place).glob(file)
-    )
-
-
 rule prepare_probes:
     input:
         lambda wildcards: subject_files(wildcards, ["*.json"]),

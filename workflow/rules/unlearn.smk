@@ -1,20 +1,6 @@
 # Unlearn: one job a stage. Each lowers tau, trains the model, and re-aligns the predictor on it.
 
 
-def previous_llm(wildcards):
-    """The model that a stage starts from."""
-    if wildcards.stage == "1":
-        return f"resources/models/{wildcards.llm}"
-    return f"{RUN}/stage{int(wildcards.stage) - 1}/llm"
-
-
-def retained_states(wildcards):
-    """Hidden states of the unmodified model on the others' texts, if the loss reads them."""
-    if settings(wildcards)["unlearn"]["retain_weight"] == 0:
-        return []
-    return alignment_inputs(wildcards, "hidden_states")[1:]
-
-
 rule unlearn:
     input:
         llm=previous_llm,
