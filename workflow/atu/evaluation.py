@@ -34,6 +34,7 @@ def ask(
     probes: list[dict],
     prompts: list[str],
     batch_size: int,
+    max_new_tokens: int,
 ) -> list[dict]:
     """Outcome of each probe of set ``name``: prediction, score (0..1, bits or nats) and details."""
     spec = PROBE_SETS[name]
@@ -42,7 +43,7 @@ def ask(
             llm,
             tokenizer,
             prompts,
-            max_new_tokens=spec["max_new_tokens"],
+            max_new_tokens=min(spec["max_new_tokens"], max_new_tokens),
             stop_at_newline=spec.get("stop_at_newline", False),
             batch_size=batch_size,
             title=name,
@@ -122,8 +123,9 @@ def evaluate(
     sets: list[str],
     primers: dict[str, str],
     batch_size: int,
+    max_new_tokens: int = 256,
 ) -> pd.DataFrame:
-    """Ask the probes of the named sets.
+    """Ask the probes of the named sets; answers are cut at ``max_new_tokens`` or earlier where RWKU does.
 
     Returns:
         One row a probe: set, id, split, type, neighbor, query, answers, prompt, prediction, score,
@@ -134,7 +136,10 @@ def evaluate(
         asked = probes[probes["set"] == name].to_dict("records")
         prompts = [build_prompt(tokenizer, probe, primers) for probe in asked]
         for probe, prompt, outcome in zip(
-            asked, prompts, ask(llm, tokenizer, name, asked, prompts, batch_size) if asked else [], strict=True
+            asked,
+            prompts,
+            ask(llm, tokenizer, name, asked, prompts, batch_size, max_new_tokens) if asked else [],
+            strict=True,
         ):
             keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}
             keep["answers"] = list(probe["answers"])

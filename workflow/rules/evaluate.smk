@@ -21,6 +21,7 @@ rule evaluate_before:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         sets=config["evaluation"]["before_and_after"],
         batch_size=config["evaluation"]["batch_size"],
+        max_new_tokens=config["evaluation"]["max_new_tokens"],
     script:
         "../scripts/evaluate_model.py"
 
@@ -41,6 +42,7 @@ use rule evaluate_before as evaluate_stage with:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         sets=lambda wildcards: evaluated_sets(wildcards.method, int(wildcards.stage)),
         batch_size=config["evaluation"]["batch_size"],
+        max_new_tokens=config["evaluation"]["max_new_tokens"],
 
 
 rule known:
