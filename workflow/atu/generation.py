@@ -1,7 +1,7 @@
 """The generation engine: greedy answers and sampled texts, batched by length."""
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from atu.batching import sorted_batches
 from atu.runtime import progress
@@ -24,6 +24,17 @@ def stop_tokens(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> lis
     configured = llm.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+
+
+class CountTokens(StoppingCriteria):
+    """Stops nothing: moves a progress line by one for each token of a batch."""
+
+    def __init__(self, bar):
+        self.bar = bar
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
+        self.bar.update()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 @torch.inference_mode()
@@ -51,7 +62,9 @@ def generate(
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     answers = [""] * len(prompts)
-    for batch in progress(sorted_batches([len(ids) for ids in encoded], batch_size), title):
+    batches = sorted_batches([len(ids) for ids in encoded], batch_size)
+    bar = progress(None, title, total=len(batches) * max_new_tokens)
+    for done, batch in enumerate(batches, start=1):
         inputs = tokenizer.pad({"input_ids": [encoded[i] for i in batch]}, padding_side="left", return_tensors="pt").to(
             llm.device
         )
@@ -61,8 +74,11 @@ def generate(
             max_new_tokens=max_new_tokens,
             eos_token_id=stops,
             pad_token_id=tokenizer.pad_token_id,
+            stopping_criteria=StoppingCriteriaList([CountTokens(bar)]),
         )
+        bar.update(done * max_new_tokens - bar.n)  # a batch may end early
         for i, ids in zip(batch, output[:, inputs["input_ids"].shape[1] :], strict=True):
             text = tokenizer.decode(ids, skip_special_tokens=True)
             answers[i] = text.split("\n")[0] if stop_at_newline else text
+    bar.close()
     return answers

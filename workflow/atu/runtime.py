@@ -41,8 +41,11 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
             handler.close()
 
 
-def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
-    """A progress line with an estimate of the time left; one line every 10 s where stderr is no terminal."""
+def progress(items: Iterable[T] | None, title: str, total: int | None = None) -> tqdm:
+    """A progress line with an estimate of the time left; one line every 10 s where stderr is no terminal.
+
+    Iterate over it, or with ``items`` None call its ``update``.
+    """
     interval = 0.5 if sys.stderr.isatty() else 10
     return tqdm(items, desc=title, total=total, mininterval=interval, leave=sys.stderr.isatty())
 

@@ -123,6 +123,18 @@ def subject_files(wildcards, files):
     )
 
 
+def primer_file(wildcards):
+    """Few-shot primers of the benchmark, if it has any."""
+    if config["benchmarks"][wildcards.benchmark]["source"] == "hub":
+        return benchmark_folder(wildcards.benchmark)
+    return sorted(
+        str(path)
+        for path in Path(benchmark_folder(wildcards.benchmark)).glob(
+            "Utility/primers.json"
+        )
+    )
+
+
 def alignment_inputs(wildcards, kind):
     """Windows or hidden states of the target and the others, target first."""
     chosen = settings(wildcards)

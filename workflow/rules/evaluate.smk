@@ -5,6 +5,7 @@ rule evaluate_before:
     input:
         llm="resources/models/{llm}",
         probes="results/{benchmark}/probes/{subject}.parquet",
+        primers=primer_file,
     output:
         "results/{llm}/{benchmark}/before/{subject}.parquet",
     log:
@@ -33,6 +34,7 @@ use rule evaluate_before as evaluate_stage with:
             f"results/{wildcards.benchmark}/probes/{subject}.parquet"
             for subject in [wildcards.target] + ["utility"] * SHARED_UTILITY
         ],
+        primers=primer_file,
     output:
         f"{RUN}/stage{{stage}}/probes.parquet",
     log:
