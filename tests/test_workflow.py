@@ -71,6 +71,13 @@ def test_tables_figures_and_models(finished):
     assert provenance["settings"]["layer"] == 2
 
 
+def test_report(finished):
+    finished.run("--report", "results/report.html")
+    page = (finished.directory / "results/report.html").read_text()
+    for text in ("tradeoff.png", "stages.png", "targets.png", "main.html", "Align-then-Unlearn"):
+        assert text in page
+
+
 def test_checkpoints_between_stages_are_gone(finished):
     stages = finished.directory / RUN
     assert sorted(path.name for path in stages.iterdir()) == ["model", "stage0", "stage1", "stage2"]

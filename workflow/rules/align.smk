@@ -10,6 +10,7 @@ rule align:
         steps=f"{RUN}/stage0/steps.csv",
     log:
         f"logs/align/{RUN}.log",
+    priority: 1
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]

@@ -1,4 +1,5 @@
 # From the benchmark to what the model reads: probes, texts, embeddings, hidden states.
+# Rules on the way to the first unlearning stage have priority: evaluations fill what is left idle.
 
 
 rule prepare_probes:
@@ -30,6 +31,7 @@ if config["corpus"]["source"] == "generate":
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
             "logs/generate_corpus/{llm}/{benchmark}/{subject}.log",
+        priority: 1
         conda:
             "../../envs/workflow.yaml"
         threads: config["threads"]
@@ -89,6 +91,7 @@ rule embed_windows:
         "results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
     log:
         "logs/embed_windows/{llm}/{benchmark}/{encoder}/k{k}/{subject}.log",
+    priority: 1
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
@@ -115,6 +118,7 @@ rule hidden_states:
         ),
     log:
         "logs/hidden_states/{llm}/{benchmark}/{encoder}/k{k}/layer{layer}/{subject}.log",
+    priority: 1
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]

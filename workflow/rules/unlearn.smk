@@ -14,6 +14,7 @@ rule unlearn:
         steps=f"{RUN}/stage{{stage}}/steps.csv",
     log:
         f"logs/unlearn/{RUN}/stage{{stage}}.log",
+    priority: 1
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
