@@ -157,9 +157,12 @@ def test_nan_loss_stops_the_run_and_keeps_what_was_done(copy):
     assert not list(copy.directory.rglob(".llm.*"))
 
 
-@pytest.mark.parametrize("rule", ["generate_corpus", "unlearn", "evaluate_stage"])
-def test_kill_in_a_job_then_rerun_gives_the_same_numbers(finished, workflow, rule):
-    """kill -9 of Snakemake and all its jobs while ``rule`` runs."""
+@pytest.mark.parametrize(
+    ("rule", "sent"),
+    [("generate_corpus", signal.SIGKILL), ("unlearn", signal.SIGINT), ("evaluate_stage", signal.SIGKILL)],
+)
+def test_a_killed_run_resumes_with_the_same_numbers(finished, workflow, rule, sent):
+    """kill -9 or Ctrl-C, to Snakemake and all its jobs, while ``rule`` runs."""
     process = subprocess.Popen(
         workflow.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -167,8 +170,9 @@ def test_kill_in_a_job_then_rerun_gives_the_same_numbers(finished, workflow, rul
         if line.strip().endswith(f"rule {rule}:"):
             break
     time.sleep(2.5)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid, sent)
+    process.communicate(timeout=120)
+    assert process.returncode
     assert not (workflow.directory / "results/tables/main.csv").exists()
     workflow.run("--unlock")
     done = workflow.run("--rerun-incomplete")
