@@ -50,9 +50,8 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
             text = "before" if row.stage == 0 else f"τ={row.tau:g}"
             axis.annotate(text, (row.forget_qa, row.neighbor_qa), xytext=(3, 4), textcoords="offset points", fontsize=6)
     axis.set(xlabel="forget QA recall, % (lower is better)", ylabel="neighbour QA recall, % (higher is better)")
-    axis.invert_xaxis()
-    axis.margins(0.12)
-    axis.legend()
+    axis.set(xlim=(108, -4), ylim=(0, 112))
+    axis.legend(loc="lower left")
     return figure
 
 
@@ -81,7 +80,7 @@ def stages(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
         ticks = ["before" if stage == 0 else f"{tau:g}" for stage, tau in zip(taus["stage"], taus["tau"], strict=True)]
         axis.set_xticks(taus["stage"], ticks, rotation=45)
         axis.set(xlabel="stage, by τ", ylabel=label)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.08 * max(100, axis.dataLim.ymax))
         axis.legend(fontsize=6)
     return figure
 
@@ -94,7 +93,7 @@ def targets(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
     names = sorted(rows["target"].unique(), key=lambda name: (name in dev_targets, int(name.split("_")[0])))
     methods = list(rows["method"].unique())
     panels = [(method, metric) for method in methods for metric in ("forget_qa", "forget_aa", "neighbor_qa")]
-    height = 0.9 + 0.22 * len(names)
+    height = 1.1 + 0.22 * len(names)
     figure, axes = plt.subplots(
         len(methods), 3, figsize=(2 * COLUMN, height * len(methods)), layout="constrained", sharey=True, squeeze=False
     )
@@ -113,7 +112,7 @@ def targets(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
         axis.set_title((f"{method}: " if len(methods) > 1 else "") + title, fontsize=8)
         axis.set(xlabel=f"recall, % ({direction} is better)", xlim=(0, 105))
         axis.grid(visible=False, axis="y")
-    axes[0, 0].legend(fontsize=6, loc="lower right")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=7)
     return figure
 
 

@@ -9,10 +9,11 @@ with job_log(snakemake.log[0]) as log:
     long = collect(params.runs, params.model, params.benchmark)
     log.info("%d numbers of %d runs", len(long), len(params.runs))
     table = layout(long, params.dev_targets)
+    blank = table.astype(object).where(table.notna(), None)  # tabulate prints None as missing, NaN as a number
     with atomic_path(output.long) as part:
         long.to_csv(part, index=False)
     for path, text in (
-        (output.markdown, table.to_markdown(index=False, floatfmt=".1f") + "\n"),
+        (output.markdown, blank.to_markdown(index=False, floatfmt=".1f", missingval="") + "\n"),
         (output.latex, table.to_latex(index=False, float_format="%.1f", na_rep="--", escape=True)),
         (output.html, to_html(table)),
     ):
