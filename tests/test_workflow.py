@@ -57,6 +57,9 @@ def test_tables_figures_and_models(finished):
     for name in ("tradeoff", "stages", "targets"):
         assert (results / f"figures/{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (results / f"figures/{name}.pdf").read_bytes()[:4] == b"%PDF"
+    recorded = json.loads((results / "tables/provenance.json").read_text())
+    assert recorded["settings"]["targets"] == ["1_Ada"]
+    assert set(recorded["versions"]) >= {"torch", "transformers", "snakemake"}
     known = pd.read_csv(results / "llm/tiny/known.csv")
     assert set(known["set"]) == {"forget_fb", "forget_qa", "forget_aa", "neighbor_fb", "neighbor_qa"}
 

@@ -49,7 +49,7 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
         for row in curve.itertuples():
             text = "before" if row.stage == 0 else f"τ={row.tau:g}"
             axis.annotate(text, (row.forget_qa, row.neighbor_qa), xytext=(3, 4), textcoords="offset points", fontsize=6)
-    axis.set(xlabel="forget QA recall, % (lower is better)", ylabel="neighbour QA recall, % (higher is better)")
+    axis.set(xlabel="forget QA recall, % (lower is better)", ylabel="neighbour QA recall, %\n(higher is better)")
     axis.set(xlim=(108, -4), ylim=(0, 112))
     axis.legend(loc="lower left")
     return figure

@@ -12,6 +12,7 @@ rule main_table:
             category="Tables",
         ),
         latex="results/tables/main.tex",
+        provenance="results/tables/provenance.json",
         html=report(
             "results/tables/main.html",
             caption="../report/main_table.rst",

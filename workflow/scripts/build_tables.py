@@ -1,7 +1,7 @@
 """All outcomes in long form, and the paper's table in Markdown, LaTeX and HTML."""
 
-from atu.files import atomic_path
-from atu.runtime import job_log
+from atu.files import atomic_path, write_json
+from atu.runtime import job_log, provenance
 from atu.tables import collect, layout, to_html
 
 with job_log(snakemake.log[0]) as log:
@@ -19,3 +19,4 @@ with job_log(snakemake.log[0]) as log:
     ):
         with atomic_path(path) as part:
             part.write_text(text, encoding="utf-8")
+    write_json(output.provenance, provenance(**snakemake.config))
