@@ -24,6 +24,20 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 
 
+localrules:
+    # Seconds each, or in need of the network that compute nodes often lack.
+    all,
+    forget,
+    download_model,
+    download_benchmark,
+    keep_model,
+    known,
+    main_table,
+    plot_tradeoff,
+    plot_stages,
+    plot_targets,
+
+
 rule all:
     default_target: True
     input:

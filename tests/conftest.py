@@ -234,6 +234,11 @@ class Workflow:
         pairs = [line.split() for line in output.splitlines()]
         return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and p[1].isdigit() and p[0] != "total"}
 
+    def planned_outputs(self, *arguments: str) -> list[str]:
+        """Outputs of each job that a run would do, one line a job."""
+        lines = self.run("--dry-run", *arguments).stdout.splitlines()
+        return [line for line in lines if line.strip().startswith("output:")]
+
 
 @pytest.fixture
 def workflow(tiny, tmp_path) -> Workflow:

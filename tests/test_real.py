@@ -66,7 +66,12 @@ def test_end_to_end(models, tmp_path):
     """Every rule on the real models, with few texts and steps: similarity falls and the model still speaks."""
     small = {
         "targets": ["7_Aristotle"],
-        "models": {name: {"source": "path", "path": str(models / name)} for name in (LLM, ENCODER)},
+        "llm": "llm",
+        "encoder": "encoder",
+        "models": {
+            "llm": {"source": "path", "path": str(models / LLM)},
+            "encoder": {"source": "path", "path": str(models / ENCODER)},
+        },
         "corpus": {"texts": 6, "max_new_tokens": 48, "batch_size": 8},
         "method_settings": {
             "atu": {
@@ -77,7 +82,6 @@ def test_end_to_end(models, tmp_path):
         },
         "evaluation": {"before_and_after": ["forget_qa", "neighbor_qa"], "between": []},
     }
-    # a `path` source lists no wheels
     file = tmp_path / "small.json"
     file.write_text(json.dumps(small))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
@@ -88,9 +92,9 @@ def test_end_to_end(models, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    steps = pd.read_csv(tmp_path / f"results/{LLM}/demo/7_Aristotle/atu/seed0/stage1/steps.csv")
+    steps = pd.read_csv(tmp_path / "results/llm/demo/7_Aristotle/atu/seed0/stage1/steps.csv")
     assert steps["similarity"].iloc[-1] < steps["similarity"].iloc[0]
-    align = pd.read_csv(tmp_path / f"results/{LLM}/demo/7_Aristotle/atu/seed0/stage0/steps.csv")
+    align = pd.read_csv(tmp_path / "results/llm/demo/7_Aristotle/atu/seed0/stage0/steps.csv")
     assert align["loss"].tail(5).mean() < 0.7 * align["loss"].iloc[0]
-    llm, tokenizer = load_llm(tmp_path / f"results/{LLM}/demo/7_Aristotle/atu/seed0/model")
+    llm, tokenizer = load_llm(tmp_path / "results/llm/demo/7_Aristotle/atu/seed0/model")
     assert len(generate(llm, tokenizer, ["The sea is"], max_new_tokens=8, batch_size=1)[0].split()) > 3

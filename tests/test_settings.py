@@ -61,6 +61,22 @@ def test_what_may_be_written_short():
     assert check(DEMO, targets="7_Aristotle")["targets"] == ["7_Aristotle"]
     assert check(DEMO, seeds=["0", "1"])["seeds"] == [0, 1]  # as --config hands them over
     assert check(DEMO, seeds=2)["seeds"] == [2]
+    over = {"atu": {"unlearn": {"learning_rate": "5e-4", "steps": "7", "tau": ["0.1"], "released_padding": "true"}}}
+    unlearn = check(DEMO, method_settings=over)["method_settings"]["atu"]["unlearn"]
+    assert [unlearn[key] for key in over["atu"]["unlearn"]] == [5e-4, 7, [0.1], True]
+
+
+def test_a_variant_sets_only_what_differs():
+    settings = check(DEMO, method_settings={"atu-layer10": {"method": "atu", "layer": 10, "align": {"steps": 3}}})
+    variant, atu = settings["method_settings"]["atu-layer10"], settings["method_settings"]["atu"]
+    assert variant == atu | {"layer": 10, "align": atu["align"] | {"steps": 3}}
+
+
+def test_conda_and_pip_agree():
+    pins = (ROOT / "envs/requirements.txt").read_text().split()
+    *_, pip = yaml.safe_load((ROOT / "envs/workflow.yaml").read_text())["dependencies"]
+    assert pip["pip"] == pins
+    assert "torch==2.13.0" in pins
 
 
 @pytest.mark.parametrize(

@@ -105,23 +105,21 @@ def test_one_more_target_runs_that_target_alone(finished):
     assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
     assert jobs["evaluate_before"] == 1
     assert "download_model" not in jobs
-    files = finished.run("--dry-run", "--config", "targets=[1_Ada,2_Bo]").stdout
-    assert "1_Ada/atu" not in "".join(line for line in files.splitlines() if "output:" in line)
+    assert not [line for line in finished.planned_outputs("--config", "targets=[1_Ada,2_Bo]") if "1_Ada/atu" in line]
 
 
-def test_touching_one_target_reruns_that_target_alone(copy):
-    # the benchmark is the user's own folder: give this run its own copy
+def test_a_changed_probe_reruns_that_target_alone(copy):
     copy.run("--config", "targets=[1_Ada,2_Bo]")
     config = json.loads(copy.config.read_text())
     probes = Path(config["benchmarks"]["tiny"]["path"]) / "Target/2_Bo/forget_level2.json"
-    saved = probes.stat().st_mtime
+    saved = probes.read_bytes()
     try:
-        os.utime(probes, (time.time() + 5, time.time() + 5))
-        plan = copy.run("--dry-run", "--config", "targets=[1_Ada,2_Bo]").stdout
+        probes.write_text(json.dumps(json.loads(saved)[:3]))
+        outputs = copy.planned_outputs("--config", "targets=[1_Ada,2_Bo]")
     finally:
-        os.utime(probes, (saved, saved))
-    outputs = [line.split("output:")[1] for line in plan.splitlines() if line.strip().startswith("output:")]
+        probes.write_bytes(saved)
     assert any("probes/2_Bo.parquet" in line for line in outputs)
+    assert any("2_Bo/atu/seed0/stage2/probes.parquet" in line for line in outputs)
     assert not any("1_Ada" in line for line in outputs)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -53,9 +54,28 @@ def known_targets(benchmark: dict, root: Path) -> list[str]:
     return list_targets(benchmark["path"])
 
 
-def as_numbers(values: list) -> list:
-    """Numbers given on the command line arrive as text."""
-    return [int(value) if isinstance(value, str) and value.isdigit() else value for value in values]
+CASTS = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
+
+
+def cast_text(config: dict, validator: Draft202012Validator) -> None:
+    """Turn text into the number or truth value that the schema wants; in place.
+
+    Snakemake hands over what is nested in ``--config`` as text.
+    """
+    for error in list(validator.iter_errors(config)):
+        if error.validator == "type" and isinstance(error.instance, str) and error.validator_value in CASTS:
+            *parents, last = error.absolute_path
+            place = config
+            for key in parents:
+                place = place[key]
+            with suppress(ValueError, KeyError):  # what cannot be cast is reported as it is
+                place[last] = CASTS[error.validator_value](error.instance)
+
+
+def overlay(base: dict, over: dict) -> dict:
+    """``base`` with what ``over`` sets, block by block."""
+    nested = {key: overlay(base[key], over[key]) for key in base.keys() & over if isinstance(base[key], dict)}
+    return base | over | nested
 
 
 def check_config(config: dict, root: Path) -> dict:
@@ -75,10 +95,14 @@ def check_config(config: dict, root: Path) -> dict:
     for key in ("targets", "dev_targets", "methods", "seeds"):
         if isinstance(config.get(key), (str, int)) and config[key] != "all":
             config[key] = [config[key]]
-    if isinstance(config.get("seeds"), list):
-        config["seeds"] = as_numbers(config["seeds"])
+    blocks = config.get("method_settings", {})
+    for name, block in blocks.items():
+        if block.get("method") != name:  # a variant sets only what differs from its method's own block
+            blocks[name] = overlay(blocks.get(block.get("method"), {}), block)
     schema = json.loads((root / "workflow/schemas/config.schema.json").read_text(encoding="utf-8"))
-    faults = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    validator = Draft202012Validator(schema)
+    cast_text(config, validator)
+    faults = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
     if faults:
         raise ConfigError("; ".join(describe(fault, config) for fault in faults))
 

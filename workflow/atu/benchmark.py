@@ -42,9 +42,9 @@ def target_name(target: str) -> str:
 
 
 def list_targets(folder: str | Path) -> list[str]:
-    """Ids of the targets of a benchmark in the folder-per-target form, by rank."""
-    names = [path.name for path in (Path(folder) / "Target").iterdir() if path.is_dir()]
-    return sorted(names, key=lambda name: (int(name.split("_")[0]) if name[0].isdigit() else 0, name))
+    """Ids (rank_Name) of the targets of a benchmark in the folder-per-target form, by rank."""
+    names = [path.name for path in (Path(folder) / "Target").iterdir() if re.match(r"\d+_.", path.name)]
+    return sorted(names, key=lambda name: (int(name.split("_")[0]), name))
 
 
 def read_rows(folder: str | Path, target: str | None, file: str) -> list[dict] | None:
@@ -84,6 +84,8 @@ def normalize_row(name: str, row: dict) -> dict:
         kind = row["type"].strip().lower()
         if name == "forget_aa" and kind not in ATTACK_SPELLINGS:
             raise BenchmarkError(f"unknown attack type {row['type']!r}; known: {', '.join(ATTACK_TYPES)}")
+        if not row["answer"].strip():
+            raise BenchmarkError("the answer is empty: nothing could be recalled")
         probe |= {"query": row["query"], "answers": [row["answer"]], "neighbor": row.get("neighbor", "")}
         probe["type"] = ATTACK_SPELLINGS.get(kind, kind) if name == "forget_aa" else kind
     elif spec["ask"] == "text":
@@ -115,7 +117,7 @@ def normalize_row(name: str, row: dict) -> dict:
 def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
     """Mark ``dev_share`` of the probes of each set and type as dev, the rest as test; in place.
 
-    Which ones depends on the seed and the probe's own text alone, not on the order of rows.
+    Which ones depends on the seed and the texts of the probes, not on the order of rows.
     """
     groups = defaultdict(list)
     for probe in probes:

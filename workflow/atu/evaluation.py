@@ -7,7 +7,7 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu import metrics
-from atu.benchmark import CHOICES, PROBE_SETS
+from atu.benchmark import CHOICES, PROBE_SETS, BenchmarkError
 from atu.generation import chat_prompt, generate
 from atu.likelihood import pick_token, score_tokens
 
@@ -16,14 +16,17 @@ def build_prompt(tokenizer: PreTrainedTokenizerBase, probe: dict, primers: dict[
     """What the model is shown for one probe: the set's template through the chat template.
 
     Raises:
-        KeyError: naming the primer that the benchmark lacks.
+        BenchmarkError: naming the primer that the benchmark lacks.
     """
     spec = PROBE_SETS[probe["set"]]
     if spec["ask"] == "text":
         return probe["query"]
     spec = spec | spec.get("by_type", {}).get(probe["type"], {})
     fields = {"query": probe["query"], "context": probe["context"]}
-    message = spec["message"].format(**fields, **{f"primer_{name}": text for name, text in primers.items()})
+    try:
+        message = spec["message"].format(**fields, **{f"primer_{name}": text for name, text in primers.items()})
+    except KeyError as error:
+        raise BenchmarkError(f"{probe['set']} needs {error}, and the benchmark has no such primer") from error
     return chat_prompt(tokenizer, message, spec["suffix"])
 
 
@@ -104,9 +107,7 @@ def score_choices(
             ids.append(tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
             first.append(len(prefix))
             owner.append(i)
-    scores = np.array(
-        [score.log_probs.sum().item() for score in score_tokens(llm, ids, first, batch_size, title, [""] * len(ids))]
-    )
+    scores = np.array([score.log_probs.sum().item() for score in score_tokens(llm, ids, first, batch_size, title)])
     outcomes = []
     for i, probe in enumerate(probes):
         own = scores[np.array(owner) == i]

@@ -42,7 +42,7 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
     """Forget against neighbour recall while tau falls."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.6), layout="constrained")
     for i, (method, curve) in enumerate(stage_means(long, dev_targets).groupby("method")):
-        curve = curve.dropna(subset=["forget_qa", "neighbor_qa"])
+        curve = curve.reindex(columns=["stage", "tau", "forget_qa", "neighbor_qa"]).dropna()
         axis.plot(
             curve["forget_qa"], curve["neighbor_qa"], marker=MARKERS[i % len(MARKERS)], ms=4, lw=1.2, label=method
         )
@@ -71,15 +71,16 @@ def stages(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
                 curve = curve.dropna(subset=[metric])
                 values = curve[metric]
                 if label.startswith("utility"):
-                    values = 100 * values / values.iloc[0]
+                    values = 100 * values / values[curve["stage"] == 0].sum()
                 name = metric.split("_")[1].upper()
                 if means["method"].nunique() > 1:
                     name = f"{method} {name}"
                 axis.plot(curve["stage"], values, marker=MARKERS[i], ms=3.5, lw=1.2, color=COLORS[i], label=name)
-        taus = means.drop_duplicates("stage")
-        ticks = ["before" if stage == 0 else f"{tau:g}" for stage, tau in zip(taus["stage"], taus["tau"], strict=True)]
-        axis.set_xticks(taus["stage"], ticks, rotation=45)
-        axis.set(xlabel="stage, by τ", ylabel=label)
+        taus = means[["stage", "tau"]].drop_duplicates().groupby("stage")["tau"].agg(list)
+        shared = taus.map(len).max() == 1  # all methods have the same schedule
+        ticks = ["before" if stage == 0 else f"{tau[0]:g}" if shared else str(stage) for stage, tau in taus.items()]
+        axis.set_xticks(taus.index, ticks, rotation=45)
+        axis.set(xlabel="stage, by τ" if shared else "stage", ylabel=label)
         axis.set_ylim(0, 1.08 * max(100, axis.dataLim.ymax))
         axis.legend(fontsize=6)
     return figure

@@ -72,6 +72,7 @@ def generate(
             **inputs,
             **(sampling if temperature > 0 else {"do_sample": False}),
             max_new_tokens=max_new_tokens,
+            repetition_penalty=1.0,  # whatever the model's generation config prefers
             eos_token_id=stops,
             pad_token_id=tokenizer.pad_token_id,
             stopping_criteria=StoppingCriteriaList([CountTokens(bar)]),

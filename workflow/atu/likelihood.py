@@ -38,8 +38,8 @@ def next_token_logits(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield (index, logits [n, vocabulary]) of the last ``read[index]`` predictions within each sequence.
 
-    The LM head runs on those positions alone. Sequences of one of ``groups`` share the KV cache of
-    their common prefix (a few-shot header, say), which is run once.
+    The LM head runs on those positions alone. Sequences of one of ``groups`` (None: all are one) share
+    the KV cache of their common prefix (a few-shot header, say), which is run once.
     """
     head, decoder = llm.get_output_embeddings(), llm.get_decoder()
     members: dict[str, list[int]] = {}

@@ -102,7 +102,8 @@ def layout(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     labels = np.where(before, "Before", wide["method"].str.upper() + " τ=" + wide["tau"].map("{:g}".format))
     wide.insert(0, "Method", labels)
     wide.insert(1, "Targets", rows["target"].nunique())
-    return wide.drop(columns=["method", "stage", "tau"]).drop_duplicates("Method", ignore_index=True)
+    wide = wide[~(before & before.duplicated())]  # every method has the same row Before
+    return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True)
 
 
 def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:

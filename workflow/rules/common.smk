@@ -8,6 +8,7 @@ ROOT = Path(workflow.basedir)
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
+from atu.benchmark import PROBE_SETS
 from settings import check_config, share_library
 
 share_library(ROOT)
@@ -104,10 +105,24 @@ def kept_models():
     ]
 
 
-def evaluated_sets(method, stage):
-    """Probe sets asked after a stage, by name."""
-    when = "before_and_after" if stage in (0, len(stages(method))) else "between"
-    return config["evaluation"][when]
+def is_last(wildcards):
+    """Whether the wildcards' stage is the last of its method."""
+    return int(wildcards.stage) == len(stages(wildcards.method))
+
+
+def evaluated_llm(wildcards):
+    """The checkpoint of a stage; of the last one the kept model, so that asking anew does not train anew."""
+    return f"{RUN}/model" if is_last(wildcards) else f"{RUN}/stage{wildcards.stage}/llm"
+
+
+def evaluated_when(wildcards):
+    """The key of config.evaluation that says what is asked after a stage."""
+    return "before_and_after" if is_last(wildcards) else "between"
+
+
+def probe_specs(when):
+    """How the sets are asked and scored: a changed prompt asks anew."""
+    return {name: PROBE_SETS[name] for name in config["evaluation"][when]}
 
 
 def subject_files(wildcards, files):

@@ -20,7 +20,7 @@ rule evaluate_before:
     params:
         **COMPUTE,
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-        sets=config["evaluation"]["before_and_after"],
+        sets=probe_specs("before_and_after"),
         batch_size=config["evaluation"]["batch_size"],
         max_new_tokens=config["evaluation"]["max_new_tokens"],
     script:
@@ -29,7 +29,7 @@ rule evaluate_before:
 
 use rule evaluate_before as evaluate_stage with:
     input:
-        llm=f"{RUN}/stage{{stage}}/llm",
+        llm=evaluated_llm,
         probes=lambda wildcards: [
             f"results/{wildcards.benchmark}/probes/{subject}.parquet"
             for subject in [wildcards.target] + ["utility"] * SHARED_UTILITY
@@ -42,7 +42,7 @@ use rule evaluate_before as evaluate_stage with:
     params:
         **COMPUTE,
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-        sets=lambda wildcards: evaluated_sets(wildcards.method, int(wildcards.stage)),
+        sets=lambda wildcards: probe_specs(evaluated_when(wildcards)),
         batch_size=config["evaluation"]["batch_size"],
         max_new_tokens=config["evaluation"]["max_new_tokens"],
 

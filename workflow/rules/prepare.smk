@@ -42,7 +42,11 @@ if config["corpus"]["source"] == "generate":
         params:
             **COMPUTE,
             folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
-            corpus=config["corpus"],
+            corpus={
+                key: value
+                for key, value in config["corpus"].items()
+                if key not in ("source", "max_tokens")
+            },
         script:
             "../scripts/generate_corpus.py"
 

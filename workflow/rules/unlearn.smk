@@ -25,7 +25,7 @@ rule unlearn:
     params:
         **COMPUTE,
         tau=lambda wildcards: stages(wildcards.method)[int(wildcards.stage) - 1],
-        last=lambda wildcards: int(wildcards.stage) == len(stages(wildcards.method)),
+        last=is_last,
         layer=lambda wildcards: settings(wildcards)["layer"],
         unlearn=lambda wildcards: {
             key: value

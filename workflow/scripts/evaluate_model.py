@@ -18,7 +18,7 @@ with job_log(snakemake.log[0]) as log:
     files = [snakemake.input.probes] if isinstance(snakemake.input.probes, str) else snakemake.input.probes
     probes = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
     primers = read_primers(params.folder)
-    outcomes = evaluate(llm, tokenizer, probes, params.sets, primers, params.batch_size, params.max_new_tokens)
+    outcomes = evaluate(llm, tokenizer, probes, list(params.sets), primers, params.batch_size, params.max_new_tokens)
     for row in summarize(outcomes).query("split == 'all'").itertuples():
         log.info("%-14s %8.2f  (n=%d)", row.metric, row.value, row.n)
     with atomic_path(snakemake.output[0]) as part:
