@@ -71,7 +71,10 @@ def stages(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
                 curve = curve.dropna(subset=[metric])
                 values = curve[metric]
                 if label.startswith("utility"):
-                    values = 100 * values / values[curve["stage"] == 0].sum()
+                    before = values[curve["stage"] == 0].sum()
+                    if before == 0:  # nothing to be a share of
+                        continue
+                    values = 100 * values / before
                 name = metric.split("_")[1].upper()
                 if means["method"].nunique() > 1:
                     name = f"{method} {name}"
@@ -81,8 +84,9 @@ def stages(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
         ticks = ["before" if stage == 0 else f"{tau[0]:g}" if shared else str(stage) for stage, tau in taus.items()]
         axis.set_xticks(taus.index, ticks, rotation=45)
         axis.set(xlabel="stage, by τ" if shared else "stage", ylabel=label)
-        axis.set_ylim(0, 1.08 * max(100, axis.dataLim.ymax))
-        axis.legend(fontsize=6)
+        axis.set_ylim(0, 1.08 * max([100, *(line.get_ydata().max() for line in axis.lines)]))
+        if axis.lines:
+            axis.legend(fontsize=6)
     return figure
 
 
