@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    all tests
-.PHONY: demo test lint plan clean help
+.PHONY: demo test lint plan bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -22,6 +22,7 @@ help:
 	@echo "make test                                 run all tests"
 	@echo "make lint                                 ruff, snakefmt, snakemake --lint"
 	@echo "make plan                                 what the paper run would do"
+	@echo "make bench                                time single steps against the released code's way (after make demo)"
 	@echo "make clean                                remove results, logs and downloads"
 
 .venv/ready: envs/requirements.txt
@@ -46,6 +47,9 @@ lint: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check .
 	$(SNAKEMAKE) --lint
+
+bench: .venv/ready
+	PYTHONPATH=workflow .venv/bin/python benchmarks/steps.py
 
 plan: .venv/ready
 	$(SNAKEMAKE) --dry-run --quiet rules

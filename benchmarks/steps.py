@@ -1,6 +1,6 @@
 """Side by side: one training step as the released code does it, and as this workflow does it.
 
-    python benchmarks/steps.py [--llm DIR] [--encoder DIR] [--batch 16] [--tokens 256] [--repeat 3]
+    PYTHONPATH=workflow python benchmarks/steps.py [--llm DIR] [--encoder DIR] [--batch 16] [--tokens 256] [--repeat 3]
 
 Both ways run in this process, on the same batch, interleaved. The released way (facts: the paper's own
 repository) recomputes everything inside each alignment step: it embeds the window behind every token,
@@ -98,7 +98,7 @@ def main() -> None:
     llm, tokenizer = load_llm(options.llm)
     encoder = load_encoder(options.encoder, "cpu")
     layer = round(LAYER_SHARE * llm.config.num_hidden_layers)
-    width = encoder.get_sentence_embedding_dimension()
+    width = encoder.get_embedding_dimension()
 
     # texts of exactly the wanted length, from the demo's passages in random order
     passages = [

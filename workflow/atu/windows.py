@@ -50,7 +50,7 @@ def embed_windows(encoder: SentenceTransformer, windows: np.ndarray, batch_size:
         ids = batch.to(encoder.device)
         features = encoder({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
         rows.append(features["sentence_embedding"].float().cpu())
-    return torch.cat(rows) if rows else torch.empty(0, encoder.get_sentence_embedding_dimension())
+    return torch.cat(rows) if rows else torch.empty(0, encoder.get_embedding_dimension())
 
 
 def embed_name(encoder: SentenceTransformer, name: str) -> Tensor:
