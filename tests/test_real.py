@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,17 +20,20 @@ DEMO = ROOT / "workflow/benchmarks/demo"
 LLM, ENCODER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 
 
-def snakemake(*arguments: str) -> None:
+def snakemake(directory: Path, *arguments: str, over: tuple[Path, ...] = ()) -> subprocess.CompletedProcess:
+    """Run the demo's config, with more of it laid over, in a directory."""
     base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
     demo = str(ROOT / "workflow/configs/demo.yaml")
-    subprocess.run([*base, "--configfile", demo, *arguments], cwd=ROOT, check=True)
+    command = [*base, "--directory", str(directory), "--configfile", demo, *map(str, over), "--show-failed-logs"]
+    return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def models():
     """Both models, fetched by the demo's own rule; kept in the checkout's resources/ between runs."""
     folder = ROOT / "resources/models"
-    snakemake("--directory", str(ROOT), "--nolock", f"resources/models/{LLM}", f"resources/models/{ENCODER}")
+    done = snakemake(ROOT, "--nolock", f"resources/models/{LLM}", f"resources/models/{ENCODER}")
+    assert done.returncode == 0, done.stderr[-5000:]
     return folder
 
 
@@ -84,13 +88,7 @@ def test_end_to_end(models, tmp_path):
     }
     file = tmp_path / "small.json"
     file.write_text(json.dumps(small))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
-    demo = str(ROOT / "workflow/configs/demo.yaml")
-    done = subprocess.run(
-        [*command, "--directory", str(tmp_path), "--configfile", demo, str(file), "--show-failed-logs"],
-        capture_output=True,
-        text=True,
-    )
+    done = snakemake(tmp_path, over=(file,))
     assert done.returncode == 0, done.stderr[-5000:]
     steps = pd.read_csv(tmp_path / "results/llm/demo/7_Aristotle/atu/seed0/stage1/steps.csv")
     assert steps["similarity"].iloc[-1] < steps["similarity"].iloc[0]

@@ -100,17 +100,16 @@ def score_choices(
     title: str,
 ) -> list[dict]:
     """TruthfulQA: sum of log-probabilities of each choice behind the prompt."""
-    ids, first, owner = [], [], []
-    for i, (probe, prompt) in enumerate(zip(probes, prompts, strict=True)):
+    ids, first = [], []
+    for probe, prompt in zip(probes, prompts, strict=True):
         prefix = tokenizer.encode(prompt, add_special_tokens=False)
         for choice in probe["choices"]:
             ids.append(tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
             first.append(len(prefix))
-            owner.append(i)
     scores = np.array([score.log_probs.sum().item() for score in score_tokens(llm, ids, first, batch_size, title)])
     outcomes = []
-    for i, probe in enumerate(probes):
-        own = scores[np.array(owner) == i]
+    ends = np.cumsum([len(probe["choices"]) for probe in probes])
+    for probe, own in zip(probes, np.split(scores, ends[:-1]), strict=True):
         details = metrics.truthfulness(own, probe["mc1"], probe["mc2"])
         prediction = probe["choices"][int(own.argmax())]
         outcomes.append({"prediction": prediction, "score": details["mc1"], "details": details})

@@ -1,5 +1,7 @@
 """The generation engine: greedy answers and sampled texts, batched by length."""
 
+from functools import lru_cache
+
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
@@ -14,6 +16,7 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, message: str, suffix: str = 
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) + suffix
 
 
+@lru_cache(maxsize=2)  # the whole vocabulary is decoded: once a tokenizer, not once a probe set
 def newline_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids of all tokens whose text holds a line break."""
     return [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if "\n" in text]

@@ -55,11 +55,12 @@ def next_token_logits(
     cached: tuple[list[int], DynamicCache | None] = ([], None)
     for prefix, batch in progress(batches, title):
         shared = ids[batch[0]][:prefix]
-        if shared != cached[0]:
-            start = torch.tensor([shared], device=llm.device)
-            cached = (shared, decoder(input_ids=start, use_cache=True).past_key_values if prefix else None)
-        cache = copy.deepcopy(cached[1])
-        if cache is not None:
+        cache = None
+        if prefix:
+            if shared != cached[0]:
+                start = torch.tensor([shared], device=llm.device)
+                cached = (shared, decoder(input_ids=start, use_cache=True).past_key_values)
+            cache = copy.deepcopy(cached[1])
             cache.batch_repeat_interleave(len(batch))
         input_ids, mask = pad([torch.tensor(ids[i][prefix:]) for i in batch])
         mask = torch.cat([torch.ones(len(batch), prefix, dtype=mask.dtype), mask], dim=1)

@@ -8,7 +8,7 @@ ROOT = Path(workflow.basedir)
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from atu.benchmark import PROBE_SETS
+from atu.benchmark import PROBE_SETS, UTILITY
 from settings import check_config, share_library
 
 share_library(ROOT)
@@ -17,6 +17,7 @@ config = check_config(config, ROOT)
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
 TARGETS, METHODS, SEEDS = config["targets"], config["methods"], config["seeds"]
 COMPUTE = {key: config[key] for key in ("device", "precision")}
+ASKING = {key: config["evaluation"][key] for key in ("batch_size", "max_new_tokens")}
 SHARED_UTILITY = config["benchmarks"][BENCHMARK]["shared_utility"]
 
 
@@ -69,7 +70,7 @@ def run_path(target, method, seed, *inside):
 
 def before_files(target):
     """Outcomes of the unmodified model that concern a target."""
-    subjects = [target, "utility"] if SHARED_UTILITY else [target]
+    subjects = [target, UTILITY] if SHARED_UTILITY else [target]
     return [
         f"results/{LLM}/{BENCHMARK}/before/{subject}.parquet" for subject in subjects
     ]
@@ -125,29 +126,19 @@ def probe_specs(when):
     return {name: PROBE_SETS[name] for name in config["evaluation"][when]}
 
 
-def subject_files(wildcards, files):
-    """Files of a subject in the benchmark's folder that exist, or all of them if it is still to be downloaded."""
+def benchmark_files(wildcards, pattern):
+    """Files of the benchmark that exist, or its whole folder if it is still to be downloaded."""
     folder = benchmark_folder(wildcards.benchmark)
     if config["benchmarks"][wildcards.benchmark]["source"] == "hub":
         return folder
-    place = (
-        "Utility" if wildcards.subject == "utility" else f"Target/{wildcards.subject}"
-    )
-    return sorted(
-        str(path) for file in files for path in Path(folder, place).glob(file)
-    )
+    return sorted(str(path) for path in Path(folder).glob(pattern))
 
 
-def primer_file(wildcards):
-    """Few-shot primers of the benchmark, if it has any."""
-    if config["benchmarks"][wildcards.benchmark]["source"] == "hub":
-        return benchmark_folder(wildcards.benchmark)
-    return sorted(
-        str(path)
-        for path in Path(benchmark_folder(wildcards.benchmark)).glob(
-            "Utility/primers.json"
-        )
-    )
+def subject_files(wildcards, pattern):
+    """Files of the benchmark about one subject."""
+    shared = wildcards.subject == UTILITY
+    place = "Utility" if shared else f"Target/{wildcards.subject}"
+    return benchmark_files(wildcards, f"{place}/{pattern}")
 
 
 def alignment_inputs(wildcards, kind):

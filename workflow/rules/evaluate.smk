@@ -4,8 +4,8 @@
 rule evaluate_before:
     input:
         llm="resources/models/{llm}",
-        probes="results/{benchmark}/probes/{subject}.parquet",
-        primers=primer_file,
+        probes=["results/{benchmark}/probes/{subject}.parquet"],
+        primers=lambda wildcards: benchmark_files(wildcards, "Utility/primers.json"),
     output:
         "results/{llm}/{benchmark}/before/{subject}.parquet",
     log:
@@ -19,10 +19,9 @@ rule evaluate_before:
         runtime=120,
     params:
         **COMPUTE,
+        **ASKING,
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         sets=probe_specs("before_and_after"),
-        batch_size=config["evaluation"]["batch_size"],
-        max_new_tokens=config["evaluation"]["max_new_tokens"],
     script:
         "../scripts/evaluate_model.py"
 
@@ -32,19 +31,18 @@ use rule evaluate_before as evaluate_stage with:
         llm=evaluated_llm,
         probes=lambda wildcards: [
             f"results/{wildcards.benchmark}/probes/{subject}.parquet"
-            for subject in [wildcards.target] + ["utility"] * SHARED_UTILITY
+            for subject in [wildcards.target] + [UTILITY] * SHARED_UTILITY
         ],
-        primers=primer_file,
+        primers=lambda wildcards: benchmark_files(wildcards, "Utility/primers.json"),
     output:
         f"{RUN}/stage{{stage}}/probes.parquet",
     log:
         f"logs/evaluate/{RUN}/stage{{stage}}.log",
     params:
         **COMPUTE,
+        **ASKING,
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         sets=lambda wildcards: probe_specs(evaluated_when(wildcards)),
-        batch_size=config["evaluation"]["batch_size"],
-        max_new_tokens=config["evaluation"]["max_new_tokens"],
 
 
 rule known:

@@ -4,7 +4,7 @@
 
 rule prepare_probes:
     input:
-        lambda wildcards: subject_files(wildcards, ["*.json"]),
+        lambda wildcards: subject_files(wildcards, "*.json"),
     output:
         "results/{benchmark}/probes/{subject}.parquet",
     log:
@@ -25,7 +25,7 @@ if config["corpus"]["source"] == "generate":
 
     rule generate_corpus:
         input:
-            intro=lambda wildcards: subject_files(wildcards, ["intro.json"]),
+            intro=lambda wildcards: subject_files(wildcards, "intro.json"),
             llm="resources/models/{llm}",
         output:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
@@ -54,7 +54,7 @@ else:
 
     rule extract_corpus:
         input:
-            lambda wildcards: subject_files(wildcards, ["positive_*.json"]),
+            lambda wildcards: subject_files(wildcards, "positive*.json"),
         output:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
@@ -112,7 +112,7 @@ rule embed_windows:
 
 rule hidden_states:
     # Of the unmodified model: shared by all runs that read the subject's texts. A cache of its inputs:
-    # it may be deleted to free disk, and making it again reruns nothing (ancient, in align.smk).
+    # it may be deleted to free disk, and making it again reruns nothing (ancient, in common.smk).
     input:
         llm="resources/models/{llm}",
         windows="results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",

@@ -15,8 +15,7 @@ with job_log(snakemake.log[0]) as log:
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
     llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, dtype)
-    files = [snakemake.input.probes] if isinstance(snakemake.input.probes, str) else snakemake.input.probes
-    probes = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+    probes = pd.concat([pd.read_parquet(file) for file in snakemake.input.probes], ignore_index=True)
     primers = read_primers(params.folder)
     outcomes = evaluate(llm, tokenizer, probes, list(params.sets), primers, params.batch_size, params.max_new_tokens)
     for row in summarize(outcomes).query("split == 'all'").itertuples():
