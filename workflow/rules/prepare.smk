@@ -31,7 +31,7 @@ if config["corpus"]["source"] == "generate":
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
             "logs/generate_corpus/{llm}/{benchmark}/{subject}.log",
-        priority: 1
+        priority: 2
         conda:
             "../../envs/workflow.yaml"
         threads: config["threads"]
