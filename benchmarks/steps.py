@@ -176,7 +176,7 @@ def main() -> None:
 
     probes, _ = build_probes(ROOT / "workflow/benchmarks/demo", "7_Aristotle", 0.5, 0)
     start = time.perf_counter()
-    outcomes = evaluate(llm, tokenizer, probes, ["forget_fb", "forget_qa", "forget_aa"], {}, batch_size=16)
+    outcomes = evaluate(llm, tokenizer, probes, ["forget_fb", "forget_qa", "forget_aa"], {}, batch_tokens=8192)
     seconds = time.perf_counter() - start
     asked = sum(map(len, tokenizer(outcomes["prompt"].tolist())["input_ids"]))
     answered = sum(map(len, tokenizer(outcomes["prediction"].tolist())["input_ids"]))

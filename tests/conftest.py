@@ -180,7 +180,7 @@ TINY_CONFIG = {
     "targets": ["1_Ada"],
     "dev_targets": [],
     "split": {"dev_share": 0.25, "seed": 0},
-    "corpus": {"source": "generate", "texts": 6, "max_new_tokens": 24, "batch_size": 4, "max_tokens": 64},
+    "corpus": {"source": "generate", "texts": 6, "max_new_tokens": 24, "batch_tokens": 400, "max_tokens": 64},
     "method_settings": {
         "atu": {
             "layer": 2,
@@ -191,7 +191,7 @@ TINY_CONFIG = {
             "unlearn": {"tau": [0.0, -0.5], "steps": 3, "batch_size": 2, "optimizer": "adamw", "learning_rate": 1e-3},
         }
     },
-    "evaluation": {"before_and_after": "all", "between": ["forget_qa", "neighbor_qa"], "batch_size": 4},
+    "evaluation": {"before_and_after": "all", "between": ["forget_qa", "neighbor_qa"], "batch_tokens": 400},
     "threads": 1,
     "device": "cpu",
     "precision": "fp32",

@@ -1,20 +1,25 @@
 """The generation and likelihood engines against plain transformers, one text at a time."""
 
+import copy
+
 import pandas as pd
 import pytest
 import torch
 
+from atu.batching import budget_batches
 from atu.benchmark import build_probes, read_primers
+from atu.chat import chat_prompt, stop_tokens, turn_end
 from atu.evaluation import build_prompt, evaluate
-from atu.generation import chat_prompt, generate, newline_tokens, stop_tokens
-from atu.likelihood import common_prefix, pick_token, score_tokens
+from atu.generation import generate, newline_tokens
+from atu.likelihood import pick_token, score_tokens
+from atu.prefill import common_prefix
 
 PROMPTS = ["Ada was born in", "Who wrote the song?", "the sea", "Question: red blue green stone river"]
 
 
 def test_batched_answers_equal_single_ones(llm):
     model, tokenizer = llm
-    batched = generate(model, tokenizer, PROMPTS, max_new_tokens=8, batch_size=3)
+    batched = generate(model, tokenizer, PROMPTS, max_new_tokens=8, batch_tokens=100)
     for prompt, answer in zip(PROMPTS, batched, strict=True):
         inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
         with torch.inference_mode():
@@ -22,12 +27,52 @@ def test_batched_answers_equal_single_ones(llm):
         assert answer == tokenizer.decode(ids, skip_special_tokens=True)
 
 
+def test_batches_keep_within_the_budget():
+    lengths, groups = [5, 9, 3, 4, 20, 2], ["a", "b", "a", "b", "c", "a"]
+    # 20 alone exceeds 18; then 9 and 4 (group b), 5 3 (group a) at width 5 while 3 x 5 fits, 2 too
+    assert budget_batches(lengths, 18, groups) == [[4], [1, 3], [0, 2, 5]]
+    assert budget_batches([4, 4, 4], 8, [""] * 3) == [[0, 1], [2]]
+    assert budget_batches([], 8, []) == []
+
+
+def test_rows_of_several_groups_share_a_batch(llm):
+    """Prefixes of other lengths side by side, one group of a single row, answers as one by one."""
+    model, tokenizer = llm
+    headers = ["the king of Rome was a poet and the queen ", "Who? ", "sea river "]
+    prompts = [header + prompt for header in headers[:2] for prompt in PROMPTS] + [headers[2] + PROMPTS[0]]
+    groups = [header for header in headers[:2] for _ in PROMPTS] + [headers[2]]
+    together = generate(model, tokenizer, prompts, max_new_tokens=12, batch_tokens=4096, groups=groups)
+    alone = [generate(model, tokenizer, [prompt], max_new_tokens=12, batch_tokens=1)[0] for prompt in prompts]
+    assert together == alone
+    assert len({len(answer) for answer in together}) > 1
+
+
+def test_an_ended_row_leaves_the_batch(llm, monkeypatch):
+    model, tokenizer = copy.deepcopy(llm[0]), llm[1]
+    model.generation_config.eos_token_id = list(range(0, 400, 9))
+    rows = []
+    plain = model.get_decoder().forward
+
+    def forward(*args, **kwargs):
+        rows.append(len(kwargs["input_ids"]))
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(model.get_decoder(), "forward", forward)
+    answers = generate(model, tokenizer, PROMPTS, max_new_tokens=40, batch_tokens=4096)
+    alone = [generate(model, tokenizer, [prompt], max_new_tokens=40, batch_tokens=1)[0] for prompt in PROMPTS]
+    assert answers == alone
+    rows = rows[: rows.index(1) + 1]
+    assert rows[0] == len(PROMPTS)
+    assert rows == sorted(rows, reverse=True)
+    assert rows[-1] < len(PROMPTS)
+
+
 def test_answers_stop_at_a_line_break(llm):
     model, tokenizer = llm
     ids = newline_tokens(tokenizer)
     assert ids
     assert all("\n" in tokenizer.decode([i]) for i in ids)
-    answers = generate(model, tokenizer, PROMPTS, max_new_tokens=20, batch_size=4, stop_at_newline=True)
+    answers = generate(model, tokenizer, PROMPTS, max_new_tokens=20, batch_tokens=400, stop_at_newline=True)
     assert not any("\n" in answer for answer in answers)
 
 
@@ -40,7 +85,7 @@ def test_sampling_is_seeded(llm):
     drawn = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        drawn.append(generate(*llm, PROMPTS, max_new_tokens=8, batch_size=2, temperature=1.0, top_p=0.9))
+        drawn.append(generate(*llm, PROMPTS, max_new_tokens=8, batch_tokens=60, temperature=1.0, top_p=0.9))
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2]
 
@@ -49,16 +94,16 @@ def test_a_failed_generation_is_an_error(llm, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(llm[0], "generate", fail)
+    monkeypatch.setattr(llm[0].get_decoder(), "forward", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        generate(*llm, PROMPTS, max_new_tokens=8, batch_size=2)
+        generate(*llm, PROMPTS, max_new_tokens=8, batch_tokens=60)
 
 
 def test_token_scores_equal_the_plain_forward_pass(llm):
     model, tokenizer = llm
     ids = tokenizer(PROMPTS, add_special_tokens=False)["input_ids"]
     first = [1, 2, 1, 3]
-    for row, start, score in zip(ids, first, score_tokens(model, ids, first, batch_size=3), strict=True):
+    for row, start, score in zip(ids, first, score_tokens(model, ids, first, batch_tokens=100), strict=True):
         with torch.inference_mode():
             log_probs = model(torch.tensor([row])).logits[0].log_softmax(-1)
         expected = [log_probs[position - 1, row[position]].item() for position in range(start, len(row))]
@@ -76,12 +121,12 @@ def test_a_shared_prefix_changes_nothing(llm):
     groups = ["king"] * 4 + ["who"] * 4
     first = [len(row) - 2 for row in ids]
     assert common_prefix(ids[:4]) >= 5
-    plain = score_tokens(model, ids, first, batch_size=1, groups=[str(i) for i in range(8)])
-    shared = score_tokens(model, ids, first, batch_size=3, groups=groups)
+    plain = score_tokens(model, ids, first, batch_tokens=1, groups=[str(i) for i in range(8)])
+    shared = score_tokens(model, ids, first, batch_tokens=200, groups=groups)
     for one, other in zip(plain, shared, strict=True):
         torch.testing.assert_close(one.log_probs, other.log_probs, atol=1e-4, rtol=1e-4)
     letters = [" A", " B"]
-    assert pick_token(model, tokenizer, texts, letters, 3, groups=groups) == pick_token(
+    assert pick_token(model, tokenizer, texts, letters, 200, groups=groups) == pick_token(
         model, tokenizer, texts, letters, 1, groups=[str(i) for i in range(8)]
     )
 
@@ -94,14 +139,14 @@ def test_common_prefix():
 
 def test_a_text_of_one_token_cannot_be_scored(llm):
     with pytest.raises(ValueError, match="too short"):
-        score_tokens(llm[0], [[5]], [1], batch_size=1)
+        score_tokens(llm[0], [[5]], [1], batch_tokens=1)
 
 
 def test_picked_token_is_the_likeliest(llm):
     model, tokenizer = llm
     letters = [" A", " B", " C", " D"]
     tokens = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in letters]
-    for prompt, picked in zip(PROMPTS, pick_token(model, tokenizer, PROMPTS, letters, batch_size=3), strict=True):
+    for prompt, picked in zip(PROMPTS, pick_token(model, tokenizer, PROMPTS, letters, batch_tokens=100), strict=True):
         with torch.inference_mode():
             logits = model(**tokenizer(prompt, return_tensors="pt", add_special_tokens=False)).logits[0, -1, tokens]
         assert picked == int(logits.argmax())
@@ -112,12 +157,44 @@ def test_chat_prompt(llm):
     assert text == "<|system|>be brief<|end|><|user|>hello\n<|end|><|assistant|>Answer:"
 
 
+PHI3 = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+)
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}<|assistant|>"
+)
+DROPS_SYSTEM = "{% for m in messages if m['role'] != 'system' %}{{ m['content'] + '<|end|>' }}{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM], ids=["refuses", "drops"])
+def test_without_a_system_role_the_user_says_it(llm, template):
+    tokenizer = copy.deepcopy(llm[1])
+    tokenizer.chat_template = template
+    assert "You know Ada.\nwrite<|end|>" in chat_prompt(tokenizer, "write", system="You know Ada.")
+    assert "You know Ada." not in chat_prompt(tokenizer, "write")
+
+
+def test_turns_end_where_the_template_ends_them(llm):
+    """Phi-3 ends its turns with a token that is not the tokenizer's end of text."""
+    model, tokenizer = copy.deepcopy(llm[0]), copy.deepcopy(llm[1])
+    tokenizer.chat_template = PHI3
+    tokenizer.eos_token = "<|user|>"
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    model.generation_config.eos_token_id = None
+    assert turn_end(tokenizer) == end
+    assert stop_tokens(model, tokenizer) == sorted([end, tokenizer.eos_token_id])
+    model.generation_config.eos_token_id = [4, 2]
+    assert stop_tokens(model, tokenizer) == sorted({4, 2, end, tokenizer.eos_token_id})
+
+
 def test_every_set_is_asked_and_every_probe_kept(llm, tiny):
     folder = tiny / "benchmark"
     probes = pd.concat([build_probes(folder, target, 0.25, 0)[0] for target in ("4_Beyoncé", None)])
     names = list(probes["set"].unique())
     assert len(names) == 12
-    outcomes = evaluate(*llm, probes, names, read_primers(folder), batch_size=4)
+    outcomes = evaluate(*llm, probes, names, read_primers(folder / "Utility/primers.json"), batch_tokens=400)
     assert len(outcomes) == len(probes)
     assert outcomes["prompt"].str.len().min() > 0
     assert outcomes["score"].notna().all()

@@ -46,11 +46,11 @@ def real_llm(models):
 
 def test_the_model_knows_what_it_is_to_forget(real_llm):
     """Like RWKU, the benchmark keeps only what the unmodified model can answer."""
-    primers = read_primers(DEMO)
+    primers = read_primers(DEMO / "Utility/primers.json")
     recall = {}
     for target in list_targets(DEMO):
         probes, _ = build_probes(DEMO, target, dev_share=0.5, seed=0)
-        outcomes = evaluate(*real_llm, probes, ["forget_qa", "neighbor_qa"], primers, batch_size=16)
+        outcomes = evaluate(*real_llm, probes, ["forget_qa", "neighbor_qa"], primers, batch_tokens=8192)
         for name, scores in outcomes.groupby("set")["score"]:
             recall[target, name] = scores.mean()
     assert len(recall) == 16
@@ -60,9 +60,9 @@ def test_the_model_knows_what_it_is_to_forget(real_llm):
 def test_batched_answers_equal_single_ones_on_the_real_model(real_llm):
     probes, _ = build_probes(DEMO, "7_Aristotle", dev_share=0.5, seed=0)
     probes = probes[probes["set"] == "forget_qa"].head(8)
-    batched = evaluate(*real_llm, probes, ["forget_qa"], {}, batch_size=8)
+    batched = evaluate(*real_llm, probes, ["forget_qa"], {}, batch_tokens=8192)
     for prompt, answer in zip(batched["prompt"], batched["prediction"], strict=True):
-        single = generate(*real_llm, [prompt], max_new_tokens=30, batch_size=1, stop_at_newline=True)[0]
+        single = generate(*real_llm, [prompt], max_new_tokens=30, batch_tokens=1, stop_at_newline=True)[0]
         assert single.strip() == answer
 
 
@@ -76,7 +76,7 @@ def test_end_to_end(models, tmp_path):
             "llm": {"source": "path", "path": str(models / LLM)},
             "encoder": {"source": "path", "path": str(models / ENCODER)},
         },
-        "corpus": {"texts": 6, "max_new_tokens": 48, "batch_size": 8},
+        "corpus": {"texts": 6, "max_new_tokens": 48, "batch_tokens": 2048},
         "method_settings": {
             "atu": {
                 "other_subjects": 1,
@@ -95,4 +95,4 @@ def test_end_to_end(models, tmp_path):
     align = pd.read_csv(tmp_path / "results/llm/demo/7_Aristotle/atu/seed0/stage0/steps.csv")
     assert align["loss"].tail(5).mean() < 0.7 * align["loss"].iloc[0]
     llm, tokenizer = load_llm(tmp_path / "results/llm/demo/7_Aristotle/atu/seed0/model")
-    assert len(generate(llm, tokenizer, ["The sea is"], max_new_tokens=8, batch_size=1)[0].split()) > 3
+    assert len(generate(llm, tokenizer, ["The sea is"], max_new_tokens=8, batch_tokens=64)[0].split()) > 3

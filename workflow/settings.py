@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
 from jsonschema import Draft202012Validator
 
-from atu.benchmark import PROBE_SETS, list_targets
+from atu.benchmark import PROBE_SETS, TEXT_SETS, list_targets, target_name
 
 
 def share_library(root: Path) -> None:
@@ -54,6 +55,36 @@ def known_targets(benchmark: dict, root: Path) -> list[str]:
     return list_targets(benchmark["path"])
 
 
+def rank(target: str) -> int:
+    """1 for "1_Stephen_King"."""
+    return int(target.split("_")[0])
+
+
+def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[str, list[str]]) -> list[str]:
+    """Ids, each once, for what may be an id, a name, a rank, a range of ranks ("1-100") or a group.
+
+    Raises:
+        ConfigError: naming what is unknown.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        span = re.fullmatch(r"(\d+)(?:-(\d+))?", name)
+        if name in groups:
+            chosen = resolve_targets(f"groups.{name}", groups[name], known, {})
+        elif span:
+            ranks = range(int(span[1]), int(span[2] or span[1]) + 1)
+            chosen = [target for target in known if rank(target) in ranks]
+            if len(chosen) != len(ranks) or not chosen:
+                last = rank(known[-1])
+                raise ConfigError(f"{key}: {name} names ranks that do not exist (known: {rank(known[0])}-{last})")
+        else:
+            chosen = [target for target in known if name in (target, target_name(target))]
+            if not chosen:
+                raise ConfigError(unknown(key, name, [*known, *groups]))
+        found |= dict.fromkeys(chosen)
+    return list(found)
+
+
 CASTS = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
 
 
@@ -95,6 +126,8 @@ def check_config(config: dict, root: Path) -> dict:
     for key in ("targets", "dev_targets", "methods", "seeds"):
         if isinstance(config.get(key), (str, int)) and config[key] != "all":
             config[key] = [config[key]]
+        if key.endswith("targets") and isinstance(config.get(key), list):
+            config[key] = list(map(str, config[key]))  # ranks may come as numbers
     blocks = config.get("method_settings", {})
     for name, block in blocks.items():
         if block.get("method") != name:  # a variant sets only what differs from its method's own block
@@ -118,12 +151,12 @@ def check_config(config: dict, root: Path) -> dict:
             source["path"] = str(root / source["path"])
 
     config["all_targets"] = known_targets(config["benchmarks"][config["benchmark"]], root)
-    if config["targets"] == "all":
-        config["targets"] = list(config["all_targets"])
+    groups = config["benchmarks"][config["benchmark"]].get("groups", {})
     for key in ("targets", "dev_targets"):
-        for target in config[key]:
-            if target not in config["all_targets"]:
-                raise ConfigError(unknown(key, target, config["all_targets"]))
+        names = config["all_targets"] if config[key] == "all" else config[key]
+        config[key] = resolve_targets(key, names, config["all_targets"], groups)
+    if config["corpus"]["text_set"] not in TEXT_SETS:
+        raise ConfigError(unknown("corpus.text_set", config["corpus"]["text_set"], list(TEXT_SETS)))
     for method in config["methods"]:
         others = config["method_settings"][method]["other_subjects"]
         if others >= len(config["all_targets"]):

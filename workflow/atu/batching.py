@@ -13,6 +13,26 @@ def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
+def budget_batches(lengths: Sequence[int], batch_tokens: int, groups: Sequence[str]) -> list[list[int]]:
+    """Indices of all texts in batches of at most ``batch_tokens`` tokens with padding (or of one text).
+
+    Groups stay together; groups and texts within them go from long to short.
+    """
+    longest: dict[str, int] = {}
+    for group, length in zip(groups, lengths, strict=True):
+        longest[group] = max(longest.get(group, 0), length)
+    batches: list[list[int]] = []
+    width = 0
+    for i in sorted(range(len(lengths)), key=lambda i: (-longest[groups[i]], groups[i], -lengths[i], i)):
+        width = max(width, lengths[i])
+        if batches and (len(batches[-1]) + 1) * width <= batch_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+            width = lengths[i]
+    return batches
+
+
 def random_batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
     """Yield ``steps`` batches of indices: random epochs, sorted by length within pools of 16 batches.
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-PROBE_SETS: dict[str, dict] = yaml.safe_load(
-    (Path(__file__).parents[1] / "benchmarks" / "probe_sets.yaml").read_text(encoding="utf-8")
-)
+DATA = Path(__file__).parents[1] / "benchmarks"
+PROBE_SETS: dict[str, dict] = yaml.safe_load((DATA / "probe_sets.yaml").read_text(encoding="utf-8"))
+TEXT_SETS: dict[str, dict] = yaml.safe_load((DATA / "text_sets.yaml").read_text(encoding="utf-8"))
 UTILITY = "utility"  # the subject of sets that all targets share
 SHARED_SETS = ("mia_rm", "utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu")
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "context", "answers", "choices", "mc1", "mc2"]
@@ -30,6 +30,17 @@ ATTACK_TYPES = {
     "cross-lingual": ["cross-lingual", "cross lingual", "cross lingal"],
 }
 ATTACK_SPELLINGS = {spelling: name for name, spellings in ATTACK_TYPES.items() for spelling in spellings}
+
+# What a raw row must have, by the metric of its set; more fields may be there.
+REQUIRED = {
+    "rouge_l_recall": {"query": str, "answer": str, "type": str, "level": (str, int)},
+    "membership": {"text": str},
+    "accuracy": {"task": str, "question": str, "choices": list, "answer": int, "examples": list},
+    "reasoning_exact_match": {"task": str, "cot": str, "question": str, "answer": (str, list)},
+    "truthfulness": {"question": str, "mc1_targets": dict, "mc2_targets": dict},
+    "factuality": {"question": str, "answers": list},
+    "fluency": {"instruction": str},
+}
 
 
 class BenchmarkError(ValueError):
@@ -80,7 +91,13 @@ def normalize_row(name: str, row: dict) -> dict:
     """
     spec = PROBE_SETS[name]
     probe = dict.fromkeys(COLUMNS, "") | {"set": name, "answers": [], "choices": [], "mc1": [], "mc2": []}
+    for field, kind in REQUIRED[spec["metric"]].items():
+        if not isinstance(row[field], kind):
+            expected = " or ".join(cls.__name__ for cls in (kind if isinstance(kind, tuple) else (kind,)))
+            raise BenchmarkError(f"field {field!r} is {row[field]!r}, not of type {expected}")
     if spec["metric"] == "rouge_l_recall":
+        if "level" in spec and str(row["level"]) != spec["level"]:
+            raise BenchmarkError(f"level is {row['level']!r}, not {spec['level']}: the row is of another probe set")
         kind = row["type"].strip().lower()
         if name == "forget_aa" and kind not in ATTACK_SPELLINGS:
             raise BenchmarkError(f"unknown attack type {row['type']!r}; known: {', '.join(ATTACK_TYPES)}")
@@ -159,7 +176,39 @@ def build_probes(folder: str | Path, target: str | None, dev_share: float, seed:
     return pd.DataFrame(probes, columns=COLUMNS), missing
 
 
-def read_primers(folder: str | Path) -> dict[str, str]:
-    """Few-shot primers of the benchmark by name; empty where it has none."""
-    path = Path(folder) / "Utility" / "primers.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def count_probes(folder: str | Path, targets: list[str]) -> pd.DataFrame:
+    """Rows of each probe set over all targets beside the published count (none for utility sets).
+
+    Returns:
+        Columns set, probes, published, difference.
+    """
+    rows = []
+    for name, spec in PROBE_SETS.items():
+        probes = sum(len(read_rows(folder, target, spec["file"]) or []) for target in targets)
+        published = spec.get("total")
+        difference = None if published is None else probes - published
+        rows.append({"set": name, "probes": probes, "published": published, "difference": difference})
+    return pd.DataFrame(rows).astype({"published": "Int64", "difference": "Int64"})
+
+
+def check_counts(counts: pd.DataFrame) -> None:
+    """Refuse a benchmark that has not as many probes as published.
+
+    Args:
+        counts: from :func:`count_probes`.
+
+    Raises:
+        BenchmarkError: naming each set that differs, and by how much.
+    """
+    wrong = counts[counts["difference"].fillna(0) != 0]
+    if len(wrong):
+        listed = "; ".join(
+            f"{row.set} has {row.probes:,} probes, {row.published:,} are published ({row.difference:+,})"
+            for row in wrong.itertuples()
+        )
+        raise BenchmarkError(f"{listed}. Restore the data, or set the benchmark's check_totals to false to go on")
+
+
+def read_primers(path: str | Path | None) -> dict[str, str]:
+    """Few-shot primers by name from their JSON file; none without one."""
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}

@@ -2,7 +2,8 @@
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from atu.generation import chat_prompt, generate
+from atu.chat import chat_prompt
+from atu.generation import generate
 
 SYSTEM = "{intro} You know {name} very well."  # RWKU, generation/pair_generation.py
 MESSAGE = "Please write a short biography of {name}."
@@ -18,7 +19,7 @@ def write_biographies(
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-    batch_size: int,
+    batch_tokens: int,
 ) -> list[dict]:
     """Sample ``count`` biographies; seeded by torch's global seed.
 
@@ -34,7 +35,7 @@ def write_biographies(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
-        batch_size=batch_size,
+        batch_tokens=batch_tokens,
         title=f"biographies of {name}",
     )
     return [

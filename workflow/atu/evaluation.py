@@ -8,7 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu import metrics
 from atu.benchmark import CHOICES, PROBE_SETS, BenchmarkError
-from atu.generation import chat_prompt, generate
+from atu.chat import chat_prompt
+from atu.generation import generate
 from atu.likelihood import pick_token, score_tokens
 
 
@@ -36,11 +37,12 @@ def ask(
     name: str,
     probes: list[dict],
     prompts: list[str],
-    batch_size: int,
+    batch_tokens: int,
     max_new_tokens: int,
 ) -> list[dict]:
     """Outcome of each probe of set ``name``: prediction, score (0..1, bits or nats) and details."""
     spec = PROBE_SETS[name]
+    contexts = [probe["context"] for probe in probes]
     if spec["ask"] == "generate":
         outputs = generate(
             llm,
@@ -48,7 +50,8 @@ def ask(
             prompts,
             max_new_tokens=min(spec["max_new_tokens"], max_new_tokens),
             stop_at_newline=spec.get("stop_at_newline", False),
-            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            groups=contexts,
             title=name,
         )
         return [
@@ -56,16 +59,18 @@ def ask(
         ]
     if spec["ask"] == "next_token":
         letters = [f" {letter}" for letter in CHOICES]
-        picked = pick_token(llm, tokenizer, prompts, letters, batch_size, name, [probe["context"] for probe in probes])
+        picked = pick_token(
+            llm, tokenizer, prompts, letters, batch_tokens, name, [probe["context"] for probe in probes]
+        )
         predictions = [CHOICES[i] for i in picked]
         return [
             {"prediction": prediction, "score": float(prediction == probe["answers"][0])}
             for prediction, probe in zip(predictions, probes, strict=True)
         ]
     if spec["ask"] == "choices":
-        return score_choices(llm, tokenizer, probes, prompts, batch_size, name)
+        return score_choices(llm, tokenizer, probes, prompts, batch_tokens, name)
     ids = tokenizer(prompts)["input_ids"]
-    scores = score_tokens(llm, ids, [1] * len(ids), batch_size, title=name)
+    scores = score_tokens(llm, ids, [1] * len(ids), batch_tokens, title=name)
     outcomes = []
     for text, score in zip(prompts, scores, strict=True):
         details = metrics.membership(text, score.log_probs.numpy(), score.mean.numpy(), score.variance.numpy())
@@ -96,7 +101,7 @@ def score_choices(
     tokenizer: PreTrainedTokenizerBase,
     probes: list[dict],
     prompts: list[str],
-    batch_size: int,
+    batch_tokens: int,
     title: str,
 ) -> list[dict]:
     """TruthfulQA: sum of log-probabilities of each choice behind the prompt."""
@@ -106,7 +111,7 @@ def score_choices(
         for choice in probe["choices"]:
             ids.append(tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
             first.append(len(prefix))
-    scores = np.array([score.log_probs.sum().item() for score in score_tokens(llm, ids, first, batch_size, title)])
+    scores = np.array([score.log_probs.sum().item() for score in score_tokens(llm, ids, first, batch_tokens, title)])
     outcomes = []
     ends = np.cumsum([len(probe["choices"]) for probe in probes])
     for probe, own in zip(probes, np.split(scores, ends[:-1]), strict=True):
@@ -122,7 +127,7 @@ def evaluate(
     probes: pd.DataFrame,
     sets: list[str],
     primers: dict[str, str],
-    batch_size: int,
+    batch_tokens: int,
     max_new_tokens: int = 256,
 ) -> pd.DataFrame:
     """Ask the probes of the named sets; answers are cut at ``max_new_tokens`` or earlier where RWKU does.
@@ -138,7 +143,7 @@ def evaluate(
         for probe, prompt, outcome in zip(
             asked,
             prompts,
-            ask(llm, tokenizer, name, asked, prompts, batch_size, max_new_tokens) if asked else [],
+            ask(llm, tokenizer, name, asked, prompts, batch_tokens, max_new_tokens) if asked else [],
             strict=True,
         ):
             keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}

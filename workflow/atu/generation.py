@@ -1,19 +1,15 @@
-"""The generation engine: greedy answers and sampled texts, batched by length."""
+"""The generation engine: greedy answers and sampled texts; a row that has ended costs nothing more."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWarper
 
-from atu.batching import sorted_batches
+from atu.chat import stop_tokens
+from atu.prefill import Prefilled, prefilled_batches
 from atu.runtime import progress
-
-
-def chat_prompt(tokenizer: PreTrainedTokenizerBase, message: str, suffix: str = "", system: str | None = None) -> str:
-    """The text a chat model sees: its template around the message, the generation prompt, the suffix."""
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": message})
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) + suffix
 
 
 @lru_cache(maxsize=2)  # the whole vocabulary is decoded: once a tokenizer, not once a probe set
@@ -22,22 +18,56 @@ def newline_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if "\n" in text]
 
 
-def stop_tokens(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids that end a turn, by the generation config and the tokenizer."""
-    configured = llm.generation_config.eos_token_id
-    ids = configured if isinstance(configured, list) else [configured]
-    return sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+def pick_next(logits: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Next token of each row, [batch]: the likeliest at temperature 0, else drawn from the nucleus.
+
+    Args:
+        logits: [batch, vocabulary].
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    nucleus = TopPLogitsWarper(top_p)(None, logits / temperature)
+    return torch.multinomial(nucleus.softmax(-1), 1)[:, 0]
 
 
-class CountTokens(StoppingCriteria):
-    """Stops nothing: moves a progress line by one for each token of a batch."""
+def continue_batch(
+    llm: PreTrainedModel,
+    start: Prefilled,
+    stops: Tensor,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    ended_rows=lambda count: None,
+) -> Tensor:
+    """Token ids behind each row of a batch, [batch, max_new_tokens]; -1 behind its stop token.
 
-    def __init__(self, bar):
-        self.bar = bar
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
-        self.bar.update()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    A row that has ended is dropped from the batch, its keys and values with it.
+    """
+    decoder, head = llm.get_decoder(), llm.get_output_embeddings()
+    written = torch.full((len(start.mask), max_new_tokens), -1, device=llm.device)
+    rows = torch.arange(len(start.mask), device=llm.device)
+    state, mask, cache = start.states[:, -1], start.mask, start.cache
+    for step in range(max_new_tokens):
+        token = pick_next(head(state).float(), temperature, top_p)
+        written[rows, step] = token
+        going = ~torch.isin(token, stops)
+        if not going.all():
+            ended_rows(int((~going).sum()))
+            kept = going.nonzero()[:, 0]
+            rows, mask, token = rows[kept], mask[kept], token[kept]
+            cache.batch_select_indices(kept)
+        if not len(rows) or step == max_new_tokens - 1:
+            break
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        state = decoder(
+            input_ids=token[:, None],
+            attention_mask=mask,
+            position_ids=mask.sum(1, keepdim=True) - 1,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+    ended_rows(len(rows))
+    return written
 
 
 @torch.inference_mode()
@@ -47,10 +77,11 @@ def generate(
     prompts: list[str],
     *,
     max_new_tokens: int,
-    batch_size: int,
+    batch_tokens: int,
     stop_at_newline: bool = False,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    groups: Sequence[str] | None = None,
     title: str = "generate",
 ) -> list[str]:
     """Continue each prompt; greedy at temperature 0, else nucleus sampling (seeded by torch's global seed).
@@ -58,31 +89,21 @@ def generate(
     Prompts are taken as they are: no special tokens are added. An error in any batch is raised,
     never scored as an empty answer.
 
+    Args:
+        batch_tokens: the most tokens of a batch, new ones included.
+        groups: prompts of one group share the cache of their common prefix (None: all are one).
+
     Returns:
         The continuations in the order of the prompts, up to the first line break if asked.
     """
     stops = stop_tokens(llm, tokenizer) + (newline_tokens(tokenizer) if stop_at_newline else [])
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
-    encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    stops = torch.tensor(stops, device=llm.device)
+    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     answers = [""] * len(prompts)
-    batches = sorted_batches([len(ids) for ids in encoded], batch_size)
-    bar = progress(None, title, total=len(batches) * max_new_tokens)
-    for done, batch in enumerate(batches, start=1):
-        inputs = tokenizer.pad({"input_ids": [encoded[i] for i in batch]}, padding_side="left", return_tensors="pt").to(
-            llm.device
-        )
-        output = llm.generate(
-            **inputs,
-            **(sampling if temperature > 0 else {"do_sample": False}),
-            max_new_tokens=max_new_tokens,
-            repetition_penalty=1.0,  # whatever the model's generation config prefers
-            eos_token_id=stops,
-            pad_token_id=tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([CountTokens(bar)]),
-        )
-        bar.update(done * max_new_tokens - bar.n)  # a batch may end early
-        for i, ids in zip(batch, output[:, inputs["input_ids"].shape[1] :], strict=True):
-            text = tokenizer.decode(ids, skip_special_tokens=True)
-            answers[i] = text.split("\n")[0] if stop_at_newline else text
-    bar.close()
+    with progress(None, title, total=len(prompts)) as bar:
+        for batch, start in prefilled_batches(llm, ids, [1] * len(ids), batch_tokens, groups, max_new_tokens):
+            written = continue_batch(llm, start, stops, max_new_tokens, temperature, top_p, bar.update)
+            for i, row in zip(batch, written, strict=True):
+                text = tokenizer.decode(row[row >= 0], skip_special_tokens=True)
+                answers[i] = text.split("\n")[0] if stop_at_newline else text
     return answers

@@ -1,5 +1,7 @@
 """Where models and benchmarks come from: the hub, pinned wheels, a local path. All end as plain files."""
 
+import ast
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,8 +14,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from atu.benchmark import PROBE_SETS
-from atu.files import write_json
+from atu.benchmark import target_name
+from atu.files import atomic_path, write_json
 
 # Weights in safetensors, tokenizers and configs; never code, never pickles.
 PLAIN_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
@@ -37,15 +39,39 @@ def fetch_model(source: dict, directory: Path) -> None:
     check_model(directory)
 
 
-def fetch_hub(source: dict, directory: Path) -> None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def snapshot(repo: str, kind: str, revision: str, patterns: list[str]) -> Path:
+    """Files of a hub repository in the hub's cache, resumed if a download broke off, checked by checksum.
 
+    Respects HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE. A file that does not match the hub's checksum is
+    deleted from the cache, so that the next try fetches it again.
+
+    Args:
+        kind: "model" or "dataset".
+        patterns: which files, as ``allow_patterns`` of ``snapshot_download``.
+
+    Raises:
+        SourceError: naming repository, revision and what is wrong.
+    """
+    import httpx2
+    from huggingface_hub import HfApi, is_offline_mode, snapshot_download
+
+    options = {"repo_type": kind, "revision": revision}
     try:
-        cached = snapshot_download(source["repo"], revision=source["revision"], allow_patterns=PLAIN_FILES)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise SourceError(f"{source['repo']} at {source['revision']}: {error}") from error
-    shutil.copytree(cached, directory)
+        folder = Path(snapshot_download(repo, allow_patterns=patterns, **options))
+        mismatches = [] if is_offline_mode() else HfApi().verify_repo_checksums(repo, **options).mismatches
+    except (OSError, httpx2.HTTPError) as error:  # the hub's own errors are OSErrors
+        raise SourceError(f"{repo} at {revision}: {error}") from error
+    for mismatch in mismatches:
+        (folder / mismatch["path"]).resolve().unlink()
+        (folder / mismatch["path"]).unlink(missing_ok=True)
+    if mismatches:
+        names = ", ".join(mismatch["path"] for mismatch in mismatches)
+        raise SourceError(f"{repo} at {revision}: {names} came with a wrong checksum and was deleted; run again")
+    return folder
+
+
+def fetch_hub(source: dict, directory: Path) -> None:
+    shutil.copytree(snapshot(source["repo"], "model", source["revision"], PLAIN_FILES), directory)
 
 
 def fetch_path(source: dict, directory: Path) -> None:
@@ -130,27 +156,90 @@ def check_model(directory: Path) -> None:
             raise SourceError(f"{directory.name}/{name} is missing, truncated or damaged: {error}") from error
 
 
-def fetch_benchmark(source: dict, targets: list[str], directory: Path) -> None:
-    """Fetch a dataset in RWKU's form from the hub and write its folder-per-target form.
+def fetch_tables(
+    source: dict, tables: dict[str, dict], targets: list[str], directory: Path, required: bool = False
+) -> list[str]:
+    """Fetch tables of a dataset in RWKU's form from the hub and write its folder-per-target form.
+
+    Args:
+        source: {repo, revision}.
+        tables: by the file's name in the folder of a target: {dataset: name of the dataset config,
+            split}. Rows are told apart by their field subject (or target).
+        targets: ids (rank_Name); rows of others are left out.
+        required: whether a table that the dataset lacks is an error.
+
+    Returns:
+        The files whose tables the dataset lacks.
 
     Raises:
-        SourceError: if a target of the list is not in the dataset.
+        SourceError: if a table that is required, or rows of a target, are not in the dataset.
     """
     from datasets import load_dataset
+    from huggingface_hub import DatasetCard
 
-    def rows_by_subject(name: str, split: str) -> dict[str, list[dict]]:
-        rows = defaultdict(list)
-        for row in load_dataset(source["repo"], name, split=split, revision=source["revision"]):
-            rows[row["subject"] if "subject" in row else row["target"]].append(row)
-        return rows
+    repo, revision = source["repo"], source["revision"]
+    card = DatasetCard.load(snapshot(repo, "dataset", revision, ["README.md"]) / "README.md")
+    paths = {
+        (config["config_name"], part["split"]): part["path"]
+        for config in card.data.to_dict().get("configs", [])
+        for part in config["data_files"]
+    }
+    wanted = {file: (table["dataset"], table["split"]) for file, table in tables.items()}
+    missing = [file for file, key in wanted.items() if key not in paths]
+    if missing and required:
+        raise SourceError(f"{repo} at {revision} has no {', '.join(tables[file]['dataset'] for file in missing)}")
+    for file, key in wanted.items():
+        if file in missing:
+            continue
+        files = paths[key] if isinstance(paths[key], list) else [paths[key]]
+        folder = snapshot(repo, "dataset", revision, files)
+        rows: dict[str, list[dict]] = defaultdict(list)
+        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+            local = sorted({str(path) for pattern in files for path in folder.glob(pattern)})
+            for row in load_dataset("json", data_files=local, split="train", cache_dir=scratch):
+                rows[row["subject"] if "subject" in row else row["target"]].append(row)
+        unknown = [target for target in targets if target_name(target) not in rows]
+        if file == "intro" and unknown:
+            raise SourceError(f"{repo} at {revision} has no target {', '.join(unknown)}")
+        for target in targets:
+            if target_name(target) in rows:
+                write_json(directory / "Target" / target / f"{file}.json", rows[target_name(target)])
+    return missing
 
-    tables = {spec["file"]: rows_by_subject(spec["dataset"], "test") for spec in PROBE_SETS.values()}
-    tables["intro"] = rows_by_subject("forget_target", "train")
-    tables["positive_phi"] = rows_by_subject("train_positive_phi3", "train")
-    for target in targets:
-        name = target.split("_", 1)[1].replace("_", " ")
-        if name not in tables["intro"]:
-            raise SourceError(f"{source['repo']} has no target {name!r}")
-        for file, rows in tables.items():
-            if rows[name]:
-                write_json(directory / "Target" / target / f"{file}.json", rows[name])
+
+def fetch_literal(url: str, name: str, sha256: str) -> str:
+    """The module-level string ``name`` of a Python file on the web; the file is parsed, never run.
+
+    Kept in the hub's cache by its checksum, so that a warm cache needs no network.
+
+    Raises:
+        SourceError: if the file cannot be had, has no such string, or the string's sha256 differs.
+    """
+    import httpx2
+    from huggingface_hub import cached_assets_path
+    from huggingface_hub.utils import http_backoff
+
+    cached = cached_assets_path("atu", namespace="literals") / f"{sha256}.txt"
+    if cached.exists():
+        text = cached.read_bytes().decode("utf-8")
+    else:
+        try:
+            response = http_backoff("GET", url, timeout=30, follow_redirects=True)
+            response.raise_for_status()
+        except (OSError, httpx2.HTTPError) as error:
+            raise SourceError(f"{url}: {error}") from error
+        literals = {
+            node.targets[0].id: node.value.value
+            for node in ast.parse(response.text).body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        }
+        if name not in literals:
+            raise SourceError(f"{url} has no string {name} (it has {', '.join(literals) or 'none'})")
+        text = literals[name]
+    if (found := hashlib.sha256(text.encode("utf-8")).hexdigest()) != sha256:
+        cached.unlink(missing_ok=True)
+        raise SourceError(f"{name} of {url} has sha256 {found}, not {sha256}: it is not the text that was pinned")
+    with atomic_path(cached) as part:
+        part.write_bytes(text.encode("utf-8"))
+    return text

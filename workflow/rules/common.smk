@@ -8,7 +8,7 @@ ROOT = Path(workflow.basedir)
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from atu.benchmark import PROBE_SETS, UTILITY
+from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
 from settings import check_config, share_library
 
 share_library(ROOT)
@@ -17,7 +17,7 @@ config = check_config(config, ROOT)
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
 TARGETS, METHODS, SEEDS = config["targets"], config["methods"], config["seeds"]
 COMPUTE = {key: config[key] for key in ("device", "precision")}
-ASKING = {key: config["evaluation"][key] for key in ("batch_size", "max_new_tokens")}
+ASKING = {key: config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
 SHARED_UTILITY = config["benchmarks"][BENCHMARK]["shared_utility"]
 
 
@@ -32,6 +32,7 @@ wildcard_constraints:
     stage=r"[1-9]\d*",
     layer=r"\d+",
     k=r"\d+",
+    text_set=r"[^/]+",
 
 
 def settings(wildcards):
@@ -124,6 +125,43 @@ def evaluated_when(wildcards):
 def probe_specs(when):
     """How the sets are asked and scored: a changed prompt asks anew."""
     return {name: PROBE_SETS[name] for name in config["evaluation"][when]}
+
+
+def hub_source(wildcards):
+    """Where a benchmark lies on the hub."""
+    source = config["benchmarks"][wildcards.benchmark]
+    return {key: source[key] for key in ("repo", "revision")}
+
+
+def text_table(text_set):
+    """One set of texts as a table of the hub's dataset."""
+    return {text_set: TEXT_SETS[text_set] | {"split": "train"}}
+
+
+PROBE_TABLES = text_table("intro") | {
+    spec["file"]: {"dataset": spec["dataset"], "split": "test"}
+    for spec in PROBE_SETS.values()
+}
+
+
+def texts_folder(wildcards):
+    """The folder-per-target form of the corpus' texts."""
+    if config["benchmarks"][wildcards.benchmark]["source"] == "path":
+        return benchmark_folder(wildcards.benchmark)
+    return f"resources/texts/{wildcards.benchmark}/{config['corpus']['text_set']}"
+
+
+def primers_file(wildcards):
+    """The few-shot primers of a benchmark: fetched from its authors' source, or its own file."""
+    if config["benchmarks"][wildcards.benchmark].get("primers"):
+        return f"resources/primers/{wildcards.benchmark}.json"
+    return benchmark_files(wildcards, "Utility/primers.json")
+
+
+def probe_counts(wildcards):
+    """The check that a benchmark is complete, if its config asks for it."""
+    checked = config["benchmarks"][wildcards.benchmark].get("check_totals", False)
+    return [f"results/{wildcards.benchmark}/counts.csv"] if checked else []
 
 
 def benchmark_files(wildcards, pattern):

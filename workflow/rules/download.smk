@@ -20,6 +20,7 @@ rule download_model:
 
 
 rule download_benchmark:
+    # The probes of all targets; sets that the dataset lacks are left out.
     output:
         directory("resources/benchmarks/{benchmark}"),
     log:
@@ -32,7 +33,40 @@ rule download_benchmark:
         mem_mb=8000,
         runtime=120,
     params:
-        source=lambda wildcards: config["benchmarks"][wildcards.benchmark],
+        source=hub_source,
         targets=config["all_targets"],
+        tables=PROBE_TABLES,
+        required=False,
     script:
         "../scripts/download_benchmark.py"
+
+
+use rule download_benchmark as download_texts with:
+    # One set of texts of all targets; only what a method reads is fetched.
+    output:
+        directory("resources/texts/{benchmark}/{text_set}"),
+    log:
+        "logs/download_texts/{benchmark}/{text_set}.log",
+    params:
+        source=hub_source,
+        targets=config["all_targets"],
+        tables=lambda wildcards: text_table(wildcards.text_set),
+        required=True,
+
+
+rule download_primers:
+    output:
+        "resources/primers/{benchmark}.json",
+    log:
+        "logs/download_primers/{benchmark}.log",
+    retries: 2
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        network=1,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        primers=lambda wildcards: config["benchmarks"][wildcards.benchmark]["primers"],
+    script:
+        "../scripts/download_primers.py"

@@ -5,7 +5,7 @@ rule evaluate_before:
     input:
         llm="resources/models/{llm}",
         probes=["results/{benchmark}/probes/{subject}.parquet"],
-        primers=lambda wildcards: benchmark_files(wildcards, "Utility/primers.json"),
+        primers=primers_file,
     output:
         "results/{llm}/{benchmark}/before/{subject}.parquet",
     log:
@@ -20,7 +20,6 @@ rule evaluate_before:
     params:
         **COMPUTE,
         **ASKING,
-        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         sets=probe_specs("before_and_after"),
     script:
         "../scripts/evaluate_model.py"
@@ -33,7 +32,7 @@ use rule evaluate_before as evaluate_stage with:
             f"results/{wildcards.benchmark}/probes/{subject}.parquet"
             for subject in [wildcards.target] + [UTILITY] * SHARED_UTILITY
         ],
-        primers=lambda wildcards: benchmark_files(wildcards, "Utility/primers.json"),
+        primers=primers_file,
     output:
         f"{RUN}/stage{{stage}}/probes.parquet",
     log:
@@ -41,7 +40,6 @@ use rule evaluate_before as evaluate_stage with:
     params:
         **COMPUTE,
         **ASKING,
-        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         sets=lambda wildcards: probe_specs(evaluated_when(wildcards)),
 
 

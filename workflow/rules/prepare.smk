@@ -2,9 +2,30 @@
 # Rules on the way to the first unlearning stage have priority: evaluations fill what is left idle.
 
 
+rule count_probes:
+    # A benchmark that lacks probes is refused before anything is computed on it.
+    input:
+        lambda wildcards: benchmark_files(wildcards, "Target/*/*.json"),
+    output:
+        "results/{benchmark}/counts.csv",
+    log:
+        "logs/count_probes/{benchmark}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        targets=config["all_targets"],
+    script:
+        "../scripts/count_probes.py"
+
+
 rule prepare_probes:
     input:
         lambda wildcards: subject_files(wildcards, "*.json"),
+        counts=probe_counts,
     output:
         "results/{benchmark}/probes/{subject}.parquet",
     log:
@@ -54,7 +75,11 @@ else:
 
     rule extract_corpus:
         input:
-            lambda wildcards: subject_files(wildcards, "positive*.json"),
+            texts=lambda wildcards: (
+                texts_folder(wildcards)
+                if config["benchmarks"][wildcards.benchmark]["source"] == "hub"
+                else subject_files(wildcards, f"{config['corpus']['text_set']}.json")
+            ),
         output:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
@@ -65,7 +90,8 @@ else:
             mem_mb=2000,
             runtime=10,
         params:
-            folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+            folder=texts_folder,
+            text_set=config["corpus"]["text_set"],
         script:
             "../scripts/extract_corpus.py"
 

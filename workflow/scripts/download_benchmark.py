@@ -1,11 +1,14 @@
-"""Fetch a benchmark from the hub into RWKU's folder-per-target form."""
+"""Fetch tables of a benchmark from the hub into RWKU's folder-per-target form."""
 
 from atu.files import atomic_path
 from atu.runtime import job_log
-from atu.sources import fetch_benchmark
+from atu.sources import fetch_tables
 
 with job_log(snakemake.log[0]) as log:
-    source = snakemake.params.source
-    log.info("%s at %s", source["repo"], source["revision"])
+    params = snakemake.params
+    log.info("%s at %s", params.source["repo"], params.source["revision"])
     with atomic_path(snakemake.output[0]) as part:
-        fetch_benchmark(source, snakemake.params.targets, part)
+        part.mkdir()
+        missing = fetch_tables(params.source, params.tables, params.targets, part, params.required)
+    if missing:
+        log.info("the dataset has no table for %s: skipped", ", ".join(missing))

@@ -16,8 +16,8 @@ with job_log(snakemake.log[0]) as log:
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
     llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, dtype)
     probes = pd.concat([pd.read_parquet(file) for file in snakemake.input.probes], ignore_index=True)
-    primers = read_primers(params.folder)
-    outcomes = evaluate(llm, tokenizer, probes, list(params.sets), primers, params.batch_size, params.max_new_tokens)
+    primers = read_primers(next(iter(snakemake.input.primers), None))
+    outcomes = evaluate(llm, tokenizer, probes, list(params.sets), primers, params.batch_tokens, params.max_new_tokens)
     for row in summarize(outcomes).query("split == 'all'").itertuples():
         log.info("%-14s %8.2f  (n=%d)", row.metric, row.value, row.n)
     with atomic_path(snakemake.output[0]) as part:

@@ -6,13 +6,14 @@ from atu.benchmark import BenchmarkError, read_rows
 from atu.files import write_jsonl
 from atu.runtime import job_log
 
-FILES = ("positive_phi", "positive")
-
 with job_log(snakemake.log[0]) as log:
-    folder, subject = snakemake.params.folder, snakemake.wildcards.subject
-    rows = next((rows for file in FILES if (rows := read_rows(folder, subject, file))), None)
-    if rows is None:
-        place = Path(folder, "Target", subject)
-        raise BenchmarkError(f"{place} has neither {' nor '.join(FILES)}.json; set corpus.source to generate")
+    params, subject = snakemake.params, snakemake.wildcards.subject
+    rows = read_rows(params.folder, subject, params.text_set)
+    if not rows:
+        place = Path(params.folder, "Target", subject)
+        raise BenchmarkError(
+            f"{place} has no texts in {params.text_set}.json; set corpus.text_set to another set, or corpus.source "
+            "to generate"
+        )
     log.info("%d texts about %s", len(rows), subject)
     write_jsonl(snakemake.output[0], rows)

@@ -18,7 +18,7 @@ with job_log(snakemake.log[0]) as log:
         target_name(subject),
         intro,
         count=options["texts"],
-        **{key: options[key] for key in ("max_new_tokens", "temperature", "top_p", "batch_size")},
+        **{key: options[key] for key in ("max_new_tokens", "temperature", "top_p", "batch_tokens")},
     )
     log.info("%d biographies of %s", len(rows), target_name(subject))
     write_jsonl(snakemake.output[0], rows)

@@ -1,0 +1,12 @@
+"""Fetch few-shot primers: strings of the benchmark's own source files, at a pinned commit."""
+
+from atu.files import write_json
+from atu.runtime import job_log
+from atu.sources import fetch_literal
+
+with job_log(snakemake.log[0]) as log:
+    primers = {}
+    for name, source in snakemake.params.primers.items():
+        primers[name] = fetch_literal(**source)
+        log.info("%s: %d characters from %s", name, len(primers[name]), source["url"])
+    write_json(snakemake.output[0], primers)
