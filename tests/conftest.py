@@ -23,11 +23,11 @@ CHAT = (
 )
 
 
-def build_llm(directory: Path, layers: int = 3) -> None:
-    """A Llama of a few thousand weights with a byte-level BPE tokenizer and a chat template."""
+def build_llm(directory: Path, layers: int = 3, family: str = "llama") -> None:
+    """A Llama or Phi-3 of a few thousand weights with a byte-level BPE tokenizer and a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     specials = ["<pad>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
     bpe = Tokenizer(models.BPE())
@@ -42,7 +42,8 @@ def build_llm(directory: Path, layers: int = 3) -> None:
         tokenizer_object=bpe, pad_token="<pad>", eos_token="<|end|>", chat_template=CHAT
     )
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config = AutoConfig.for_model(
+        family,
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
@@ -55,7 +56,7 @@ def build_llm(directory: Path, layers: int = 3) -> None:
         bos_token_id=None,
         initializer_range=0.3,
     )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 

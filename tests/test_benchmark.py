@@ -11,6 +11,8 @@ from atu.benchmark import (
     PROBE_SETS,
     BenchmarkError,
     build_probes,
+    check_counts,
+    count_probes,
     list_targets,
     normalize_row,
     read_rows,
@@ -40,6 +42,39 @@ def test_shipped_targets_have_enough_probes(target):
     # by probe: each set and each attack type has both dev and test probes
     asked = probes[probes["set"].isin(LEAST)]
     assert (asked.groupby(["set", "type"])["split"].nunique() == 2).all()
+
+
+def row(level="2", kind="simple question", **fields):
+    return {"query": "Who?", "answer": "Ada", "type": kind, "level": level, "subject": "Bo"} | fields
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "message"),
+    [
+        ("forget_qa", row(answer=3), "field 'answer' is 3, not of type str"),
+        ("forget_qa", row(level="1"), "level is '1', not 2: the row is of another probe set"),
+        ("forget_qa", row(answer=" "), "the answer is empty"),
+        ("forget_aa", row("3", "telepathy"), "unknown attack type 'telepathy'"),
+        ("utility_fac", {"question": "Who?", "answers": "Ada"}, "field 'answers' is 'Ada', not of type list"),
+    ],
+)
+def test_a_faulty_row_says_what_is_wrong(name, fault, message):
+    with pytest.raises(BenchmarkError, match=message):
+        normalize_row(name, fault)
+
+
+def test_counts_are_compared_with_the_published_ones(tmp_path, monkeypatch):
+    monkeypatch.setitem(PROBE_SETS["forget_qa"], "total", 3)
+    for target, rows in (("1_Ada", 2), ("2_Bo", 1)):
+        (tmp_path / "Target" / target).mkdir(parents=True)
+        (tmp_path / "Target" / target / "forget_level2.json").write_text(json.dumps([row()] * rows))
+    counts = count_probes(tmp_path, ["1_Ada", "2_Bo"]).set_index("set")
+    assert counts.loc["forget_qa"].tolist() == [3, 3, 0]
+    assert counts.loc["forget_fb"].tolist() == [0, 3268, -3268]
+    assert counts.loc["utility_gen"].isna().tolist() == [False, True, True]
+    check_counts(counts.loc[["forget_qa", "utility_gen"]].reset_index())
+    with pytest.raises(BenchmarkError, match=r"forget_fb has 0 probes, 3,268 are published \(-3,268\); forget_aa has"):
+        check_counts(counts.reset_index())
 
 
 def test_shipped_neighbours_are_not_about_the_target():

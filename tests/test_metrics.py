@@ -57,6 +57,10 @@ def test_ngram_entropy():
     trigrams = -(2 / 3 * math.log2(2 / 3) + 1 / 3 * math.log2(1 / 3))
     assert metrics.ngram_entropy("a b a b a") == pytest.approx((1 * 2 / 3 + trigrams * 4 / 3) / 2)
     assert metrics.ngram_entropy("same same same same") == pytest.approx(0)
+    # a sentence's end is a word of its own: It rains . It rains . -> bigrams x2, x2, x1
+    bigrams = -(2 * 0.4 * math.log2(0.4) + 0.2 * math.log2(0.2))
+    trigrams = -(0.5 * math.log2(0.5) + 2 * 0.25 * math.log2(0.25))  # It rains . x2, rains . It, . It rains
+    assert metrics.ngram_entropy("It rains. It rains.") == pytest.approx((bigrams * 2 / 3 + trigrams * 4 / 3) / 2)
     assert metrics.ngram_entropy("one") == 0
     assert metrics.ngram_entropy("") == 0
 

@@ -66,6 +66,21 @@ def test_what_may_be_written_short():
     assert [unlearn[key] for key in over["atu"]["unlearn"]] == [5e-4, 7, [0.1], True]
 
 
+def test_targets_by_id_name_rank_range_and_group():
+    def ids(*names):
+        return check(PAPER, targets=list(names))["targets"]
+
+    king, confucius, lee = "1_Stephen_King", "2_Confucius", "3_Bruce_Lee"
+    assert ids(king) == ids("Stephen King") == ids("1") == ids(1) == ids("1-1") == [king]
+    assert ids("1-3") == [king, confucius, lee]
+    assert ids("3", "1-2", "Confucius") == [lee, king, confucius]  # as asked for, each once
+    assert len(ids("1-100")) == 100
+    assert len(ids("1-200")) == len(check(PAPER, targets="all")["targets"]) == 200
+    groups = {name: len(ids(name)) for name in PAPER["benchmarks"]["rwku"]["groups"]}
+    assert groups == {"ablations": 5, "group2": 8, "group3": 7, "group4": 10}
+    assert ids("group3", "Miley Cyrus")[-2:] == ["81_Vincent_van_Gogh", "11_Miley_Cyrus"]
+
+
 def test_a_variant_sets_only_what_differs():
     settings = check(DEMO, method_settings={"atu-layer10": {"method": "atu", "layer": 10, "align": {"steps": 3}}})
     variant, atu = settings["method_settings"]["atu-layer10"], settings["method_settings"]["atu"]
@@ -85,6 +100,9 @@ def test_conda_and_pip_agree():
         ({"target": ["7_Aristotle"]}, "target: unknown 'target'; did you mean targets?"),
         ({"targets": ["7_Aristotel"]}, "targets: unknown '7_Aristotel'; did you mean 7_Aristotle? (known: 1_William"),
         ({"targets": []}, "targets: "),
+        ({"targets": "7-9"}, "targets: 7-9 names ranks that do not exist (known: 1-8)"),
+        ({"targets": ["3-1"]}, "targets: 3-1 names ranks that do not exist"),
+        ({"corpus": {"text_set": "positve"}}, "corpus.text_set: unknown 'positve'; did you mean positive?"),
         ({"dev_targets": ["9_Nobody"]}, "dev_targets: unknown '9_Nobody'"),
         ({"methods": ["ata"]}, "methods: unknown 'ata'; did you mean atu?"),
         ({"llm": "smollm2-135m"}, "llm: unknown 'smollm2-135m'; did you mean smollm2-135m-instruct?"),

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 from nltk import ngrams
 from nltk.tokenize import NLTKWordTokenizer
+from punkt import PunktSentenceTokenizer, load_model
 from rouge import Rouge
 
 NO_ANSWER = "NOANSWER"
@@ -57,10 +58,11 @@ def extract_answer(output: str) -> str:
 def ngram_entropy(text: str) -> float:
     """Fluency: weighted mean of the 2- and 3-gram entropies in bits, weights 2/3 and 4/3.
 
-    A text of fewer than n words has no n-grams and entropy 0. Words are split by NLTK; sentences
-    are not split first, which needs a model that NLTK does not ship.
+    A text of fewer than n words has no n-grams and entropy 0. Sentences, then words are split as
+    ``nltk.word_tokenize`` does; its Punkt model is that of the punkt package, since NLTK ships none.
     """
-    words = NLTKWordTokenizer().tokenize(text)
+    sentences = PunktSentenceTokenizer(load_model("english")).tokenize(text)
+    words = [word for sentence in sentences for word in NLTKWordTokenizer().tokenize(sentence)]
     entropies = []
     for n in (2, 3):
         counts = np.array(list(Counter(ngrams(words, n)).values()), dtype=float)
