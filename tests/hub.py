@@ -66,7 +66,7 @@ class StubHub:
         self.send(handler, 404, b"", {"X-Error-Code": "RepoNotFound"})
 
     def answer_api(self, handler, path):
-        kind, owner, name, what = path.split("/")[:4]
+        kind, owner, name, what = (*path.split("/"), "", "", "")[:4]
         folder = self.repos.get(f"{kind}/{owner}/{name}")
         if folder is None:
             return self.send(handler, 404, b"{}", {"X-Error-Code": "RepoNotFound"})

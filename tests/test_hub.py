@@ -167,8 +167,10 @@ def paper(directory: Path, hub: StubHub, environment: dict, *arguments: str, **o
 
 def test_the_paper_config_from_an_empty_cache(hub, environment, tmp_path):
     """Download, check, split, unlearn, evaluate: everything but the sizes is as in config.yaml."""
-    done = paper(tmp_path, hub, environment, "forget", "results/rwku/counts.csv")
+    done = paper(tmp_path, hub, environment, "forget")
     assert done.returncode == 0, done.stderr[-6000:]
+    said = (tmp_path / "logs/count_probes/rwku.log").read_text()
+    assert "forget_fb has 8 probes, 3,268 are published (-3,260)" in said
     results = tmp_path / "results/phi-3-mini-4k-instruct/rwku"
     outcomes = pd.read_parquet(results / "1_Stephen_King/atu/seed0/stage1/probes.parquet")
     counts = {"forget_fb": 2, "forget_qa": 2, "forget_aa": 5, "neighbor_fb": 1, "neighbor_qa": 1}

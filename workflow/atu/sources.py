@@ -60,7 +60,7 @@ def snapshot(repo: str, kind: str, revision: str, patterns: list[str]) -> Path:
         folder = Path(snapshot_download(repo, allow_patterns=patterns, **options))
         mismatches = [] if is_offline_mode() else HfApi().verify_repo_checksums(repo, **options).mismatches
     except (OSError, httpx2.HTTPError) as error:  # the hub's own errors are OSErrors
-        raise SourceError(f"{repo} at {revision}: {error}") from error
+        raise SourceError(f"{repo} at {revision}: {' '.join(str(error).split())}") from error
     for mismatch in mismatches:
         (folder / mismatch["path"]).resolve().unlink()
         (folder / mismatch["path"]).unlink(missing_ok=True)
@@ -227,7 +227,7 @@ def fetch_literal(url: str, name: str, sha256: str) -> str:
             response = http_backoff("GET", url, timeout=30, follow_redirects=True)
             response.raise_for_status()
         except (OSError, httpx2.HTTPError) as error:
-            raise SourceError(f"{url}: {error}") from error
+            raise SourceError(f"{url}: {' '.join(str(error).split())}") from error
         literals = {
             node.targets[0].id: node.value.value
             for node in ast.parse(response.text).body

@@ -152,16 +152,18 @@ def texts_folder(wildcards):
 
 
 def primers_file(wildcards):
-    """The few-shot primers of a benchmark: fetched from its authors' source, or its own file."""
-    if config["benchmarks"][wildcards.benchmark].get("primers"):
-        return f"resources/primers/{wildcards.benchmark}.json"
-    return benchmark_files(wildcards, "Utility/primers.json")
+    """The few-shot primers of a benchmark: fetched from its authors' source, or its own file, or none."""
+    source = config["benchmarks"][wildcards.benchmark]
+    if source.get("primers"):
+        return [f"resources/primers/{wildcards.benchmark}.json"]
+    own = source["source"] == "path"
+    return benchmark_files(wildcards, "Utility/primers.json") if own else []
 
 
 def probe_counts(wildcards):
-    """The check that a benchmark is complete, if its config asks for it."""
-    checked = config["benchmarks"][wildcards.benchmark].get("check_totals", False)
-    return [f"results/{wildcards.benchmark}/counts.csv"] if checked else []
+    """The comparison of a benchmark's size with the published one, if its config speaks of it."""
+    compared = "check_totals" in config["benchmarks"][wildcards.benchmark]
+    return [f"results/{wildcards.benchmark}/counts.csv"] if compared else []
 
 
 def benchmark_files(wildcards, pattern):

@@ -18,6 +18,9 @@ rule count_probes:
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         targets=config["all_targets"],
+        refuse=lambda wildcards: config["benchmarks"][wildcards.benchmark].get(
+            "check_totals", False
+        ),
     script:
         "../scripts/count_probes.py"
 
