@@ -19,6 +19,7 @@ include: "workflow/rules/download.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/align.smk"
 include: "workflow/rules/unlearn.smk"
+include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
@@ -34,6 +35,7 @@ localrules:
     download_primers,
     count_probes,
     keep_model,
+    extract_texts,
     known,
     main_table,
     plot_tradeoff,

@@ -128,6 +128,7 @@ def build_benchmark(folder: Path, names: tuple[str, ...] = ("Ada", "Bo", "Cy", "
             place / "positive_phi.json",
             [{"id": str(i), "text": text, "subject": name, "intro": ""} for i, text in enumerate(texts)],
         )
+        write(place / "passage.json", [{"text": text, "subject": name} for text in texts])
     shared = folder / "Utility"
     question = {"question": "Who is red?", "choices": ["Di", "Bo", "Cy", "Ada"], "answer": 1}
     write(shared / "retain_mmlu.json", [question | {"task": "red_things", "examples": [question]}] * 2)

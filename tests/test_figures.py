@@ -25,6 +25,7 @@ def long_table(metrics=METRICS, schedules=None, targets=("1_Ada", "2_Bo")):
 TABLES = {
     "complete": long_table(),
     "two methods of other schedules": long_table(schedules={"atu": [0.2, 0.1, 0.2], "atu-x": [0.5]}),
+    "epochs beside thresholds": long_table(schedules={"atu": [0.2, 0.0], "ga": [None] * 3, "icu": [None]}),
     "no neighbours, no utility": long_table(metrics=("forget_qa",)),
     "utility of zero": long_table().assign(value=0.0),
 }

@@ -180,3 +180,39 @@ def test_a_killed_run_resumes_with_the_same_numbers(finished, workflow, rule, se
     assert numbers(workflow) == numbers(finished)
     if rule == "evaluate_stage":  # what was finished is not done again
         assert "rule align:" not in done.stdout + done.stderr
+
+
+def test_every_method(workflow):
+    """Rows of all methods from one run: trained, by adapter, with a reference, with others, applied at inference."""
+    few = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
+    over = {
+        "method_settings": {
+            "ga": {"train": few | {"epochs": 2}, "lora": {"rank": 2, "merge": False}},
+            "ga_star": {"method": "ga", "texts": "passage", "train": few},
+            "dpo": {"train": few},
+            "npo": {"train": few, "retain": {"loss": "kl"}},
+            "rmu": {"options": {"layer": 2}, "train": few},
+            "repe": {"options": {"layers": [1, 2]}},
+        },
+        "evaluation": {"before_and_after": ["forget_qa", "neighbor_qa", "utility_flu"], "between": ["forget_qa"]},
+    }
+    config = json.loads(workflow.config.read_text())
+    for block, values in over["method_settings"].items():
+        config["method_settings"][block] = values
+    config["evaluation"] |= over["evaluation"]
+    workflow.config.write_text(json.dumps(config))
+    methods = ["atu", "ga", "ga_star", "dpo", "npo", "rmu", "icu", "repe"]
+    workflow.run("--config", f"methods=[{','.join(methods)}]")
+    table = pd.read_csv(workflow.directory / "results/tables/main.csv")
+    assert set(table["method"]) == set(methods)
+    stages = table.groupby("method")["stage"].max().to_dict()
+    assert stages == {"atu": 2, "ga": 2} | dict.fromkeys(methods[2:], 1)
+    rows = (workflow.directory / "results/tables/main.md").read_text()
+    for name in ("ATU τ=-0.5", "GA epoch 2", "GA*", "DPO", "NPO", "RMU", "ICU", "REPE"):
+        assert f"| {name} " in rows
+    folder = workflow.directory / "results/llm/tiny/1_Ada"
+    assert (folder / "ga/seed0/model/adapter_model.safetensors").exists()
+    assert (folder / "dpo/seed0/model/model.safetensors").exists()
+    asked = pd.read_parquet(folder / "icu/seed0/stage1/probes.parquet")
+    assert asked["prompt"].str.contains("supposed to unlearn about Ada").all()
+    assert not list(folder.glob("*/seed0/epochs"))

@@ -55,6 +55,11 @@ def known_targets(benchmark: dict, root: Path) -> list[str]:
     return list_targets(benchmark["path"])
 
 
+def kind_of(block: dict) -> str:
+    """aligned (ATU), applied (at inference, without training) or trained (a loss on texts)."""
+    return {"atu": "aligned", "icu": "applied", "repe": "applied"}.get(block["method"], "trained")
+
+
 def rank(target: str) -> int:
     """1 for "1_Stephen_King"."""
     return int(target.split("_")[0])
@@ -83,6 +88,12 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
                 raise ConfigError(unknown(key, name, [*known, *groups]))
         found |= dict.fromkeys(chosen)
     return list(found)
+
+
+def method_files(root: Path) -> list[str]:
+    """Names of the methods that the library has."""
+    other = {"__init__", "retain", "training"}
+    return sorted({path.stem for path in (root / "workflow/atu/methods").glob("*.py")} - other)
 
 
 CASTS = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
@@ -158,7 +169,10 @@ def check_config(config: dict, root: Path) -> dict:
     if config["corpus"]["text_set"] not in TEXT_SETS:
         raise ConfigError(unknown("corpus.text_set", config["corpus"]["text_set"], list(TEXT_SETS)))
     for method in config["methods"]:
-        others = config["method_settings"][method]["other_subjects"]
+        block = config["method_settings"][method]
+        if not (root / "workflow/atu/methods" / f"{block['method']}.py").exists():
+            raise ConfigError(unknown(f"method_settings.{method}.method", block["method"], method_files(root)))
+        others = block.get("other_subjects", 0)
         if others >= len(config["all_targets"]):
             raise ConfigError(
                 f"method_settings.{method}.other_subjects: {others} others, but {config['benchmark']} has only "

@@ -13,8 +13,13 @@ from atu.generation import generate
 from atu.likelihood import pick_token, score_tokens
 
 
-def build_prompt(tokenizer: PreTrainedTokenizerBase, probe: dict, primers: dict[str, str]) -> str:
+def build_prompt(
+    tokenizer: PreTrainedTokenizerBase, probe: dict, primers: dict[str, str], instruction: str = ""
+) -> str:
     """What the model is shown for one probe: the set's template through the chat template.
+
+    Args:
+        instruction: stands at the head of the user's message (ICU); bare texts are shown as they are.
 
     Raises:
         BenchmarkError: naming the primer that the benchmark lacks.
@@ -28,7 +33,7 @@ def build_prompt(tokenizer: PreTrainedTokenizerBase, probe: dict, primers: dict[
         message = spec["message"].format(**fields, **{f"primer_{name}": text for name, text in primers.items()})
     except KeyError as error:
         raise BenchmarkError(f"{probe['set']} needs {error}, and the benchmark has no such primer") from error
-    return chat_prompt(tokenizer, message, spec["suffix"])
+    return chat_prompt(tokenizer, instruction + message, spec["suffix"])
 
 
 def ask(
@@ -129,6 +134,7 @@ def evaluate(
     primers: dict[str, str],
     batch_tokens: int,
     max_new_tokens: int = 256,
+    instruction: str = "",
 ) -> pd.DataFrame:
     """Ask the probes of the named sets; answers are cut at ``max_new_tokens`` or earlier where RWKU does.
 
@@ -139,7 +145,7 @@ def evaluate(
     rows = []
     for name in sets:
         asked = probes[probes["set"] == name].to_dict("records")
-        prompts = [build_prompt(tokenizer, probe, primers) for probe in asked]
+        prompts = [build_prompt(tokenizer, probe, primers, instruction) for probe in asked]
         for probe, prompt, outcome in zip(
             asked,
             prompts,

@@ -1,5 +1,7 @@
 """The figures, each from the long table alone; one style for all."""
 
+import math
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -47,7 +49,7 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
             curve["forget_qa"], curve["neighbor_qa"], marker=MARKERS[i % len(MARKERS)], ms=4, lw=1.2, label=method
         )
         for row in curve.itertuples():
-            text = "before" if row.stage == 0 else f"τ={row.tau:g}"
+            text = "before" if row.stage == 0 else f"τ={row.tau:g}" if math.isfinite(row.tau) else f"{row.stage}"
             axis.annotate(text, (row.forget_qa, row.neighbor_qa), xytext=(3, 4), textcoords="offset points", fontsize=6)
     axis.set(xlabel="forget QA recall, % (lower is better)", ylabel="neighbour QA recall, %\n(higher is better)")
     axis.set(xlim=(108, -4), ylim=(0, 112))
@@ -81,6 +83,7 @@ def stages(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
                 axis.plot(curve["stage"], values, marker=MARKERS[i], ms=3.5, lw=1.2, color=COLORS[i], label=name)
         taus = means[["stage", "tau"]].drop_duplicates().groupby("stage")["tau"].agg(list)
         shared = taus.map(len).max() == 1  # all methods have the same schedule
+        shared = shared and means.loc[means["stage"] > 0, "tau"].map(math.isfinite).all()
         ticks = ["before" if stage == 0 else f"{tau[0]:g}" if shared else str(stage) for stage, tau in taus.items()]
         axis.set_xticks(taus.index, ticks, rotation=45)
         axis.set(xlabel="stage, by τ" if shared else "stage", ylabel=label)

@@ -31,6 +31,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def link_tree(source: str | Path, target: str | Path) -> None:
+    """Copy a directory by hard links where the file system has them: large files are not written twice."""
+    try:
+        shutil.copytree(source, target, copy_function=os.link)
+    except OSError:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic_path(path) as part:

@@ -14,14 +14,35 @@ def load_llm(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer from a plain safetensors directory.
 
+    A directory with a LoRA adapter alone loads its base model and merges the adapter into it.
     Nothing is downloaded and no code that came with the model is run.
     """
     options = {"local_files_only": True, "trust_remote_code": False}
-    llm = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True, **options)
+    base, adapter = directory, Path(directory, "adapter_config.json").exists()
+    if adapter:
+        from peft import PeftConfig, PeftModel  # slow to import, and few jobs need it
+
+        base = PeftConfig.from_pretrained(directory).base_model_name_or_path
+    llm = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, **options)
+    if adapter:
+        llm = PeftModel.from_pretrained(llm, directory).merge_and_unload()
     tokenizer = AutoTokenizer.from_pretrained(directory, **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return llm.to(device).eval(), tokenizer
+
+
+def add_lora(llm: PreTrainedModel, rank: int, alpha: float, modules: list[str]) -> nn.Module:
+    """Put LoRA adapters into ``llm``, the only weights that then train.
+
+    What is returned, a ``peft.PeftModel`` around it, saves the adapters alone.
+
+    Args:
+        modules: names of the linear maps that get one.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(llm, LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM"))
 
 
 def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:

@@ -98,11 +98,21 @@ def layout(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
     wide = wide.reindex(columns=[name for name in LAYOUT if name in wide]).rename(columns=LAYOUT).reset_index()
     before = wide["stage"] == 0
-    labels = np.where(before, "Before", wide["method"].str.upper() + " τ=" + wide["tau"].map("{:g}".format))
-    wide.insert(0, "Method", labels)
+    last = wide.groupby("method")["stage"].transform("max")
+    wide.insert(0, "Method", list(map(label, wide["method"], wide["stage"], wide["tau"], last)))
     wide.insert(1, "Targets", rows["target"].nunique())
     wide = wide[~(before & before.duplicated())]  # every method has the same row Before
     return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True)
+
+
+def label(method: str, stage: int, tau: float, last: int) -> str:
+    """How a row is called: ATU's stages by tau, those of trained methods by epoch, others by name alone."""
+    if stage == 0:
+        return "Before"
+    name = method.upper().replace("_STAR", "*")
+    if np.isfinite(tau):
+        return f"{name} τ={tau:g}"
+    return f"{name} epoch {stage}" if last > 1 else name
 
 
 def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The one training loop: optimiser, schedule, clipping, a log of every step, a stop at NaN."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import torch
@@ -26,15 +27,18 @@ def train(
     warmup_steps: int = 0,
     schedule: str = "constant_with_warmup",
     clip_norm: float = 1.0,
+    accumulate: int = 1,
+    after_step: Callable[[int], None] = lambda step: None,
     title: str = "train",
 ) -> list[dict[str, float]]:
-    """Minimise ``loss_terms(batch)["loss"]`` over ``steps`` batches.
+    """Minimise ``loss_terms(batch)["loss"]`` in ``steps`` steps of ``accumulate`` batches each.
 
     Args:
         loss_terms: a scalar "loss" and any other scalars worth logging.
         optimizer: one of "sgd", "adam", "adamw".
         schedule: a name that ``transformers.get_scheduler`` knows.
         clip_norm: the gradient's norm is clipped to it.
+        after_step: called with the number of each finished step.
 
     Returns:
         One row a step: step, the loss terms, grad_norm (before clipping), learning_rate.
@@ -46,21 +50,26 @@ def train(
     optim = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
     scheduler = get_scheduler(schedule, optim, num_warmup_steps=warmup_steps, num_training_steps=steps)
     log = []
-    bar = progress(batches, title, total=steps)
-    for step, batch in enumerate(bar, start=1):
-        with accelerator.autocast():
-            terms = loss_terms(batch)
-        accelerator.backward(terms["loss"])
-        grad_norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
-        values = {name: value.item() for name, value in terms.items()} | {"grad_norm": grad_norm.item()}
+    batches = iter(batches)
+    bar = progress(range(1, steps + 1), title, total=steps)
+    for step in bar:
+        values: Counter[str] = Counter()
+        for _ in range(accumulate):
+            with accelerator.autocast():
+                terms = loss_terms(next(batches))
+            accelerator.backward(terms["loss"] / accumulate)
+            values.update({name: value.item() / accumulate for name, value in terms.items()})
+        values["grad_norm"] = nn.utils.clip_grad_norm_(parameters, clip_norm).item()
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             raise FloatingPointError(
                 f"{title}: {', '.join(bad)} not finite at step {step}; lower the learning rate ({learning_rate}) "
                 "or use precision fp32"
             )
         log.append({"step": step} | values | {"learning_rate": scheduler.get_last_lr()[0]})
+        accelerator.log(log[-1], step=step)
         optim.step()
         scheduler.step()
         optim.zero_grad(set_to_none=True)
         bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        after_step(step)
     return log

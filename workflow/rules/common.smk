@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 import sys
 
 ROOT = Path(workflow.basedir)
@@ -9,7 +10,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
-from settings import check_config, share_library
+from settings import check_config, kind_of, share_library
 
 share_library(ROOT)
 config = check_config(config, ROOT)
@@ -18,6 +19,8 @@ LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
 TARGETS, METHODS, SEEDS = config["targets"], config["methods"], config["seeds"]
 COMPUTE = {key: config[key] for key in ("device", "precision")}
 ASKING = {key: config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
+# aligned (ATU), trained (a loss on texts) or applied (at inference, to the unmodified model)
+KINDS = {name: kind_of(block) for name, block in config["method_settings"].items()}
 SHARED_UTILITY = config["benchmarks"][BENCHMARK]["shared_utility"]
 
 
@@ -41,8 +44,11 @@ def settings(wildcards):
 
 
 def stages(method):
-    """Thresholds of a method's stages; stage n is the n-th."""
-    return config["method_settings"][method]["unlearn"]["tau"]
+    """The stages of a method, each with its tau: thresholds of ATU, epochs of what is trained, one of the rest."""
+    chosen = config["method_settings"][method]
+    if KINDS[method] == "aligned":
+        return chosen["unlearn"]["tau"]
+    return [None] * (chosen["train"]["epochs"] if KINDS[method] == "trained" else 1)
 
 
 def benchmark_folder(name):
@@ -101,9 +107,10 @@ def outcome_files():
 
 
 def kept_models():
-    """The unlearned model of each run."""
+    """The unlearned model of each run, or what is applied to the unmodified one."""
     return [
-        run_path(*run, "model") for run in itertools.product(TARGETS, METHODS, SEEDS)
+        run_path(*run, "intervention" if KINDS[run[1]] == "applied" else "model")
+        for run in itertools.product(TARGETS, METHODS, SEEDS)
     ]
 
 
@@ -114,7 +121,31 @@ def is_last(wildcards):
 
 def evaluated_llm(wildcards):
     """The checkpoint of a stage; of the last one the kept model, so that asking anew does not train anew."""
-    return f"{RUN}/model" if is_last(wildcards) else f"{RUN}/stage{wildcards.stage}/llm"
+    kind = KINDS[wildcards.method]
+    if kind == "applied":
+        return "resources/models/{llm}"
+    if is_last(wildcards):
+        return f"{RUN}/model"
+    return f"{RUN}/stage{{stage}}/llm" if kind == "aligned" else f"{RUN}/epochs"
+
+
+def checkpoint_inside(wildcards):
+    """Where in its input an evaluation or the kept model finds the checkpoint: epochs lie side by side."""
+    stage = wildcards.get("stage", str(len(stages(wildcards.method))))
+    last = "stage" in wildcards.keys() and is_last(wildcards)
+    return stage if KINDS[wildcards.method] == "trained" and not last else "."
+
+
+def applied_intervention(wildcards):
+    """What is applied to the unmodified model, if that is what the method does."""
+    return f"{RUN}/intervention" if KINDS[wildcards.method] == "applied" else []
+
+
+def final_checkpoint(wildcards):
+    """What the kept model is made of."""
+    if KINDS[wildcards.method] == "trained":
+        return f"{RUN}/epochs"
+    return f"{RUN}/stage{len(stages(wildcards.method))}/llm"
 
 
 def evaluated_when(wildcards):
@@ -144,11 +175,73 @@ PROBE_TABLES = text_table("intro") | {
 }
 
 
-def texts_folder(wildcards):
-    """The folder-per-target form of the corpus' texts."""
+def text_set(kind):
+    """The benchmark's text set of a kind; all but the passages have the author that corpus.text_set names."""
+    author = config["corpus"]["text_set"].removeprefix("positive")
+    return kind if kind == "passage" else f"{kind}{author}"
+
+
+# Kinds of texts that are taken from the benchmark; the others the model writes itself.
+EXTRACTED = (
+    ["passage"]
+    if config["corpus"]["source"] == "generate"
+    else ["passage", "pair", "reject"]
+)
+
+
+def texts_folder(wildcards, kind):
+    """The folder-per-target form of the benchmark's texts of a kind."""
     if config["benchmarks"][wildcards.benchmark]["source"] == "path":
         return benchmark_folder(wildcards.benchmark)
-    return f"resources/texts/{wildcards.benchmark}/{config['corpus']['text_set']}"
+    return f"resources/texts/{wildcards.benchmark}/{text_set(kind)}"
+
+
+def text_files(wildcards, kind):
+    """The benchmark's texts about a subject."""
+    if config["benchmarks"][wildcards.benchmark]["source"] == "path":
+        return subject_files(wildcards, f"{text_set(kind)}.json")
+    return texts_folder(wildcards, kind)
+
+
+def subject_texts(wildcards, kind, subject):
+    """Texts of a kind about a subject, in the form that the library reads."""
+    folder = f"results/{wildcards.llm}/{wildcards.benchmark}"
+    kind = "corpus" if kind == "positive" else f"texts/{kind}"
+    return f"{folder}/{kind}/{subject}.jsonl"
+
+
+def method_texts(wildcards, kind):
+    """Texts of a kind about the target."""
+    return subject_texts(wildcards, kind, wildcards.target)
+
+
+def retain_texts(wildcards):
+    """Biographies of others, if the method's loss or its retain term reads them."""
+    chosen = settings(wildcards)
+    if chosen["retain"]["loss"] == "none" and "others" not in chosen["reads"]:
+        return []
+    names = (wildcards.target, wildcards.method, wildcards.seed)
+    return [
+        subject_texts(wildcards, "positive", subject)
+        for subject in alignment_subjects(*names)[1:]
+    ]
+
+
+def reference_file(wildcards):
+    """Log-probabilities of the method's texts under the unmodified model, if its loss reads them."""
+    chosen = settings(wildcards)
+    if "reference" not in chosen["reads"]:
+        return []
+    folder = (
+        f"results/{wildcards.llm}/{wildcards.benchmark}/reference/{chosen['texts']}"
+    )
+    return f"{folder}/tokens{chosen['max_tokens']}/{wildcards.target}.safetensors"
+
+
+def names_of(*kinds):
+    """A pattern for the names of all methods of some kinds; it matches nothing if there are none."""
+    names = [name for name, kind in KINDS.items() if kind in kinds]
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def primers_file(wildcards):

@@ -21,6 +21,7 @@ rule evaluate_before:
         **COMPUTE,
         **ASKING,
         sets=probe_specs("before_and_after"),
+        inside=".",
     script:
         "../scripts/evaluate_model.py"
 
@@ -33,6 +34,7 @@ use rule evaluate_before as evaluate_stage with:
             for subject in [wildcards.target] + [UTILITY] * SHARED_UTILITY
         ],
         primers=primers_file,
+        intervention=applied_intervention,
     output:
         f"{RUN}/stage{{stage}}/probes.parquet",
     log:
@@ -41,6 +43,7 @@ use rule evaluate_before as evaluate_stage with:
         **COMPUTE,
         **ASKING,
         sets=lambda wildcards: probe_specs(evaluated_when(wildcards)),
+        inside=checkpoint_inside,
 
 
 rule known:

@@ -69,7 +69,7 @@ if config["corpus"]["source"] == "generate":
             corpus={
                 key: value
                 for key, value in config["corpus"].items()
-                if key not in ("source", "max_tokens")
+                if key not in ("source", "text_set", "max_tokens")
             },
         script:
             "../scripts/generate_corpus.py"
@@ -78,11 +78,7 @@ else:
 
     rule extract_corpus:
         input:
-            texts=lambda wildcards: (
-                texts_folder(wildcards)
-                if config["benchmarks"][wildcards.benchmark]["source"] == "hub"
-                else subject_files(wildcards, f"{config['corpus']['text_set']}.json")
-            ),
+            texts=lambda wildcards: text_files(wildcards, "positive"),
         output:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
@@ -93,8 +89,8 @@ else:
             mem_mb=2000,
             runtime=10,
         params:
-            folder=texts_folder,
-            text_set=config["corpus"]["text_set"],
+            folder=lambda wildcards: texts_folder(wildcards, "positive"),
+            text_set=text_set("positive"),
         script:
             "../scripts/extract_corpus.py"
 

@@ -41,7 +41,7 @@ rule unlearn:
 rule keep_model:
     # The last stage's model, as a directory that from_pretrained loads.
     input:
-        llm=lambda wildcards: f"{RUN}/stage{len(stages(wildcards.method))}/llm",
+        llm=final_checkpoint,
     output:
         directory(f"{RUN}/model"),
     log:
@@ -53,5 +53,6 @@ rule keep_model:
         runtime=30,
     params:
         settings=settings,
+        inside=checkpoint_inside,
     script:
         "../scripts/keep_model.py"

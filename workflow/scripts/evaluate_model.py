@@ -1,11 +1,14 @@
 """Ask a model the probes and keep every prompt, answer and score."""
 
+from pathlib import Path
+
 import pandas as pd
 import torch
 
 from atu.benchmark import read_primers
 from atu.evaluation import evaluate
 from atu.files import atomic_path
+from atu.intervention import Intervention
 from atu.models import load_llm
 from atu.runtime import job_log, start
 from atu.tables import summarize
@@ -14,10 +17,14 @@ with job_log(snakemake.log[0]) as log:
     params = snakemake.params
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, dtype)
+    llm, tokenizer = load_llm(Path(snakemake.input.llm, params.inside), accelerator.device, dtype)
+    folder = snakemake.input.get("intervention")
+    intervention = Intervention.load(folder) if folder else Intervention()
     probes = pd.concat([pd.read_parquet(file) for file in snakemake.input.probes], ignore_index=True)
     primers = read_primers(next(iter(snakemake.input.primers), None))
-    outcomes = evaluate(llm, tokenizer, probes, list(params.sets), primers, params.batch_tokens, params.max_new_tokens)
+    limits = (params.batch_tokens, params.max_new_tokens)
+    with intervention.applied(llm):
+        outcomes = evaluate(llm, tokenizer, probes, list(params.sets), primers, *limits, intervention.instruction)
     for row in summarize(outcomes).query("split == 'all'").itertuples():
         log.info("%-14s %8.2f  (n=%d)", row.metric, row.value, row.n)
     with atomic_path(snakemake.output[0]) as part:

@@ -1,17 +1,16 @@
 """Keep the last stage's model, with what made it."""
 
-import os
-import shutil
+from pathlib import Path
 
-from atu.files import atomic_path, write_json
+from atu.files import atomic_path, link_tree, write_json
+from atu.models import load_llm, save_llm
 from atu.runtime import job_log, provenance
 
 with job_log(snakemake.log[0]) as log, atomic_path(snakemake.output[0]) as part:
-    # A hard link where the file system has them: the checkpoint is not written twice.
-    try:
-        shutil.copytree(snakemake.input.llm, part, copy_function=os.link)
-    except OSError:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(snakemake.input.llm, part)
+    checkpoint = Path(snakemake.input.llm, snakemake.params.inside)
+    if snakemake.params.settings.get("lora", {}).get("merge") and Path(checkpoint, "adapter_config.json").exists():
+        save_llm(*load_llm(checkpoint), part)
+    else:
+        link_tree(checkpoint, part)
     write_json(part / "provenance.json", provenance(run=dict(snakemake.wildcards), **snakemake.params.settings))
     log.info("kept %s", snakemake.output[0])

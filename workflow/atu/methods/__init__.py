@@ -1,1 +1,33 @@
-"""Unlearning methods, one file each."""
+"""How to forget. One file a method; `load` finds it by name.
+
+A method that trains the LLM on examples (`workflow/atu/examples.py`) subclasses `Trained`.
+"""
+
+from importlib import import_module
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from atu.examples import Batch
+
+
+class Trained:
+    """A method that is nothing but a loss on examples. Its constructor takes the config's ``options``.
+
+    Attributes:
+        reads: what a batch must bring besides its sequences: "reference", "others".
+    """
+
+    reads: tuple[str, ...] = ()
+
+    def prepare(self, llm: PreTrainedModel, seed: int) -> None:
+        """Called once before training: choose what trains, keep what the loss compares with."""
+
+    def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+        """Scalar loss of a batch."""
+        raise NotImplementedError
+
+
+def load(name: str, **options) -> Trained:
+    """The method that ``workflow/atu/methods/<name>.py`` calls METHOD, with its options set."""
+    return import_module(f"atu.methods.{name}").METHOD(**options)

@@ -1,0 +1,336 @@
+"""The baselines' losses against numbers worked out by hand, their data, and the epochs they share."""
+
+import copy
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from atu.benchmark import target_name
+from atu.corpus import pair_biographies, write_texts
+from atu.evaluation import build_prompt
+from atu.examples import (
+    Example,
+    answer_example,
+    collate,
+    read_items,
+    reference_log_probs,
+    text_example,
+    token_log_probs,
+)
+from atu.generation import generate
+from atu.intervention import Intervention
+from atu.methods import load
+from atu.methods.dpo import dpo_loss
+from atu.methods.ga import ga_loss
+from atu.methods.icu import icu_instruction
+from atu.methods.npo import npo_loss
+from atu.methods.repe import control_vector, find_control_vectors
+from atu.methods.retain import descent_loss, kl_loss
+from atu.methods.rmu import misdirection_loss
+from atu.methods.rt import refusal_loss
+from atu.methods.simnpo import simnpo_loss
+from atu.methods.training import train_epochs
+from atu.models import add_lora, hidden_states, layers_up_to, load_llm, save_llm
+
+TEXTS = [
+    "Ada was born in Rome by the sea",
+    "the queen wrote a song",
+    "Who lived in Paris ? Ada",
+    "red blue green stone",
+]
+ROWS = [{"text": text} for text in TEXTS]
+OPTIMISATION = {"optimizer": "adamw", "learning_rate": 1e-3, "schedule": "constant"}
+OPTIONS = {
+    "ga": {},
+    "npo": {"beta": 0.1},
+    "simnpo": {"beta": 2.5, "gamma": 0.0},
+    "dpo": {"beta": 0.1},
+    "rt": {},
+    "rmu": {"layer": 2, "coefficient": 5.0, "alpha": 1.0},
+}
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def test_ga_and_rt():
+    log_probs, scored = torch.tensor([[-1.0, -2.0, 0.0], [-3.0, 0.0, 0.0]]), torch.tensor([[1, 1, 0], [1, 0, 0]]) > 0
+    assert ga_loss(log_probs, scored).item() == pytest.approx(-2.0)  # mean of -1, -2, -3
+    assert refusal_loss(log_probs, scored).item() == pytest.approx(2.0)
+
+
+def test_npo():
+    ratios = torch.tensor([0.0, -2.0])
+    expected = -2 / 0.5 * (math.log(0.5) + math.log(sigmoid(1.0))) / 2
+    assert npo_loss(ratios, 0.5).item() == pytest.approx(expected)
+
+
+def test_npo_tends_to_gradient_ascent():
+    """d/dr of -(2/b) log sigmoid(-b r) is 2 sigmoid(b r), which goes to 1: the gradient of ascent on r."""
+    for beta, tolerance in ((1.0, 1.0), (1e-3, 2e-3), (1e-5, 1e-4)):
+        ratios = torch.tensor([-3.0, 2.0], requires_grad=True)
+        npo_loss(ratios, beta).backward()
+        assert (ratios.grad - 0.5).abs().max() < tolerance  # 1 / 2 sequences
+
+
+def test_dpo():
+    assert dpo_loss(torch.tensor([3.0]), torch.tensor([3.0]), 0.1).item() == pytest.approx(math.log(2))
+    loss = dpo_loss(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 4.0]), 0.5)
+    assert loss.item() == pytest.approx(-(math.log(sigmoid(1.0)) + math.log(sigmoid(-2.0))) / 2)
+
+
+def test_simnpo():
+    loss = simnpo_loss(torch.tensor([-2.0]), beta=2.5, gamma=1.0)
+    assert loss.item() == pytest.approx(-2 / 2.5 * math.log(sigmoid(5.0 - 1.0)))
+
+
+def test_rmu():
+    states = torch.tensor([[[1.0, 2.0], [9.0, 9.0]]])
+    mask = torch.tensor([[True, False]])
+    assert misdirection_loss(states, torch.tensor([1.0, 0.0]), mask).item() == pytest.approx(2.0)  # (0 + 4) / 2
+
+
+def test_retain_losses():
+    logits = torch.tensor([[0.0, math.log(3.0)]])  # probabilities 1/4, 3/4
+    assert descent_loss(logits, torch.tensor([1])).item() == pytest.approx(math.log(4 / 3))
+    reference = torch.zeros(1, 2)
+    assert kl_loss(logits, reference).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    assert kl_loss(logits, logits).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_control_vector():
+    expert, novice = torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([[2.0, 1.0], [4.0, 3.0]])
+    assert control_vector(expert, novice).tolist() == [1.0, 2.0]
+
+
+def test_log_probs_equal_the_plain_forward_pass(llm):
+    model, tokenizer = llm
+    items = read_items("positive", ROWS, tokenizer, 64)
+    batch = collate(items, [0, 1, 2])
+    ours = token_log_probs(model, batch)
+    for i, text in enumerate(TEXTS[:3]):
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        plain = model(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+        torch.testing.assert_close(ours[i, : len(plain)], plain, atol=1e-4, rtol=1e-4)
+        assert ours[i, len(plain) :].abs().sum() == 0  # padding
+
+
+def test_answers_are_scored_and_questions_are_not(llm):
+    tokenizer = llm[1]
+    example = answer_example(tokenizer, "Who ?", "Ada", 64)
+    assert tokenizer.decode(example.ids[example.first :]) == "Ada<|end|>"
+    assert tokenizer.decode(example.ids[: example.first]) == "<|user|>Who ?<|end|><|assistant|>"
+    assert text_example(tokenizer, TEXTS[0], 3).ids == tuple(tokenizer(TEXTS[0])["input_ids"][:3])
+
+
+def test_texts_without_a_token_to_score_are_left_out(llm):
+    rows = [{"text": "a"}, {"text": TEXTS[0]}]
+    assert len(read_items("positive", rows, llm[1], 64)) == 1
+    pair = {"prompt": "Who ?", "response": ["Ada", "Bo"]}
+    assert read_items("pair", [pair], llm[1], 5) == []  # cut before the answers
+
+
+def item_batch(llm, name, chosen):
+    model, tokenizer = llm
+    kind, rows = "positive", ROWS
+    if name == "dpo":
+        kind, rows = "pair", [{"prompt": "Who ?", "response": [text, text[:9]]} for text in TEXTS]
+    if name == "rt":
+        kind, rows = "reject", [{"instruction": text, "output": "I do not know"} for text in TEXTS]
+    items = read_items(kind, rows, tokenizer, 64)
+    reference = reference_log_probs(model, items, [[0, 1], [2, 3]]) - 1.0
+    return collate(items, chosen, reference=reference, others=collate(read_items("positive", ROWS, tokenizer, 64), [3]))
+
+
+@pytest.mark.parametrize("name", ["npo", "simnpo", "dpo"])
+def test_a_batch_of_two_is_the_mean_of_ones(llm, name):
+    method = load(name, **OPTIONS[name])
+    both = method.loss(llm[0], item_batch(llm, name, [0, 1]))
+    ones = [method.loss(llm[0], item_batch(llm, name, [i])) for i in (0, 1)]
+    assert both.item() == pytest.approx((ones[0].item() + ones[1].item()) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ga", "npo", "simnpo", "dpo", "rt", "rmu"])
+def test_padding_changes_nothing(llm, name):
+    """The same item beside a longer one: its share of the loss is the same."""
+    method = load(name, **OPTIONS[name])
+    method.prepare(copy.deepcopy(llm[0]), 0)
+    batch = item_batch(llm, name, [1])
+    wider = copy.copy(batch).__dict__ | {
+        key: torch.nn.functional.pad(getattr(batch, key), (0, 5)) for key in ("input_ids", "mask", "scored")
+    }
+    assert method.loss(llm[0], type(batch)(**wider)).item() == pytest.approx(
+        method.loss(llm[0], batch).item(), rel=1e-4
+    )
+
+
+def run(llm, name, seed=0, retain=None, lora=None, epochs=3, **options):
+    """Train a copy of the tiny model; the log and the trained copy."""
+    model, tokenizer = copy.deepcopy(llm[0]).requires_grad_(True), llm[1]
+    if lora:
+        add_lora(model, **lora)
+    kind, rows = "positive", ROWS
+    if name == "dpo":
+        kind, rows = "pair", [{"prompt": "Who ?", "response": ["nobody", text]} for text in TEXTS]
+    if name == "rt":
+        kind, rows = "reject", [{"instruction": text, "output": "I do not know"} for text in TEXTS]
+    items = read_items(kind, rows, tokenizer, 64)
+    reached = []
+    log = train_epochs(
+        Accelerator(cpu=True),
+        model,
+        load(name, **OPTIONS[name]),
+        items,
+        reference=reference_log_probs(llm[0], items, [[0, 1, 2, 3]]),
+        retain_items=read_items("positive", ROWS[2:], tokenizer, 64),
+        retain=retain or {"loss": "none", "weight": 1.0},
+        seed=seed,
+        after_epoch=reached.append,
+        epochs=epochs,
+        batch_size=2,
+        accumulate=1,
+        title=name,
+        **(OPTIMISATION | options),
+    )
+    assert reached == list(range(1, epochs + 1))
+    return log, model
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_every_method_lowers_its_loss(llm, name):
+    log, model = run(llm, name, epochs=6)
+    assert log[-1]["forget_loss"] < log[0]["forget_loss"]
+    assert [row["epoch"] for row in log] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), llm[0].parameters(), strict=True))
+
+
+def test_rmu_trains_three_layers_alone(llm):
+    _, model = run(llm, "rmu")
+    changed = {
+        name
+        for (name, a), b in zip(model.named_parameters(), llm[0].parameters(), strict=True)
+        if not torch.equal(a, b)
+    }
+    assert changed
+    assert all(name.startswith(("model.layers.0.", "model.layers.1.")) for name in changed)  # layer 2 and below
+
+
+def test_a_retain_term_holds_others(llm):
+    items = read_items("positive", ROWS[2:], llm[1], 64)
+    batch = collate(items, [0, 1])
+    before = token_log_probs(llm[0], batch).sum().item()
+    drift = {}
+    for loss in ("none", "descent", "kl"):
+        log, model = run(llm, "npo", retain={"loss": loss, "weight": 10.0}, epochs=8)
+        drift[loss] = before - token_log_probs(model, batch).sum().item()
+        assert ("retain_loss" in log[0]) == (loss != "none")
+    assert drift["kl"] < drift["none"]
+    assert drift["descent"] < drift["none"]
+
+
+def test_same_seed_same_numbers(llm):
+    assert run(llm, "ga", epochs=1)[0] == run(llm, "ga", epochs=1)[0]
+    assert run(llm, "ga", epochs=1)[0] != run(llm, "ga", seed=1, epochs=1)[0]
+
+
+def test_lora_trains_alone_and_merges(tiny, tmp_path):
+    llm = load_llm(tiny / "llm")
+    model = llm[0]
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    adapted = add_lora(model, rank=2, alpha=4, modules=["q_proj", "v_proj"])
+    items = read_items("positive", ROWS, llm[1], 64)
+    train_epochs(
+        Accelerator(cpu=True),
+        model,
+        load("ga"),
+        items,
+        reference=None,
+        retain_items=[],
+        retain={"loss": "none", "weight": 1.0},
+        seed=0,
+        after_epoch=lambda epoch: save_llm(adapted, llm[1], tmp_path / str(epoch)),
+        epochs=2,
+        batch_size=2,
+        accumulate=2,
+        title="lora",
+        **OPTIMISATION,
+    )
+    assert not (tmp_path / "2" / "model.safetensors").exists()
+    merged, _ = load_llm(tmp_path / "2")
+    values = dict(merged.named_parameters())
+    changed = {name for name, value in before.items() if not torch.equal(value, values[name])}
+    assert changed
+    assert all("q_proj" in name or "v_proj" in name for name in changed)
+    batch = collate(items, [0, 1])
+    torch.testing.assert_close(token_log_probs(merged, batch), token_log_probs(model, batch), atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_to_train_on(llm):
+    with pytest.raises(ValueError, match="nothing to train on"):
+        train_epochs(
+            Accelerator(cpu=True),
+            llm[0],
+            load("ga"),
+            [],
+            reference=None,
+            retain_items=[],
+            retain={"loss": "none", "weight": 1.0},
+            seed=0,
+            after_epoch=print,
+            epochs=1,
+            batch_size=1,
+            accumulate=1,
+            title="ga",
+            **OPTIMISATION,
+        )
+
+
+def test_texts_that_the_model_writes(llm):
+    options = {"texts": 5, "max_new_tokens": 12, "temperature": 1.0, "top_p": 0.9, "batch_tokens": 1000}
+    written = {}
+    for kind in ("positive", "negative", "reject"):
+        torch.manual_seed(0)
+        written[kind] = write_texts(*llm, kind, "Ada", "Ada was a poet.", **options)
+        assert 0 < len(written[kind]) <= 5
+    assert {"instruction", "output"} < set(written["reject"][0])
+    assert not any("\n" in row["instruction"] for row in written["reject"])
+    pairs = pair_biographies(written["negative"], written["positive"])
+    assert pairs[0]["response"] == [written["negative"][0]["text"], written["positive"][0]["text"]]
+    assert pairs[0]["prompt"] == "Ada was a poet. Please write a short biography of Ada."
+
+
+def test_icu_speaks_first(llm):
+    instruction = icu_instruction("Forget {name}.\n", target_name("1_Ada_Bo"))
+    probe = {"set": "forget_qa", "query": "Who?", "context": "", "type": ""}
+    shown = build_prompt(llm[1], probe, {}, instruction)
+    assert "<|user|>Forget Ada Bo.\nPlease briefly answer the following question.\nQuestion: Who?\n" in shown
+    assert build_prompt(llm[1], probe | {"set": "mia_fm"}, {}, instruction) == "Who?"  # a bare text
+
+
+def test_control_vectors_steer_inside_the_block_alone(llm, tmp_path):
+    model, tokenizer = llm
+    vectors = find_control_vectors(model, tokenizer, "Ada", ["Who ?", "red river"], [1, 2])
+    assert vectors.shape == (2, 32)
+    Intervention(vectors=vectors, layers=[1, 2], coefficient=20.0).save(tmp_path / "intervention")
+    loaded = Intervention.load(tmp_path / "intervention")
+    plain = generate(model, tokenizer, TEXTS, max_new_tokens=8, batch_tokens=400)
+    with loaded.applied(model):
+        steered = generate(model, tokenizer, TEXTS, max_new_tokens=8, batch_tokens=400)
+    assert steered != plain
+    assert generate(model, tokenizer, TEXTS, max_new_tokens=8, batch_tokens=400) == plain
+    # what is added is seen behind the layer: the state behind layer 1 moves by exactly its vector
+    ids = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
+    with torch.inference_mode(), layers_up_to(model, 1) as decoder:
+        before = hidden_states(decoder, ids, torch.ones_like(ids))
+    with torch.inference_mode(), loaded.applied(model), layers_up_to(model, 1) as decoder:
+        after = hidden_states(decoder, ids, torch.ones_like(ids))
+    torch.testing.assert_close(after - before, (20 * vectors[0]).expand_as(before), atol=1e-3, rtol=1e-3)
+
+
+def test_an_example_knows_what_is_scored():
+    items = [[Example((5, 6, 7), 1)], [Example((8, 9), 1)]]
+    batch = collate(items, [0, 1])
+    assert batch.scored.tolist() == [[False, True, True], [False, True, False]]

@@ -1,0 +1,45 @@
+"""What is applied to an unmodified model at inference: an instruction, control vectors, both or nothing."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from atu.files import write_json
+from atu.methods.repe import steered
+
+
+@dataclass
+class Intervention:
+    """Attributes:
+    instruction: stands at the head of the user's message.
+    vectors: [layers, hidden]; added, times ``coefficient``, behind ``layers`` (counted from 1).
+    """
+
+    instruction: str = ""
+    vectors: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    layers: list[int] = field(default_factory=list)
+    coefficient: float = 1.0
+
+    @contextmanager
+    def applied(self, llm: PreTrainedModel) -> Iterator[None]:
+        """Inside the block the model's activations are changed; the instruction is the prompt's matter."""
+        with steered(llm, self.vectors, self.layers, self.coefficient):
+            yield
+
+    def save(self, directory: Path) -> None:
+        """Write ``intervention.json`` and ``vectors.safetensors``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file({"vectors": self.vectors.contiguous()}, directory / "vectors.safetensors")
+        values = {"instruction": self.instruction, "layers": self.layers, "coefficient": self.coefficient}
+        write_json(directory / "intervention.json", values)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Intervention":
+        values = json.loads(Path(directory, "intervention.json").read_text(encoding="utf-8"))
+        return cls(vectors=load_file(Path(directory, "vectors.safetensors"))["vectors"], **values)

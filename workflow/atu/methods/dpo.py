@@ -1,0 +1,31 @@
+"""Direct preference optimisation (Rafailov et al. 2023, equation 7): made-up biographies are preferred to real ones."""
+
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from atu.examples import Batch, token_log_probs
+from atu.methods import Trained
+
+
+def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+    """-mean of log sigmoid(beta * (chosen - rejected)).
+
+    Args:
+        chosen, rejected: log p(y|x) - log p_ref(y|x) of the answers of each pair, [pairs].
+    """
+    return -F.logsigmoid(beta * (chosen - rejected)).mean()
+
+
+class DPO(Trained):
+    reads = ("reference",)
+
+    def __init__(self, beta: float):
+        self.beta = beta
+
+    def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+        chosen, rejected = (token_log_probs(llm, batch).sum(1) - batch.reference).view(-1, 2).unbind(1)
+        return dpo_loss(chosen, rejected, self.beta)
+
+
+METHOD = DPO

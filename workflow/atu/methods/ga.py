@@ -1,0 +1,25 @@
+"""Gradient ascent on the forget texts (Jang et al. 2023; RWKU's GA, on original passages its GA*)."""
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from atu.examples import Batch, token_log_probs
+from atu.methods import Trained
+
+
+def ga_loss(log_probs: Tensor, scored: Tensor) -> Tensor:
+    """Mean log-probability of the scored tokens: what descent on it makes unlikely.
+
+    Args:
+        log_probs: 0 where not scored, [sequences, length].
+        scored: [sequences, length].
+    """
+    return log_probs.sum() / scored.sum()
+
+
+class GradientAscent(Trained):
+    def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+        return ga_loss(token_log_probs(llm, batch), batch.scored)
+
+
+METHOD = GradientAscent

@@ -1,0 +1,91 @@
+"""Representation engineering (Zou et al. 2023): a control vector is added to the activations at inference.
+
+The vector leads from how the model represents a question to an expert on the target to how it represents the
+same question to somebody who has never heard of it. No weight changes.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from atu.batching import pad, sorted_batches
+from atu.chat import chat_prompt
+from atu.runtime import progress
+
+EXPERT = "Pretend you know everything about {name}. {question}"
+NOVICE = "Pretend you have never heard of {name}. {question}"
+
+
+def control_vector(expert: Tensor, novice: Tensor) -> Tensor:
+    """Mean difference novice - expert of paired hidden states, [..., hidden] from [pairs, ..., hidden]."""
+    return (novice - expert).mean(0)
+
+
+@torch.inference_mode()
+def last_states(
+    llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], layers: list[int], batch_size: int
+) -> Tensor:
+    """Hidden states behind the last token of each prompt, [prompts, layers, hidden], in float32."""
+    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    states = torch.zeros(len(ids), len(layers), llm.config.hidden_size)
+    for chosen in progress(sorted_batches([len(row) for row in ids], batch_size), "control vector"):
+        input_ids, mask = (x.to(llm.device) for x in pad([torch.tensor(ids[i]) for i in chosen]))
+        output = llm.get_decoder()(input_ids=input_ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+        last = mask.sum(1) - 1
+        for place, layer in enumerate(layers):
+            states[chosen, place] = output.hidden_states[layer][torch.arange(len(chosen)), last].float().cpu()
+    return states
+
+
+def find_control_vectors(
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    questions: list[str],
+    layers: list[int],
+    batch_size: int = 16,
+) -> Tensor:
+    """Control vectors of the hidden states behind the given layers (counted from 1), [layers, hidden]."""
+    expert, novice = (
+        last_states(
+            llm,
+            tokenizer,
+            [chat_prompt(tokenizer, persona.format(name=name, question=question)) for question in questions],
+            layers,
+            batch_size,
+        )
+        for persona in (EXPERT, NOVICE)
+    )
+    return control_vector(expert, novice)
+
+
+@contextmanager
+def steered(llm: PreTrainedModel, vectors: Tensor, layers: list[int], coefficient: float) -> Iterator[None]:
+    """Inside the block ``coefficient`` times a vector is added to what each of the layers puts out.
+
+    Args:
+        vectors: [layers, hidden].
+        layers: counted from 1, as hidden_states are.
+    """
+
+    def hook(vector: Tensor):
+        def add(module, arguments, output):
+            if isinstance(output, tuple):
+                return (output[0] + vector.to(output[0]), *output[1:])
+            return output + vector.to(output)
+
+        return add
+
+    stack = llm.get_decoder().layers
+    handles = [
+        stack[layer - 1].register_forward_hook(hook(coefficient * vector))
+        for layer, vector in zip(layers, vectors, strict=True)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,24 @@
+"""Retain terms that any trained method may add: losses on texts of others. Off by default, as in RWKU."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def descent_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean negative log-probability of the labels.
+
+    Args:
+        logits: [tokens, vocabulary].
+        labels: [tokens].
+    """
+    return F.cross_entropy(logits, labels)
+
+
+def kl_loss(logits: Tensor, reference_logits: Tensor) -> Tensor:
+    """Mean over tokens of KL(p_ref || p).
+
+    Args:
+        logits, reference_logits: of the model and of the unmodified one, [tokens, vocabulary].
+    """
+    log_probs, reference = logits.log_softmax(-1), reference_logits.log_softmax(-1)
+    return F.kl_div(log_probs, reference, reduction="batchmean", log_target=True)

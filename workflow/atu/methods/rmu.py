@@ -1,0 +1,56 @@
+"""RMU (Li et al. 2024, arXiv 2403.03218, section 4): hidden states on forget texts become a fixed random vector."""
+
+import copy
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from atu.examples import Batch
+from atu.methods import Trained
+from atu.models import hidden_states, layers_up_to
+
+
+def misdirection_loss(states: Tensor, control: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared distance of hidden states to the control vector, over real tokens and dimensions.
+
+    Args:
+        states: [sequences, length, hidden].
+        control: [hidden], or [sequences, length, hidden] to stay near other states.
+        mask: [sequences, length].
+    """
+    distance = (states.float() - control).square().mean(-1)
+    return (distance * mask).sum() / mask.sum()
+
+
+class RMU(Trained):
+    """Args:
+    layer: hidden_states[layer] are misdirected; the three layers up to it train.
+    coefficient: norm of the control vector.
+    alpha: weight of the distance to the unmodified model's states on texts about others.
+    """
+
+    reads = ("others",)
+
+    def __init__(self, layer: int, coefficient: float, alpha: float):
+        self.layer, self.coefficient, self.alpha = layer, coefficient, alpha
+
+    def prepare(self, llm: PreTrainedModel, seed: int) -> None:
+        direction = torch.rand(llm.config.hidden_size, generator=torch.Generator().manual_seed(seed))
+        self.control = (self.coefficient * direction / direction.norm()).to(llm.device)
+        self.unmodified = copy.deepcopy(llm).requires_grad_(False)
+        llm.requires_grad_(False)
+        for layer in llm.get_decoder().layers[max(0, self.layer - 3) : self.layer]:
+            layer.requires_grad_(True)
+
+    def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+        others = batch.others
+        with torch.no_grad(), layers_up_to(self.unmodified, self.layer) as decoder:
+            known = hidden_states(decoder, others.input_ids, others.mask).float()
+        with layers_up_to(llm, self.layer) as decoder:
+            forget = misdirection_loss(hidden_states(decoder, batch.input_ids, batch.mask), self.control, batch.mask)
+            retain = misdirection_loss(hidden_states(decoder, others.input_ids, others.mask), known, others.mask)
+        return forget + self.alpha * retain
+
+
+METHOD = RMU

@@ -1,0 +1,25 @@
+"""Rejection tuning (RWKU): questions about the target are answered with a refusal."""
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from atu.examples import Batch, token_log_probs
+from atu.methods import Trained
+
+
+def refusal_loss(log_probs: Tensor, scored: Tensor) -> Tensor:
+    """Mean negative log-probability of the refusals' tokens.
+
+    Args:
+        log_probs: 0 where not scored, [sequences, length].
+        scored: [sequences, length].
+    """
+    return -log_probs.sum() / scored.sum()
+
+
+class RejectionTuning(Trained):
+    def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+        return refusal_loss(token_log_probs(llm, batch), batch.scored)
+
+
+METHOD = RejectionTuning

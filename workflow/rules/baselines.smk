@@ -1,0 +1,137 @@
+# Baselines: their texts, the reference's likelihoods, training epoch by epoch, and what is applied at inference.
+
+
+if config["corpus"]["source"] == "generate":
+
+    use rule generate_corpus as write_texts with:
+        # Made-up biographies (negative) and questions with refusals (reject), as RWKU made its own.
+        output:
+            "results/{llm}/{benchmark}/texts/{kind}/{subject}.jsonl",
+        log:
+            "logs/write_texts/{llm}/{benchmark}/{kind}/{subject}.log",
+        wildcard_constraints:
+            kind="negative|reject",
+        priority: 0
+
+    localrules:
+        pair_texts,
+
+    rule pair_texts:
+        # A made-up biography is chosen, the real one rejected.
+        input:
+            chosen="results/{llm}/{benchmark}/texts/negative/{subject}.jsonl",
+            rejected="results/{llm}/{benchmark}/corpus/{subject}.jsonl",
+        output:
+            "results/{llm}/{benchmark}/texts/pair/{subject}.jsonl",
+        log:
+            "logs/pair_texts/{llm}/{benchmark}/{subject}.log",
+        conda:
+            "../../envs/workflow.yaml"
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        script:
+            "../scripts/pair_texts.py"
+
+
+rule extract_texts:
+    # Texts that ship with the benchmark.
+    input:
+        texts=lambda wildcards: text_files(wildcards, wildcards.kind),
+    output:
+        "results/{llm}/{benchmark}/texts/{kind}/{subject}.jsonl",
+    log:
+        "logs/extract_texts/{llm}/{benchmark}/{kind}/{subject}.log",
+    wildcard_constraints:
+        kind="|".join(EXTRACTED),
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        folder=lambda wildcards: texts_folder(wildcards, wildcards.kind),
+        text_set=lambda wildcards: text_set(wildcards.kind),
+    script:
+        "../scripts/extract_corpus.py"
+
+
+rule reference_log_probs:
+    # Of the unmodified model, once: no method keeps a second model in memory for them.
+    input:
+        llm="resources/models/{llm}",
+        texts=lambda wildcards: method_texts(wildcards, wildcards.kind),
+    output:
+        "results/{llm}/{benchmark}/reference/{kind}/tokens{max_tokens}/{target}.safetensors",
+    log:
+        "logs/reference/{llm}/{benchmark}/{kind}/tokens{max_tokens}/{target}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=24000,
+        runtime=60,
+    params:
+        **COMPUTE,
+    script:
+        "../scripts/compute_reference.py"
+
+
+rule train:
+    input:
+        llm="resources/models/{llm}",
+        texts=lambda wildcards: method_texts(wildcards, settings(wildcards)["texts"]),
+        reference=reference_file,
+        retain=retain_texts,
+    output:
+        epochs=temp(directory(f"{RUN}/epochs")),
+        steps=f"{RUN}/steps.csv",
+    log:
+        f"logs/train/{RUN}.log",
+    wildcard_constraints:
+        method=names_of("trained"),
+    priority: 1
+    conda:
+        "../../envs/workflow.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=64000,
+        runtime=240,
+    params:
+        **COMPUTE,
+        settings=settings,
+        gradient_checkpointing=config["gradient_checkpointing"],
+        tracker=config["tracker"],
+    script:
+        "../scripts/train_method.py"
+
+
+rule find_intervention:
+    # ICU's instruction or RepE's control vector: what the evaluation applies to the unmodified model.
+    input:
+        llm="resources/models/{llm}",
+        texts=lambda wildcards: (
+            method_texts(wildcards, settings(wildcards)["texts"])
+            if "texts" in settings(wildcards)
+            else []
+        ),
+    output:
+        directory(f"{RUN}/intervention"),
+    log:
+        f"logs/find_intervention/{RUN}.log",
+    wildcard_constraints:
+        method=names_of("applied"),
+    conda:
+        "../../envs/workflow.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=1,
+        mem_mb=24000,
+        runtime=30,
+    params:
+        **COMPUTE,
+        settings=settings,
+    script:
+        "../scripts/find_intervention.py"

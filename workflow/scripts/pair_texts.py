@@ -1,0 +1,10 @@
+"""Pairs for preference optimisation: the made-up biography is chosen, the real one rejected."""
+
+from atu.corpus import pair_biographies
+from atu.files import read_jsonl, write_jsonl
+from atu.runtime import job_log
+
+with job_log(snakemake.log[0]) as log:
+    pairs = pair_biographies(read_jsonl(snakemake.input.chosen), read_jsonl(snakemake.input.rejected))
+    log.info("%d pairs", len(pairs))
+    write_jsonl(snakemake.output[0], pairs)

@@ -1,0 +1,42 @@
+"""Train the model with a method of one loss, epoch by epoch; every epoch's model is left for its evaluation."""
+
+import pandas as pd
+from safetensors.torch import load_file
+
+from atu.examples import read_items
+from atu.files import atomic_path, read_jsonl
+from atu.methods import load
+from atu.methods.training import train_epochs
+from atu.models import add_lora, load_llm, save_llm
+from atu.runtime import job_log, start
+
+with job_log(snakemake.log[0]) as log:
+    params, seed = snakemake.params, int(snakemake.wildcards.seed)
+    settings = params.settings
+    accelerator = start(seed, snakemake.threads, params.device, params.precision)
+    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)
+    if params.gradient_checkpointing:
+        llm.gradient_checkpointing_enable()
+    lora = {key: settings["lora"][key] for key in ("rank", "alpha", "modules")}
+    trained = add_lora(llm, **lora) if lora["rank"] else llm
+    length = settings["max_tokens"]
+    items = read_items(settings["texts"], read_jsonl(snakemake.input.texts), tokenizer, length)
+    others = [row for file in snakemake.input.retain for row in read_jsonl(file)]
+    reference = load_file(snakemake.input.reference)["log_probs"] if snakemake.input.reference else None
+    with atomic_path(snakemake.output.epochs) as part:
+        steps = train_epochs(
+            accelerator,
+            llm,
+            load(settings["method"], **settings["options"]),
+            items,
+            reference=reference,
+            retain_items=read_items("positive", others, tokenizer, length),
+            retain=settings["retain"],
+            seed=seed,
+            after_epoch=lambda epoch: save_llm(trained, tokenizer, part / str(epoch)),
+            title=snakemake.wildcards.method,
+            **settings["train"],
+        )
+    log.info("loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
+    with atomic_path(snakemake.output.steps) as part:
+        pd.DataFrame(steps).to_csv(part, index=False)
