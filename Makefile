@@ -50,6 +50,7 @@ lint: .venv/ready
 
 bench: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python benchmarks/steps.py
+	PYTHONPATH=workflow .venv/bin/python benchmarks/evaluation.py
 
 plan: .venv/ready
 	$(SNAKEMAKE) --dry-run --quiet rules

@@ -38,6 +38,7 @@ localrules:
     extract_texts,
     known,
     main_table,
+    matched_table,
     plot_tradeoff,
     plot_stages,
     plot_targets,
@@ -47,6 +48,7 @@ rule all:
     default_target: True
     input:
         rules.main_table.output,
+        rules.matched_table.output,
         f"results/{LLM}/{BENCHMARK}/known.csv",
         rules.plot_tradeoff.output,
         rules.plot_stages.output,

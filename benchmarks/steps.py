@@ -15,6 +15,7 @@ import random
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -146,24 +147,26 @@ def main() -> None:
 
         rows = [("alignment step", timed({"released": align_released, "ours": align_ours}, options.repeat))]
 
-    def unlearn_released():
-        states = llm(input_ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states[layer]
+    def unlearn_released(hook):
+        states = llm(input_ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states[hook]
         unlearn_loss(released(states), target, 0.0, mask).backward()
         llm.zero_grad()
 
-    def unlearn_ours():
-        with layers_up_to(llm, layer) as decoder:
+    def unlearn_ours(hook):
+        with layers_up_to(llm, hook) as decoder:
             unlearn_loss(ours(hidden_states(decoder, input_ids, mask)), target, 0.0, mask).backward()
         llm.zero_grad()
 
     ours.requires_grad_(False)  # the released code keeps gradients of the predictor, unused
-    rows.append(("unlearning step", timed({"released": unlearn_released, "ours": unlearn_ours}, options.repeat)))
+    for hook in (layer, llm.config.num_hidden_layers // 2):  # as deep as in the paper, and the demo's
+        ways = {"released": partial(unlearn_released, hook), "ours": partial(unlearn_ours, hook)}
+        rows.append((f"unlearning step, layer {hook}", timed(ways, options.repeat)))
     cut = {
         "released": lambda: [windows_by_loop(*row) for row in tokenized],
         "ours": lambda: [windows_by_search(*row) for row in tokenized],
     }
     rows.append(("windows of the batch", timed(cut, max(5, options.repeat))))
-    print(f"\n{options.batch} x {options.tokens} tokens, {Path(options.llm).name} to layer {layer}")
+    print(f"\n{options.batch} x {options.tokens} tokens, {Path(options.llm).name}, hook layer {layer}")
     print(f"predictor 6 x {width}, {options.threads} threads")
     table = [(name, s["released"], s["ours"], s["released"] / s["ours"]) for name, s in rows]
     print(tabulate(table, headers=["seconds", "released", "ours", "ratio"], floatfmt=(".0f", ".4f", ".4f", ".1f")))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from atu.figures import FIGURES
-from atu.tables import layout
+from atu.tables import choose_rates, find_collapsed, has_collapsed, layout, without_unchosen
 
 METRICS = ("forget_qa", "forget_aa", "neighbor_qa", "utility_gen", "utility_flu")
 
@@ -50,3 +50,57 @@ def test_layout_by_hand():
 def test_a_repeated_tau_keeps_its_row():
     table = layout(TABLES["two methods of other schedules"], [])
     assert table["Method"].tolist() == ["Before", "ATU τ=0.2", "ATU τ=0.1", "ATU τ=0.2", "ATU-X τ=0.5"]
+
+
+def test_the_rate_is_chosen_on_dev_probes():
+    def rows(method, split, forget, neighbor, target="1_Ada"):
+        for stage, scale in ((0, 1.0), (1, None)):
+            for metric, after in (("forget_qa", forget), ("neighbor_qa", neighbor)):
+                value = 80.0 if scale else 80.0 * after
+                yield ("llm", "demo", target, method, stage, None, split, metric, value, 4, 0)
+
+    long = pd.DataFrame(
+        [
+            *rows("ga@1e-06", "dev", 0.9, 1.0),  # keeps all and forgets little: 0.1
+            *rows("ga@1e-05", "dev", 0.3, 0.8),  # 0.5
+            *rows("ga@0.0001", "dev", 0.0, 0.1),  # 0.1
+            *rows("ga@0.0001", "test", 0.0, 1.0),  # test probes play no part
+            *rows("ga@1e-06", "dev", 0.0, 1.0, "2_Bo"),  # nor do the others' where there are dev targets
+        ],
+        columns=long_table().columns,
+    )
+    grids = {"ga": {"ga@1e-06": 1e-6, "ga@1e-05": 1e-5, "ga@0.0001": 1e-4}}
+    rates = choose_rates(long, grids, ["1_Ada"])
+    assert rates["chosen"].tolist() == [False, True, False]
+    assert rates["score"].tolist() == [pytest.approx(0.1), pytest.approx(0.5), pytest.approx(0.1)]
+    assert without_unchosen(long, rates)["method"].unique().tolist() == ["ga@1e-05"]
+    assert choose_rates(long, {}, []).empty
+
+
+def outcomes(fluency, answers):
+    rows = [{"set": "utility_flu", "split": "test", "score": fluency, "prediction": "a song of many words"}]
+    rows += [{"set": "forget_qa", "split": "test", "score": 0.0, "prediction": answer} for answer in answers]
+    return pd.DataFrame(rows)
+
+
+def test_a_model_that_no_longer_speaks_is_found():
+    before = outcomes(6.0, ["Ada", "Bo"])
+    assert not has_collapsed(outcomes(3.1, ["Ada", "Rome"]), before, 0.5)
+    assert has_collapsed(outcomes(2.9, ["Ada", "Rome"]), before, 0.5)
+    assert has_collapsed(outcomes(6.0, ["the the the the the", "a a a a a"]), before, 0.5)
+    assert not has_collapsed(outcomes(6.0, []).head(0), before, 0.5)  # nothing was asked
+
+
+def test_collapsed_rows_say_so(tmp_path):
+    before, after = tmp_path / "before.parquet", tmp_path / "after.parquet"
+    outcomes(6.0, ["Ada"]).to_parquet(before)
+    outcomes(1.0, ["Ada"]).to_parquet(after)
+    runs = [
+        {"target": target, "method": "atu", "seed": 0, "stage": stage, "files": [str(file)]}
+        for target, files in (("1_Ada", (before, after, after)), ("2_Bo", (before, before, before)))
+        for stage, file in enumerate(files)
+    ]
+    collapsed = find_collapsed(runs, 0.5)
+    assert collapsed["collapsed"].tolist() == [True, True, False, False]
+    names = layout(long_table(), [], collapsed)["Method"].tolist()
+    assert names == ["Before", "ATU τ=0.2 † 50% collapsed", "ATU τ=0 † 50% collapsed"]

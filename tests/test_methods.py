@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from atu import methods
 from atu.benchmark import target_name
 from atu.corpus import pair_biographies, write_texts
 from atu.evaluation import build_prompt
@@ -205,6 +206,23 @@ def test_every_method_lowers_its_loss(llm, name):
     assert log[-1]["forget_loss"] < log[0]["forget_loss"]
     assert [row["epoch"] for row in log] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
     assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), llm[0].parameters(), strict=True))
+
+
+def test_a_new_method_is_one_file(llm, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from atu.examples import token_log_probs\n"
+        "from atu.methods import Trained\n"
+        "class Mine(Trained):\n"
+        "    def __init__(self, weight):\n"
+        "        self.weight = weight\n"
+        "    def loss(self, llm, batch):\n"
+        "        return self.weight * token_log_probs(llm, batch).mean()\n"
+        "METHOD = Mine\n"
+    )
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setitem(OPTIONS, "mine", {"weight": 2.0})
+    log, _ = run(llm, "mine")
+    assert log[-1]["loss"] < log[0]["loss"]
 
 
 def test_rmu_trains_three_layers_alone(llm):

@@ -65,6 +65,14 @@ def test_ngram_entropy():
     assert metrics.ngram_entropy("") == 0
 
 
+def test_repeats():
+    assert metrics.repeats("the the The the the")
+    assert metrics.repeats("no no no no yes")
+    assert not metrics.repeats("no no no yes yes")
+    assert not metrics.repeats("no no no no")  # too short to tell
+    assert not metrics.repeats("")
+
+
 def test_min_k():
     scores = np.array([-1.0, -5.0, -2.0, -4.0, -3.0])
     assert metrics.min_k(scores, 0.4) == pytest.approx(-4.5)

@@ -57,13 +57,21 @@ def test_the_model_knows_what_it_is_to_forget(real_llm):
     assert min(recall.values()) >= 0.5, recall
 
 
-def test_batched_answers_equal_single_ones_on_the_real_model(real_llm):
-    probes, _ = build_probes(DEMO, "7_Aristotle", dev_share=0.5, seed=0)
-    probes = probes[probes["set"] == "forget_qa"].head(8)
-    batched = evaluate(*real_llm, probes, ["forget_qa"], {}, batch_tokens=8192)
-    for prompt, answer in zip(batched["prompt"], batched["prediction"], strict=True):
-        single = generate(*real_llm, [prompt], max_new_tokens=30, batch_tokens=1, stop_at_newline=True)[0]
-        assert single.strip() == answer
+def test_the_engines_answer_as_plain_calls_do(real_llm, monkeypatch):
+    """All sets, two or three probes each: one by one through generate and whole forward passes, and by the engines."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    plain = pytest.importorskip("evaluation")
+    monkeypatch.setattr(plain, "BATCH_SIZES", {})
+    monkeypatch.setattr(plain, "OTHERS", 1)
+    primers = read_primers(DEMO / "Utility/primers.json")
+    parts = [build_probes(DEMO, target, dev_share=0.5, seed=0)[0] for target in ("7_Aristotle", None)]
+    probes = pd.concat(parts).groupby("set").head(3)
+    assert probes["set"].nunique() == 12
+    for name, asked in probes.groupby("set"):
+        expected = plain.ask_plainly(*real_llm, name, asked.to_dict("records"), primers)
+        outcomes = evaluate(*real_llm, probes, [name], primers, batch_tokens=8192)
+        ours = [f"{score:.3f}" for score in outcomes["score"]] if name.startswith("mia") else outcomes["prediction"]
+        assert list(ours) == expected, name
 
 
 def test_end_to_end(models, tmp_path):

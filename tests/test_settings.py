@@ -87,6 +87,16 @@ def test_a_variant_sets_only_what_differs():
     assert variant == atu | {"layer": 10, "align": atu["align"] | {"steps": 3}}
 
 
+def test_a_list_of_learning_rates_is_a_grid():
+    grid = {"ga": {"train": {"learning_rate": [1e-6, "1e-5"]}}, "atu": {"unlearn": {"learning_rate": [1e-4]}}}
+    config = check(DEMO, methods=["ga", "icu", "atu"], method_settings=grid)
+    assert config["methods"] == ["ga@1e-06", "ga@1e-05", "icu", "atu@0.0001"]
+    assert config["grids"] == {"ga": {"ga@1e-06": 1e-6, "ga@1e-05": 1e-5}, "atu": {"atu@0.0001": 1e-4}}
+    assert config["method_settings"]["ga@1e-05"]["train"]["learning_rate"] == 1e-5
+    with pytest.raises(ConfigError, match=r"ga\.train\.learning_rate: a list is chosen from on dev probes"):
+        check(PAPER, methods=["ga"], method_settings=grid)
+
+
 def test_conda_and_pip_agree():
     pins = (ROOT / "envs/requirements.txt").read_text().split()
     *_, pip = yaml.safe_load((ROOT / "envs/workflow.yaml").read_text())["dependencies"]
@@ -117,6 +127,14 @@ def test_conda_and_pip_agree():
             "optimizer: 'sdg' is not one of sgd, adam, adamw",
         ),
         ({"method_settings": {"atu": {"other_subjects": 8}}}, "other_subjects: 8 others, but demo has only 8 targets"),
+        (
+            {"method_settings": {"atu": {"predictor": {"heads": 7}}}},
+            "method_settings.atu.predictor.heads: 7 heads cannot share a width of 256",
+        ),
+        (
+            {"methods": ["mine"], "method_settings": {"mine": {"method": "gaa", "texts": "passage"}}},
+            "method_settings.mine.method: unknown 'gaa'; did you mean ga? (known: atu, dpo, ga, icu, npo,",
+        ),
         (
             {"evaluation": {"between": ["forget_qq"]}},
             "evaluation.between: unknown 'forget_qq'; did you mean forget_qa?",

@@ -216,3 +216,49 @@ def test_every_method(workflow):
     asked = pd.read_parquet(folder / "icu/seed0/stage1/probes.parquet")
     assert asked["prompt"].str.contains("supposed to unlearn about Ada").all()
     assert not list(folder.glob("*/seed0/epochs"))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own that is too small for a run; calling it makes it large."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a file system needs root")
+
+    def enlarge():
+        subprocess.run(["mount", "-o", "remount,size=1g", place], check=True)
+
+    yield place, enlarge
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_loses_nothing(tiny, finished, small_disk):
+    """The run stops, says why, leaves no half-written output, and goes on once there is room."""
+    place, enlarge = small_disk
+    workflow = Workflow(tiny, place)
+    stopped = workflow.run(check=False)
+    assert stopped.returncode != 0
+    assert "No space left on device" in stopped.stderr
+    assert not (place / "results/tables/main.csv").exists()
+    enlarge()
+    workflow.run("--rerun-incomplete")
+    assert numbers(workflow) == numbers(finished)
+
+
+def test_stages_behind_a_collapse_are_not_run(copy):
+    """With a fluency that no model reaches, stage 1 counts as collapsed: stage 2 passes its model on, marked."""
+    config = json.loads(copy.config.read_text())
+    config["collapse"] = {"fluency_share": 1.0}
+    config["evaluation"]["between"] = ["forget_qa", "neighbor_qa", "utility_flu"]
+    config["method_settings"]["atu"]["unlearn"]["learning_rate"] = 0.3  # a model that no longer speaks
+    copy.config.write_text(json.dumps(config))
+    copy.run()
+    folder = copy.directory / RUN
+    assert len(pd.read_csv(folder / "stage2/steps.csv")) == 0
+    assert (folder / "model/not_run.json").exists()
+    assert len(pd.read_parquet(folder / "stage2/probes.parquet")) == 0
+    table = pd.read_csv(copy.directory / "results/tables/collapsed.csv")
+    assert table["collapsed"].tolist() == [True, True]
+    assert "ATU τ=0 † 100% collapsed" in (copy.directory / "results/tables/main.md").read_text()

@@ -90,6 +90,37 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
     return list(found)
 
 
+def expand_grids(config: dict) -> None:
+    """Turn each method whose learning rate is a list into one variant a rate; in place.
+
+    Adds ``grids``: by method, the rate of each variant (ga@1e-06, ...). Which one the tables show is chosen
+    on dev probes.
+
+    Raises:
+        ConfigError: if there are no dev probes to choose on.
+    """
+    config["grids"] = {}
+    methods = []
+    for method in config["methods"]:
+        block = config["method_settings"][method]
+        part = next((name for name in ("unlearn", "train") if name in block), None)
+        rates = block[part]["learning_rate"] if part else None
+        if not isinstance(rates, list):
+            methods.append(method)
+            continue
+        if config["split"]["dev_share"] == 0:
+            raise ConfigError(
+                f"method_settings.{method}.{part}.learning_rate: a list is chosen from on dev probes, and there are "
+                "none; set split.dev_share above 0"
+            )
+        variants = {f"{method}@{rate:g}": rate for rate in rates}
+        for name, rate in variants.items():
+            config["method_settings"][name] = overlay(block, {part: {"learning_rate": rate}})
+        config["grids"][method] = variants
+        methods += variants
+    config["methods"] = methods
+
+
 def method_files(root: Path) -> list[str]:
     """Names of the methods that the library has."""
     other = {"__init__", "retain", "training"}
@@ -104,7 +135,8 @@ def cast_text(config: dict, validator: Draft202012Validator) -> None:
 
     Snakemake hands over what is nested in ``--config`` as text.
     """
-    for error in list(validator.iter_errors(config)):
+    errors = list(validator.iter_errors(config))
+    for error in [*errors, *(inner for error in errors for inner in error.context)]:
         if error.validator == "type" and isinstance(error.instance, str) and error.validator_value in CASTS:
             *parents, last = error.absolute_path
             place = config
@@ -141,6 +173,8 @@ def check_config(config: dict, root: Path) -> dict:
             config[key] = list(map(str, config[key]))  # ranks may come as numbers
     blocks = config.get("method_settings", {})
     for name, block in blocks.items():
+        if block.get("method") not in (None, *method_files(root)):
+            raise ConfigError(unknown(f"method_settings.{name}.method", block["method"], method_files(root)))
         if block.get("method") != name:  # a variant sets only what differs from its method's own block
             blocks[name] = overlay(blocks.get(block.get("method"), {}), block)
     schema = json.loads((root / "workflow/schemas/config.schema.json").read_text(encoding="utf-8"))
@@ -170,8 +204,12 @@ def check_config(config: dict, root: Path) -> dict:
         raise ConfigError(unknown("corpus.text_set", config["corpus"]["text_set"], list(TEXT_SETS)))
     for method in config["methods"]:
         block = config["method_settings"][method]
-        if not (root / "workflow/atu/methods" / f"{block['method']}.py").exists():
-            raise ConfigError(unknown(f"method_settings.{method}.method", block["method"], method_files(root)))
+        predictor = block.get("predictor", {"width": 1, "heads": 1})
+        if predictor["width"] % predictor["heads"]:
+            raise ConfigError(
+                f"method_settings.{method}.predictor.heads: {predictor['heads']} heads cannot share a width of "
+                f"{predictor['width']}; choose a width that they divide"
+            )
         others = block.get("other_subjects", 0)
         if others >= len(config["all_targets"]):
             raise ConfigError(
@@ -179,6 +217,7 @@ def check_config(config: dict, root: Path) -> dict:
                 f"{len(config['all_targets'])} targets"
             )
 
+    expand_grids(config)
     for key in ("before_and_after", "between"):
         sets = config["evaluation"][key]
         config["evaluation"][key] = list(PROBE_SETS) if sets == "all" else sets

@@ -71,6 +71,12 @@ def ngram_entropy(text: str) -> float:
     return float(np.mean(np.array(entropies) * [2 / 3, 4 / 3]))
 
 
+def repeats(text: str, least: int = 5, share: float = 0.8) -> bool:
+    """Whether an answer of at least ``least`` words is little but one word."""
+    words = text.lower().split()
+    return len(words) >= least and Counter(words).most_common(1)[0][1] >= share * len(words)
+
+
 def min_k(token_scores: np.ndarray, share: float = 0.2) -> float:
     """Mean of the lowest ``share`` of token scores (at least one token)."""
     count = max(1, int(len(token_scores) * share))

@@ -1,11 +1,15 @@
 """Results in long form, and the paper's table from them."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from atu.benchmark import PROBE_SETS
+from atu.metrics import repeats
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
+NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
 KNOWN_RECALL = 0.5  # an answer that recalls half of the words counts as known
 
 # The columns of the paper's table; the arrow says which way is better.
@@ -67,6 +71,49 @@ def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
 
+def has_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> bool:
+    """Whether a model no longer speaks. Metrics of logits do not notice it, so generations are looked at.
+
+    Args:
+        outcomes, before: of the model and of the unmodified one.
+        fluency_share: fluency below this share of its value before is a collapse.
+
+    Returns:
+        Also True if more than half of the generated answers repeat one word.
+    """
+    fluency, normal = (frame.loc[frame["set"] == "utility_flu", "score"].mean() for frame in (outcomes, before))
+    asked = [name for name, spec in PROBE_SETS.items() if spec["ask"] == "generate"]
+    answers = outcomes.loc[outcomes["set"].isin(asked), "prediction"]
+    return bool(fluency < fluency_share * normal) or (len(answers) > 0 and answers.map(repeats).mean() > 0.5)
+
+
+def read_outcomes(files: Iterable[str]) -> pd.DataFrame:
+    """Outcomes of one evaluation, which may lie in several files."""
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+
+
+def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
+    """Which stages of which runs have collapsed.
+
+    Args:
+        runs: as for :func:`collect`; stage 0 is the unmodified model.
+
+    Returns:
+        One row a stage but 0: target, method, seed, stage, collapsed. A stage that was not run since the one
+        before had collapsed counts as collapsed.
+    """
+    before = {run["target"]: run["files"] for run in runs if run["stage"] == 0}
+    rows = []
+    for run in runs:
+        if run["stage"] > 0:
+            outcomes = read_outcomes(run["files"])
+            done = len(outcomes) > 0
+            collapsed = not done or has_collapsed(outcomes, read_outcomes(before[run["target"]]), fluency_share)
+            keys = {key: run[key] for key in ("target", "method", "seed", "stage")}
+            rows.append(keys | {"collapsed": collapsed})
+    return pd.DataFrame(rows, columns=["target", "method", "seed", "stage", "collapsed"])
+
+
 def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
     """Long table of all runs.
 
@@ -82,16 +129,17 @@ def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
     for run in runs:
         files = tuple(run["files"])
         if files not in summaries:
-            summaries[files] = summarize(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True))
+            summaries[files] = summarize(read_outcomes(files))
         keys = {key: run[key] for key in ("target", "method", "stage", "tau", "seed")}
         frames.append(summaries[files].assign(model=model, benchmark=benchmark, **keys))
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
-def layout(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
+def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> pd.DataFrame:
     """The paper's table: one row a method and stage, means over targets and seeds, test split.
 
-    Targets on which settings were chosen are left out, unless there are no others.
+    Targets on which settings were chosen are left out, unless there are no others. Rows in which runs have
+    collapsed (from :func:`find_collapsed`) say so.
     """
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
@@ -100,9 +148,47 @@ def layout(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     before = wide["stage"] == 0
     last = wide.groupby("method")["stage"].transform("max")
     wide.insert(0, "Method", list(map(label, wide["method"], wide["stage"], wide["tau"], last)))
+    if collapsed is not None:
+        shares = reported(collapsed, dev_targets).groupby(["method", "stage"])["collapsed"].mean()
+        found = [shares.get(key, 0.0) for key in zip(wide["method"], wide["stage"], strict=True)]
+        wide["Method"] += [f" † {share:.0%} collapsed" if share else "" for share in found]
     wide.insert(1, "Targets", rows["target"].nunique())
     wide = wide[~(before & before.duplicated())]  # every method has the same row Before
     return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True)
+
+
+def choose_rates(long: pd.DataFrame, grids: dict[str, dict[str, float]], dev_targets: list[str]) -> pd.DataFrame:
+    """The learning rate of each grid with the best dev score after the last stage.
+
+    The score is neighbour QA minus forget QA, each as a share of its value before, on dev probes: of the dev
+    targets, or of all if there are none. Test probes play no part.
+
+    Args:
+        grids: by method, the learning rate of each of its variants.
+
+    Returns:
+        Rows of method, variant, learning_rate, score, chosen.
+    """
+    rows = long[(long["split"] == "dev") & long["metric"].isin(["forget_qa", "neighbor_qa"])]
+    if rows["target"].isin(dev_targets).any():
+        rows = rows[rows["target"].isin(dev_targets)]
+    found = []
+    for method, variants in grids.items():
+        scores = {}
+        for variant in variants:
+            means = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].mean()
+            share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
+            scores[variant] = share["neighbor_qa"] - share["forget_qa"]
+        best = max(scores, key=scores.__getitem__)
+        for variant, rate in variants.items():
+            row = {"method": method, "variant": variant, "learning_rate": rate, "score": scores[variant]}
+            found.append(row | {"chosen": variant == best})
+    return pd.DataFrame(found, columns=["method", "variant", "learning_rate", "score", "chosen"])
+
+
+def without_unchosen(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table with a column method, without the variants that :func:`choose_rates` did not choose."""
+    return rows[~rows["method"].isin(rates.loc[~rates["chosen"], "variant"])]
 
 
 def label(method: str, stage: int, tau: float, last: int) -> str:

@@ -66,7 +66,6 @@ def train(
                 "or use precision fp32"
             )
         log.append({"step": step} | values | {"learning_rate": scheduler.get_last_lr()[0]})
-        accelerator.log(log[-1], step=step)
         optim.step()
         scheduler.step()
         optim.zero_grad(set_to_none=True)

@@ -103,7 +103,6 @@ rule train:
         **COMPUTE,
         settings=settings,
         gradient_checkpointing=config["gradient_checkpointing"],
-        tracker=config["tracker"],
     script:
         "../scripts/train_method.py"
 

@@ -16,6 +16,7 @@ share_library(ROOT)
 config = check_config(config, ROOT)
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
+# a method whose learning rate is a list stands here once for each rate
 TARGETS, METHODS, SEEDS = config["targets"], config["methods"], config["seeds"]
 COMPUTE = {key: config[key] for key in ("device", "precision")}
 ASKING = {key: config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
@@ -293,6 +294,14 @@ def previous_llm(wildcards):
     if wildcards.stage == "1":
         return f"resources/models/{wildcards.llm}"
     return f"{RUN}/stage{int(wildcards.stage) - 1}/llm"
+
+
+def guarded_outcomes(wildcards):
+    """The evaluations by which a stage sees whether the one before has collapsed; its own first."""
+    stage = int(wildcards.stage) - 1
+    if stage == 0 or not config["collapse"]["stop"]:
+        return []
+    return [f"{RUN}/stage{stage}/probes.parquet", *before_files(wildcards.target)]
 
 
 def retained_states(wildcards):

@@ -6,6 +6,8 @@ rule main_table:
         outcome_files(),
     output:
         long="results/tables/main.csv",
+        collapsed="results/tables/collapsed.csv",
+        learning_rates="results/tables/learning_rates.csv",
         markdown=report(
             "results/tables/main.md",
             caption="../report/main_table.rst",
@@ -30,5 +32,34 @@ rule main_table:
         model=LLM,
         benchmark=BENCHMARK,
         dev_targets=config["dev_targets"],
+        collapse=config["collapse"],
+        grids=config["grids"],
     script:
         "../scripts/build_tables.py"
+
+
+rule matched_table:
+    # Methods forget at different depths: what neighbours keep where each has forgotten as much.
+    input:
+        outcome_files(),
+        learning_rates="results/tables/learning_rates.csv",
+    output:
+        long="results/tables/matched.csv",
+        markdown=report(
+            "results/tables/matched.md",
+            caption="../report/matched_table.rst",
+            category="Tables",
+        ),
+    log:
+        "logs/matched_table.log",
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        runs=runs(),
+        dev_targets=config["dev_targets"],
+        bootstrap=config["bootstrap"],
+    script:
+        "../scripts/compare_methods.py"

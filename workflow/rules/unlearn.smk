@@ -8,6 +8,7 @@ rule unlearn:
         target=f"results/{{llm}}/{{benchmark}}/target_embeddings/{ENCODER}/{{target}}.safetensors",
         windows=lambda wildcards: alignment_inputs(wildcards, "windows"),
         retained=retained_states,
+        guard=guarded_outcomes,
     output:
         llm=temp(directory(f"{RUN}/stage{{stage}}/llm")),
         predictor=temp(directory(f"{RUN}/stage{{stage}}/predictor")),
@@ -33,6 +34,7 @@ rule unlearn:
             if key != "tau"
         },
         align=lambda wildcards: settings(wildcards)["align"],
+        collapse=config["collapse"],
         gradient_checkpointing=config["gradient_checkpointing"],
     script:
         "../scripts/unlearn_stage.py"

@@ -2,16 +2,26 @@
 
 from atu.files import atomic_path, write_json
 from atu.runtime import job_log, provenance
-from atu.tables import collect, layout, to_html
+from atu.tables import choose_rates, collect, find_collapsed, layout, to_html, without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     long = collect(params.runs, params.model, params.benchmark)
     log.info("%d numbers of %d runs", len(long), len(params.runs))
-    table = layout(long, params.dev_targets)
+    collapsed = find_collapsed(params.runs, params.collapse["fluency_share"])
+    for row in collapsed[collapsed["collapsed"]].itertuples():
+        log.warning("collapsed: %s, %s, seed %s, stage %s", row.target, row.method, row.seed, row.stage)
+    rates = choose_rates(long, params.grids, params.dev_targets)
+    for row in rates[rates["chosen"]].itertuples():
+        log.info("%s: learning rate %g, chosen on dev probes (score %.2f)", row.method, row.learning_rate, row.score)
+    table = layout(without_unchosen(long, rates), params.dev_targets, collapsed)
     blank = table.astype(object).where(table.notna(), None)  # tabulate prints None as missing, NaN as a number
     with atomic_path(output.long) as part:
         long.to_csv(part, index=False)
+    with atomic_path(output.learning_rates) as part:
+        rates.to_csv(part, index=False)
+    with atomic_path(output.collapsed) as part:
+        collapsed.to_csv(part, index=False)
     for path, text in (
         (output.markdown, blank.to_markdown(index=False, floatfmt=".1f", missingval="") + "\n"),
         (output.latex, table.to_latex(index=False, float_format="%.1f", na_rep="--", escape=True)),

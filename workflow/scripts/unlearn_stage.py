@@ -1,4 +1,7 @@
-"""One stage of Align-then-Unlearn: train the model at tau, then re-align the predictor on it."""
+"""One stage of Align-then-Unlearn: train the model at tau, then re-align the predictor on it.
+
+A stage behind one that has collapsed is not run: it passes the model on, marked.
+"""
 
 import tempfile
 from pathlib import Path
@@ -6,48 +9,64 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import load_file
 
-from atu.files import atomic_path
+from atu.files import atomic_path, link_tree, write_json
 from atu.hidden import HiddenStates, write_hidden_states
 from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
 from atu.models import load_llm, save_llm
 from atu.predictor import EmbeddingPredictor
 from atu.runtime import job_log, start
+from atu.tables import NOT_RUN, has_collapsed, read_outcomes
 from atu.windows import WindowedCorpus
 
 
-def realign(llm, corpora, seed):
+def collapsed_before(guard, llm, fluency_share):
+    """Whether the stage before this one has collapsed, or was not run since one before it had."""
+    if not guard or Path(llm, NOT_RUN).exists():
+        return bool(guard)
+    return has_collapsed(read_outcomes(guard[:1]), read_outcomes(guard[1:]), fluency_share)
+
+
+def pass_on(inputs, outputs, stage):
+    """Leave the collapsed model to the next stage as it is."""
+    for name in ("llm", "predictor"):
+        with atomic_path(outputs[name]) as part:
+            link_tree(inputs[name], part)
+            if name == "llm" and not (part / NOT_RUN).exists():
+                write_json(part / NOT_RUN, {"first_stage_not_run": stage})
+    with atomic_path(outputs.steps) as part:
+        pd.DataFrame(columns=["step", "loss", "phase", "tau"]).to_csv(part, index=False)
+
+
+def realign(accelerator, llm, predictor, corpora, seed, params, scratch):
     """Align the predictor on hidden states of the changed model, kept on local scratch meanwhile."""
     options = {key: value for key, value in params.align.items() if key not in ("steps", "steps_between")}
-    with tempfile.TemporaryDirectory(dir=snakemake.resources.tmpdir) as scratch:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         parts = []
         for i, corpus in enumerate(corpora):
             with accelerator.autocast():
-                write_hidden_states(llm, corpus, params.layer, Path(scratch, str(i)), params.precision)
-            parts.append(AlignmentText(corpus, HiddenStates(Path(scratch, str(i)))))
+                write_hidden_states(llm, corpus, params.layer, Path(folder, str(i)), params.precision)
+            parts.append(AlignmentText(corpus, HiddenStates(Path(folder, str(i)))))
         steps = params.align["steps_between"]
         return align(accelerator, predictor, AlignmentData(parts), seed=seed, steps=steps, **options)
 
 
-with job_log(snakemake.log[0]) as log:
-    params, stage = snakemake.params, int(snakemake.wildcards.stage)
-    seed = 1000 * int(snakemake.wildcards.seed) + stage  # another order of batches in every stage
-    accelerator = start(seed, snakemake.threads, params.device, params.precision)
-    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)
-    predictor = EmbeddingPredictor.load(snakemake.input.predictor, accelerator.device)
-    corpora = [WindowedCorpus.load(path) for path in snakemake.input.windows]
+def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
+    llm, tokenizer = load_llm(inputs.llm, accelerator.device)
+    predictor = EmbeddingPredictor.load(inputs.predictor, accelerator.device)
+    corpora = [WindowedCorpus.load(path) for path in inputs.windows]
     if params.gradient_checkpointing:
         llm.gradient_checkpointing_enable()
 
     retain = None
-    if snakemake.input.retained:
-        pairs = zip(corpora[1:], snakemake.input.retained, strict=True)
+    if inputs.retained:
+        pairs = zip(corpora[1:], inputs.retained, strict=True)
         retain = AlignmentData([AlignmentText(corpus, HiddenStates(states)) for corpus, states in pairs])
     steps = unlearn(
         accelerator,
         llm,
         predictor,
         corpora[0],
-        load_file(snakemake.input.target)["embedding"],
+        load_file(inputs.target)["embedding"],
         layer=params.layer,
         tau=params.tau,
         seed=seed,
@@ -56,13 +75,25 @@ with job_log(snakemake.log[0]) as log:
     )
     log.info("tau %s: similarity %.4f -> %.4f", params.tau, steps[0]["similarity"], steps[-1]["similarity"])
     frames = [pd.DataFrame(steps).assign(phase="unlearn")]
-    with atomic_path(snakemake.output.llm) as part:
+    with atomic_path(outputs.llm) as part:
         save_llm(llm, tokenizer, part)
     if not params.last:  # nothing reads the predictor of the last stage
-        steps = realign(llm, corpora, seed)
+        steps = realign(accelerator, llm, predictor, corpora, seed, params, scratch)
         log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
         frames.append(pd.DataFrame(steps).assign(phase="align"))
-    with atomic_path(snakemake.output.predictor) as part:
+    with atomic_path(outputs.predictor) as part:
         predictor.save(part)
-    with atomic_path(snakemake.output.steps) as part:
+    with atomic_path(outputs.steps) as part:
         pd.concat(frames).assign(tau=params.tau).to_csv(part, index=False)
+
+
+with job_log(snakemake.log[0]) as log:
+    params, stage = snakemake.params, int(snakemake.wildcards.stage)
+    if collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
+        log.warning("the stage before has collapsed: stage %d is not run", stage)
+        pass_on(snakemake.input, snakemake.output, stage)
+    else:
+        seed = 1000 * int(snakemake.wildcards.seed) + stage  # another order of batches in every stage
+        accelerator = start(seed, snakemake.threads, params.device, params.precision)
+        scratch = snakemake.resources.tmpdir
+        run_stage(snakemake.input, snakemake.output, params, seed, accelerator, scratch, log)

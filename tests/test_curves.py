@@ -1,0 +1,89 @@
+"""Methods at equal forgetting, by numbers worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atu.curves import Run, area, at_level, compare, read_runs, shares
+
+FORGET, KEPT = np.array([1.0, 0.6, 0.2]), np.array([1.0, 0.9, 0.5])
+
+
+def test_what_is_kept_at_a_level():
+    assert at_level(FORGET, KEPT, 0.6) == pytest.approx(0.9)
+    assert at_level(FORGET, KEPT, 0.5) == pytest.approx(0.9 - 0.25 * 0.4)  # a quarter of the way
+    assert at_level(FORGET, KEPT, 1.0) == 1.0
+    assert np.isnan(at_level(FORGET, KEPT, 0.1))
+    # the first crossing counts: what comes back later does not
+    assert at_level(np.array([1.0, 0.4, 0.8, 0.2]), np.array([1.0, 0.7, 0.9, 0.1]), 0.4) == pytest.approx(0.7)
+
+
+def test_area():
+    # trapezoids over forgetting 0 to 0.4 and 0.4 to 0.8; nothing beyond
+    exact = 0.4 * (1.0 + 0.9) / 2 + 0.4 * (0.9 + 0.5) / 2
+    assert area(FORGET, KEPT) == pytest.approx(exact, abs=0.01)
+    assert area(np.array([1.0, 0.0]), np.array([1.0, 1.0])) == pytest.approx(1.0)
+    assert area(np.array([1.0]), np.array([1.0])) == pytest.approx(0.0, abs=0.01)
+
+
+def run(forget, kept):
+    return Run(np.array(forget, dtype=float), np.array(kept, dtype=float))
+
+
+def test_mean_curves_are_shares_of_before():
+    one = run([[1, 1], [1, 0]], [[1, 0], [0, 0]])  # 1 -> 0.5; 0.5 -> 0
+    two = run([[1, 0], [0, 0]], [[1, 1], [1, 1]])  # 0.5 -> 0; 1 -> 1
+    forget, kept = shares([one, two])
+    assert forget.tolist() == [1.0, pytest.approx(0.25 / 0.75)]
+    assert kept.tolist() == [1.0, pytest.approx(0.5 / 0.75)]
+    # a probe that counts twice
+    forget, _ = shares([one], [(np.array([2, 0]), np.array([1, 1]))])
+    assert forget.tolist() == [1.0, 1.0]
+
+
+def test_the_better_method_wins_and_intervals_hold_the_value():
+    rng = np.random.default_rng(0)
+    good, bad = {}, {}
+    for target in "abcd":
+        before = np.ones((1, 20))
+        forget = np.vstack([before, rng.random((1, 20)) < 0.2])
+        good[target] = Run(forget, np.vstack([before, rng.random((1, 20)) < 0.9]))
+        bad[target] = Run(forget, np.vstack([before, rng.random((1, 20)) < 0.3]))
+    table = compare({"good": good, "bad": bad}, resamples=100, seed=0).set_index(["method", "measure"])
+    assert (table["low"] <= table["value"]).all()
+    assert (table["value"] <= table["high"]).all()
+    assert table.loc[("good", "kept at 50%"), "low"] > table.loc[("bad", "kept at 50%"), "high"]
+    assert table.loc[("good", "area"), "value"] > table.loc[("bad", "area"), "value"]
+    assert (table["reached"] > 0.9).all()
+    pd.testing.assert_frame_equal(
+        compare({"good": good}, resamples=20, seed=1), compare({"good": good}, resamples=20, seed=1)
+    )
+
+
+def test_a_level_that_is_not_reached():
+    stays = {"a": run([[1, 1], [1, 1]], [[1, 1], [1, 1]])}
+    table = compare({"stays": stays}, resamples=10, seed=0).set_index("measure")
+    assert np.isnan(table.loc["kept at 50%", "value"])
+    assert table.loc["kept at 50%", "reached"] == 0
+
+
+def test_runs_are_read_from_outcomes(tmp_path):
+    def write(name, forget):
+        rows = [
+            {"set": "forget_qa", "id": "forget_qa/1", "split": "test", "score": forget},
+            {"set": "forget_qa", "id": "forget_qa/0", "split": "test", "score": 1.0},
+            {"set": "forget_qa", "id": "forget_qa/2", "split": "dev", "score": 0.3},
+            {"set": "neighbor_qa", "id": "neighbor_qa/0", "split": "test", "score": 0.8},
+        ]
+        pd.DataFrame(rows).to_parquet(tmp_path / name)
+        return [str(tmp_path / name)]
+
+    rows = [
+        {"target": "1_Ada", "method": "ga", "seed": 0, "stage": stage, "files": write(f"{stage}.parquet", forget)}
+        for stage, forget in ((1, 0.0), (0, 0.5))
+    ]
+    stopped = [row | {"target": "2_Bo"} for row in rows if row["stage"] == 0]
+    runs = read_runs(rows + stopped)["ga"]
+    assert runs["1_Ada 0"].forget.tolist() == [[1.0, 0.5], [1.0, 0.0]]
+    assert runs["1_Ada 0"].kept.tolist() == [[0.8], [0.8]]
+    assert runs["2_Bo 0"].forget.tolist() == [[1.0, 0.5], [1.0, 0.5]]
