@@ -243,7 +243,8 @@ def test_a_full_disk_loses_nothing(tiny, finished, small_disk):
     assert "No space left on device" in stopped.stderr
     assert not (place / "results/tables/main.csv").exists()
     enlarge()
-    workflow.run("--rerun-incomplete")
+    done = workflow.run("--rerun-incomplete")
+    assert (place / "results/tables/main.csv").exists(), done.stdout[-2000:] + done.stderr[-6000:]
     assert numbers(workflow) == numbers(finished)
 
 
