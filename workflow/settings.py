@@ -136,7 +136,8 @@ def cast_text(config: dict, validator: Draft202012Validator) -> None:
     Snakemake hands over what is nested in ``--config`` as text.
     """
     errors = list(validator.iter_errors(config))
-    for error in [*errors, *(inner for error in errors for inner in error.context)]:
+    inner = [part for error in errors for part in error.context]
+    for error in errors + inner:
         if error.validator == "type" and isinstance(error.instance, str) and error.validator_value in CASTS:
             *parents, last = error.absolute_path
             place = config
