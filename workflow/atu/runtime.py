@@ -90,7 +90,7 @@ def start(
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision="bf16" if precision == "bf16" else "no",
-        log_with=trackers,
+        log_with=trackers or None,
         project_dir=folder,
     )
     if trackers:
