@@ -90,6 +90,7 @@ def prefilled_batches(
             if any(distinct):
                 group = torch.tensor([distinct.index(prefix) for prefix in wanted], device=device)
                 prefixes = Prefixes([caches[prefix] for prefix in distinct], group)
+            caches = {wanted[-1]: caches[wanted[-1]]}  # the next batch can go on with the last group alone
             behind = [ids[i][shared[i] :] for i in batch]
             length = max(map(len, behind))
             input_ids = torch.tensor([[0] * (length - len(row)) + row for row in behind], device=device)
