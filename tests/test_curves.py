@@ -97,6 +97,12 @@ def test_runs_are_read_from_outcomes(tmp_path):
     assert np.isnan(by_measure["kept at 50%"])
 
 
+def test_nothing_to_compare(tmp_path):
+    pd.DataFrame([{"set": "forget_qa", "id": "0", "split": "test", "score": 1.0}]).to_parquet(tmp_path / "x.parquet")
+    row = {"target": "1_Ada", "method": "ga", "seed": 0, "files": [str(tmp_path / "x.parquet")]}
+    assert matched([row | {"stage": stage} for stage in (0, 1)], resamples=5, seed=0).empty
+
+
 def test_nothing_to_keep():
     knows_nothing = {"a": run([[1, 1], [0, 0]], [[0, 0], [0, 0]])}
     table = compare({"ga": knows_nothing}, resamples=5, seed=0).set_index("measure")

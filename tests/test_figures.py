@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from atu.figures import FIGURES
-from atu.tables import choose_rates, find_collapsed, has_collapsed, layout, without_unchosen
+from atu.tables import choose_rates, find_collapsed, has_collapsed, layout, to_latex, without_unchosen
 
 METRICS = ("forget_qa", "forget_aa", "neighbor_qa", "utility_gen", "utility_flu")
 
@@ -63,7 +63,7 @@ def test_layout_by_hand():
 
 def test_a_repeated_tau_keeps_its_row():
     table = layout(TABLES["two methods of other schedules"], [])
-    assert table["Method"].tolist() == ["Before", "ATU τ=0.2", "ATU τ=0.1", "ATU τ=0.2", "ATU-X τ=0.5"]
+    assert table["Method"].tolist() == ["Before", "ATU τ=0.2", "ATU τ=0.1", "ATU τ=0.2", "ATU-x τ=0.5"]
 
 
 def test_the_rate_is_chosen_on_dev_probes():
@@ -89,6 +89,15 @@ def test_the_rate_is_chosen_on_dev_probes():
     assert rates["score"].tolist() == [pytest.approx(0.1), pytest.approx(0.5), pytest.approx(0.1)]
     assert without_unchosen(long, rates)["method"].unique().tolist() == ["ga@1e-05"]
     assert choose_rates(long, {}, []).empty
+    with pytest.raises(ValueError, match="ga: no learning rate can be chosen, since no dev probe was known before"):
+        choose_rates(long.assign(value=0.0), grids, ["1_Ada"])
+
+
+def test_latex_has_no_characters_that_it_lacks():
+    text = to_latex(layout(TABLES["complete"], []))
+    assert r"Forget QA $\downarrow$" in text
+    assert r"ATU $\tau$=0.2" in text
+    assert text.isascii()
 
 
 def outcomes(fluency, answers):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from settings import ConfigError, check_config
+from settings import ConfigError, check_config, method_options
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,14 +120,15 @@ def test_conda_and_pip_agree():
     [
         ({"target": ["7_Aristotle"]}, "target: unknown 'target'; did you mean targets?"),
         ({"targets": ["7_Aristotel"]}, "targets: unknown '7_Aristotel'; did you mean 7_Aristotle? (known: 1_William"),
-        ({"targets": []}, "targets: "),
+        ({"targets": []}, "targets: [] is not all, or a list of targets"),
+        ({"targets": "7_Aristotle,8_Confucius"}, "is one text; write a list: [7_Aristotle, 8_Confucius]"),
         ({"targets": "7-9"}, "targets: 7-9 names ranks that do not exist (known: 1-8)"),
         ({"targets": ["3-1"]}, "targets: 3-1 names ranks that do not exist"),
         ({"corpus": {"text_set": "positve"}}, "corpus.text_set: unknown 'positve'; did you mean positive?"),
         ({"dev_targets": ["9_Nobody"]}, "dev_targets: unknown '9_Nobody'"),
         ({"methods": ["ata"]}, "methods: unknown 'ata'; did you mean atu?"),
         ({"llm": "smollm2-135m"}, "llm: unknown 'smollm2-135m'; did you mean smollm2-135m-instruct?"),
-        ({"threads": "two"}, "threads: 'two' is not of type integer"),
+        ({"threads": "two"}, "threads: 'two' is not a whole number"),
         ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
         (
             {"method_settings": {"atu": {"layers": 3}}},
@@ -137,7 +138,38 @@ def test_conda_and_pip_agree():
             {"method_settings": {"atu": {"unlearn": {"optimizer": "sdg"}}}},
             "optimizer: 'sdg' is not one of sgd, adam, adamw",
         ),
-        ({"method_settings": {"atu": {"other_subjects": 8}}}, "other_subjects: 8 others, but demo has only 8 targets"),
+        (
+            {"method_settings": {"atu": {"other_subjects": 8}}},
+            "method_settings.atu.other_subjects: 8 others, but the benchmark has only 8 targets; set it to at most 7",
+        ),
+        ({"method_settings": {"atu": 5}}, "method_settings.atu: 5 is not a block of settings"),
+        ({"method_settings": {"foo": {"layer": 3}}}, "method_settings.foo: lacks method, one of atu, dpo,"),
+        ({"method_settings": {"a/b": {"method": "atu"}}}, "method_settings: 'a/b' does not match"),
+        (
+            {"method_settings": {"ga": {"train": {"learning_rate": "abc"}}}},
+            "'abc' is not a number above 0, or a list of",
+        ),
+        (
+            {"methods": ["dpo"], "method_settings": {"dpo": {"options": {"bta": 0.1}}}},
+            "method_settings.dpo.options.bta: unknown 'bta'; did you mean beta? (known: beta)",
+        ),
+        (
+            {"methods": ["mine"], "method_settings": {"mine": {"method": "rmu", "options": {"layer": 3, "x": 1}}}},
+            "method_settings.mine.options.x: unknown 'x' (known: layer, coefficient, alpha, sink_tokens)",
+        ),
+        (
+            {"methods": ["ga"], "method_settings": {"ga": {"train": {"learning_rate": [1e-6]}}}}
+            | {"evaluation": {"before_and_after": ["forget_qa"]}},
+            "a list is chosen from by forget_qa and neighbor_qa; ask both in evaluation.before_and_after",
+        ),
+        (
+            {"evaluation": {"between": "forget_qa"}},
+            "evaluation.between: 'forget_qa' is not all, or a list of probe sets",
+        ),
+        (
+            {"llm": "mine", "models": {"mine": {"source": "path", "path": "/nowhere"}}},
+            "models.mine.path: /nowhere is not a directory",
+        ),
         (
             {"method_settings": {"atu": {"predictor": {"heads": 7}}}},
             "method_settings.atu.predictor.heads: 7 heads cannot share a width of 256",
@@ -160,6 +192,31 @@ def test_faults(over, message):
         check(DEMO, **over)
     assert message in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+def test_options_are_read_from_a_method_that_is_not_run():
+    assert method_options(ROOT, "rmu") == (
+        ["layer", "coefficient", "alpha", "sink_tokens"],
+        ["layer", "coefficient", "alpha"],
+    )
+    assert method_options(ROOT, "ga") == ([], [])
+
+
+def test_others_need_not_exist_for_methods_that_read_none(tmp_path):
+    """A benchmark of two people: ATU reads one other, DPO none."""
+    for name in ("1_Ada", "2_Bo"):
+        (tmp_path / "Target" / name).mkdir(parents=True)
+    mine = {"benchmark": "mine", "targets": "all", "dev_targets": [], "methods": ["dpo"]}
+    mine |= {"benchmarks": {"mine": {"source": "path", "path": str(tmp_path), "shared_utility": False}}}
+    assert check(DEMO, **mine)["targets"] == ["1_Ada", "2_Bo"]
+    with pytest.raises(ConfigError, match="set it to at most 1"):
+        check(DEMO, **(mine | {"methods": ["atu"]}))
+
+
+def test_an_empty_benchmark(tmp_path):
+    (tmp_path / "Target").mkdir()
+    with pytest.raises(ConfigError, match="has no folder like 1_Stephen_King"):
+        check(DEMO, benchmarks={"demo": {"path": str(tmp_path)}})
 
 
 def test_a_missing_key():

@@ -208,7 +208,7 @@ def test_every_method(workflow):
     stages = table.groupby("method")["stage"].max().to_dict()
     assert stages == {"atu": 2, "ga": 2} | dict.fromkeys(methods[2:], 1)
     rows = (workflow.directory / "results/tables/main.md").read_text()
-    for name in ("ATU τ=-0.5", "GA epoch 2", "GA*", "DPO", "NPO", "RMU", "ICU", "REPE"):
+    for name in ("ATU τ=-0.5", "GA epoch 2", "GA*", "DPO", "NPO", "RMU", "ICU", "RepE"):
         assert f"| {name} " in rows
     folder = workflow.directory / "results/llm/tiny/1_Ada"
     assert (folder / "ga/seed0/model/adapter_model.safetensors").exists()

@@ -1,5 +1,6 @@
 """The config: checked before anything runs, each fault one line that names the key and the mend."""
 
+import ast
 import json
 import os
 import re
@@ -30,7 +31,17 @@ def unknown(key: str, value: str, known: list[str]) -> str:
     return f"{key}: unknown {value!r}{hint} (known: {listed})"
 
 
-def describe(error, config: dict) -> str:
+NOUNS = {
+    "array": "a list",
+    "object": "a block of settings",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+
+
+def describe(error) -> str:
     """A schema violation in one line."""
     where = ".".join(str(part) for part in error.absolute_path) or "config"
     if error.validator == "additionalProperties":
@@ -42,7 +53,9 @@ def describe(error, config: dict) -> str:
     if error.validator == "required":
         return f"{where}: {error.message}"
     if error.validator == "type":
-        return f"{where}: {error.instance!r} is not of type {error.validator_value}"
+        return f"{where}: {error.instance!r} is not {NOUNS[error.validator_value]}"
+    if error.validator == "anyOf":
+        return f"{where}: {error.instance!r} is not {error.schema['description']}"
     return f"{where}: {error.message}"
 
 
@@ -52,7 +65,9 @@ def known_targets(benchmark: dict, root: Path) -> list[str]:
         return json.loads((root / benchmark["targets"]).read_text(encoding="utf-8"))
     if not (Path(benchmark["path"]) / "Target").is_dir():
         raise ConfigError(f"benchmarks.path: {benchmark['path']} has no folder Target/ with a folder for each target")
-    return list_targets(benchmark["path"])
+    if not (found := list_targets(benchmark["path"])):
+        raise ConfigError(f"benchmarks.path: {benchmark['path']}/Target has no folder like 1_Stephen_King")
+    return found
 
 
 def kind_of(block: dict) -> str:
@@ -83,7 +98,9 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
                 last = rank(known[-1])
                 raise ConfigError(f"{key}: {name} names ranks that do not exist (known: {rank(known[0])}-{last})")
         else:
-            chosen = [target for target in known if name in (target, target_name(target))]
+            chosen = [t for t in known if name.casefold() in (t.casefold(), target_name(t).casefold())]
+            if not chosen and "," in name:
+                raise ConfigError(f"{key}: {name!r} is one text; write a list: [{', '.join(name.split(','))}]")
             if not chosen:
                 raise ConfigError(unknown(key, name, [*known, *groups]))
         found |= dict.fromkeys(chosen)
@@ -97,10 +114,11 @@ def expand_grids(config: dict) -> None:
     on dev probes.
 
     Raises:
-        ConfigError: if there are no dev probes to choose on.
+        ConfigError: if there are no dev probes to choose on, or the sets that the choice reads are not asked.
     """
     config["grids"] = {}
     methods = []
+    asked = config["evaluation"]["before_and_after"]
     for method in config["methods"]:
         block = config["method_settings"][method]
         part = next((name for name in ("unlearn", "train") if name in block), None)
@@ -112,6 +130,11 @@ def expand_grids(config: dict) -> None:
             raise ConfigError(
                 f"method_settings.{method}.{part}.learning_rate: a list is chosen from on dev probes, and there are "
                 "none; set split.dev_share above 0"
+            )
+        if not {"forget_qa", "neighbor_qa"} <= set(asked):
+            raise ConfigError(
+                f"method_settings.{method}.{part}.learning_rate: a list is chosen from by forget_qa and neighbor_qa; "
+                "ask both in evaluation.before_and_after"
             )
         variants = {f"{method}@{rate:g}": rate for rate in rates}
         for name, rate in variants.items():
@@ -125,6 +148,49 @@ def method_files(root: Path) -> list[str]:
     """Names of the methods that the library has."""
     other = {"__init__", "retain", "training"}
     return sorted({path.stem for path in (root / "workflow/atu/methods").glob("*.py")} - other)
+
+
+def method_options(root: Path, method: str) -> tuple[list[str], list[str]]:
+    """Options that a trained method takes, and those that it needs: read from its file, which is not run."""
+    tree = ast.parse((root / f"workflow/atu/methods/{method}.py").read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    name = next(node.value.id for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "METHOD")
+    for node in classes[name].body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            taken = [argument.arg for argument in node.args.args[1:]]
+            return taken, taken[: len(taken) - len(node.args.defaults)]
+    return [], []
+
+
+def check_method(name: str, block: dict, all_targets: list[str], root: Path) -> None:
+    """What the schema cannot say of a method that will run.
+
+    Raises:
+        ConfigError: naming the key and the mend.
+    """
+    where = f"method_settings.{name}"
+    predictor = block.get("predictor", {"width": 1, "heads": 1})
+    if predictor["width"] % predictor["heads"]:
+        raise ConfigError(
+            f"{where}.predictor.heads: {predictor['heads']} heads cannot share a width of {predictor['width']}; "
+            "choose a width that they divide"
+        )
+    kind = kind_of(block)
+    if kind == "trained":
+        taken, needed = method_options(root, block["method"])
+        for key in block["options"]:
+            if key not in taken:
+                raise ConfigError(unknown(f"{where}.options.{key}", key, taken))
+        if missing := [key for key in needed if key not in block["options"]]:
+            raise ConfigError(f"{where}.options: lacks {', '.join(missing)}")
+    reads_others = kind == "aligned" or (
+        kind == "trained" and ("others" in block["reads"] or block["retain"]["loss"] != "none")
+    )
+    if reads_others and block["other_subjects"] >= len(all_targets):
+        raise ConfigError(
+            f"{where}.other_subjects: {block['other_subjects']} others, but the benchmark has only "
+            f"{len(all_targets)} targets; set it to at most {len(all_targets) - 1}"
+        )
 
 
 CASTS = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
@@ -172,18 +238,22 @@ def check_config(config: dict, root: Path) -> dict:
             config[key] = [config[key]]
         if key.endswith("targets") and isinstance(config.get(key), list):
             config[key] = list(map(str, config[key]))  # ranks may come as numbers
-    blocks = config.get("method_settings", {})
+    blocks = config.get("method_settings") or {}
     for name, block in blocks.items():
-        if block.get("method") not in (None, *method_files(root)):
+        if not isinstance(block, dict):
+            raise ConfigError(f"method_settings.{name}: {block!r} is not a block of settings")
+        if "method" not in block:
+            raise ConfigError(f"method_settings.{name}: lacks method, one of {', '.join(method_files(root))}")
+        if block["method"] not in method_files(root):
             raise ConfigError(unknown(f"method_settings.{name}.method", block["method"], method_files(root)))
-        if block.get("method") != name:  # a variant sets only what differs from its method's own block
-            blocks[name] = overlay(blocks.get(block.get("method"), {}), block)
+        if block["method"] != name:  # a variant sets only what differs from its method's own block
+            blocks[name] = overlay(blocks.get(block["method"], {}), block)
     schema = json.loads((root / "workflow/schemas/config.schema.json").read_text(encoding="utf-8"))
     validator = Draft202012Validator(schema)
     cast_text(config, validator)
     faults = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
     if faults:
-        raise ConfigError("; ".join(describe(fault, config) for fault in faults))
+        raise ConfigError("; ".join(dict.fromkeys(map(describe, faults))))
 
     for key, table in (("llm", "models"), ("encoder", "models"), ("benchmark", "benchmarks")):
         if config[key] not in config[table]:
@@ -196,6 +266,11 @@ def check_config(config: dict, root: Path) -> dict:
         if source["source"] == "path" and not Path(source["path"]).exists():
             source["path"] = str(root / source["path"])
 
+    for key in ("llm", "encoder"):
+        source = config["models"][config[key]]
+        if source["source"] == "path" and not Path(source["path"]).is_dir():
+            raise ConfigError(f"models.{config[key]}.path: {source['path']} is not a directory")
+
     config["all_targets"] = known_targets(config["benchmarks"][config["benchmark"]], root)
     groups = config["benchmarks"][config["benchmark"]].get("groups", {})
     for key in ("targets", "dev_targets"):
@@ -204,25 +279,13 @@ def check_config(config: dict, root: Path) -> dict:
     if config["corpus"]["text_set"] not in TEXT_SETS:
         raise ConfigError(unknown("corpus.text_set", config["corpus"]["text_set"], list(TEXT_SETS)))
     for method in config["methods"]:
-        block = config["method_settings"][method]
-        predictor = block.get("predictor", {"width": 1, "heads": 1})
-        if predictor["width"] % predictor["heads"]:
-            raise ConfigError(
-                f"method_settings.{method}.predictor.heads: {predictor['heads']} heads cannot share a width of "
-                f"{predictor['width']}; choose a width that they divide"
-            )
-        others = block.get("other_subjects", 0)
-        if others >= len(config["all_targets"]):
-            raise ConfigError(
-                f"method_settings.{method}.other_subjects: {others} others, but {config['benchmark']} has only "
-                f"{len(config['all_targets'])} targets"
-            )
+        check_method(method, config["method_settings"][method], config["all_targets"], root)
 
-    expand_grids(config)
     for key in ("before_and_after", "between"):
         sets = config["evaluation"][key]
         config["evaluation"][key] = list(PROBE_SETS) if sets == "all" else sets
         for name in config["evaluation"][key]:
             if name not in PROBE_SETS:
                 raise ConfigError(unknown(f"evaluation.{key}", name, list(PROBE_SETS)))
+    expand_grids(config)
     return config

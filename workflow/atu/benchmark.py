@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from atu.runtime import ExplainedError
+
 DATA = Path(__file__).parents[1] / "benchmarks"
 PROBE_SETS: dict[str, dict] = yaml.safe_load((DATA / "probe_sets.yaml").read_text(encoding="utf-8"))
 TEXT_SETS: dict[str, dict] = yaml.safe_load((DATA / "text_sets.yaml").read_text(encoding="utf-8"))
@@ -43,7 +45,7 @@ REQUIRED = {
 }
 
 
-class BenchmarkError(ValueError):
+class BenchmarkError(ExplainedError, ValueError):
     """A benchmark's data does not have the form it must have."""
 
 
@@ -171,7 +173,10 @@ def build_probes(folder: str | Path, target: str | None, dev_share: float, seed:
                 raise BenchmarkError(f"{where}: {problem}") from error
             probes.append(probe | {"id": f"{name}/{number}"})
     if target is not None and not any(probe["set"].startswith("forget_") for probe in probes):
-        raise BenchmarkError(f"target {target} has no forget probes in {folder}: nothing could be measured")
+        raise BenchmarkError(
+            f"target {target} has no forget probes in {folder}: nothing could be measured; give it a "
+            "forget_level1.json, forget_level2.json or forget_level3.json, or leave it out of targets"
+        )
     assign_splits(probes, dev_share, seed)
     return pd.DataFrame(probes, columns=COLUMNS), missing
 

@@ -173,13 +173,13 @@ def matched(rows: list[dict], resamples: int, seed: int) -> pd.DataFrame:
         rows: as for :func:`read_runs`.
 
     Returns:
-        Its rows behind a column ``kept``, the name of the set.
+        Its rows behind a column ``kept``, the name of the set; none if no set was asked before and after.
     """
     read = cache(lambda files: read_outcomes(files)[["set", "id", "split", "score"]])
-    tables = []
+    tables = [pd.DataFrame(columns=["kept", "method", "measure", "value", "low", "high", "reached"])]
     for kept in KEPT:
         if runs := read_runs(rows, kept, read=read):
             table = compare(runs, resamples, seed)
             table.insert(0, "kept", kept)
             tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables[1:] or tables, ignore_index=True)

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from atu.tables import reported
+from atu.tables import display_name, reported
 
 # Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -80,7 +80,7 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
             curve = curve.dropna(subset=["forget_qa", metric])
             look = {"marker": MARKERS[i % len(MARKERS)], "color": COLORS[i % len(COLORS)]}
             look["ls"] = "-" if i < len(COLORS) else "--"
-            axis.plot(curve["forget_qa"], curve[metric], ms=4, lw=1.2, label=method, **look)
+            axis.plot(curve["forget_qa"], curve[metric], ms=4, lw=1.2, label=display_name(method), **look)
             mark_collapsed(axis, curve, curve["forget_qa"], curve[metric], collapsed)
             if len(methods) > 2:  # too many points to name each
                 continue
@@ -126,7 +126,7 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
             if axis.lines:
                 axis.legend(fontsize=6)
         if len(methods) > 1:
-            axes[0].set_title(method, fontsize=8, loc="left")
+            axes[0].set_title(display_name(method), fontsize=8, loc="left")
     return figure
 
 
@@ -157,7 +157,7 @@ def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame 
         if collapsed is not None:
             of_method = collapsed[(collapsed["method"] == method) & collapsed["collapsed"].astype(bool)]
             title += " †" if set(of_method["stage"]) & set(rows.loc[rows["method"] == method, "stage"]) else ""
-        axis.set_title((f"{method}: " if len(methods) > 1 else "") + title, fontsize=8)
+        axis.set_title((f"{display_name(method)}: " if len(methods) > 1 else "") + title, fontsize=8)
         axis.set(xlabel=f"recall, % ({direction} is better)", xlim=(0, 105))
         axis.grid(visible=False, axis="y")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=7)

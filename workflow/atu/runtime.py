@@ -17,9 +17,16 @@ T = TypeVar("T")
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
 
 
+class ExplainedError(Exception):
+    """An error whose message says what is wrong and how to mend it: a traceback would only hide that."""
+
+
 @contextmanager
 def job_log(path: str | Path) -> Iterator[logging.Logger]:
-    """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again."""
+    """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again.
+
+    An :class:`ExplainedError` ends the job with its message alone.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger("atu")
@@ -31,6 +38,9 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
     # The traceback goes to the file alone: Python prints it to the terminal itself.
     try:
         yield log
+    except ExplainedError as error:
+        log.error("%s", error)
+        raise SystemExit(1) from None
     except BaseException:
         log.removeHandler(handlers[1])
         log.exception("failed")

@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 
 from atu.benchmark import target_name
 from atu.files import atomic_path, write_json
+from atu.runtime import ExplainedError
 
 # Weights in safetensors, tokenizers and configs; never code, never pickles.
 PLAIN_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
 
 
-class SourceError(RuntimeError):
+class SourceError(ExplainedError, RuntimeError):
     """A source is missing, truncated or not what it should be."""
 
 

@@ -1,5 +1,6 @@
 """Results in long form, and the paper's table from them."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -154,7 +155,7 @@ def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
         wide["Method"] += [f" † {share:.0%} collapsed" if share else "" for share in found]
     wide.insert(1, "Targets", rows["target"].nunique())
     wide = wide[~(before & before.duplicated())]  # every method has the same row Before
-    return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True)
+    return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True).rename_axis(columns=None)
 
 
 def choose_rates(long: pd.DataFrame, grids: dict[str, dict[str, float]], dev_targets: list[str]) -> pd.DataFrame:
@@ -168,6 +169,9 @@ def choose_rates(long: pd.DataFrame, grids: dict[str, dict[str, float]], dev_tar
 
     Returns:
         Rows of method, variant, learning_rate, score, chosen.
+
+    Raises:
+        ValueError: if the unmodified model knew none of the dev probes.
     """
     rows = long[(long["split"] == "dev") & long["metric"].isin(["forget_qa", "neighbor_qa"])]
     if rows["target"].isin(dev_targets).any():
@@ -177,6 +181,8 @@ def choose_rates(long: pd.DataFrame, grids: dict[str, dict[str, float]], dev_tar
         scores = {}
         for variant in variants:
             means = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].mean()
+            if not (means.groupby(level=0).first() > 0).all():
+                raise ValueError(f"{method}: no learning rate can be chosen, since no dev probe was known before")
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
             scores[variant] = share["neighbor_qa"] - share["forget_qa"]
         best = max(scores, key=scores.__getitem__)
@@ -191,11 +197,20 @@ def without_unchosen(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["method"].isin(rates.loc[~rates["chosen"].astype(bool), "variant"])]
 
 
+NAMES = {"repe": "RepE", "simnpo": "SimNPO", "ga_star": "GA*"}
+
+
+def display_name(method: str) -> str:
+    """As papers write a method: GA* for ga_star, ATU-layer10 for the variant atu-layer10."""
+    head = re.split(r"[-@]", method)[0]
+    return NAMES.get(head, head.upper()) + method[len(head) :]
+
+
 def label(method: str, stage: int, tau: float, last: int) -> str:
     """How a row is called: ATU's stages by tau, those of trained methods by epoch, others by name alone."""
     if stage == 0:
         return "Before"
-    name = method.upper().replace("_STAR", "*")
+    name = display_name(method)
     if np.isfinite(tau):
         return f"{name} τ={tau:g}"
     return f"{name} epoch {stage}" if last > 1 else name
@@ -205,6 +220,17 @@ def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     """Rows of the targets that count in means."""
     held_out = long[~long["target"].isin(dev_targets)]
     return held_out if len(held_out) else long
+
+
+LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "τ": r"$\tau$", "†": r"$\dagger$"}
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    """The table for a paper, in characters that every LaTeX knows; needs booktabs."""
+    text = table.to_latex(index=False, float_format="%.1f", na_rep="--", escape=True)
+    for character, command in LATEX.items():
+        text = text.replace(character, command)
+    return text
 
 
 def to_html(table: pd.DataFrame) -> str:

@@ -6,15 +6,27 @@ rule main_table:
         outcome_files(),
     output:
         long="results/tables/main.csv",
-        collapsed="results/tables/collapsed.csv",
-        learning_rates="results/tables/learning_rates.csv",
+        collapsed=report(
+            "results/tables/collapsed.csv",
+            caption="../report/collapsed.rst",
+            category="Tables",
+        ),
+        learning_rates=report(
+            "results/tables/learning_rates.csv",
+            caption="../report/learning_rates.rst",
+            category="Tables",
+        ),
         markdown=report(
             "results/tables/main.md",
             caption="../report/main_table.rst",
             category="Tables",
         ),
         latex="results/tables/main.tex",
-        provenance="results/tables/provenance.json",
+        provenance=report(
+            "results/tables/provenance.json",
+            caption="../report/provenance.rst",
+            category="Provenance",
+        ),
         html=report(
             "results/tables/main.html",
             caption="../report/main_table.rst",

@@ -2,7 +2,7 @@
 
 from atu.files import atomic_path, write_json
 from atu.runtime import job_log, provenance
-from atu.tables import choose_rates, collect, find_collapsed, layout, to_html, without_unchosen
+from atu.tables import choose_rates, collect, find_collapsed, layout, to_html, to_latex, without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
@@ -24,7 +24,7 @@ with job_log(snakemake.log[0]) as log:
         collapsed.to_csv(part, index=False)
     for path, text in (
         (output.markdown, blank.to_markdown(index=False, floatfmt=".1f", missingval="") + "\n"),
-        (output.latex, table.to_latex(index=False, float_format="%.1f", na_rep="--", escape=True)),
+        (output.latex, to_latex(table)),
         (output.html, to_html(table)),
     ):
         with atomic_path(path) as part:

@@ -5,6 +5,7 @@ import pandas as pd
 from atu.curves import KEPT, matched
 from atu.files import atomic_path
 from atu.runtime import job_log
+from atu.tables import display_name
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
@@ -16,8 +17,13 @@ with job_log(snakemake.log[0]) as log:
     log.info("\n%s", table.to_string(index=False))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
-    cells = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in table.itertuples()]
-    wide = table.assign(cell=cells).pivot(index=["kept", "method"], columns="measure", values="cell")
-    wide = wide.sort_index(key=lambda names: names.map(KEPT.index) if names.name == "kept" else names).reset_index()
+    if table.empty:
+        text = "Nothing that should be kept was asked both before and after, so methods cannot be compared."
+    else:
+        cells = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in table.itertuples()]
+        wide = table.assign(cell=cells, method=table["method"].map(display_name))
+        wide = wide.pivot(index=["kept", "method"], columns="measure", values="cell")
+        order = wide.sort_index(key=lambda names: names.map(KEPT.index) if names.name == "kept" else names)
+        text = order.reset_index().to_markdown(index=False)
     with atomic_path(output.markdown) as part:
-        part.write_text(wide.to_markdown(index=False) + "\n", encoding="utf-8")
+        part.write_text(text + "\n", encoding="utf-8")
