@@ -4,13 +4,14 @@ import itertools
 import random
 import re
 import sys
+from functools import cache
 
 ROOT = Path(workflow.basedir)
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
-from settings import check_config, kind_of, share_library
+from settings import Rows, check_config, kind_of, share_library
 
 share_library(ROOT)
 config = check_config(config, ROOT)
@@ -84,6 +85,7 @@ def before_files(target):
     ]
 
 
+@cache
 def runs():
     """One row for each stage of each run: what the tables are made of. Stage 0 is the unmodified model."""
     rows = []
@@ -99,9 +101,10 @@ def runs():
                         target, method, seed, f"stage{stage}", "probes.parquet"
                     )
                     rows.append(run | {"stage": stage, "tau": tau, "files": [file]})
-    return rows
+    return Rows(rows)
 
 
+@cache
 def outcome_files():
     """Outcomes of all evaluations of all runs."""
     return sorted({file for row in runs() for file in row["files"]})

@@ -14,9 +14,7 @@ rule evaluate_before:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=24000,
-        runtime=120,
+        **needs("evaluate_before"),
     params:
         **COMPUTE,
         **ASKING,
@@ -39,6 +37,8 @@ use rule evaluate_before as evaluate_stage with:
         f"{RUN}/stage{{stage}}/probes.parquet",
     log:
         f"logs/evaluate/{RUN}/stage{{stage}}.log",
+    resources:
+        **needs("evaluate_stage"),
     params:
         **COMPUTE,
         **ASKING,
@@ -57,8 +57,7 @@ rule known:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         targets=TARGETS,
     script:

@@ -16,8 +16,7 @@ rule plot_tradeoff:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         dev_targets=config["dev_targets"],
     script:

@@ -13,8 +13,7 @@ rule count_probes:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         targets=config["all_targets"],
@@ -36,8 +35,7 @@ rule prepare_probes:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         split=config["split"],
@@ -60,9 +58,7 @@ if config["corpus"]["source"] == "generate":
             "../../envs/workflow.yaml"
         threads: config["threads"]
         resources:
-            gpu=1,
-            mem_mb=24000,
-            runtime=120,
+            **needs("generate_corpus"),
         params:
             **COMPUTE,
             folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
@@ -86,8 +82,7 @@ else:
         conda:
             "../../envs/workflow.yaml"
         resources:
-            mem_mb=2000,
-            runtime=10,
+            **light(),
         params:
             folder=lambda wildcards: texts_folder(wildcards, "positive"),
             text_set=text_set("positive"),
@@ -105,8 +100,7 @@ rule embed_target:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=4000,
-        runtime=10,
+        **needs("embed_target"),
     script:
         "../scripts/embed_target.py"
 
@@ -125,9 +119,7 @@ rule embed_windows:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=16000,
-        runtime=60,
+        **needs("embed_windows"),
     params:
         **COMPUTE,
         max_tokens=config["corpus"]["max_tokens"],
@@ -152,9 +144,7 @@ rule hidden_states:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=24000,
-        runtime=60,
+        **needs("hidden_states"),
     params:
         **COMPUTE,
     script:
