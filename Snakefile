@@ -26,6 +26,10 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 
 
+onstart:
+    check_cluster(workflow.executor_settings)
+
+
 localrules:
     # Seconds each, or in need of the network that compute nodes often lack.
     all,

@@ -11,6 +11,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
+from cluster import check_cluster
 from settings import Rows, check_config, kind_of, share_library
 
 share_library(ROOT)

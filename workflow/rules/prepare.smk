@@ -32,6 +32,8 @@ rule prepare_probes:
         "results/{benchmark}/probes/{subject}.parquet",
     log:
         "logs/prepare_probes/{benchmark}/{subject}.log",
+    group:
+        "prepare"
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -79,6 +81,8 @@ else:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
             "logs/extract_corpus/{llm}/{benchmark}/{subject}.log",
+        group:
+            "prepare"
         conda:
             "../../envs/workflow.yaml"
         resources:
@@ -97,6 +101,8 @@ rule embed_target:
         "results/{llm}/{benchmark}/target_embeddings/{encoder}/{target}.safetensors",
     log:
         "logs/embed_target/{llm}/{benchmark}/{encoder}/{target}.log",
+    group:
+        "prepare"
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -115,6 +121,8 @@ rule embed_windows:
     log:
         "logs/embed_windows/{llm}/{benchmark}/{encoder}/k{k}/{subject}.log",
     priority: 1
+    group:
+        "states"
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
@@ -140,6 +148,8 @@ rule hidden_states:
     log:
         "logs/hidden_states/{llm}/{benchmark}/{encoder}/k{k}/layer{layer}/{subject}.log",
     priority: 1
+    group:
+        "states"
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
