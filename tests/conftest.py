@@ -206,7 +206,9 @@ class Workflow:
     def __init__(self, tiny: Path, directory: Path):
         self.directory = directory
         config = TINY_CONFIG | {
-            "models": {name: {"source": "path", "path": str(tiny / name)} for name in ("llm", "encoder")},
+            "models": {
+                name: {"source": "path", "path": str(tiny / name), "parameters": 1e5} for name in ("llm", "encoder")
+            },
             "benchmarks": {"tiny": {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}},
         }
         self.config = directory / "tiny.json"
@@ -245,3 +247,11 @@ class Workflow:
 @pytest.fixture
 def workflow(tiny, tmp_path) -> Workflow:
     return Workflow(tiny, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny, tmp_path_factory) -> Workflow:
+    """A finished run that tests only look at."""
+    workflow = Workflow(tiny, tmp_path_factory.mktemp("finished"))
+    workflow.run()
+    return workflow
