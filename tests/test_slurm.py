@@ -159,7 +159,7 @@ def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster)
             job = journal.of("unlearn", 2)[-1]
             if job["JobState"] == "PENDING":  # Slurm would wait for two minutes
                 cluster.ask("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
-            elif job.get("Restarts") == "1":
+            elif job["JobState"] == "RUNNING" and job.get("Restarts") == "1":
                 once("again", "now", "scontrol", "update", f"NodeName={cluster.host}", "State=DRAIN", "Reason=test")
         if "again" in done and [job for job in journal.of("evaluate_stage", 2) if job["JobState"] == "PENDING"]:
             once("resume", "now", "scontrol", "update", f"NodeName={cluster.host}", "State=RESUME")

@@ -22,6 +22,7 @@ def sized(rule, name, last):
         "mem_mb": resources.mem_mb(needed, ON_GPU),
         "runtime": resources.minutes(expected, config["hardware"]["margin"]),
         "disk_mb": resources.disk_mb(needed),
+        "expected_s": round(expected),  # for `make plan`
     }
 
 
@@ -38,7 +39,7 @@ def needs(rule):
 
         return at
 
-    names = ("gpu", "gpu_mem_mb", "mem_mb", "runtime", "disk_mb")
+    names = ("gpu", "gpu_mem_mb", "mem_mb", "runtime", "disk_mb", "expected_s")
     return {name: amount(name) for name in names}
 
 
