@@ -14,6 +14,9 @@ configfile: Path(workflow.basedir) / "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
+container: "envs/workflow.sif"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/download.smk"

@@ -65,7 +65,7 @@ class Journal:
     """Every state in which each job of a run was seen, by what it does: rule_unlearn_wildcards_..._1."""
 
     def __init__(self, cluster: slurm.Slurm):
-        self.cluster, self.earlier = cluster, set(cluster.jobs())
+        self.cluster, self.earlier = cluster, set(cluster.jobs("all"))
         self.seen: dict[str, dict[str, dict[str, str]]] = {}
 
     def look(self) -> None:

@@ -158,6 +158,11 @@ def evaluated_when(wildcards):
     return "before_and_after" if is_last(wildcards) else "between"
 
 
+def asked_before(wildcards):
+    """The unmodified model's outcomes, if the stage is the last: before and after are asked anew together."""
+    return before_files(wildcards.target) if is_last(wildcards) else []
+
+
 def probe_specs(when):
     """How the sets are asked and scored: a changed prompt asks anew."""
     return {name: PROBE_SETS[name] for name in config["evaluation"][when]}
@@ -301,11 +306,15 @@ def previous_llm(wildcards):
 
 
 def guarded_outcomes(wildcards):
-    """The evaluations by which a stage sees whether the one before has collapsed; its own first."""
+    """The evaluations by which a stage sees whether the one before has collapsed; its own first.
+
+    Ancient: asking anew does not train anew.
+    """
     stage = int(wildcards.stage) - 1
     if stage == 0 or not config["collapse"]["stop"]:
         return []
-    return [f"{RUN}/stage{stage}/probes.parquet", *before_files(wildcards.target)]
+    own = RUN.format(**wildcards) + f"/stage{stage}/probes.parquet"
+    return [ancient(file) for file in (own, *before_files(wildcards.target))]
 
 
 def retained_states(wildcards):
@@ -313,3 +322,8 @@ def retained_states(wildcards):
     if settings(wildcards)["unlearn"]["retain_weight"] == 0:
         return []
     return alignment_inputs(wildcards, "hidden_states")[1:]
+
+
+def caption(name):
+    """The text under a figure in the report: a changed one draws the figure anew."""
+    return (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")

@@ -33,6 +33,7 @@ use rule evaluate_before as evaluate_stage with:
         ],
         primers=primers_file,
         intervention=applied_intervention,
+        before=asked_before,
     output:
         f"{RUN}/stage{{stage}}/probes.parquet",
     log:

@@ -19,6 +19,7 @@ rule plot_tradeoff:
         **light(),
     params:
         dev_targets=config["dev_targets"],
+        caption=caption("tradeoff"),
     script:
         "../scripts/plot_figure.py"
 
@@ -33,6 +34,9 @@ use rule plot_tradeoff as plot_stages with:
         pdf="results/figures/stages.pdf",
     log:
         "logs/plot/stages.log",
+    params:
+        dev_targets=config["dev_targets"],
+        caption=caption("stages"),
 
 
 use rule plot_tradeoff as plot_targets with:
@@ -45,3 +49,6 @@ use rule plot_tradeoff as plot_targets with:
         pdf="results/figures/targets.pdf",
     log:
         "logs/plot/targets.log",
+    params:
+        dev_targets=config["dev_targets"],
+        caption=caption("targets"),
