@@ -188,6 +188,15 @@ def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster)
     assert partly.numbers() == undisturbed.numbers()
 
 
+def test_a_query_that_never_answers_is_refused(partly):
+    """This Slurm has no accounting database: sacct, the executor plugin's first choice, would be asked for ever."""
+    forget(partly, TABLE, f"{RUN}/stage2/probes.parquet")
+    refused = partly.start(TABLE, "--slurm-status-command", "sacct")
+    assert "set slurm-status-command to squeue" in partly.end(refused)
+    assert refused.returncode
+    assert "submitted" not in partly.output.read_text()
+
+
 def test_snakemake_killed_and_two_runs_in_one_directory(partly, undisturbed, cluster):
     """A second run is refused; after kill -9 the jobs go on, and a new run says so instead of doing them twice."""
     forget(partly, TABLE, f"{RUN}/stage2/probes.parquet")
