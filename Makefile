@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    all tests
-.PHONY: demo test lint plan status bench clean help
+.PHONY: demo baselines rates test lint plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -9,6 +9,9 @@ TARGETS ?=
 ARGS ?=
 SNAKEMAKE = .venv/bin/snakemake
 DEMO = $(SNAKEMAKE) --profile workflow/profiles/demo
+BASELINES = $(DEMO) --configfile workflow/configs/demo.yaml workflow/configs/baselines.yaml
+SHOW = echo; cat results/tables/main.md; echo; echo "All numbers: results/tables/main.csv   \
+Figures: results/figures/   Report: $(CURDIR)/results/report.html"; echo
 comma := ,
 ifneq ($(TARGETS),)
 ifeq ($(TARGETS),all)
@@ -20,6 +23,8 @@ endif
 
 help:
 	@echo "make demo [TARGETS=all | TARGETS=id,id]   forget a person on this machine"
+	@echo "make baselines                            all methods side by side on the demo's model, two people"
+	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
 	@echo "make test                                 run all tests"
 	@echo "make lint                                 ruff, snakefmt, snakemake --lint"
 	@echo "make plan [ARGS='--profile slurm ...']    what a run would do: jobs, GPU-hours, memory, disk"
@@ -36,10 +41,17 @@ help:
 demo: .venv/ready
 	$(DEMO)
 	$(DEMO) --report results/report.html --quiet all
-	@echo
-	@cat results/tables/main.md
-	@echo
-	@echo "All numbers: results/tables/main.csv   Figures: results/figures/   Report: $(CURDIR)/results/report.html"
+	@$(SHOW)
+
+baselines: .venv/ready
+	$(BASELINES)
+	$(BASELINES) --report results/report.html --quiet all
+	@$(SHOW)
+	@cat results/tables/matched.md
+
+rates: .venv/ready
+	$(BASELINES) workflow/configs/rates.yaml
+	@cat results/tables/learning_rates.csv
 
 test: .venv/ready
 	.venv/bin/pytest

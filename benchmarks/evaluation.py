@@ -1,10 +1,11 @@
 """Side by side: a full evaluation of one target by plain Hugging Face calls, and by this workflow's engines.
 
-    PYTHONPATH=workflow python benchmarks/evaluation.py [--llm DIR] [--benchmark DIR] [--target ID] [--threads 2]
+    PYTHONPATH=workflow python benchmarks/evaluation.py [--rwku] [--llm DIR] [--benchmark DIR] [--target ID]
 
 The plain way has the batch sizes of RWKU's own scripts: prompts in the order of the files, `generate` until
 the last row of a batch ends, the whole forward pass with logits at every position for likelihoods. Both ways
-ask the same prompts; what differs in their answers is counted.
+ask the same prompts; what differs in their answers is counted. With --rwku every set is as large as RWKU's is
+for one target on average: probes are repeated, and a few-shot header serves three of them, as there.
 """
 
 import argparse
@@ -23,6 +24,20 @@ from atu.models import load_llm
 ROOT = Path(__file__).parents[1]
 BATCH_SIZES = {"utility_gen": 1, "utility_rea": 8, "utility_tru": 4, "utility_flu": 8, "mia_fm": 1, "mia_rm": 1}
 OTHERS = 16
+# Probes a target: RWKU's totals over its 200 targets; the utility sets are those of each target.
+RWKU_SIZES = {name: round(spec["total"] / 200) for name, spec in PROBE_SETS.items() if "total" in spec}
+RWKU_SIZES |= {"utility_gen": 171, "utility_rea": 81, "utility_tru": 50, "utility_fac": 100, "utility_flu": 50}
+
+
+def at_rwku_size(probes: pd.DataFrame) -> pd.DataFrame:
+    """Each set repeated up to its size in RWKU; every three probes have a few-shot header of their own."""
+    parts = []
+    for name, part in probes.groupby("set", sort=False):
+        part = part.sort_values("context", kind="stable")
+        part = part.iloc[[i % len(part) for i in range(RWKU_SIZES[name])]].reset_index(drop=True)
+        headers = [f"({i // 3 + 1})\n{context}" if context else "" for i, context in enumerate(part["context"])]
+        parts.append(part.assign(context=headers))
+    return pd.concat(parts, ignore_index=True)
 
 
 @torch.inference_mode()
@@ -92,13 +107,16 @@ def main() -> None:
     parser.add_argument("--llm", default=ROOT / "resources/models/smollm2-135m-instruct")
     parser.add_argument("--benchmark", default=ROOT / "workflow/benchmarks/demo")
     parser.add_argument("--target", default="1_William_Shakespeare")
-    parser.add_argument("--batch-tokens", type=int, default=8192)
+    parser.add_argument("--rwku", action="store_true", help="sets as large as RWKU's")
+    parser.add_argument("--batch-tokens", type=int, default=32768)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     llm, tokenizer = load_llm(options.llm)
     parts = [build_probes(options.benchmark, target, 0.0, 0)[0] for target in (options.target, None)]
     probes = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    if options.rwku:
+        probes = at_rwku_size(probes)
     primers = read_primers(Path(options.benchmark, "Utility/primers.json"))
 
     rows = []

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.curves import Run, area, at_level, compare, read_runs, shares
+from atu.curves import Run, area, at_level, compare, matched, read_runs, shares
 
 FORGET, KEPT = np.array([1.0, 0.6, 0.2]), np.array([1.0, 0.9, 0.5])
 
@@ -83,7 +83,21 @@ def test_runs_are_read_from_outcomes(tmp_path):
         for stage, forget in ((1, 0.0), (0, 0.5))
     ]
     stopped = [row | {"target": "2_Bo"} for row in rows if row["stage"] == 0]
-    runs = read_runs(rows + stopped)["ga"]
+    runs = read_runs(rows + stopped, "neighbor_qa")["ga"]
     assert runs["1_Ada 0"].forget.tolist() == [[1.0, 0.5], [1.0, 0.0]]
     assert runs["1_Ada 0"].kept.tolist() == [[0.8], [0.8]]
     assert runs["2_Bo 0"].forget.tolist() == [[1.0, 0.5], [1.0, 0.5]]
+    # a set that was asked before alone makes no curve
+    assert read_runs(rows[1:], "neighbor_qa") == {}
+    table = matched(rows, resamples=5, seed=0)
+    assert set(table["kept"]) == {"neighbor_qa"}  # no other set was asked
+    # 1.5 of 2 is known before, 1 of 2 after: the curve ends at 67 %, with all of the neighbours kept
+    by_measure = table.set_index("measure")["value"]
+    assert by_measure["kept at 75%"] == pytest.approx(1.0)
+    assert np.isnan(by_measure["kept at 50%"])
+
+
+def test_nothing_to_keep():
+    knows_nothing = {"a": run([[1, 1], [0, 0]], [[0, 0], [0, 0]])}
+    table = compare({"ga": knows_nothing}, resamples=5, seed=0).set_index("measure")
+    assert table["value"].isna().all()

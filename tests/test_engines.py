@@ -1,18 +1,22 @@
 """The generation and likelihood engines against plain transformers, one text at a time."""
 
 import copy
+import json
 
 import pandas as pd
 import pytest
 import torch
 
+from atu.attention import GrowingLayer, Prefixes, new_cache
 from atu.batching import budget_batches
 from atu.benchmark import build_probes, read_primers
 from atu.chat import chat_prompt, stop_tokens, turn_end
 from atu.evaluation import build_prompt, evaluate
 from atu.generation import generate, newline_tokens
 from atu.likelihood import pick_token, score_tokens
+from atu.models import load_llm
 from atu.prefill import common_prefix
+from conftest import build_llm
 
 PROMPTS = ["Ada was born in", "Who wrote the song?", "the sea", "Question: red blue green stone river"]
 
@@ -30,9 +34,12 @@ def test_batched_answers_equal_single_ones(llm):
 def test_batches_keep_within_the_budget():
     lengths, groups = [5, 9, 3, 4, 20, 2], ["a", "b", "a", "b", "c", "a"]
     # 20 alone exceeds 18; then 9 and 4 (group b), 5 3 (group a) at width 5 while 3 x 5 fits, 2 too
-    assert budget_batches(lengths, 18, groups) == [[4], [1, 3], [0, 2, 5]]
-    assert budget_batches([4, 4, 4], 8, [""] * 3) == [[0, 1], [2]]
-    assert budget_batches([], 8, []) == []
+    assert budget_batches(lengths, [0] * 6, 18, groups) == [[4], [1, 3], [0, 2, 5]]
+    assert budget_batches([4, 4, 4], [0] * 3, 8, [""] * 3) == [[0, 1], [2]]
+    assert budget_batches([], [], 8, []) == []
+    # a prefix counts once: 10 + 2 x 4 fit into 18; with another group's beside it (2 x 10 + 2 x 4) they do not
+    assert budget_batches([4, 4], [10, 10], 18, ["a", "a"]) == [[0, 1]]
+    assert budget_batches([4, 4], [10, 10], 18, ["a", "b"]) == [[0], [1]]
 
 
 def test_rows_of_several_groups_share_a_batch(llm):
@@ -45,6 +52,52 @@ def test_rows_of_several_groups_share_a_batch(llm):
     alone = [generate(model, tokenizer, [prompt], max_new_tokens=12, batch_tokens=1)[0] for prompt in prompts]
     assert together == alone
     assert len({len(answer) for answer in together}) > 1
+
+
+@pytest.mark.parametrize("window", [None, 6])
+def test_shared_prefixes_with_a_sliding_window(tmp_path, window):
+    """Phi-3 sees no further back than its window: into the prefix, or not even that far."""
+    build_llm(tmp_path, family="phi3")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"sliding_window": window}))
+    model, tokenizer = load_llm(tmp_path)
+    prompts = ["the king of Rome was a poet " + prompt for prompt in PROMPTS]
+    answers = generate(model, tokenizer, prompts, max_new_tokens=12, batch_tokens=4096)
+    assert model.config._attn_implementation == "sdpa"  # as it was
+    for prompt, answer in zip(prompts, answers, strict=True):
+        inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+        with torch.inference_mode():
+            ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert answer == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_a_growing_layer_holds_what_it_was_given():
+    """... also when it has to make room, and for the rows that go on."""
+    torch.manual_seed(0)
+    layer, given = GrowingLayer(), []
+    for length in (3, 1, GrowingLayer.room, 1):
+        given.append(torch.randn(2, 4, 2, length, 5))
+        layer.update(*given[-1])
+    keys, values = torch.cat(given, dim=3)
+    assert torch.equal(layer.keys, keys)
+    assert torch.equal(layer.values, values)
+    layer.batch_select_indices(torch.tensor([2, 0]))
+    assert torch.equal(layer.keys, keys[[2, 0]])
+    layer.update(*given[1][:, [2, 0]])
+    assert torch.equal(layer.keys, torch.cat([keys, given[1][0]], dim=2)[[2, 0]])
+
+
+def test_prefixes_that_nobody_continues_are_dropped():
+    caches = [new_cache() for _ in range(4)]
+    for i, cache in enumerate(caches):
+        cache.update(*torch.full((2, 1, 1, i, 2), float(i)), 0)
+    prefixes = Prefixes(caches, torch.tensor([3, 0, 3, 1, 2]))
+    assert prefixes.slot.tolist() == [0, 0, 1, 0, 0]
+    assert prefixes.keys[0][:, 0, :, 0].tolist() == [[0, 0, 0], [1, 0, 0], [2, 2, 0], [3, 3, 3]]
+    prefixes.select(torch.tensor([2, 3]))
+    assert prefixes.lengths.tolist() == [1, 3]
+    assert prefixes.group.tolist() == [1, 0]
+    assert prefixes.keys[0][:, 0, :, 0].tolist() == [[1, 0, 0], [3, 3, 3]]
 
 
 def test_an_ended_row_leaves_the_batch(llm, monkeypatch):

@@ -34,8 +34,22 @@ TABLES = {
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("table", TABLES)
 def test_every_figure_of_every_table(name, table):
-    figure = FIGURES[name](TABLES[table], ["2_Bo"])
+    long = TABLES[table]
+    collapsed = long.loc[long["stage"] > 0, ["target", "method", "seed", "stage"]].drop_duplicates()
+    figure = FIGURES[name](long, ["2_Bo"], collapsed.assign(collapsed=collapsed["stage"] == 2))
     figure.canvas.draw()
+    plt.close(figure)
+
+
+def test_collapsed_points_are_crossed_out():
+    collapsed = pd.DataFrame([("1_Ada", "atu", 0, 2, True)], columns=["target", "method", "seed", "stage", "collapsed"])
+    figure = FIGURES["tradeoff"](TABLES["complete"], ["2_Bo"], collapsed)
+    curve, cross = figure.axes[0].lines
+    assert curve.get_xdata().tolist() == [90, 80, 70]
+    assert cross.get_marker() == "x"
+    assert cross.get_xdata().tolist() == [70]
+    utility = figure.axes[1].lines[0]
+    assert utility.get_ydata().tolist() == [100, pytest.approx(100 * 80 / 90), pytest.approx(100 * 70 / 90)]
     plt.close(figure)
 
 

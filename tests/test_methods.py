@@ -94,6 +94,13 @@ def test_rmu():
     assert misdirection_loss(states, torch.tensor([1.0, 0.0]), mask).item() == pytest.approx(2.0)  # (0 + 4) / 2
 
 
+def test_rmu_leaves_out_attention_sinks(llm):
+    """With two sink tokens, states of the first two tokens play no part."""
+    method = load("rmu", layer=2, coefficient=5.0, alpha=1.0, sink_tokens=2)
+    batch = collate([[Example((5, 6, 7, 8), 1)], [Example((5, 6), 1)]], [0, 1])
+    assert method.counted(batch).tolist() == [[False, False, True, True], [False] * 4]
+
+
 def test_retain_losses():
     logits = torch.tensor([[0.0, math.log(3.0)]])  # probabilities 1/4, 3/4
     assert descent_loss(logits, torch.tensor([1])).item() == pytest.approx(math.log(4 / 3))

@@ -44,6 +44,17 @@ def test_both_configs_are_valid():
     assert not set(demo["targets"]) & set(demo["dev_targets"])
 
 
+def test_the_baselines_are_judged_where_nothing_was_chosen():
+    baselines, rates = ["workflow/configs/demo.yaml", "workflow/configs/baselines.yaml"], "workflow/configs/rates.yaml"
+    shown, grids = check(load("config.yaml", *baselines)), check(load("config.yaml", *baselines, rates))
+    assert not set(shown["targets"]) & set(shown["dev_targets"])
+    assert set(grids["targets"]) <= set(shown["dev_targets"])
+    trained = {name for name in shown["methods"] if "train" in shown["method_settings"][name]}
+    assert set(grids["grids"]) == trained
+    for name, variants in grids["grids"].items():  # what is shown is one of the rates that were tried
+        assert shown["method_settings"][name]["train"]["learning_rate"] in variants.values()
+
+
 def test_every_key_is_explained():
     """Each key of config.yaml stands under a comment of its own or of its block."""
     explained = False

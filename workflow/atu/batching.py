@@ -13,23 +13,32 @@ def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def budget_batches(lengths: Sequence[int], batch_tokens: int, groups: Sequence[str]) -> list[list[int]]:
+def budget_batches(
+    lengths: Sequence[int], shared: Sequence[int], batch_tokens: int, groups: Sequence[str]
+) -> list[list[int]]:
     """Indices of all texts in batches of at most ``batch_tokens`` tokens with padding (or of one text).
 
     Groups stay together; groups and texts within them go from long to short.
+
+    Args:
+        lengths: tokens of each text alone.
+        shared: tokens before them that a batch holds once for all texts of a group.
     """
+    whole = [sum(pair) for pair in zip(lengths, shared, strict=True)]
     longest: dict[str, int] = {}
-    for group, length in zip(groups, lengths, strict=True):
+    for group, length in zip(groups, whole, strict=True):
         longest[group] = max(longest.get(group, 0), length)
     batches: list[list[int]] = []
-    width = 0
-    for i in sorted(range(len(lengths)), key=lambda i: (-longest[groups[i]], groups[i], -lengths[i], i)):
-        width = max(width, lengths[i])
-        if batches and (len(batches[-1]) + 1) * width <= batch_tokens:
+    width = prefix = 0
+    held: set[str] = set()
+    for i in sorted(range(len(whole)), key=lambda i: (-longest[groups[i]], groups[i], -whole[i], i)):
+        width, prefix = max(width, lengths[i]), max(prefix, shared[i])
+        held.add(groups[i])
+        if batches and (len(batches[-1]) + 1) * width + len(held) * prefix <= batch_tokens:
             batches[-1].append(i)
         else:
             batches.append([i])
-            width = lengths[i]
+            width, prefix, held = lengths[i], shared[i], {groups[i]}
     return batches
 
 

@@ -1,10 +1,12 @@
-"""Methods at equal forgetting: what neighbours keep when a method has forgotten as much as another.
+"""Methods at equal forgetting: what neighbours and abilities keep when a method has forgotten as much as another.
 
-A run is a curve: forget and neighbour recall over its stages, stage 0 the unmodified model. Both are taken
-as shares of their value before.
+A run is a curve: forget recall and the score of what should be kept over its stages, stage 0 the unmodified
+model. Both are taken as shares of their value before.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,8 @@ import pandas as pd
 from atu.tables import read_outcomes
 
 LEVELS = (0.75, 0.5, 0.25)  # shares of the original forget recall at which methods are compared
+FORGET = "forget_qa"
+KEPT = ("neighbor_qa", "neighbor_fb", "utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu")
 
 
 @dataclass(frozen=True)
@@ -26,30 +30,36 @@ class Run:
     kept: np.ndarray
 
 
-def at_level(forget: np.ndarray, kept: np.ndarray, level: float) -> float:
-    """What is kept where the curve first falls to ``level``, on the straight line between two stages.
+def at_level(forget: np.ndarray, kept: np.ndarray, level: float | np.ndarray) -> np.ndarray:
+    """What is kept where the curve first falls to each level, on the straight line between two stages.
 
     Args:
         forget, kept: shares of their values before, over the stages, [stages].
+        level: shares of forget recall, any shape.
 
     Returns:
-        NaN if the curve never gets there.
+        Shaped as ``level``; NaN where the curve never gets there.
     """
-    for i in np.flatnonzero(forget <= level)[:1]:
-        if i == 0:
-            return float(kept[0])
-        share = (forget[i - 1] - level) / (forget[i - 1] - forget[i])
-        return float(kept[i - 1] + share * (kept[i] - kept[i - 1]))
-    return float("nan")
+    level = np.asarray(level, dtype=float)
+    lowest = np.minimum.accumulate(forget)
+    after = np.searchsorted(-lowest, -level)  # the first stage at or below the level
+    reached = (after < len(forget)) & ~np.isnan(forget[0])
+    after = np.minimum(after, len(forget) - 1)
+    before = np.maximum(after - 1, 0)
+    fall = forget[before] - forget[after]
+    share = np.where(fall > 0, (forget[before] - level) / np.where(fall > 0, fall, 1), 1)
+    return np.where(reached, kept[before] + share * (kept[after] - kept[before]), np.nan)
 
 
 def area(forget: np.ndarray, kept: np.ndarray) -> float:
     """Mean of what is kept over all levels of forgetting from nothing to everything.
 
-    Beyond what the run reached nothing counts as kept: a method that forgets little has a small area.
+    Beyond what the run reached nothing counts as kept: a method that forgets little has a small area. NaN
+    if there was nothing to keep.
     """
-    levels = np.linspace(1, 0, 101)
-    values = np.nan_to_num([at_level(forget, kept, level) for level in levels])
+    if np.isnan(kept[0]):
+        return float("nan")
+    values = np.nan_to_num(at_level(forget, kept, np.linspace(1, 0, 101)))
     return float(np.trapezoid(values, dx=1 / 100))
 
 
@@ -75,7 +85,9 @@ def shares(
 
 def measures(forget: np.ndarray, kept: np.ndarray) -> dict[str, float]:
     """What is kept at each level, and the area."""
-    return {f"kept at {level:.0%}": at_level(forget, kept, level) for level in LEVELS} | {"area": area(forget, kept)}
+    values = at_level(forget, kept, LEVELS)
+    named = {f"kept at {level:.0%}": float(value) for level, value in zip(LEVELS, values, strict=True)}
+    return named | {"area": area(forget, kept)}
 
 
 def compare(methods: dict[str, dict[str, Run]], resamples: int, seed: int) -> pd.DataFrame:
@@ -115,7 +127,7 @@ def compare(methods: dict[str, dict[str, Run]], resamples: int, seed: int) -> pd
 
 
 def read_runs(
-    rows: list[dict], split: str = "test", forget: str = "forget_qa", kept: str = "neighbor_qa"
+    rows: list[dict], kept: str, forget: str = FORGET, split: str = "test", read: Callable = read_outcomes
 ) -> dict[str, dict[str, Run]]:
     """Runs by method and target (and seed), from the outcomes of their stages.
 
@@ -123,13 +135,15 @@ def read_runs(
         rows: of target, method, seed, stage and files (Parquet outcomes), as the tables are made of.
             Stages after which one of the two sets was not asked are left out; a run that was stopped
             before others keeps its last values.
+        kept, forget: names of probe sets.
+        read: outcomes of a tuple of files.
+
+    Returns:
+        Methods of which no stage but the unmodified model was asked both sets are left out.
     """
-    frames: dict[tuple, pd.DataFrame] = {}
 
     def scores(files: tuple, name: str) -> pd.Series:
-        if files not in frames:
-            frames[files] = read_outcomes(files)
-        asked = frames[files]
+        asked = read(files)
         chosen = asked[(asked["set"] == name) & (asked["split"] == split)]
         return chosen.set_index("id")["score"].sort_index()
 
@@ -140,10 +154,32 @@ def read_runs(
         if all(map(len, found)):
             of_run[row["stage"]] = found
     runs: dict[str, dict[str, Run]] = {}
+    trained = {name for (name, _), of_run in stages.items() if set(of_run) - {0}}
     for (method, target), of_run in stages.items():
+        if method not in trained:
+            continue
         last = max(number for (name, _), others in stages.items() if name == method for number in others)
         # a run that was stopped stays where it was
         asked = [n for n in range(last + 1) if any(n in others for key, others in stages.items() if key[0] == method)]
         filled = [of_run[max(m for m in of_run if m <= n)] for n in asked]
         runs.setdefault(method, {})[target] = Run(*(np.array([pair[i].to_numpy() for pair in filled]) for i in (0, 1)))
     return runs
+
+
+def matched(rows: list[dict], resamples: int, seed: int) -> pd.DataFrame:
+    """:func:`compare` for every set that should be kept and was asked before and after.
+
+    Args:
+        rows: as for :func:`read_runs`.
+
+    Returns:
+        Its rows behind a column ``kept``, the name of the set.
+    """
+    read = cache(lambda files: read_outcomes(files)[["set", "id", "split", "score"]])
+    tables = []
+    for kept in KEPT:
+        if runs := read_runs(rows, kept, read=read):
+            table = compare(runs, resamples, seed)
+            table.insert(0, "kept", kept)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)

@@ -40,60 +40,97 @@ def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     return rows.pivot_table(index=keys, columns="metric", values="value", aggfunc="mean").reset_index()
 
 
-def tradeoff(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
-    """Forget against neighbour recall while tau falls."""
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.6), layout="constrained")
-    for i, (method, curve) in enumerate(stage_means(long, dev_targets).groupby("method")):
-        curve = curve.reindex(columns=["stage", "tau", "forget_qa", "neighbor_qa"]).dropna()
-        axis.plot(
-            curve["forget_qa"], curve["neighbor_qa"], marker=MARKERS[i % len(MARKERS)], ms=4, lw=1.2, label=method
-        )
-        for row in curve.itertuples():
-            text = "before" if row.stage == 0 else f"τ={row.tau:g}" if math.isfinite(row.tau) else f"{row.stage}"
-            axis.annotate(text, (row.forget_qa, row.neighbor_qa), xytext=(3, 4), textcoords="offset points", fontsize=6)
-    axis.set(xlabel="forget QA recall, % (lower is better)", ylabel="neighbour QA recall, %\n(higher is better)")
-    axis.set(xlim=(108, -4), ylim=(0, 112))
-    axis.legend(loc="lower left")
+UTILITY = ["utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu"]
+
+
+def as_shares(values: pd.DataFrame, stage: pd.Series) -> pd.DataFrame:
+    """Columns in percent of their values at stage 0; those that were 0 there are left out."""
+    before = values[stage == 0].mean()
+    known = before.index[before > 0]
+    return 100 * values[known] / before[known]
+
+
+def mark_collapsed(axis, curve: pd.DataFrame, x: pd.Series, y: pd.Series, collapsed: pd.DataFrame | None) -> None:
+    """A cross over each point at which a run no longer speaks.
+
+    Args:
+        curve: the points' columns method and stage.
+        collapsed: as of :func:`atu.tables.find_collapsed`.
+    """
+    if collapsed is not None:
+        found = collapsed[collapsed["collapsed"].astype(bool)]
+        keys = set(zip(found["method"], found["stage"], strict=True))
+        gone = [key in keys for key in zip(curve["method"], curve["stage"], strict=True)]
+        axis.plot(x[gone], y[gone], ls="", marker="x", ms=8, mew=1.2, color="0.3", zorder=3)
+
+
+def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
+    """What neighbours (left) and abilities (right) keep while each method forgets."""
+    means = stage_means(long, dev_targets)
+    means["utility"] = as_shares(means.reindex(columns=UTILITY), means["stage"]).mean(axis=1)
+    panels = {
+        "neighbor_qa": "neighbour QA recall, %\n(higher is better)",
+        "utility": "utility, % of before, mean\n(higher is better)",
+    }
+    methods = list(means.groupby("method"))
+    figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN, 2.7), layout="constrained", sharex=True)
+    for axis, (metric, label) in zip(axes, panels.items(), strict=True):
+        for i, (method, curve) in enumerate(methods):
+            curve = curve.reindex(columns=["method", "stage", "tau", "forget_qa", metric])
+            curve = curve.dropna(subset=["forget_qa", metric])
+            look = {"marker": MARKERS[i % len(MARKERS)], "color": COLORS[i % len(COLORS)]}
+            look["ls"] = "-" if i < len(COLORS) else "--"
+            axis.plot(curve["forget_qa"], curve[metric], ms=4, lw=1.2, label=method, **look)
+            mark_collapsed(axis, curve, curve["forget_qa"], curve[metric], collapsed)
+            if len(methods) > 2:  # too many points to name each
+                continue
+            for row in curve.itertuples():
+                text = "before" if row.stage == 0 else f"τ={row.tau:g}" if math.isfinite(row.tau) else f"{row.stage}"
+                place = (row.forget_qa, getattr(row, metric))
+                axis.annotate(text, place, xytext=(3, 4), textcoords="offset points", fontsize=6)
+        axis.set(xlabel="forget QA recall, % (lower is better)", ylabel=label)
+        axis.set(xlim=(108, -4), ylim=(0, 112 if metric == "neighbor_qa" else None))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(methods), 5))
     return figure
 
 
-def stages(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
-    """Forget, neighbour and utility over the stages."""
+def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
+    """Forget, neighbour and utility over the stages, one row of panels a method."""
     panels = {
         "forget recall, %": ["forget_fb", "forget_qa", "forget_aa"],
         "neighbour recall, %": ["neighbor_fb", "neighbor_qa"],
-        "utility, % of before": ["utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu"],
+        "utility, % of before": UTILITY,
     }
-    means = stage_means(long, dev_targets)
-    figure, axes = plt.subplots(1, 3, figsize=(2 * COLUMN, 2.3), layout="constrained")
-    for axis, (label, metrics) in zip(axes, panels.items(), strict=True):
-        present = [metric for metric in metrics if metric in means]
-        for i, metric in enumerate(present):
-            for method, curve in means.groupby("method"):
-                curve = curve.dropna(subset=[metric])
-                values = curve[metric]
-                if label.startswith("utility"):
-                    before = values[curve["stage"] == 0].sum()
-                    if before == 0:  # nothing to be a share of
-                        continue
-                    values = 100 * values / before
+    methods = list(stage_means(long, dev_targets).groupby("method"))
+    size = (2 * COLUMN, 2.3 * len(methods))
+    figure, grid = plt.subplots(len(methods), 3, figsize=size, layout="constrained", squeeze=False)
+    for axes, (method, means) in zip(grid, methods, strict=True):
+        by_tau = means.loc[means["stage"] > 0, "tau"].map(math.isfinite).all()
+        for axis, (label, metrics) in zip(axes, panels.items(), strict=True):
+            values = means.reindex(columns=metrics).dropna(axis="columns", how="all")
+            if label.startswith("utility"):
+                values = as_shares(values, means["stage"])
+            for i, metric in enumerate(values):
+                y = values[metric].dropna()
+                asked = means.loc[y.index]
                 name = metric.split("_")[1].upper()
-                if means["method"].nunique() > 1:
-                    name = f"{method} {name}"
-                axis.plot(curve["stage"], values, marker=MARKERS[i], ms=3.5, lw=1.2, color=COLORS[i], label=name)
-        taus = means[["stage", "tau"]].drop_duplicates().groupby("stage")["tau"].agg(list)
-        shared = taus.map(len).max() == 1  # all methods have the same schedule
-        shared = shared and means.loc[means["stage"] > 0, "tau"].map(math.isfinite).all()
-        ticks = ["before" if stage == 0 else f"{tau[0]:g}" if shared else str(stage) for stage, tau in taus.items()]
-        axis.set_xticks(taus.index, ticks, rotation=45)
-        axis.set(xlabel="stage, by τ" if shared else "stage", ylabel=label)
-        axis.set_ylim(0, 1.08 * max([100, *(line.get_ydata().max() for line in axis.lines)]))
-        if axis.lines:
-            axis.legend(fontsize=6)
+                axis.plot(asked["stage"], y, marker=MARKERS[i], ms=3.5, lw=1.2, color=COLORS[i], label=name)
+                mark_collapsed(axis, asked, asked["stage"], y, collapsed)
+            ticks = [
+                "before" if row.stage == 0 else f"{row.tau:g}" if by_tau else str(row.stage)
+                for row in means.itertuples()
+            ]
+            axis.set_xticks(means["stage"], ticks, rotation=45)
+            axis.set(xlabel="stage, by τ" if by_tau else "stage", ylabel=label)
+            axis.set_ylim(0, 1.08 * max([100, *values.max()]))
+            if axis.lines:
+                axis.legend(fontsize=6)
+        if len(methods) > 1:
+            axes[0].set_title(method, fontsize=8, loc="left")
     return figure
 
 
-def targets(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
+def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
     """Forget and neighbour recall of every target before and after the last stage."""
     rows = long[long["split"] == "test"]
     last = rows.groupby(["target", "method"])["stage"].transform("max")
@@ -117,6 +154,9 @@ def targets(long: pd.DataFrame, dev_targets: list[str]) -> Figure:
         axis.set_yticks(range(len(names) - 1, -1, -1), labels)
         direction = "lower" if metric.startswith("forget") else "higher"
         title = metric.replace("_", " ").replace("qa", "QA").replace("aa", "AA").replace("neighbor", "neighbour")
+        if collapsed is not None:
+            of_method = collapsed[(collapsed["method"] == method) & collapsed["collapsed"].astype(bool)]
+            title += " †" if set(of_method["stage"]) & set(rows.loc[rows["method"] == method, "stage"]) else ""
         axis.set_title((f"{method}: " if len(methods) > 1 else "") + title, fontsize=8)
         axis.set(xlabel=f"recall, % ({direction} is better)", xlim=(0, 105))
         axis.grid(visible=False, axis="y")

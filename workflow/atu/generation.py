@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWarper
 
+from atu.attention import run
 from atu.chat import stop_tokens
 from atu.prefill import Prefilled, prefilled_batches
 from atu.runtime import progress
@@ -41,32 +42,29 @@ def continue_batch(
 ) -> Tensor:
     """Token ids behind each row of a batch, [batch, max_new_tokens]; -1 behind its stop token.
 
-    A row that has ended is dropped from the batch, its keys and values with it.
+    Rows that have ended are dropped, their keys and values with them: at once where tokens are drawn, else when
+    they are an eighth of the batch, since dropping copies what the others have.
     """
-    decoder, head = llm.get_decoder(), llm.get_output_embeddings()
+    head = llm.get_output_embeddings()
     written = torch.full((len(start.mask), max_new_tokens), -1, device=llm.device)
     rows = torch.arange(len(start.mask), device=llm.device)
-    state, mask, cache = start.states[:, -1], start.mask, start.cache
+    going = torch.ones_like(rows, dtype=torch.bool)
+    states = start.states
     for step in range(max_new_tokens):
-        token = pick_next(head(state).float(), temperature, top_p)
-        written[rows, step] = token
-        going = ~torch.isin(token, stops)
-        if not going.all():
-            ended_rows(int((~going).sum()))
-            kept = going.nonzero()[:, 0]
-            rows, mask, token = rows[kept], mask[kept], token[kept]
-            cache.batch_select_indices(kept)
-        if not len(rows) or step == max_new_tokens - 1:
+        token = pick_next(head(states[:, -1]).float(), temperature, top_p)
+        written[rows[going], step] = token[going]
+        ends = going & torch.isin(token, stops)
+        ended_rows(int(ends.sum()))
+        going &= ~ends
+        if not going.any() or step == max_new_tokens - 1:
             break
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        state = decoder(
-            input_ids=token[:, None],
-            attention_mask=mask,
-            position_ids=mask.sum(1, keepdim=True) - 1,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
-    ended_rows(len(rows))
+        if (~going).sum() >= (len(rows) / 8 if temperature == 0 else 1):
+            kept = going.nonzero()[:, 0]
+            rows, token, going = rows[kept], token[kept], going[kept]
+            start.select(kept)
+        start.mask = torch.cat([start.mask, start.mask.new_ones(len(rows), 1)], dim=1)
+        states = run(llm, token[:, None], start.mask, start.cache, start.prefixes)
+    ended_rows(int(going.sum()))
     return written
 
 

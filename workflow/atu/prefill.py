@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
+from atu.attention import Prefixes, new_cache, run, shared_prefixes
 from atu.batching import budget_batches
 
 
@@ -22,13 +23,22 @@ class Prefilled:
 
     Attributes:
         states: hidden states of what lies behind the common prefixes, [batch, length, hidden].
-        mask: 1 where a token is real, [batch, prefix + length].
-        cache: keys and values of all columns; None if they were not asked for.
+        mask: 1 where a token is real, [batch, length].
+        cache: keys and values behind the common prefixes; None if they were not asked for.
+        prefixes: the common prefixes; None if there are none.
     """
 
     states: Tensor
     mask: Tensor
-    cache: DynamicCache | None
+    cache: Cache | None
+    prefixes: Prefixes | None
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+        self.states, self.mask = self.states[rows], self.mask[rows]
+        self.cache.batch_select_indices(rows)
+        if self.prefixes is not None:
+            self.prefixes.select(rows)
 
 
 def prefix_lengths(ids: list[list[int]], read: list[int], groups: Sequence[str]) -> list[int]:
@@ -44,21 +54,6 @@ def prefix_lengths(ids: list[list[int]], read: list[int], groups: Sequence[str])
     return [shared.get(group, 0) for group in groups]
 
 
-def stack(caches: list[DynamicCache], which: list[int]) -> DynamicCache:
-    """A cache whose row i is ``caches[which[i]]`` (of one row each), left-padded to the longest."""
-    width = max(cache.get_seq_length() for cache in caches)
-    index = torch.tensor(which, device=caches[0].layers[0].keys.device)
-    stacked = DynamicCache()
-    for number in range(len(caches[0].layers)):
-        parts = [(cache.layers[number].keys, cache.layers[number].values) for cache in caches]
-        keys, values = (
-            torch.cat([torch.nn.functional.pad(part, (0, 0, width - part.shape[2], 0)) for part in kind])[index]
-            for kind in zip(*parts, strict=True)
-        )
-        stacked.update(keys, values, number)
-    return stacked
-
-
 def prefilled_batches(
     llm: PreTrainedModel,
     ids: list[list[int]],
@@ -70,7 +65,8 @@ def prefilled_batches(
     """Run all sequences through the decoder without its head, in batches of similar length.
 
     Sequences of one of ``groups`` (None: all are one) share the keys and values of their common
-    prefix (a few-shot header, say), which is run once; rows of several groups may share a batch.
+    prefix (a few-shot header, say), which is run and held once; rows of several groups may share a batch.
+    While the iterator lives, the model attends by :func:`atu.attention.attend`.
 
     Args:
         read: how many of the last positions of each sequence are read (at least 1).
@@ -80,44 +76,33 @@ def prefilled_batches(
     Yields:
         Indices of a batch, and the batch.
     """
-    decoder, device = llm.get_decoder(), llm.device
+    device = llm.device
     groups = groups or [""] * len(ids)
     shared = prefix_lengths(ids, read, groups)
-    prefixes: dict[tuple[int, ...], DynamicCache] = {}
-    lengths = [len(row) + new_tokens for row in ids]
-    for batch in budget_batches(lengths, batch_tokens, groups):
-        wanted = {i: tuple(ids[i][: shared[i]]) for i in batch}
-        distinct = sorted({prefix for prefix in wanted.values() if prefix})
-        prefixes = {prefix: cache for prefix, cache in prefixes.items() if prefix in distinct}
-        for prefix in distinct:
-            if prefix not in prefixes:  # a cache without config: full keys and values, whatever the attention
-                start = torch.tensor([prefix], device=device)
-                prefixes[prefix] = decoder(input_ids=start, past_key_values=DynamicCache()).past_key_values
-        width = max((len(prefix) for prefix in distinct), default=0)
-        length = max(len(ids[i]) - shared[i] for i in batch)
-        input_ids = torch.zeros(len(batch), length, dtype=torch.long)
-        mask = torch.zeros(len(batch), width + length, dtype=torch.long)
-        for row, i in enumerate(batch):
-            behind = ids[i][shared[i] :]
-            input_ids[row, length - len(behind) :] = torch.tensor(behind)
-            mask[row, width - shared[i] : width] = 1
-            mask[row, width + length - len(behind) :] = 1
-        cache = None
-        if distinct:
-            caches = [prefixes[prefix] for prefix in distinct]
-            if any(not prefix for prefix in wanted.values()):  # a row without a prefix: all padding
-                caches.append(prefixes[distinct[0]])
-                distinct = [*distinct, ()]
-            cache = stack(caches, [distinct.index(wanted[i]) for i in batch])
-        elif new_tokens:
-            cache = DynamicCache()
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, width:]
-        mask = mask.to(device)
-        states = decoder(
-            input_ids=input_ids.to(device),
-            attention_mask=mask,
-            position_ids=positions.to(device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-        yield batch, Prefilled(states, mask, cache)
+    lengths = [len(row) - start + new_tokens for row, start in zip(ids, shared, strict=True)]
+    caches: dict[tuple[int, ...], Cache] = {}
+    with shared_prefixes(llm):
+        for batch in budget_batches(lengths, shared, batch_tokens, groups):
+            wanted = [tuple(ids[i][: shared[i]]) for i in batch]
+            distinct = list(dict.fromkeys(wanted))
+            caches = {prefix: caches.get(prefix) or run_prefix(llm, prefix) for prefix in distinct}
+            prefixes = None
+            if any(distinct):
+                group = torch.tensor([distinct.index(prefix) for prefix in wanted], device=device)
+                prefixes = Prefixes([caches[prefix] for prefix in distinct], group)
+            caches = {wanted[-1]: caches[wanted[-1]]}  # the next batch can go on with the last group alone
+            behind = [ids[i][shared[i] :] for i in batch]
+            length = max(map(len, behind))
+            input_ids = torch.tensor([[0] * (length - len(row)) + row for row in behind], device=device)
+            mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in behind], device=device)
+            cache = new_cache() if new_tokens else None
+            yield batch, Prefilled(run(llm, input_ids, mask, cache, prefixes), mask, cache, prefixes)
+
+
+def run_prefix(llm: PreTrainedModel, prefix: tuple[int, ...]) -> Cache:
+    """Keys and values of a prefix; of an empty one none."""
+    cache = new_cache()
+    if prefix:
+        input_ids = torch.tensor([prefix], device=llm.device)
+        run(llm, input_ids, torch.ones_like(input_ids), cache)
+    return cache

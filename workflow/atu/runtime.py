@@ -50,7 +50,14 @@ def progress(items: Iterable[T] | None, title: str, total: int | None = None) ->
     return tqdm(items, desc=title, total=total, mininterval=interval, leave=sys.stderr.isatty())
 
 
-def start(seed: int, threads: int, device: str = "auto", precision: str = "fp32"):
+def start(
+    seed: int,
+    threads: int,
+    device: str = "auto",
+    precision: str = "fp32",
+    tracking: dict | None = None,
+    run: str = "",
+):
     """Seed every random generator and return an ``accelerate.Accelerator``.
 
     Args:
@@ -58,12 +65,16 @@ def start(seed: int, threads: int, device: str = "auto", precision: str = "fp32"
         threads: CPU threads torch may use; part of what makes numbers repeat.
         device: "auto" (GPU if there is one), "cpu" or "cuda".
         precision: "fp32", or "bf16" for autocast on float32 weights.
+        tracking: {trackers: names that accelerate knows, project, folder}; every step that the accelerator
+            logs goes there, until its ``end_training``.
+        run: what the trackers call it.
 
     Raises:
-        RuntimeError: if ``device`` is "cuda" and there is none.
+        RuntimeError: if ``device`` is "cuda" and there is none, or the package of a tracker is missing.
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.tracking import get_available_trackers
     from accelerate.utils import set_seed
     from transformers.utils import logging as transformers_logging
 
@@ -72,7 +83,21 @@ def start(seed: int, threads: int, device: str = "auto", precision: str = "fp32"
     torch.set_num_threads(threads)
     set_seed(seed)
     transformers_logging.disable_progress_bar()
-    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+    trackers = tracking["trackers"] if tracking else []
+    if missing := set(trackers) - set(map(str, get_available_trackers())):
+        raise RuntimeError(f"no package for {', '.join(sorted(missing))}: install it, or take it out of the trackers")
+    folder = Path(tracking["folder"], run) if trackers else None
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        log_with=trackers or None,
+        project_dir=folder,
+    )
+    if trackers:
+        folder.mkdir(parents=True, exist_ok=True)
+        own = {"wandb": {"name": run, "dir": str(folder)}}
+        accelerator.init_trackers(tracking["project"], init_kwargs=own)
+    return accelerator
 
 
 def provenance(**settings) -> dict:

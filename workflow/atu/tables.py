@@ -188,7 +188,7 @@ def choose_rates(long: pd.DataFrame, grids: dict[str, dict[str, float]], dev_tar
 
 def without_unchosen(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     """Rows of a table with a column method, without the variants that :func:`choose_rates` did not choose."""
-    return rows[~rows["method"].isin(rates.loc[~rates["chosen"], "variant"])]
+    return rows[~rows["method"].isin(rates.loc[~rates["chosen"].astype(bool), "variant"])]
 
 
 def label(method: str, stage: int, tau: float, last: int) -> str:

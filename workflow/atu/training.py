@@ -30,6 +30,7 @@ def train(
     accumulate: int = 1,
     after_step: Callable[[int], None] = lambda step: None,
     title: str = "train",
+    tracked_before: int = 0,
 ) -> list[dict[str, float]]:
     """Minimise ``loss_terms(batch)["loss"]`` in ``steps`` steps of ``accumulate`` batches each.
 
@@ -39,6 +40,8 @@ def train(
         schedule: a name that ``transformers.get_scheduler`` knows.
         clip_norm: the gradient's norm is clipped to it.
         after_step: called with the number of each finished step.
+        title: in the progress line and before the names that the accelerator's trackers see.
+        tracked_before: steps that the trackers have seen before, since theirs must never fall.
 
     Returns:
         One row a step: step, the loss terms, grad_norm (before clipping), learning_rate.
@@ -65,7 +68,9 @@ def train(
                 f"{title}: {', '.join(bad)} not finite at step {step}; lower the learning rate ({learning_rate}) "
                 "or use precision fp32"
             )
-        log.append({"step": step} | values | {"learning_rate": scheduler.get_last_lr()[0]})
+        values["learning_rate"] = scheduler.get_last_lr()[0]
+        log.append({"step": step} | values)
+        accelerator.log({f"{title}/{name}": value for name, value in values.items()}, step=tracked_before + step)
         optim.step()
         scheduler.step()
         optim.zero_grad(set_to_none=True)

@@ -98,6 +98,8 @@ def runs():
                     run | {"stage": 0, "tau": None, "files": before_files(target)}
                 )
                 for stage, tau in enumerate(stages(method), start=1):
+                    if not config["evaluation"][asked_when(method, stage)]:
+                        continue
                     file = run_path(
                         target, method, seed, f"stage{stage}", "probes.parquet"
                     )
@@ -117,6 +119,11 @@ def kept_models():
         run_path(*run, "intervention" if KINDS[run[1]] == "applied" else "model")
         for run in itertools.product(TARGETS, METHODS, SEEDS)
     ]
+
+
+def asked_when(method, stage):
+    """The key of config.evaluation that says what is asked after a stage."""
+    return "before_and_after" if stage == len(stages(method)) else "between"
 
 
 def is_last(wildcards):
@@ -151,11 +158,6 @@ def final_checkpoint(wildcards):
     if KINDS[wildcards.method] == "trained":
         return f"{RUN}/epochs"
     return f"{RUN}/stage{len(stages(wildcards.method))}/llm"
-
-
-def evaluated_when(wildcards):
-    """The key of config.evaluation that says what is asked after a stage."""
-    return "before_and_after" if is_last(wildcards) else "between"
 
 
 def asked_before(wildcards):

@@ -43,7 +43,9 @@ use rule evaluate_before as evaluate_stage with:
     params:
         **COMPUTE,
         **ASKING,
-        sets=lambda wildcards: probe_specs(evaluated_when(wildcards)),
+        sets=lambda wildcards: probe_specs(
+            asked_when(wildcards.method, int(wildcards.stage))
+        ),
         inside=checkpoint_inside,
 
 

@@ -1,9 +1,11 @@
-# Figures: each from the long table alone.
+# Figures: each from the tables alone.
 
 
 rule plot_tradeoff:
     input:
-        "results/tables/main.csv",
+        long="results/tables/main.csv",
+        collapsed="results/tables/collapsed.csv",
+        learning_rates="results/tables/learning_rates.csv",
     output:
         png=report(
             "results/figures/tradeoff.png",

@@ -1,5 +1,7 @@
 """Train the embedding predictor on stored hidden states of the unmodified model."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from atu.files import atomic_path
@@ -11,7 +13,8 @@ from atu.windows import WindowedCorpus
 
 with job_log(snakemake.log[0]) as log:
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
-    accelerator = start(seed, snakemake.threads, params.device, params.precision)
+    tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
+    accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
     parts = [
         AlignmentText(WindowedCorpus.load(windows), HiddenStates(states))
         for windows, states in zip(snakemake.input.windows, snakemake.input.hidden_states, strict=True)
@@ -25,3 +28,4 @@ with job_log(snakemake.log[0]) as log:
         predictor.save(part)
     with atomic_path(snakemake.output.steps) as part:
         pd.DataFrame(steps).assign(phase="align").to_csv(part, index=False)
+    accelerator.end_training()

@@ -7,10 +7,12 @@ import pandas as pd
 from atu.figures import FIGURES
 from atu.files import atomic_path
 from atu.runtime import job_log
+from atu.tables import without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     name = Path(snakemake.output.png).stem
-    figure = FIGURES[name](pd.read_csv(snakemake.input[0]), snakemake.params.dev_targets)
+    long, collapsed, rates = (pd.read_csv(snakemake.input[key]) for key in ("long", "collapsed", "learning_rates"))
+    figure = FIGURES[name](without_unchosen(long, rates), snakemake.params.dev_targets, collapsed)
     for path in (snakemake.output.png, snakemake.output.pdf):
         with atomic_path(path) as part:
             # no creation date: the same table gives the same file

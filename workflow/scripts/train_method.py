@@ -1,5 +1,7 @@
 """Train the model with a method of one loss, epoch by epoch; every epoch's model is left for its evaluation."""
 
+from pathlib import Path
+
 import pandas as pd
 from safetensors.torch import load_file
 
@@ -13,7 +15,8 @@ from atu.runtime import job_log, start
 with job_log(snakemake.log[0]) as log:
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
     settings = params.settings
-    accelerator = start(seed, snakemake.threads, params.device, params.precision)
+    tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
+    accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
     llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)
     if params.gradient_checkpointing:
         llm.gradient_checkpointing_enable()
@@ -40,3 +43,4 @@ with job_log(snakemake.log[0]) as log:
     log.info("loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
     with atomic_path(snakemake.output.steps) as part:
         pd.DataFrame(steps).to_csv(part, index=False)
+    accelerator.end_training()

@@ -37,7 +37,7 @@ def pass_on(inputs, outputs, stage):
         pd.DataFrame(columns=["step", "loss", "phase", "tau"]).to_csv(part, index=False)
 
 
-def realign(accelerator, llm, predictor, corpora, seed, params, scratch):
+def realign(accelerator, llm, predictor, corpora, seed, params, scratch, tracked_before):
     """Align the predictor on hidden states of the changed model, kept on local scratch meanwhile."""
     options = {key: value for key, value in params.align.items() if key not in ("steps", "steps_between")}
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
@@ -46,8 +46,8 @@ def realign(accelerator, llm, predictor, corpora, seed, params, scratch):
             with accelerator.autocast():
                 write_hidden_states(llm, corpus, params.layer, Path(folder, str(i)), params.precision)
             parts.append(AlignmentText(corpus, HiddenStates(Path(folder, str(i)))))
-        steps = params.align["steps_between"]
-        return align(accelerator, predictor, AlignmentData(parts), seed=seed, steps=steps, **options)
+        options |= {"steps": params.align["steps_between"], "tracked_before": tracked_before}
+        return align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
 
 
 def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
@@ -78,7 +78,7 @@ def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
     with atomic_path(outputs.llm) as part:
         save_llm(llm, tokenizer, part)
     if not params.last:  # nothing reads the predictor of the last stage
-        steps = realign(accelerator, llm, predictor, corpora, seed, params, scratch)
+        steps = realign(accelerator, llm, predictor, corpora, seed, params, scratch, len(steps))
         log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
         frames.append(pd.DataFrame(steps).assign(phase="align"))
     with atomic_path(outputs.predictor) as part:
@@ -94,6 +94,8 @@ with job_log(snakemake.log[0]) as log:
         pass_on(snakemake.input, snakemake.output, stage)
     else:
         seed = 1000 * int(snakemake.wildcards.seed) + stage  # another order of batches in every stage
-        accelerator = start(seed, snakemake.threads, params.device, params.precision)
+        tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
+        accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
         scratch = snakemake.resources.tmpdir
         run_stage(snakemake.input, snakemake.output, params, seed, accelerator, scratch, log)
+        accelerator.end_training()

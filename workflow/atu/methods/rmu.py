@@ -28,12 +28,14 @@ class RMU(Trained):
     layer: hidden_states[layer] are misdirected; the three layers up to it train.
     coefficient: norm of the control vector.
     alpha: weight of the distance to the unmodified model's states on texts about others.
+    sink_tokens: first tokens of each text that are left out. In some models their states are a hundred times
+        larger than all others (attention sinks) and would be all that the distances see.
     """
 
     reads = ("others",)
 
-    def __init__(self, layer: int, coefficient: float, alpha: float):
-        self.layer, self.coefficient, self.alpha = layer, coefficient, alpha
+    def __init__(self, layer: int, coefficient: float, alpha: float, sink_tokens: int = 0):
+        self.layer, self.coefficient, self.alpha, self.sink_tokens = layer, coefficient, alpha, sink_tokens
 
     def prepare(self, llm: PreTrainedModel, seed: int) -> None:
         direction = torch.rand(llm.config.hidden_size, generator=torch.Generator().manual_seed(seed))
@@ -43,13 +45,18 @@ class RMU(Trained):
         for layer in llm.get_decoder().layers[max(0, self.layer - 3) : self.layer]:
             layer.requires_grad_(True)
 
+    def counted(self, batch: Batch) -> Tensor:
+        """Mask of the tokens that count, [sequences, length]."""
+        return batch.mask & (torch.arange(batch.mask.shape[1], device=batch.mask.device) >= self.sink_tokens)
+
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
         others = batch.others
         with torch.no_grad(), layers_up_to(self.unmodified, self.layer) as decoder:
             known = hidden_states(decoder, others.input_ids, others.mask).float()
         with layers_up_to(llm, self.layer) as decoder:
-            forget = misdirection_loss(hidden_states(decoder, batch.input_ids, batch.mask), self.control, batch.mask)
-            retain = misdirection_loss(hidden_states(decoder, others.input_ids, others.mask), known, others.mask)
+            states, other_states = (hidden_states(decoder, part.input_ids, part.mask) for part in (batch, others))
+            forget = misdirection_loss(states, self.control, self.counted(batch))
+            retain = misdirection_loss(other_states, known, self.counted(others))
         return forget + self.alpha * retain
 
 

@@ -1,0 +1,71 @@
+"""The training loop: its schedule and clipping by hand, its log, and what trackers see of it."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from atu.runtime import start
+from atu.training import train
+
+TRACKING = {"trackers": ["tensorboard", "wandb"], "project": "tiny"}
+
+
+def descend(accelerator, **options):
+    """Three steps of plain SGD on w * w from w = 1; the log and the weight."""
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    options = {"steps": 3, "optimizer": "sgd", "learning_rate": 0.1, "title": "descend"} | options
+    log = train(accelerator, [weight], iter(lambda: None, 0), lambda _: {"loss": weight.square().sum()}, **options)
+    return log, weight.item()
+
+
+def test_three_steps_by_hand():
+    log, weight = descend(Accelerator(cpu=True), clip_norm=10.0)
+    assert [row["loss"] for row in log] == pytest.approx([1.0, 0.64, 0.4096])  # w: 1, 0.8, 0.64
+    assert [row["grad_norm"] for row in log] == pytest.approx([2.0, 1.6, 1.28])
+    assert weight == pytest.approx(0.512)
+
+
+def test_gradients_are_clipped_after_their_norm_is_logged():
+    log, weight = descend(Accelerator(cpu=True), clip_norm=1.0)
+    assert log[0]["grad_norm"] == pytest.approx(2.0)
+    assert weight == pytest.approx(0.7)  # three steps of 0.1
+
+
+def test_warmup_and_cosine():
+    log, _ = descend(Accelerator(cpu=True), warmup_steps=1, schedule="cosine")
+    # 0, then the cosine from 1 over the two steps that are left: cos(0), cos(pi / 2)
+    assert [row["learning_rate"] for row in log] == pytest.approx([0.0, 0.1, 0.05])
+
+
+def test_accumulated_batches_are_a_mean():
+    log, weight = descend(Accelerator(cpu=True), accumulate=2, clip_norm=10.0, steps=1)
+    assert log[0]["loss"] == pytest.approx(1.0)
+    assert weight == pytest.approx(0.8)
+
+
+def test_trackers_see_every_step(tmp_path, monkeypatch):
+    """TensorBoard's events hold the numbers of the log; W&B, offline, keeps its own file of the run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    accelerator = start(0, 1, "cpu", tracking=TRACKING | {"folder": str(tmp_path)}, run="results/one")
+    log, _ = descend(accelerator)
+    second, _ = descend(accelerator, title="align", tracked_before=len(log))
+    accelerator.end_training()
+    events = EventAccumulator(str(tmp_path / "results/one/tiny"))
+    events.Reload()
+    for title, rows, first in (("descend", log, 1), ("align", second, 4)):
+        for name in ("loss", "grad_norm", "learning_rate"):
+            seen = events.Scalars(f"{title}/{name}")
+            assert [event.step for event in seen] == [first, first + 1, first + 2]
+            assert [event.value for event in seen] == pytest.approx([row[name] for row in rows])
+    kept = list(tmp_path.glob("results/one/wandb/offline-run-*/run-*.wandb"))
+    assert len(kept) == 1
+    assert b"descend/loss" in kept[0].read_bytes()
+
+
+def test_a_tracker_without_its_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    with pytest.raises(RuntimeError, match="no package for tensorboard, wandb: install it"):
+        start(0, 1, "cpu", tracking=TRACKING | {"folder": str(tmp_path)}, run="one")

@@ -1,0 +1,219 @@
+"""Attention of the engines: rows that begin alike share the keys and values of their common prefix.
+
+A few-shot prompt is a long header and a short question. The header's keys and values are kept once for all
+rows that begin with it, and its part of the attention is one matrix product for all of them; a row owns only
+what comes behind. transformers hands the keyword ``prefixes`` from the decoder to this function as it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface, Cache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+NAME = "shared_prefixes"
+
+
+class GrowingLayer(DynamicLayer):
+    """Keys and values of one layer with room for the next tokens: appending one does not copy all others."""
+
+    room = 64  # tokens
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        used = self.get_seq_length()
+        total = used + key_states.shape[-2]
+        if not used or total > self.stored[0].shape[-2]:
+            shape = (*key_states.shape[:-2], total + self.room, key_states.shape[-1])
+            stored = [key_states.new_empty(shape) for _ in range(2)]
+            for new, old in zip(stored, (self.keys, self.values) if used else (), strict=bool(used)):
+                new[..., :used, :] = old
+            self.stored, self.is_initialized = stored, True
+        for place, states in zip(self.stored, (key_states, value_states), strict=True):
+            place[..., used:total, :] = states
+        self.keys, self.values = (place[..., :total, :] for place in self.stored)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self.stored = [place[indices] for place in self.stored]
+        total = self.get_seq_length()
+        self.keys, self.values = (place[..., :total, :] for place in self.stored)
+
+
+def new_cache() -> Cache:
+    """An empty cache of growing layers, full attention in each: what a layer may see is the mask's matter."""
+    return Cache(layer_class_to_replicate=GrowingLayer)
+
+
+class Prefixes:
+    """Common prefixes of the rows of a batch, and which row continues which.
+
+    Attributes:
+        keys, values: for each layer, [prefixes, key heads, longest prefix, head size].
+        lengths: tokens of each prefix, [prefixes].
+        group: the prefix of each row, [rows].
+        slot: its place among the rows of the same prefix, [rows].
+        positions: of the current queries, counted from the start of the prefix, [rows, queries].
+    """
+
+    positions: Tensor
+
+    def __init__(self, caches: list[Cache], group: Tensor):
+        """
+        Args:
+            caches: of one row each; an empty one for rows without a prefix.
+        """
+        lengths = [cache.get_seq_length() for cache in caches]
+        longest = max(zip(lengths, caches, strict=True), key=lambda pair: pair[0])[1]
+        self.lengths = torch.tensor(lengths, device=group.device)
+        self.keys, self.values = [], []
+        for number, layer in enumerate(longest.layers):
+            for name, stack in (("keys", self.keys), ("values", self.values)):
+                padded = getattr(layer, name).new_zeros(len(caches), *getattr(layer, name).shape[1:])
+                for row, cache, length in zip(padded, caches, lengths, strict=True):
+                    if length:
+                        row[:, :length] = getattr(cache.layers[number], name)[0]
+                stack.append(padded)
+        self.place(group)
+
+    def place(self, group: Tensor) -> None:
+        """Say which prefix each row continues."""
+        self.group = group
+        members = F.one_hot(group, len(self.lengths))
+        self.slot = (members.cumsum(0) - 1).gather(1, group[:, None])[:, 0]
+        self.slots = int(members.sum(0).max())
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows alone; prefixes that none of them continues are dropped once they are many."""
+        group = self.group[rows]
+        used, renamed = group.unique(return_inverse=True)
+        if 2 * len(used) <= len(self.lengths):
+            self.lengths, group = self.lengths[used], renamed
+            self.keys, self.values = ([part[used] for part in parts] for parts in (self.keys, self.values))
+        self.place(group)
+
+    def by_prefix(self, rows: Tensor) -> Tensor:
+        """[rows, ...] as [prefixes, slots, ...], zero where a prefix has fewer rows."""
+        grouped = rows.new_zeros(len(self.lengths), self.slots, *rows.shape[1:])
+        grouped[self.group, self.slot] = rows
+        return grouped
+
+    def seen(self, window: int | None) -> Tensor:
+        """Which tokens of its prefix each query may see, [rows, queries, longest prefix].
+
+        Args:
+            window: only tokens less than this far back (None: all).
+        """
+        places = torch.arange(self.keys[0].shape[2], device=self.group.device)
+        seen = places < self.lengths[self.group][:, None, None]
+        if window is not None:
+            seen = seen & (self.positions[..., None] - places < window)
+        return seen.expand(*self.positions.shape, -1)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    prefixes: Prefixes | None = None,
+    **kwargs,
+) -> tuple[Tensor, None]:
+    """Softmax attention over a shared prefix and a row's own tokens.
+
+    Args:
+        query: [rows, heads, queries, head size].
+        key, value: of the row's own tokens, [rows, key heads, own, head size].
+        attention_mask: True where a query may see an own token, [rows, 1, queries, own].
+        prefixes: None if there is nothing to share.
+
+    Returns:
+        [rows, queries, heads, head size], and no weights.
+
+    Raises:
+        NotImplementedError: for attention with learned sinks.
+    """
+    if kwargs.get("s_aux") is not None:
+        raise NotImplementedError(f"{type(module).__name__} has learned attention sinks, which the engines lack")
+    rows, heads, queries, size = query.shape
+    own = key.shape[2]
+    if sliding_window is not None and own > sliding_window:  # own tokens stand side by side in the cache
+        last = torch.arange(own - queries, own, device=key.device)
+        attention_mask = attention_mask & (last[:, None] - torch.arange(own, device=key.device) < sliding_window)
+    if prefixes is None and queries > 1 and softcap is None:  # nothing to save: the fused kernel
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling)
+
+    key_heads = key.shape[1]
+    scaling = size**-0.5 if scaling is None else scaling
+    # heads that share keys are queries of the same product
+    grouped = (query * scaling).reshape(rows, key_heads, -1, size)
+    parts = [(grouped @ key.transpose(2, 3)).view(rows, heads, queries, own)]
+    masks = [attention_mask.expand(rows, 1, queries, own)]
+    if prefixes is not None:
+        keys = prefixes.keys[module.layer_idx]
+        asked = prefixes.by_prefix(grouped).transpose(1, 2).reshape(len(keys), key_heads, -1, size)
+        scores = (asked @ keys.transpose(2, 3)).view(len(keys), key_heads, prefixes.slots, -1, keys.shape[2])
+        scores = scores.transpose(1, 2)[prefixes.group, prefixes.slot]
+        parts.append(scores.reshape(rows, heads, queries, -1))
+        masks.append(prefixes.seen(sliding_window)[:, None])
+    scores = torch.cat(parts, -1)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.masked_fill(~torch.cat(masks, -1), torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    out = (weights[..., :own].reshape(rows, key_heads, -1, own) @ value).view(rows, heads, queries, size)
+    if prefixes is not None:
+        values = prefixes.values[module.layer_idx]
+        shares = weights[..., own:].reshape(rows, key_heads, -1, values.shape[2])
+        shares = prefixes.by_prefix(shares).transpose(1, 2).reshape(len(values), key_heads, -1, values.shape[2])
+        found = (shares @ values).view(len(values), key_heads, prefixes.slots, -1, size)
+        out = out + found.transpose(1, 2)[prefixes.group, prefixes.slot].reshape(rows, heads, queries, size)
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, attend)
+
+
+@contextmanager
+def shared_prefixes(llm: PreTrainedModel) -> Iterator[None]:
+    """Inside the block the model's layers attend by :func:`attend`."""
+    before = llm.config._attn_implementation
+    llm.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        llm.set_attn_implementation(before)
+
+
+def run(
+    llm: PreTrainedModel, input_ids: Tensor, mask: Tensor, cache: Cache | None = None, prefixes: Prefixes | None = None
+) -> Tensor:
+    """Hidden states [rows, length, hidden] of tokens behind a shared prefix, inside :func:`shared_prefixes`.
+
+    Args:
+        input_ids: [rows, length].
+        mask: 1 where a token is real, those in the cache first, [rows, own]; padding stands on the left.
+        cache: keys and values of earlier own tokens, appended to.
+    """
+    own, length = mask.shape[1], input_ids.shape[1]
+    places = torch.arange(own, device=mask.device)
+    seen = mask[:, None, None].bool() & (places <= places[own - length :, None])
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, own - length :]
+    if prefixes is not None:
+        positions = positions + prefixes.lengths[prefixes.group][:, None]
+        prefixes.positions = positions
+    return llm.get_decoder()(
+        input_ids=input_ids,
+        attention_mask=seen,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=cache is not None,
+        prefixes=prefixes,
+    ).last_hidden_state
