@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
@@ -115,6 +116,8 @@ class Slurm:
 
     def __exit__(self, *error) -> None:
         self.ask("scancel", "--user", getpass.getuser())
+        with suppress(TimeoutError):  # so that nothing of a job outlives the daemons
+            self.wait(lambda: not self.jobs(), "the end of all jobs", 20)
         for daemon in reversed(self.daemons):
             daemon.send_signal(signal.SIGTERM)
             try:
@@ -128,7 +131,7 @@ class Slurm:
             daemon = subprocess.Popen([path, *arguments], env=self.environment, stdout=output, stderr=output)
         self.daemons.append(daemon)
 
-    def wait(self, condition, title: str, seconds: float = 30) -> None:
+    def wait(self, condition, title: str, seconds: float = 120) -> None:
         """Wait until something holds.
 
         Raises:

@@ -46,7 +46,7 @@ class OnSlurm(Workflow):
                 stderr=subprocess.STDOUT,
             )
 
-    def end(self, process: subprocess.Popen, watch: Callable[[], None] = lambda: None, seconds: float = 400) -> str:
+    def end(self, process: subprocess.Popen, watch: Callable[[], None] = lambda: None, seconds: float = 900) -> str:
         """Wait for the end of a run; what it printed."""
         end = time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < end:
