@@ -234,7 +234,7 @@ class Workflow:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs by rule that a run would do."""
-        output = self.run("--dry-run", "--quiet", "rules", *arguments).stdout
+        output = self.run("--dry-run", *arguments, "--quiet", "rules").stdout
         pairs = [line.split() for line in output.splitlines()]
         return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and p[1].isdigit() and p[0] != "total"}
 
