@@ -315,7 +315,7 @@ def guarded_outcomes(wildcards):
     stage = int(wildcards.stage) - 1
     if stage == 0 or not config["collapse"]["stop"]:
         return []
-    own = RUN.format(**wildcards) + f"/stage{stage}/probes.parquet"
+    own = f"{RUN.format(**wildcards)}/stage{stage}/probes.parquet"
     return [ancient(file) for file in (own, *before_files(wildcards.target))]
 
 
