@@ -1,11 +1,12 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    all tests
-.PHONY: demo baselines rates test lint plan bench clean help
+.PHONY: demo baselines rates test lint plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
 TARGETS ?=
+ARGS ?=
 SNAKEMAKE = .venv/bin/snakemake
 DEMO = $(SNAKEMAKE) --profile workflow/profiles/demo
 BASELINES = $(DEMO) --configfile workflow/configs/demo.yaml workflow/configs/baselines.yaml
@@ -26,7 +27,8 @@ help:
 	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
 	@echo "make test                                 run all tests"
 	@echo "make lint                                 ruff, snakefmt, snakemake --lint"
-	@echo "make plan                                 what the paper run would do"
+	@echo "make plan [ARGS='--profile slurm ...']    what a run would do: jobs, GPU-hours, memory, disk"
+	@echo "make status                               what the last run has done, what failed, how long is left"
 	@echo "make bench                                time single steps against the released code's way (after make demo)"
 	@echo "make clean                                remove results, logs and downloads"
 
@@ -65,7 +67,10 @@ bench: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python benchmarks/evaluation.py
 
 plan: .venv/ready
-	$(SNAKEMAKE) --dry-run --quiet rules
+	@.venv/bin/python workflow/plan.py $(ARGS)
+
+status: .venv/ready
+	@.venv/bin/python workflow/status.py
 
 clean:
 	rm -rf results resources logs .snakemake

@@ -14,7 +14,11 @@ configfile: Path(workflow.basedir) / "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
+container: "envs/workflow.sif"
+
+
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/align.smk"
@@ -23,6 +27,10 @@ include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+
+
+onstart:
+    check_cluster(workflow.executor_settings)
 
 
 localrules:

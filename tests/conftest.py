@@ -206,7 +206,9 @@ class Workflow:
     def __init__(self, tiny: Path, directory: Path):
         self.directory = directory
         config = TINY_CONFIG | {
-            "models": {name: {"source": "path", "path": str(tiny / name)} for name in ("llm", "encoder")},
+            "models": {
+                name: {"source": "path", "path": str(tiny / name), "parameters": 1e5} for name in ("llm", "encoder")
+            },
             "benchmarks": {"tiny": {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}},
         }
         self.config = directory / "tiny.json"
@@ -232,7 +234,7 @@ class Workflow:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs by rule that a run would do."""
-        output = self.run("--dry-run", "--quiet", "rules", *arguments).stdout
+        output = self.run("--dry-run", *arguments, "--quiet", "rules").stdout
         pairs = [line.split() for line in output.splitlines()]
         return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and p[1].isdigit() and p[0] != "total"}
 
@@ -245,3 +247,11 @@ class Workflow:
 @pytest.fixture
 def workflow(tiny, tmp_path) -> Workflow:
     return Workflow(tiny, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny, tmp_path_factory) -> Workflow:
+    """A finished run that tests only look at."""
+    workflow = Workflow(tiny, tmp_path_factory.mktemp("finished"))
+    workflow.run()
+    return workflow

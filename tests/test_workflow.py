@@ -17,14 +17,6 @@ RUN = "results/llm/tiny/1_Ada/atu/seed0"
 SHARED = {"download_model", "generate_corpus", "embed_windows", "hidden_states", "align"}
 
 
-@pytest.fixture(scope="session")
-def finished(tiny, tmp_path_factory) -> Workflow:
-    """A finished run that tests only look at."""
-    workflow = Workflow(tiny, tmp_path_factory.mktemp("finished"))
-    workflow.run()
-    return workflow
-
-
 @pytest.fixture
 def copy(tiny, finished, tmp_path) -> Workflow:
     """A copy of the finished run that a test may change."""

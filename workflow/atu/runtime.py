@@ -1,5 +1,7 @@
 """What every job needs: seeds, a device, a log that also reaches the terminal."""
 
+import hashlib
+import json
 import logging
 import os
 import platform
@@ -103,6 +105,9 @@ def start(
         log_with=trackers or None,
         project_dir=folder,
     )
+    # the table's provenance is written on a login node: what computed stands in the job's own log
+    gpu = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU"
+    logging.getLogger("atu").info("%s on %s, %d threads, seed %d", gpu, platform.node(), threads, seed)
     if trackers:
         folder.mkdir(parents=True, exist_ok=True)
         own = {"wandb": {"name": run, "dir": str(folder)}}
@@ -111,7 +116,7 @@ def start(
 
 
 def provenance(**settings) -> dict:
-    """Versions, git commit, device and the given settings: recorded beside each result."""
+    """Versions, git commit, device, the given settings and their hash: recorded beside each result."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
     )
@@ -126,4 +131,5 @@ def provenance(**settings) -> dict:
         "gpu": gpu,
         "cpu_count": os.cpu_count(),
         "settings": settings,
+        "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
     }

@@ -15,9 +15,7 @@ rule align:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=16000,
-        runtime=240,
+        **needs("align"),
     params:
         **COMPUTE,
         predictor=lambda wildcards: settings(wildcards)["predictor"],

@@ -28,8 +28,7 @@ if config["corpus"]["source"] == "generate":
         conda:
             "../../envs/workflow.yaml"
         resources:
-            mem_mb=2000,
-            runtime=10,
+            **light(),
         script:
             "../scripts/pair_texts.py"
 
@@ -47,8 +46,7 @@ rule extract_texts:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         folder=lambda wildcards: texts_folder(wildcards, wildcards.kind),
         text_set=lambda wildcards: text_set(wildcards.kind),
@@ -69,9 +67,7 @@ rule reference_log_probs:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=24000,
-        runtime=60,
+        **needs("reference_log_probs"),
     params:
         **COMPUTE,
     script:
@@ -96,9 +92,7 @@ rule train:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=64000,
-        runtime=240,
+        **needs("train"),
     params:
         **COMPUTE,
         settings=settings,
@@ -126,9 +120,7 @@ rule find_intervention:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=24000,
-        runtime=30,
+        **needs("find_intervention"),
     params:
         **COMPUTE,
         settings=settings,

@@ -4,13 +4,15 @@ import itertools
 import random
 import re
 import sys
+from functools import cache
 
 ROOT = Path(workflow.basedir)
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
-from settings import check_config, kind_of, share_library
+from cluster import check_cluster
+from settings import Rows, check_config, kind_of, share_library
 
 share_library(ROOT)
 config = check_config(config, ROOT)
@@ -84,6 +86,7 @@ def before_files(target):
     ]
 
 
+@cache
 def runs():
     """One row for each stage of each run: what the tables are made of. Stage 0 is the unmodified model."""
     rows = []
@@ -101,9 +104,10 @@ def runs():
                         target, method, seed, f"stage{stage}", "probes.parquet"
                     )
                     rows.append(run | {"stage": stage, "tau": tau, "files": [file]})
-    return rows
+    return Rows(rows)
 
 
+@cache
 def outcome_files():
     """Outcomes of all evaluations of all runs."""
     return sorted({file for row in runs() for file in row["files"]})
@@ -154,6 +158,11 @@ def final_checkpoint(wildcards):
     if KINDS[wildcards.method] == "trained":
         return f"{RUN}/epochs"
     return f"{RUN}/stage{len(stages(wildcards.method))}/llm"
+
+
+def asked_before(wildcards):
+    """The unmodified model's outcomes, if the stage is the last: before and after are asked anew together."""
+    return before_files(wildcards.target) if is_last(wildcards) else []
 
 
 def probe_specs(when):
@@ -299,11 +308,15 @@ def previous_llm(wildcards):
 
 
 def guarded_outcomes(wildcards):
-    """The evaluations by which a stage sees whether the one before has collapsed; its own first."""
+    """The evaluations by which a stage sees whether the one before has collapsed; its own first.
+
+    Ancient: asking anew does not train anew.
+    """
     stage = int(wildcards.stage) - 1
     if stage == 0 or not config["collapse"]["stop"]:
         return []
-    return [f"{RUN}/stage{stage}/probes.parquet", *before_files(wildcards.target)]
+    own = f"{RUN.format(**wildcards)}/stage{stage}/probes.parquet"
+    return [ancient(file) for file in (own, *before_files(wildcards.target))]
 
 
 def retained_states(wildcards):
@@ -311,3 +324,8 @@ def retained_states(wildcards):
     if settings(wildcards)["unlearn"]["retain_weight"] == 0:
         return []
     return alignment_inputs(wildcards, "hidden_states")[1:]
+
+
+def caption(name):
+    """The text under a figure in the report: a changed one draws the figure anew."""
+    return (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")

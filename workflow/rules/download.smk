@@ -10,9 +10,8 @@ rule download_model:
     conda:
         "../../envs/workflow.yaml"
     resources:
+        **needs("download_model"),
         network=1,
-        mem_mb=16000,
-        runtime=120,
     params:
         source=lambda wildcards: config["models"][wildcards.model],
     script:

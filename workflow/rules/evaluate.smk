@@ -14,9 +14,7 @@ rule evaluate_before:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=24000,
-        runtime=120,
+        **needs("evaluate_before"),
     params:
         **COMPUTE,
         **ASKING,
@@ -35,10 +33,13 @@ use rule evaluate_before as evaluate_stage with:
         ],
         primers=primers_file,
         intervention=applied_intervention,
+        before=asked_before,
     output:
         f"{RUN}/stage{{stage}}/probes.parquet",
     log:
         f"logs/evaluate/{RUN}/stage{{stage}}.log",
+    resources:
+        **needs("evaluate_stage"),
     params:
         **COMPUTE,
         **ASKING,
@@ -59,8 +60,7 @@ rule known:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         targets=TARGETS,
     script:

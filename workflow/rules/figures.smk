@@ -18,10 +18,10 @@ rule plot_tradeoff:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         dev_targets=config["dev_targets"],
+        caption=caption("tradeoff"),
     script:
         "../scripts/plot_figure.py"
 
@@ -36,6 +36,9 @@ use rule plot_tradeoff as plot_stages with:
         pdf="results/figures/stages.pdf",
     log:
         "logs/plot/stages.log",
+    params:
+        dev_targets=config["dev_targets"],
+        caption=caption("stages"),
 
 
 use rule plot_tradeoff as plot_targets with:
@@ -48,3 +51,6 @@ use rule plot_tradeoff as plot_targets with:
         pdf="results/figures/targets.pdf",
     log:
         "logs/plot/targets.log",
+    params:
+        dev_targets=config["dev_targets"],
+        caption=caption("targets"),

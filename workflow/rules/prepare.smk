@@ -13,8 +13,7 @@ rule count_probes:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         targets=config["all_targets"],
@@ -33,11 +32,12 @@ rule prepare_probes:
         "results/{benchmark}/probes/{subject}.parquet",
     log:
         "logs/prepare_probes/{benchmark}/{subject}.log",
+    group:
+        "prepare"
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         split=config["split"],
@@ -60,9 +60,7 @@ if config["corpus"]["source"] == "generate":
             "../../envs/workflow.yaml"
         threads: config["threads"]
         resources:
-            gpu=1,
-            mem_mb=24000,
-            runtime=120,
+            **needs("generate_corpus"),
         params:
             **COMPUTE,
             folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
@@ -83,11 +81,12 @@ else:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
             "logs/extract_corpus/{llm}/{benchmark}/{subject}.log",
+        group:
+            "prepare"
         conda:
             "../../envs/workflow.yaml"
         resources:
-            mem_mb=2000,
-            runtime=10,
+            **light(),
         params:
             folder=lambda wildcards: texts_folder(wildcards, "positive"),
             text_set=text_set("positive"),
@@ -102,11 +101,12 @@ rule embed_target:
         "results/{llm}/{benchmark}/target_embeddings/{encoder}/{target}.safetensors",
     log:
         "logs/embed_target/{llm}/{benchmark}/{encoder}/{target}.log",
+    group:
+        "prepare"
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=4000,
-        runtime=10,
+        **needs("embed_target"),
     script:
         "../scripts/embed_target.py"
 
@@ -121,13 +121,13 @@ rule embed_windows:
     log:
         "logs/embed_windows/{llm}/{benchmark}/{encoder}/k{k}/{subject}.log",
     priority: 1
+    group:
+        "states"
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=16000,
-        runtime=60,
+        **needs("embed_windows"),
     params:
         **COMPUTE,
         max_tokens=config["corpus"]["max_tokens"],
@@ -148,13 +148,13 @@ rule hidden_states:
     log:
         "logs/hidden_states/{llm}/{benchmark}/{encoder}/k{k}/layer{layer}/{subject}.log",
     priority: 1
+    group:
+        "states"
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=24000,
-        runtime=60,
+        **needs("hidden_states"),
     params:
         **COMPUTE,
     script:

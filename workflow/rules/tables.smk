@@ -37,8 +37,7 @@ rule main_table:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **light(mem_mb=4000),
     params:
         runs=runs(),
         model=LLM,
@@ -67,8 +66,7 @@ rule matched_table:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **light(mem_mb=4000),
     params:
         runs=runs(),
         dev_targets=config["dev_targets"],

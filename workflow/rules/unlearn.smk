@@ -20,9 +20,7 @@ rule unlearn:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        gpu=1,
-        mem_mb=64000,
-        runtime=240,
+        **needs("unlearn"),
     params:
         **COMPUTE,
         tau=lambda wildcards: stages(wildcards.method)[int(wildcards.stage) - 1],
@@ -51,8 +49,7 @@ rule keep_model:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **needs("keep_model"),
     params:
         settings=settings,
         inside=checkpoint_inside,

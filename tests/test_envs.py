@@ -1,0 +1,41 @@
+"""The environments agree with the pins; neither conda nor Apptainer is needed to see that."""
+
+import re
+
+import yaml
+
+from conftest import ROOT
+
+SECTIONS = ("files", "post", "environment", "test")
+
+
+def definition() -> tuple[dict[str, str], dict[str, str]]:
+    """Header and sections of the container's definition."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "envs/Apptainer.def").read_text(), flags=re.MULTILINE)
+    head, *parts = re.split(r"^%(\w+)\n", text, flags=re.MULTILINE)
+    return dict(re.findall(r"^(\w+): (.+)$", head, re.MULTILINE)), dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_the_container_is_made_of_files_that_exist():
+    header, sections = definition()
+    assert set(sections) == set(SECTIONS)
+    source, target = sections["files"].split()
+    assert (ROOT / source).is_file()
+    assert f"--requirement {target}" in sections["post"]
+    assert header["Bootstrap"] == "docker"
+
+
+def test_all_environments_have_the_same_python():
+    header, _ = definition()
+    in_container = re.fullmatch(r"python:(\d+\.\d+)-.*", header["From"])[1]
+    first, *_ = yaml.safe_load((ROOT / "envs/workflow.yaml").read_text())["dependencies"]
+    assert first == f"python={in_container}"
+
+
+def test_every_rule_has_an_environment():
+    """Each rule of its own, not the ones that inherit, names the conda environment."""
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        text = path.read_text()
+        rules = len(re.findall(r"^\s*rule \w+:$", text, re.MULTILINE))
+        assert text.count('"../../envs/workflow.yaml"') == rules, path.name
+    assert 'container: "envs/workflow.sif"' in re.sub(r":\s+", ": ", (ROOT / "Snakefile").read_text())

@@ -1,0 +1,148 @@
+"""What Snakemake prints of jobs, and what the plan and the status make of it."""
+
+import subprocess
+import sys
+
+import pytest
+
+import plan
+import status
+from conftest import ROOT
+from records import Job, measured, read_jobs
+
+LOG = """
+Job stats:
+job        count
+-------  -------
+unlearn        2
+all            1
+total          3
+
+[Tue Nov 24 21:00:00 2026]
+rule unlearn:
+    output: results/llm/b/1_Ada/atu/seed0/stage1/llm, results/llm/b/1_Ada/atu/seed0/stage1/steps.csv
+    log: logs/unlearn/1.log
+    jobid: 7
+    wildcards: llm=llm, benchmark=b, target=1_Ada, method=atu, seed=0, stage=1
+    resources: tmpdir=<TBD>, mem_mb=4000, mem=4 GB, runtime=10, gpu=1, expected_s=60
+[Tue Nov 24 21:00:30 2026]
+Error in rule unlearn:
+    message: None
+    jobid: 7
+    output: results/llm/b/1_Ada/atu/seed0/stage1/llm, results/llm/b/1_Ada/atu/seed0/stage1/steps.csv
+    log: logs/unlearn/1.log, logs/slurm/9.log (check log file(s) for error details)
+Logfile logs/unlearn/1.log:
+===========================
+loss 1
+===========================
+Logfile logs/slurm/9.log:
+================================================================================
+[Tue Nov 24 21:00:10 2026]
+rule unlearn:
+    jobid: 0
+Logfile logs/unlearn/1.log:
+================================================================================
+loss 1
+================================================================================
+Finished jobid: 7 (Rule: unlearn)
+================================================================================
+"""
+AGAIN = """[Tue Nov 24 21:01:00 2026]
+rule unlearn:
+    output: results/llm/b/1_Ada/atu/seed0/stage1/llm
+    jobid: 7
+    wildcards: llm=llm, benchmark=b, target=1_Ada, method=atu, seed=0, stage=1
+    resources: gpu=1, expected_s=60
+[Tue Nov 24 21:01:40 2026]
+Finished jobid: 7 (Rule: unlearn)
+"""
+
+
+def test_a_failed_job_and_its_quoted_logs():
+    (job,), totals = read_jobs(LOG.splitlines())
+    assert totals == {"unlearn": 2, "all": 1}
+    assert (job.rule, job.number, job.failed) == ("unlearn", "7", True)
+    assert job.ended - job.started == 30
+    assert job.log == ["logs/unlearn/1.log", "logs/slurm/9.log"]
+    assert job.resources == {"mem_mb": 4000, "runtime": 10, "gpu": 1, "expected_s": 60}
+    assert job.kind == ("unlearn", "llm", "atu")
+
+
+def test_a_job_that_is_tried_again_is_no_longer_failed():
+    (job,), _ = read_jobs((LOG + AGAIN).splitlines())
+    assert not job.failed
+    assert job.ended - job.started == 40
+
+
+def test_the_state_of_a_run():
+    jobs, totals = read_jobs(LOG.splitlines())
+    rows = {row.pop("rule"): row for row in status.states(jobs, totals)}
+    assert rows["unlearn"] == {"done": 0, "running": 0, "failed": 1, "waiting": 1}
+    assert rows["all"] == {"done": 0, "running": 0, "failed": 0, "waiting": 1}
+
+
+def test_time_left():
+    """One job of 60 s has run for 20; another waits: 40 + 60."""
+    running = Job("unlearn", started=100.0, resources={"expected_s": 60})
+    rows = [{"rule": "unlearn", "waiting": 1, "failed": 0}]
+    assert status.seconds_left([running], rows, {}, now=120) == 100
+    known = {("unlearn", "llm", "atu"): 30.0}  # measured: 10 + 30
+    assert status.seconds_left([running], rows, known, now=120) == 40
+
+
+def test_a_failed_jobs_last_lines_and_what_does_it_again(tmp_path):
+    log = tmp_path / "job.log"
+    log.write_text("\n".join(f"line {i}" for i in range(20)))
+    text = status.failure(Job("unlearn", output=["results/a b"], log=[str(log)], failed=True), "snakemake --profile x")
+    assert "line 19" in text
+    assert "line 11" not in text
+    assert text.endswith("again: snakemake --profile x 'results/a b'")
+
+
+def jobs_of_a_run(seed: str = "0") -> list[Job]:
+    wildcards = {"llm": "llm", "target": "1_Ada", "method": "atu", "seed": seed}
+    stage = {"gpu": 1, "runtime": 120, "expected_s": 1800, "mem_mb": 2000, "disk_mb": 10_000}
+    return [
+        Job("unlearn", wildcards=wildcards | {"stage": "1"}, resources=stage),
+        Job("unlearn", wildcards=wildcards | {"stage": "2"}, resources=stage),
+        Job("keep_model", wildcards=wildcards, resources={"disk_mb": 10_000, "mem_mb": 3000}),
+    ]
+
+
+def test_hours_and_what_is_asked_for():
+    unlearn, keep = plan.by_rule(jobs_of_a_run(), {})
+    assert (unlearn["jobs"], unlearn["GPU-hours"], unlearn["GPU-hours asked"]) == (2, 1.0, 4.0)
+    assert keep["GPU-hours"] == 0
+    (unlearn, _) = plan.by_rule(jobs_of_a_run(), {("unlearn", "llm", "atu"): 360.0})
+    assert (unlearn["measured"], unlearn["GPU-hours"]) == (2, pytest.approx(0.2))
+
+
+def test_disk():
+    """A stage reads a checkpoint of 10 GB while it writes the next: 20 GB; 10 are kept. 5 GB are shared."""
+    jobs = [*jobs_of_a_run(), *jobs_of_a_run("1"), Job("hidden_states", resources={"disk_mb": 5000})]
+    space = plan.disk(jobs)
+    assert space[("1_Ada", "atu", "0")] == (20, 10)
+    assert space[("", "", "")] == (5, 5)
+    assert "disk: 5.0 GB that runs share; with all 2 runs in flight 45.0 GB, at the end 25.0 GB" in plan.report(
+        jobs, {}
+    )
+
+
+def script(name: str, *arguments: str, directory) -> str:
+    command = [sys.executable, str(ROOT / f"workflow/{name}.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=directory)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_plan_and_status_of_a_real_run(finished):
+    assert measured(finished.directory)[("unlearn", "llm", "atu")] > 0
+    printed = script("status", directory=finished.directory)
+    assert "failed" in printed
+    assert not any("waiting" in line and " 1" in line for line in printed.splitlines())
+    options = finished.command("--config", "targets=[1_Ada,2_Bo]")[3:]
+    printed = script("plan", *options, directory=finished.directory)
+    (unlearn,) = (line.split() for line in printed.splitlines() if line.startswith("unlearn"))
+    assert unlearn[1:3] == ["2", "2"]  # two jobs, both of a kind that was measured
+    assert "2_Bo" in printed
+    assert "1_Ada" not in printed

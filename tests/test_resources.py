@@ -1,0 +1,125 @@
+"""What jobs ask for: the formulas against numbers worked out by hand, and what follows for the paper's config."""
+
+import pytest
+
+from atu import resources
+from atu.resources import Demand
+from demands import demand
+from test_settings import DEMO, PAPER, check
+
+P = 120e6  # 10 layers of width 1000: 12 * 10 * 1000^2
+
+
+def test_shape():
+    assert resources.shape(P) == pytest.approx((10, 1000))
+    layers, width = resources.shape(3.82e9)  # Phi-3-mini has 32 of 3072
+    assert 30 < layers < 34
+    assert 3000 < width < 3300
+
+
+def test_memory_of_training():
+    """SGD in fp32: weights and gradients. AdamW adds two moments, bf16 a 16-bit copy, a frozen model its weights."""
+    assert resources.training_bytes(P, P, "sgd", "fp32") == 8 * P
+    assert resources.training_bytes(P, P, "adamw", "fp32") == 16 * P
+    assert resources.training_bytes(P, P, "adamw", "bf16") == 18 * P
+    assert resources.training_bytes(P, P, "adamw", "bf16", frozen=1) == 22 * P
+    assert resources.training_bytes(P, 0, "adamw", "bf16") == 4 * P
+
+
+def test_lora():
+    """Rank 8 on two square maps of each of 10 layers: 2 * 8 * 1000 * 10 * 2."""
+    assert resources.lora_parameters(P, 8, 2) == pytest.approx(320_000)
+
+
+def test_memory_that_grows_with_the_batch():
+    tokens = 100
+    assert resources.activation_bytes(P, tokens, "bf16") == pytest.approx(34e6 * 1)  # 34 * 100 * 1000 * 10
+    assert resources.activation_bytes(P, tokens, "fp32") == pytest.approx(68e6)
+    # one layer's 3.4 MB and the inputs of ten, 2 bytes * 100 * 1000 * 10
+    assert resources.activation_bytes(P, tokens, "bf16", recomputed=True) == pytest.approx(3.4e6 + 2e6)
+    assert resources.cache_bytes(P, tokens, "bf16") == pytest.approx(4e6)  # 2 * 2 bytes * 100 * 1000 * 10
+    assert resources.logits_bytes(1) == 3 * 4 * 131072
+
+
+def test_work():
+    assert resources.forward_flop(P, 10) == 2.4e9
+    assert resources.training_flop(P, 10) == 7.2e9
+    assert resources.training_flop(P, 10, recomputed=True) == 9.6e9
+    assert resources.answering_flop(P, prompt=10, new=2) == pytest.approx(4.8e9)  # 2 P (10 + 2 / 0.2)
+
+
+def test_from_work_to_what_is_asked_for():
+    job = Demand(flop=6e13, device=10e9, host=2e9, moved=20e9, kept=1.5e9)
+    assert resources.seconds(job, tflops=2, disk_mb_per_s=200) == pytest.approx(60 + 30 + 100)
+    assert resources.minutes(190, margin=3) == 10  # 9.5, rounded up
+    assert resources.minutes(10, margin=3) == 10  # never less
+    assert resources.minutes(3600, margin=1.5) == 90
+    assert resources.gpu_mem_mb(job) == 12_500  # 1.1 * 10 GB and 1.5 GB
+    assert resources.gpu_mem_mb(Demand(host=1e9)) == 0
+    assert resources.mem_mb(job, on_gpu=True) == 5_000
+    assert resources.mem_mb(job, on_gpu=False) == 15_000  # what a GPU would hold lies in memory too
+    assert resources.disk_mb(job) == 1_500
+
+
+def test_every_attempt_asks_for_more():
+    assert [resources.grown(100, attempt) for attempt in (1, 2, 3)] == [100, 150, 225]
+
+
+METHODS = ["atu", "ga", "dpo", "npo", "rmu", "icu", "repe"]
+
+
+def test_the_papers_jobs():
+    """Phi-3-mini in full: a checkpoint of float32 weights is 15.3 GB; what has a second model needs more."""
+    config = check(PAPER, methods=METHODS)
+    checkpoint = 4 * 3.82e9
+    assert demand("keep_model", config, "ga").kept == checkpoint
+    assert demand("train", config, "ga").kept == 3 * checkpoint  # one an epoch
+    unlearn = demand("unlearn", config, "atu")
+    assert checkpoint < unlearn.kept < 1.02 * checkpoint
+    assert unlearn.host > 2 * checkpoint
+    # SGD: weights, gradients and 16-bit copies are 38 GB before any activation
+    assert 10 * 3.82e9 < unlearn.device < 70e9
+    assert demand("train", config, "ga").device > 18 * 3.82e9  # AdamW
+    evaluation = demand("evaluate_stage", config, "atu")
+    assert evaluation.device < unlearn.device
+    assert evaluation.kept == 0
+
+
+def test_a_second_model_costs_its_weights():
+    plain = check(PAPER, methods=["ga"])
+    with_kl = check(PAPER, methods=["ga"], method_settings={"ga": {"retain": {"loss": "kl"}}})
+    more = demand("train", with_kl, "ga").device - demand("train", plain, "ga").device
+    assert more > 4 * 3.82e9
+
+
+def test_an_adapter_needs_neither_gradients_nor_moments_of_the_model():
+    config = check(PAPER, methods=["ga"], method_settings={"ga": {"lora": {"rank": 8}}})
+    full = check(PAPER, methods=["ga"])
+    less = demand("train", full, "ga").device - demand("train", config, "ga").device
+    assert less == pytest.approx(14 * 3.82e9, rel=0.01)
+    assert demand("train", config, "ga").kept < 1e9
+
+
+def test_what_runs_on_the_host_asks_for_no_device():
+    config = check(PAPER, methods=METHODS)
+    for rule, name in (
+        ("embed_target", None),
+        ("keep_model", "atu"),
+        ("download_model", "all-mpnet-base-v2"),
+        ("find_intervention", "icu"),
+    ):
+        assert demand(rule, config, name).device == 0
+    assert demand("find_intervention", config, "repe").device > 0
+    with pytest.raises(KeyError):
+        demand("main_table", config)
+
+
+def test_fewer_questions_between_the_stages_take_less():
+    config = check(DEMO)
+    assert demand("evaluate_stage", config, "atu", last=False).flop < demand("evaluate_stage", config, "atu").flop
+
+
+def test_a_model_of_unknown_size_is_taken_for_a_large_one():
+    config = check(PAPER)
+    del config["models"]["phi-3-mini-4k-instruct"]["parameters"]
+    assert demand("keep_model", config, "atu").kept == 4 * 8e9

@@ -1,0 +1,141 @@
+"""What a job needs, computed from the size of its work: memory, GPU memory, time, disk.
+
+Estimates on the safe side, for a scheduler to place jobs by; no result depends on them. Sizes are in bytes
+unless a name says otherwise, work is in floating-point operations (FLOP). Of a language model its number of
+weights is enough: layers and width follow from it closely enough for memory that grows with the batch.
+"""
+
+import math
+from dataclasses import dataclass
+
+GRADIENT = 4  # bytes a trained weight: gradients are float32, like the weights that train
+OPTIMIZER_STATE = {"sgd": 0, "adam": 8, "adamw": 8}  # bytes a trained weight: two float32 moments, or none
+WEIGHT = {"fp32": 4, "bf16": 2}
+# Bytes of activations a token, layer and hidden unit that wait for the backward pass in 16 bits, with fused
+# attention (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1).
+ACTIVATION = 34
+WIDTH_PER_LAYER = 100  # hidden units a layer, about the same from Phi-3-mini (96) to Llama-3-8B (128)
+VOCABULARY = 2**17  # of the largest vocabularies in use
+LOGIT_COPIES = 3  # float32 logits, their log-softmax and its gradient
+INTERPRETER = 3e9  # Python, torch and the host's side of a GPU
+GPU_CONTEXT = 1.5e9  # what a GPU holds before the first tensor
+FRAGMENTATION = 1.1  # of what the allocator reserves over what is used
+DECODING_SHARE = 0.2  # of the sustained rate that is reached while answers grow token by token
+START_SECONDS = 60  # imports, a node's cold file cache
+GROWTH = 1.5  # of memory and time, each time a job is tried again
+SHORTEST = 10  # minutes
+
+
+def shape(parameters: float) -> tuple[float, float]:
+    """Layers L and width h of a transformer of P weights.
+
+    P = 12 L h^2 and h = 100 L, so L = (P / 120000)^(1/3).
+    """
+    layers = (parameters / (12 * WIDTH_PER_LAYER**2)) ** (1 / 3)
+    return layers, WIDTH_PER_LAYER * layers
+
+
+def lora_parameters(parameters: float, rank: int, modules: int) -> float:
+    """Weights of LoRA adapters on ``modules`` square maps of each layer: 2 r h L modules."""
+    layers, width = shape(parameters)
+    return 2 * rank * width * layers * modules
+
+
+def training_bytes(parameters: float, trained: float, optimizer: str, precision: str, frozen: int = 0) -> float:
+    """Weights, gradients and optimiser state.
+
+    4 P (1 + frozen) + (4 + o + c) T, with T the weights that train, o = 8 for adam and adamw, 0 for sgd, and
+    c = 2 under bf16, whose autocast keeps 16-bit copies of the weights that train.
+
+    Args:
+        frozen: copies of the unmodified model that stay in memory besides.
+    """
+    copies = WEIGHT["bf16"] if precision == "bf16" else 0
+    weights = WEIGHT["fp32"] * parameters * (1 + frozen)
+    return weights + (GRADIENT + OPTIMIZER_STATE[optimizer] + copies) * trained
+
+
+def activation_bytes(parameters: float, tokens: float, precision: str, recomputed: bool = False) -> float:
+    """Activations of ``tokens`` that wait for the backward pass.
+
+    34 n h L in 16 bits, twice that in 32; if they are recomputed, only each layer's input is kept, n h L
+    elements, and the activations of one layer at a time.
+    """
+    layers, width = shape(parameters)
+    layer = ACTIVATION * tokens * width * WEIGHT[precision] / WEIGHT["bf16"]
+    return layer + WEIGHT[precision] * tokens * width * layers if recomputed else layer * layers
+
+
+def logits_bytes(tokens: float) -> float:
+    """Logits of ``tokens`` in a loss: 3 copies of n x 131072 float32."""
+    return LOGIT_COPIES * 4 * VOCABULARY * tokens
+
+
+def cache_bytes(parameters: float, tokens: float, precision: str) -> float:
+    """Keys and values of ``tokens``: 2 n h L elements."""
+    layers, width = shape(parameters)
+    return 2 * WEIGHT[precision] * tokens * width * layers
+
+
+def forward_flop(parameters: float, tokens: float) -> float:
+    """One pass: 2 P n."""
+    return 2 * parameters * tokens
+
+
+def training_flop(parameters: float, tokens: float, recomputed: bool = False) -> float:
+    """Forward and backward: 6 P n, or 8 P n if activations are recomputed."""
+    return (8 if recomputed else 6) * parameters * tokens
+
+
+def answering_flop(parameters: float, prompt: float, new: float) -> float:
+    """Generation: 2 P (prompt + new / 0.2), since tokens one by one reach a fifth of the sustained rate."""
+    return forward_flop(parameters, prompt + new / DECODING_SHARE)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one job needs.
+
+    Attributes:
+        flop: work of the device.
+        device: bytes that must fit on the device at once.
+        host: bytes of the host besides, on top of the interpreter.
+        moved: bytes of checkpoints and data that are read or written.
+        kept: bytes of outputs.
+    """
+
+    flop: float = 0.0
+    device: float = 0.0
+    host: float = 0.0
+    moved: float = 0.0
+    kept: float = 0.0
+
+
+def grown(amount: float, attempt: int) -> int:
+    """An amount on a job's attempt, counted from 1: amount * 1.5^(attempt - 1), rounded up."""
+    return math.ceil(amount * GROWTH ** (attempt - 1))
+
+
+def gpu_mem_mb(demand: Demand) -> int:
+    """MB of GPU memory: 1.1 times what is used, and 1500 for the context; 0 if the job needs no GPU."""
+    return math.ceil((FRAGMENTATION * demand.device + GPU_CONTEXT) / 1e6) if demand.device else 0
+
+
+def mem_mb(demand: Demand, on_gpu: bool) -> int:
+    """MB of host memory: 3000 for the interpreter, what the host holds, and the device's share if it is the host."""
+    return math.ceil((INTERPRETER + demand.host + (0 if on_gpu else demand.device)) / 1e6)
+
+
+def seconds(demand: Demand, tflops: float, disk_mb_per_s: float) -> float:
+    """Expected time: a minute to start, work over the device's sustained rate, bytes over the disk's."""
+    return START_SECONDS + demand.flop / (tflops * 1e12) + demand.moved / (disk_mb_per_s * 1e6)
+
+
+def minutes(expected: float, margin: float) -> int:
+    """Minutes to ask for: ``margin`` times the expected seconds, at least 10."""
+    return max(SHORTEST, math.ceil(margin * expected / 60))
+
+
+def disk_mb(demand: Demand) -> int:
+    """MB that the job's outputs take."""
+    return math.ceil(demand.kept / 1e6)

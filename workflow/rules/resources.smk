@@ -1,0 +1,54 @@
+# What jobs ask for: computed from the config, more at each attempt.
+
+from atu import resources
+from demands import demand
+
+ON_GPU = config["device"] != "cpu"
+TFLOPS = (
+    config["hardware"]["gpu_tflops"][config["precision"]]
+    if ON_GPU
+    else config["hardware"]["cpu_tflops"] * config["threads"]
+)
+
+
+@cache
+def sized(rule, name, last):
+    """GPUs, GPU memory, memory, minutes and disk of one job, at the first attempt."""
+    needed = demand(rule, config, name, last)
+    expected = resources.seconds(needed, TFLOPS, config["hardware"]["disk_mb_per_s"])
+    return {
+        "gpu": int(ON_GPU and needed.device > 0),
+        "gpu_mem_mb": resources.gpu_mem_mb(needed) if ON_GPU else 0,
+        "mem_mb": resources.mem_mb(needed, ON_GPU),
+        "runtime": resources.minutes(expected, config["hardware"]["margin"]),
+        "disk_mb": resources.disk_mb(needed),
+        "expected_s": round(expected),  # for `make plan`
+    }
+
+
+def needs(rule):
+    """The resources of a rule that handles a model."""
+
+    def amount(name):
+        def at(wildcards, attempt):
+            about = wildcards.get("method", wildcards.get("model"))
+            last = rule != "evaluate_stage" or is_last(wildcards)
+            first = sized(rule, about, last)[name]
+            growing = name in ("mem_mb", "runtime")
+            return resources.grown(first, attempt) if growing else first
+
+        return at
+
+    names = ("gpu", "gpu_mem_mb", "mem_mb", "runtime", "disk_mb", "expected_s")
+    return {name: amount(name) for name in names}
+
+
+def light(mem_mb=2000):
+    """The resources of a rule that reads and writes small files."""
+    return {
+        "mem_mb": lambda wildcards, attempt: resources.grown(mem_mb, attempt),
+        "runtime": lambda wildcards, attempt: resources.grown(
+            resources.SHORTEST, attempt
+        ),
+        "disk_mb": 10,
+    }
