@@ -21,7 +21,9 @@ include: "workflow/rules/align.smk"
 include: "workflow/rules/unlearn.smk"
 include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/cards.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/published.smk"
 include: "workflow/rules/figures.smk"
 
 
@@ -35,10 +37,12 @@ localrules:
     download_primers,
     count_probes,
     keep_model,
+    model_card,
     extract_texts,
     known,
     main_table,
     matched_table,
+    published_table,
     plot_tradeoff,
     plot_stages,
     plot_targets,
@@ -49,15 +53,18 @@ rule all:
     input:
         rules.main_table.output,
         rules.matched_table.output,
+        rules.published_table.output,
         f"results/{LLM}/{BENCHMARK}/known.csv",
         rules.plot_tradeoff.output,
         rules.plot_stages.output,
         rules.plot_targets.output,
         kept_models(),
+        [run_path(*run, "model_card.md") for run in kept_model_runs()],
 
 
 rule forget:
     # The unlearned models and their evaluations alone, without tables and figures.
     input:
         kept_models(),
+        [run_path(*run, "model_card.md") for run in kept_model_runs()],
         outcome_files(),

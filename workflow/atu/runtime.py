@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -13,14 +14,20 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from atu.files import write_json
+
 T = TypeVar("T")
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
 
 
 @contextmanager
 def job_log(path: str | Path) -> Iterator[logging.Logger]:
-    """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again."""
-    path = Path(path)
+    """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again.
+
+    A job that succeeds leaves its provenance and times beside the log, as ``.json``: they are no output that
+    Snakemake would miss.
+    """
+    path, started = Path(path), time.time()
     path.parent.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger("atu")
     log.setLevel(logging.INFO)
@@ -31,6 +38,8 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
     # The traceback goes to the file alone: Python prints it to the terminal itself.
     try:
         yield log
+        times = {"started": started, "wall_seconds": round(time.time() - started, 3)}
+        write_json(path.with_suffix(".json"), provenance() | times)
     except BaseException:
         log.removeHandler(handlers[1])
         log.exception("failed")

@@ -10,7 +10,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
-from settings import check_config, kind_of, share_library
+from settings import check_config, kind_of, published_row, share_library
 
 share_library(ROOT)
 config = check_config(config, ROOT)
