@@ -31,10 +31,13 @@ def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") 
 
 def loading(adapter: bool) -> str:
     """Python lines that load the model."""
-    package, loader = ("peft", "AutoPeftModelForCausalLM") if adapter else ("transformers", "AutoModelForCausalLM")
-    lines = [
-        f"from {package} import {loader}",
-        "from transformers import AutoTokenizer",
+    if adapter:
+        loader = "AutoPeftModelForCausalLM"
+        lines = [f"from peft import {loader}", "from transformers import AutoTokenizer"]
+    else:
+        loader = "AutoModelForCausalLM"
+        lines = [f"from transformers import {loader}, AutoTokenizer"]
+    lines += [
         "",
         'folder = "."  # this directory, or the name of its repository',
         f"llm = {loader}.from_pretrained(folder)",
