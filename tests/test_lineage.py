@@ -28,20 +28,19 @@ def recorded(tmp_path):
     """Two targets with one stage each, a table and a figure."""
     (tmp_path / "probes.json").write_text("[]")
     asked = [BEFORE.format("utility")]
-    write_record(tmp_path, asked[0], "evaluate_before", ["probes.json"], 1)
+    write_record(tmp_path, asked[0], "evaluate_before", ["probes.json"], 1, log=("logs/before/utility.log",))
     for i, target in enumerate(TARGETS):
-        stage = RUN.format(target) + "/stage1"
-        model = RUN.format(target) + "/model"
+        stage, log = RUN.format(target) + "/stage1", f"logs/{target}.log"
+        before, model = BEFORE.format(target), RUN.format(target) + "/model"
+        old = {"probes.json": "sha256:old"}
         write_record(
-            tmp_path, BEFORE.format(target), "evaluate_before", ["probes.json"], 2 + i, {"probes.json": "sha256:old"}
+            tmp_path, before, "evaluate_before", ["probes.json"], 2 + i, old, log=(f"logs/before/{target}.log",)
         )
-        write_record(tmp_path, f"{stage}/llm", "unlearn", ["resources/models/llm"], 4 + i, log=(f"logs/{target}.log",))
-        write_record(
-            tmp_path, f"{stage}/steps.csv", "unlearn", ["resources/models/llm"], 4 + i, log=(f"logs/{target}.log",)
-        )
+        for name in ("llm", "steps.csv"):
+            write_record(tmp_path, f"{stage}/{name}", "unlearn", ["resources/models/llm"], 4 + i, log=(log,))
         write_record(tmp_path, model, "keep_model", [f"{stage}/llm"], 6 + i)
         write_record(tmp_path, f"{stage}/probes.parquet", "evaluate_stage", [model], 8 + i)
-        asked += [BEFORE.format(target), f"{stage}/probes.parquet"]
+        asked += [before, f"{stage}/probes.parquet"]
     write_record(tmp_path, "results/tables/main.csv", "main_table", asked, 20)
     write_record(tmp_path, "results/figures/tradeoff.pdf", "plot_tradeoff", ["results/tables/main.csv"], 30)
     sidecar = {"git_commit": "abc1234", "gpu": None, "versions": {"torch": "2.0"}, "wall_seconds": 1.5}
@@ -65,7 +64,7 @@ def recorded(tmp_path):
         "benchmarks": {"tiny": {}},
     }
     config |= {"method_settings": {"atu": {"layer": 2}, "ga": {"epochs": 3}}, "grids": {}}
-    (tables / "provenance.json").write_text(json.dumps({"settings": config}))
+    (tables / "provenance.json").write_text(json.dumps({"settings": config, "git_commit": "def5678", "gpu": None}))
     return tmp_path
 
 

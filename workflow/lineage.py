@@ -179,15 +179,19 @@ def settings_behind(config: dict, jobs: list[Job]) -> dict:
     return chosen
 
 
-def rebuild(path: str, config_file: str, jobs: list[Job]) -> list[str]:
-    """The commands that make the file again, everything behind it included."""
-    commits = {job.recorded["git_commit"] for job in jobs if job.recorded} - {None}
-    commands = [f"git checkout {commits.pop()}"] if len(commits) == 1 else []
-    tool = f"{sys.executable} {Path(__file__)}"
-    commands.append(f"{tool} {shlex.quote(path)} --write-config {config_file}")
-    files = shlex.quote(path)
-    commands.append(f"snakemake --cores all --resources gpu=1 --configfile {config_file} --forceall -- {files}")
-    return commands
+def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[str]:
+    """The commands that make a file again, everything behind it included, on the config of the last run.
+
+    Args:
+        tables: the provenance beside the tables; its commit counts where the jobs did not record theirs.
+    """
+    commits = {job.recorded["git_commit"] for job in jobs if job.recorded} or {tables["git_commit"]}
+    place = [] if directory == Path(".") else ["--directory", str(directory)]
+    tool = [sys.executable, str(Path(__file__)), path, *place, "--write-config", "rebuild.yaml"]
+    snakemake = [sys.executable, "-m", "snakemake", *place, "--cores", "all", "--resources", "gpu=1"]
+    snakemake += ["--configfile", "rebuild.yaml", "--forceall", "--", path]
+    checkout = ["git", "checkout", commits.pop() or "?"] if len(commits) == 1 else []
+    return [shlex.join(command) for command in (tool, checkout, snakemake) if command]
 
 
 def describe(jobs: list[Job], records: dict[str, Job], directory: Path) -> str:
@@ -242,11 +246,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(str(error))
     if rows is not None:
         print(rows.to_string(index=False), end="\n\n")
+    print(f"Tables: commit {provenance['git_commit']}, GPU {provenance['gpu'] or 'none'}")
     print(describe(jobs, records, options.directory))
     chosen = settings_behind(provenance["settings"], jobs)
     print("Settings:\n" + yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True))
     print("Again from raw data:")
-    for command in rebuild(options.path, "rebuild.yaml", jobs):
+    for command in rebuild(options.path, jobs, provenance, options.directory):
         print(f"  {command}")
 
 
