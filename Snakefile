@@ -21,10 +21,12 @@ include: "workflow/rules/align.smk"
 include: "workflow/rules/unlearn.smk"
 include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/reporting.smk"
 include: "workflow/rules/cards.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/published.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/attacks.smk"
 
 
 localrules:
@@ -46,6 +48,8 @@ localrules:
     plot_tradeoff,
     plot_stages,
     plot_targets,
+    attack_table,
+    plot_attacks,
 
 
 rule all:
@@ -58,6 +62,7 @@ rule all:
         rules.plot_tradeoff.output,
         rules.plot_stages.output,
         rules.plot_targets.output,
+        rules.plot_attacks.output,
         kept_models(),
         [run_path(*run, "model_card.md") for run in kept_model_runs()],
 

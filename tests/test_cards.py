@@ -1,12 +1,9 @@
 """Model cards: metadata that the hub reads, scores, and how to load the model."""
 
-import json
-
 import pandas as pd
 import pytest
 
 from atu.cards import model_card, score_table
-from conftest import Workflow
 
 RUN = {"llm": "llm", "benchmark": "tiny", "target": "1_Ada", "method": "atu", "seed": "0"}
 PROVENANCE = {"settings": {"run": RUN, "layer": 2}, "git_commit": "abc1234", "versions": {"torch": "2"}}
@@ -48,20 +45,3 @@ def test_a_card_of_what_is_not_known():
     assert card.data.library_name == "peft"
     for text in ("AutoPeftModelForCausalLM", "collapsed before stage 3", "was not asked"):
         assert text in card.text
-
-
-def test_the_workflow_writes_cards_once(tiny, tmp_path):
-    """The card lies inside the directory that the evaluation reads, and makes nothing stale."""
-    workflow = Workflow(tiny, tmp_path)
-    config = json.loads(workflow.config.read_text())
-    config["model_cards"] = {"llm": {"license": "mit"}}
-    config["evaluation"] |= {"before_and_after": ["forget_qa"], "between": []}
-    config["method_settings"]["atu"]["unlearn"]["tau"] = [0.0]
-    workflow.config.write_text(json.dumps(config))
-    target = "results/llm/tiny/1_Ada/atu/seed0/model_card.md"
-    workflow.run(target)
-    card = (tmp_path / target).read_text()
-    assert (tmp_path / target).with_name("model").joinpath("README.md").read_text() == card
-    assert "license: mit" in card
-    assert "| Forget QA ↓ |" in card
-    assert workflow.planned(target) == {}

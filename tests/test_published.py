@@ -1,8 +1,5 @@
 """Published numbers beside ours, by numbers worked out by hand."""
 
-import json
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +7,7 @@ import pytest
 from atu.benchmark import PROBE_SETS
 from atu.published import collapsed_shares, compare, intervals, layout, measure, probe_scores, resampled, sentences
 from atu.tables import LAYOUT
-from atu.tables import layout as main_layout
-from conftest import ROOT, Workflow
+from conftest import ROOT
 from settings import published_row
 
 
@@ -127,6 +123,16 @@ def test_a_value_within_the_interval_is_not_marked():
     assert not compare(PUBLISHED, ours, "llm", {}).iloc[0]["outside"]
 
 
+def test_without_an_interval_there_is_no_mark():
+    """One probe of one target: a point would look like certainty."""
+    one = intervals([probe_scores([outcomes([1.0])])], 10, 0).assign(run="Before", published_row="Before", seeds=1)
+    assert one[["low", "high"]].isna().all(axis=None)
+    table = compare(PUBLISHED, one, "llm", {})
+    assert table["outside"].isna().all()
+    assert layout(table)[["95 % interval", "Outside"]].iloc[0].tolist() == ["none", ""]
+    assert sentences(table, PUBLISHED, "llm", "rwku", "rwku")[0].startswith("0 of 1 published")
+
+
 def test_nothing_to_compare_is_a_sentence():
     table = compare(PUBLISHED, measure([], 10, 0), "third", {})
     assert layout(table).empty
@@ -161,28 +167,3 @@ def test_the_published_file():
         f"{n} ({k})" for n in ("GA", "GA*", "DPO", "NPO", "RT") for k in ("Full", "LoRA")
     }
     assert {name for name in table["method"] if not name.startswith("ATU (tau=")} <= names
-
-
-def test_a_changed_published_number_reruns_the_comparison_alone(tiny, tmp_path):
-    workflow = Workflow(tiny, tmp_path)
-    published = tmp_path / "published.csv"
-    rows = [
-        ("llm", "Before", "forget_qa", 30.0, "Table 1"),
-        ("llm", "ATU (tau=-0.5)", "forget_qa", 10.0, "paper-notes"),
-    ]
-    header = "model,method,metric,value,source\n"
-    published.write_text(header + "".join(",".join(map(str, row)) + "\n" for row in rows))
-    config = json.loads(workflow.config.read_text())
-    config["published"] = {"file": str(published), "benchmark": "tiny"}
-    workflow.config.write_text(json.dumps(config))
-    workflow.run()
-    table = pd.read_csv(tmp_path / "results/tables/published.csv")
-    assert table["status"].tolist() == ["compared", "compared"]
-    main = pd.read_csv(tmp_path / "results/tables/main.csv")
-    shown = main_layout(main, [])["Forget QA ↓"]
-    assert table["ours"].tolist() == pytest.approx([shown.iloc[0], shown.iloc[-1]])
-    assert "paper-notes (second-hand)" in (tmp_path / "results/tables/published.md").read_text()
-    assert workflow.planned() == {}
-    published.write_text(published.read_text().replace("30.0", "31.0"))
-    assert set(workflow.planned()) == {"all", "published_table"}
-    shutil.rmtree(tmp_path / "results")

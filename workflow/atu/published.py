@@ -51,6 +51,19 @@ def resampled(parts: list[pd.DataFrame], chosen: np.ndarray, rng: np.random.Gene
     return means
 
 
+def bounds(draws: np.ndarray, probes: int) -> tuple[float, float]:
+    """The 95 % interval of a mean over targets; NaN if there is a single probe, from which there is none.
+
+    Args:
+        draws: from :func:`resampled`; resamples that hold no target that was asked are left out.
+    """
+    if probes < 2:
+        return float("nan"), float("nan")
+    asked = draws[~np.isnan(draws).all(axis=1)]
+    low, high = np.percentile(np.nanmean(asked, axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
 def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.DataFrame:
     """Means over targets as the paper's table has them, with 95 % intervals by bootstrap over targets and probes.
 
@@ -79,8 +92,7 @@ def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.Data
             sizes[name] = sum(sizes[member] for member in members)
     rows = []
     for name in (name for name in LAYOUT if name in values and not np.isnan(values[name]).all()):
-        asked = ~np.isnan(draws[name]).all(axis=1)  # a resample may hold no target that was asked
-        low, high = np.percentile(np.nanmean(draws[name][asked], axis=1), [2.5, 97.5])
+        low, high = bounds(draws[name], sizes[name])
         row = {"metric": name, "ours": np.nanmean(values[name]), "low": low, "high": high}
         rows.append(row | {"targets": int((~np.isnan(values[name])).sum()), "probes": sizes[name]})
     return pd.DataFrame(rows, columns=MEASURED)
@@ -141,8 +153,8 @@ def compare(published: pd.DataFrame, ours: pd.DataFrame, model: str, collapsed: 
     table["status"] = np.where(table["run"].isna(), "not run", np.where(table["ours"].isna(), "not asked", "compared"))
     table["difference"] = table["ours"] - table["published"]
     low, high = table["low"].round(DIGITS), table["high"].round(DIGITS)
-    done = table["status"] == "compared"
-    table["outside"] = ((table["published"] < low) | (table["published"] > high)).where(done, None)
+    outside = (table["published"] < low) | (table["published"] > high)
+    table["outside"] = outside.astype(object).where(low.notna(), None)  # without an interval there is no answer
     table["second_hand"] = table["source"] == NOTES
     for column in ("seeds", "targets", "probes"):
         table[column] = table[column].astype("Int64")
@@ -161,7 +173,7 @@ def sentences(table: pd.DataFrame, published: pd.DataFrame, model: str, benchmar
     elif done.empty:
         said.append("No published number has a number of ours to stand beside.")
     else:
-        outside = int(done["outside"].astype(bool).sum())
+        outside = done["outside"].eq(True).sum()
         said.append(f"{outside} of {len(done)} published numbers lie outside our 95 % interval (marked ✗).")
         if done["second_hand"].any():
             said.append("Those marked ‡ are second-hand: read in notes about the publication, not in it.")
@@ -188,7 +200,7 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
             **({"Seeds": row.seeds} if seeds else {}),
             "Probes": row.probes,
             "Ours": f"{row.ours:.{DIGITS}f}",
-            "95 % interval": f"[{row.low:.{DIGITS}f}, {row.high:.{DIGITS}f}]",
+            "95 % interval": "none" if np.isnan(row.low) else f"[{row.low:.{DIGITS}f}, {row.high:.{DIGITS}f}]",
             "Published by others": f"{row.published:.{DIGITS}f}" + " ‡" * row.second_hand,
             "Ours - published": f"{row.difference:+.{DIGITS}f}",
             "Outside": "✗" if row.outside else "",

@@ -1,22 +1,6 @@
 # Reproduced against published: each published number beside ours.
 
 
-def published_runs():
-    """The rows that the tables are made of, each with its row in the published tables."""
-    return [
-        run
-        | {
-            "published_row": published_row(
-                run["method"],
-                config["method_settings"][run["method"]],
-                run["stage"],
-                stages(run["method"]),
-            )
-        }
-        for run in runs()
-    ]
-
-
 rule published_table:
     input:
         outcome_files(),
