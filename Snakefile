@@ -27,6 +27,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/published.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/attacks.smk"
+include: "workflow/rules/experiments.smk"
 
 
 localrules:
@@ -50,6 +51,8 @@ localrules:
     plot_targets,
     attack_table,
     plot_attacks,
+    experiment_table,
+    experiment_tradeoff,
 
 
 rule all:

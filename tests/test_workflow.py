@@ -297,6 +297,17 @@ def test_a_changed_published_number_reruns_the_comparison_alone(copy):
     assert set(copy.planned()) == {"all", "published_table"}
 
 
+def test_an_experiment_shares_what_there_is(finished):
+    """A named target with methods of its own: of another layer only what the layer changes is run."""
+    over = {"hook_layer": {"targets": ["1_Ada"], "methods": ["atu", "atu-layer10"]}}
+    jobs = finished.planned("--config", "experiments=" + json.dumps(over), "--", "hook_layer")
+    assert jobs["hidden_states"] == 3
+    assert jobs["align"] == jobs["keep_model"] == 1
+    assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
+    assert jobs["experiment_table"] == jobs["experiment_tradeoff"] == 1
+    assert not {"generate_corpus", "embed_windows", "evaluate_before", "main_table"} & set(jobs)
+
+
 def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
     """Every job behind it has left versions and commit; the config that is written plans the same run."""
     where = "target=1_Ada,method=atu,stage=2,metric=forget_qa,split=test"

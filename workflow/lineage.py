@@ -27,6 +27,7 @@ BEFORE = re.compile(r"results/[^/]+/[^/]+/before/(?P<target>[^/]+)\.parquet")
 RUN_KEYS = ("target", "method", "seed", "stage")
 DERIVED = ("all_targets", "grids")  # what checking the config adds to it
 TABLES_PROVENANCE = "results/tables/provenance.json"
+MADE_OF_RUNS = ("results/tables/", "results/figures/", "results/experiments/")
 
 
 class LineageError(ValueError):
@@ -110,7 +111,7 @@ def jobs_behind(path: str, records: dict[str, Job], where: dict[str, str]) -> li
         seen.add(output)
         job = records[output]
         jobs[job.outputs] = job
-        of_tables = any(name.startswith(("results/tables/", "results/figures/")) for name in job.outputs)
+        of_tables = any(name.startswith(MADE_OF_RUNS) for name in job.outputs)
         left += [name for name in job.inputs if not of_tables or wanted(name, where)]
     return sorted(jobs.values(), key=lambda job: job.started)
 
@@ -182,16 +183,23 @@ def settings_behind(config: dict, jobs: list[Job]) -> dict:
 def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[str]:
     """The commands that make a file again, everything behind it included, on the config of the last run.
 
+    Jobs of several commits name each of them: which one makes the same file again is for the reader to judge.
+
     Args:
         tables: the provenance beside the tables; its commit counts where the jobs did not record theirs.
     """
     commits = {job.recorded["git_commit"] for job in jobs if job.recorded} or {tables["git_commit"]}
-    place = [] if directory == Path(".") else ["--directory", str(directory)]
-    tool = [sys.executable, str(Path(__file__)), path, *place, "--write-config", "rebuild.yaml"]
-    snakemake = [sys.executable, "-m", "snakemake", *place, "--cores", "all", "--resources", "gpu=1"]
-    snakemake += ["--configfile", "rebuild.yaml", "--forceall", "--", path]
-    checkout = ["git", "checkout", commits.pop() or "?"] if len(commits) == 1 else []
-    return [shlex.join(command) for command in (tool, checkout, snakemake) if command]
+    tool = [sys.executable, str(Path(__file__)), path]
+    snakemake = [sys.executable, "-m", "snakemake"]
+    for command in (tool, snakemake):
+        command += [] if directory == Path(".") else ["--directory", str(directory)]
+    tool += ["--write-config", "rebuild.yaml"]
+    snakemake += ["--cores", "all", "--resources", "gpu=1", "--configfile", "rebuild.yaml", "--forceall", "--", path]
+    commands = [shlex.join(tool)]
+    for commit in sorted(commits - {None}):
+        changed = "  # and changes that were not committed" if commit.endswith("-dirty") else ""
+        commands.append(f"git checkout {commit.removesuffix('-dirty')}{changed}")
+    return [*commands, shlex.join(snakemake)]
 
 
 def describe(jobs: list[Job], records: dict[str, Job], directory: Path) -> str:
@@ -231,7 +239,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     where = dict(pair.split("=", 1) for pair in options.where.split(",") if "=" in pair)
     try:
-        tables = options.directory / TABLES_PROVENANCE
+        beside = options.directory / Path(options.path).with_name("provenance.json")
+        tables = (
+            beside
+            if options.path.startswith(MADE_OF_RUNS) and beside.exists()
+            else options.directory / TABLES_PROVENANCE
+        )
         if not tables.exists():
             raise LineageError(f"{tables} does not exist: the tables hold the config of the run")
         provenance = json.loads(tables.read_text(encoding="utf-8"))

@@ -151,6 +151,25 @@ def expand_grids(config: dict) -> None:
     config["methods"] = methods
 
 
+def experiment_targets(name: str, config: dict) -> list[str]:
+    """Ids of an experiment's targets; checked when it is asked for, as another benchmark may not have them.
+
+    Args:
+        config: from :func:`check_config`.
+
+    Raises:
+        ConfigError: if a target is unknown, or a learning rate is a grid, which only the main tables choose from.
+    """
+    experiment = config["experiments"][name]
+    for method in experiment["methods"]:
+        block = config["method_settings"][method]
+        part = next((part for part in ("unlearn", "train") if part in block), None)
+        if part and isinstance(block[part]["learning_rate"], list):
+            raise ConfigError(f"experiments.{name}.methods: {method} has a list of learning rates; choose one first")
+    groups = config["benchmarks"][config["benchmark"]].get("groups", {})
+    return resolve_targets(f"experiments.{name}.targets", experiment["targets"], config["all_targets"], groups)
+
+
 def method_files(root: Path) -> list[str]:
     """Names of the methods that the library has."""
     other = {"__init__", "retain", "training"}
@@ -224,6 +243,10 @@ def check_config(config: dict, root: Path) -> dict:
 
     if not Path(config["published"]["file"]).exists():
         config["published"]["file"] = str(root / config["published"]["file"])
+    for name, experiment in config["experiments"].items():
+        for method in experiment["methods"]:
+            if method not in config["method_settings"]:
+                raise ConfigError(unknown(f"experiments.{name}.methods", method, sorted(config["method_settings"])))
     for source in [*config["models"].values(), *config["benchmarks"].values()]:
         if source["source"] == "path" and not Path(source["path"]).exists():
             source["path"] = str(root / source["path"])

@@ -43,3 +43,15 @@ def published_runs():
 def first_and_last_runs():
     """The rows that the tables are made of, of the unmodified model and the last stage of each method."""
     return [run for run in runs() if run["stage"] in (0, len(stages(run["method"])))]
+
+
+def experiment_runs(wildcards):
+    """The rows of an experiment, which has targets and methods of its own."""
+    name = wildcards.experiment
+    methods = config["experiments"][name]["methods"]
+    return runs(tuple(experiment_targets(name, config)), tuple(methods))
+
+
+def experiment_outcomes(wildcards):
+    """Outcomes of all evaluations of an experiment."""
+    return sorted({file for row in experiment_runs(wildcards) for file in row["files"]})
