@@ -25,8 +25,13 @@ include: "workflow/rules/align.smk"
 include: "workflow/rules/unlearn.smk"
 include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/reporting.smk"
+include: "workflow/rules/cards.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/published.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/attacks.smk"
+include: "workflow/rules/experiments.smk"
 
 
 onstart:
@@ -43,13 +48,19 @@ localrules:
     download_primers,
     count_probes,
     keep_model,
+    model_card,
     extract_texts,
     known,
     main_table,
     matched_table,
+    published_table,
     plot_tradeoff,
     plot_stages,
     plot_targets,
+    attack_table,
+    plot_attacks,
+    experiment_table,
+    experiment_tradeoff,
 
 
 rule all:
@@ -57,15 +68,19 @@ rule all:
     input:
         rules.main_table.output,
         rules.matched_table.output,
+        rules.published_table.output,
         f"results/{LLM}/{BENCHMARK}/known.csv",
         rules.plot_tradeoff.output,
         rules.plot_stages.output,
         rules.plot_targets.output,
+        rules.plot_attacks.output,
         kept_models(),
+        [run_path(*run, "model_card.md") for run in kept_model_runs()],
 
 
 rule forget:
     # The unlearned models and their evaluations alone, without tables and figures.
     input:
         kept_models(),
+        [run_path(*run, "model_card.md") for run in kept_model_runs()],
         outcome_files(),

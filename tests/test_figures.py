@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from atu.figures import FIGURES
-from atu.tables import choose_rates, find_collapsed, has_collapsed, layout, to_latex, without_unchosen
+from atu.tables import (
+    choose_rates,
+    find_collapsed,
+    half_width,
+    has_collapsed,
+    layout,
+    to_latex,
+    without_unchosen,
+)
 
 METRICS = ("forget_qa", "forget_aa", "neighbor_qa", "utility_gen", "utility_flu")
 
@@ -59,6 +67,28 @@ def test_layout_by_hand():
     assert table["Targets"].unique().tolist() == [1]  # the dev target is left out
     assert table["Forget QA ↓"].tolist() == [90, 80, 70]
     assert layout(TABLES["complete"], dev_targets=["1_Ada", "2_Bo"])["Forget QA ↓"].tolist() == [80, 70, 60]
+
+
+def test_layout_of_several_seeds():
+    """Means 60, 70 and 80 of three seeds: 70 ± 4.303 x 10 / sqrt(3); the model before has no seed."""
+    parts = []
+    for seed, shift in enumerate((-10, 0, 10)):
+        part = long_table(metrics=("forget_qa",), schedules={"atu": [0.2]}, targets=("1_Ada",)).assign(seed=seed)
+        part.loc[part["stage"] == 1, "value"] = 70.0 + shift
+        parts.append(part)
+    parts.append(long_table(("utility_flu",), {"atu": []}, ("1_Ada",)))  # not asked after stage 1
+    table = layout(pd.concat(parts), [])
+    assert table["Forget QA ↓"].tolist() == ["90.0", "70.0 ± 24.8"]
+    assert table["Flu ↑"].fillna("").tolist() == ["90.0", ""]
+    assert table["Seeds"].tolist() == [3, 3]
+    assert "Seeds" not in layout(parts[0], [])
+    assert layout(parts[0], [])["Forget QA ↓"].tolist() == [90.0, 60.0]
+
+
+def test_a_seed_without_a_value():
+    """A run that was stopped: the interval is of the seeds that are there."""
+    assert half_width(pd.Series([60.0, 80.0, float("nan")])) == pytest.approx(12.706 * 14.142 / 2**0.5, rel=1e-3)
+    assert pd.isna(half_width(pd.Series([60.0])))
 
 
 def test_a_repeated_tau_keeps_its_row():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from settings import ConfigError, check_config, method_options
+from settings import ConfigError, check_config, experiment_targets, method_options
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +53,23 @@ def test_the_baselines_are_judged_where_nothing_was_chosen():
     assert set(grids["grids"]) == trained
     for name, variants in grids["grids"].items():  # what is shown is one of the rates that were tried
         assert shown["method_settings"][name]["train"]["learning_rate"] in variants.values()
+
+
+def test_experiments_are_checked():
+    with pytest.raises(
+        ConfigError, match=r"experiments\.hook_layer\.methods: unknown 'atu-layer11'; did you mean atu-lay"
+    ):
+        check(PAPER, experiments={"hook_layer": {"methods": ["atu-layer11"]}})
+    grid = {"atu-layer10": {"unlearn": {"learning_rate": [1e-4, 1e-3]}}}
+    with pytest.raises(ConfigError, match="atu-layer10 has a list of learning rates"):
+        experiment_targets("hook_layer", check(PAPER, method_settings=grid))
+    assert experiment_targets("hook_layer", check(PAPER)) == check(PAPER)["all_targets"][:5]
+    layers = {
+        name: check(PAPER)["method_settings"][name]["layer"] for name in PAPER["experiments"]["hook_layer"]["methods"]
+    }
+    assert layers == {"atu-layer10": 10, "atu-layer20": 20, "atu-layer30": 30}
+    amounts = [check(PAPER)["method_settings"][name] for name in PAPER["experiments"]["alignment_amount"]["methods"]]
+    assert [block["align"]["steps"] for block in amounts] == [5000, 15000, 30000]
 
 
 def test_every_key_is_explained():

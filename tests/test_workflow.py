@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import lineage
+from atu.tables import layout
 from conftest import Workflow
 
 RUN = "results/llm/tiny/1_Ada/atu/seed0"
@@ -46,7 +48,7 @@ def test_tables_figures_and_models(finished):
     results = finished.directory / "results"
     assert "| Before" in (results / "tables/main.md").read_text()
     assert r"\begin{tabular}" in (results / "tables/main.tex").read_text()
-    for name in ("tradeoff", "stages", "targets"):
+    for name in ("tradeoff", "stages", "targets", "adversarial_types"):
         assert (results / f"figures/{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (results / f"figures/{name}.pdf").read_bytes()[:4] == b"%PDF"
     recorded = json.loads((results / "tables/provenance.json").read_text())
@@ -64,18 +66,26 @@ def test_tables_figures_and_models(finished):
     assert provenance["versions"]["torch"]
     assert provenance["settings"]["run"]["seed"] == "0"
     assert provenance["settings"]["layer"] == 2
+    card = (model / "README.md").read_text()
+    assert card == (model.parent / "model_card.md").read_text()
+    assert "| Forget QA ↓ |" in card
+    published = (results / "tables/published.md").read_text()
+    assert "No published number is of llm on tiny" in published
+    attacks = pd.read_csv(results / "tables/adversarial_types.csv")
+    assert attacks["run"].unique().tolist() == ["Before", "ATU τ=-0.5"]
+    assert attacks["type"].unique().tolist() == ["role playing"]
 
 
 def test_report(finished):
     finished.run("--report", "results/report.html")
     page = (finished.directory / "results/report.html").read_text()
-    for text in ("tradeoff.png", "stages.png", "targets.png", "main.html", "Align-then-Unlearn"):
+    for text in ("tradeoff.png", "stages.png", "targets.png", "main.html", "published.html", "Align-then-Unlearn"):
         assert text in page
 
 
 def test_checkpoints_between_stages_are_gone(finished):
     stages = finished.directory / RUN
-    assert sorted(path.name for path in stages.iterdir()) == ["model", "stage0", "stage1", "stage2"]
+    assert sorted(path.name for path in stages.iterdir()) == ["model", "model_card.md", "stage0", "stage1", "stage2"]
     assert sorted(path.name for path in (stages / "stage1").iterdir()) == ["probes.parquet", "steps.csv"]
 
 
@@ -251,7 +261,53 @@ def test_stages_behind_a_collapse_are_not_run(copy):
     folder = copy.directory / RUN
     assert len(pd.read_csv(folder / "stage2/steps.csv")) == 0
     assert (folder / "model/not_run.json").exists()
+    assert "collapsed before stage 2" in (folder / "model/README.md").read_text()
     assert len(pd.read_parquet(folder / "stage2/probes.parquet")) == 0
     table = pd.read_csv(copy.directory / "results/tables/collapsed.csv")
     assert table["collapsed"].tolist() == [True, True]
     assert "ATU τ=0 † 100% collapsed" in (copy.directory / "results/tables/main.md").read_text()
+
+
+def test_a_changed_published_number_reruns_the_comparison_alone(copy):
+    """With numbers published for this model the comparison is made; nothing else depends on them."""
+    published = copy.directory / "published.csv"
+    rows = ["model,method,metric,value,source", "llm,Before,forget_qa,30.0,Table 1"]
+    rows += ["llm,ATU (tau=-0.5),forget_qa,10.0,paper-notes"]
+    published.write_text("\n".join(rows) + "\n")
+    config = json.loads(copy.config.read_text())
+    config["published"] = {"file": str(published), "benchmark": "tiny"}
+    copy.config.write_text(json.dumps(config))
+    assert set(copy.planned()) == {"all", "published_table"}
+    copy.run()
+    table = pd.read_csv(copy.directory / "results/tables/published.csv")
+    assert table["status"].tolist() == ["compared", "compared"]
+    shown = layout(pd.read_csv(copy.directory / "results/tables/main.csv"), [])["Forget QA ↓"]
+    assert table["ours"].tolist() == pytest.approx([shown.iloc[0], shown.iloc[-1]])
+    assert "paper-notes (second-hand)" in (copy.directory / "results/tables/published.md").read_text()
+    assert copy.planned() == {}
+    published.write_text(published.read_text().replace("30.0", "31.0"))
+    assert set(copy.planned()) == {"all", "published_table"}
+
+
+def test_an_experiment_shares_what_there_is(finished):
+    """A named target with methods of its own: of another layer only what the layer changes is run."""
+    over = {"hook_layer": {"targets": ["1_Ada"], "methods": ["atu", "atu-layer10"]}}
+    jobs = finished.planned("--config", "experiments=" + json.dumps(over), "--", "hook_layer")
+    assert jobs["hidden_states"] == 3
+    assert jobs["align"] == jobs["keep_model"] == 1
+    assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
+    assert jobs["experiment_table"] == jobs["experiment_tradeoff"] == 1
+    assert not {"generate_corpus", "embed_windows", "evaluate_before", "main_table"} & set(jobs)
+
+
+def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
+    """Every job behind it has left versions and commit; the config that is written plans the same run."""
+    where = "target=1_Ada,method=atu,stage=2,metric=forget_qa,split=test"
+    place = ["--directory", str(finished.directory)]
+    lineage.main(["results/tables/main.csv", "--where", where, *place])
+    said = capsys.readouterr().out
+    for text in ("download_model", "generate_corpus", "align", "unlearn", "evaluate_stage", "main_table", "commit "):
+        assert text in said
+    assert "not recorded" not in said
+    lineage.main(["results/tables/main.csv", "--write-config", str(tmp_path / "again.yaml"), *place])
+    assert finished.planned("--configfile", str(tmp_path / "again.yaml")) == {}

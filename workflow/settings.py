@@ -88,6 +88,36 @@ def kind_of(block: dict) -> str:
     return {"atu": "aligned", "icu": "applied", "repe": "applied"}.get(block["method"], "trained")
 
 
+# Methods as the published tables call them; what is trained stands there once in full and once as LoRA.
+PUBLISHED_NAMES = {"icu": "ICU", "repe": "RepE", "ga": "GA", "dpo": "DPO", "npo": "NPO", "rt": "RT"}
+
+
+def published_row(method: str, block: dict, stage: int, taus: list[float | None]) -> str | None:
+    """The row of the published tables that a stage of a run can be compared with.
+
+    Args:
+        method: its name in the config; a variant of ATU (atu-layer10) is another experiment than the paper's.
+        block: its settings.
+        taus: of the stages, None where there is no threshold.
+
+    Returns:
+        None if there is no such row: an epoch before the last, a retain term, a method that was not published.
+    """
+    if stage == 0:
+        return "Before"
+    tau = taus[stage - 1]
+    if kind_of(block) == "aligned":
+        own = method.split("@")[0] == "atu" and tau not in taus[stage:]
+        return f"ATU (tau={tau:g})" if own else None
+    name = PUBLISHED_NAMES.get(block["method"])
+    if name is None or stage < len(taus) or block.get("retain", {"loss": "none"})["loss"] != "none":
+        return None
+    if kind_of(block) == "applied":
+        return name
+    star = "*" if block["texts"] == "passage" else ""
+    return f"{name}{star} ({'LoRA' if block['lora']['rank'] else 'Full'})"
+
+
 def rank(target: str) -> int:
     """1 for "1_Stephen_King"."""
     return int(target.split("_")[0])
@@ -155,6 +185,25 @@ def expand_grids(config: dict) -> None:
         config["grids"][method] = variants
         methods += variants
     config["methods"] = methods
+
+
+def experiment_targets(name: str, config: dict) -> list[str]:
+    """Ids of an experiment's targets; checked when it is asked for, as another benchmark may not have them.
+
+    Args:
+        config: from :func:`check_config`.
+
+    Raises:
+        ConfigError: if a target is unknown, or a learning rate is a grid, which only the main tables choose from.
+    """
+    experiment = config["experiments"][name]
+    for method in experiment["methods"]:
+        block = config["method_settings"][method]
+        part = next((part for part in ("unlearn", "train") if part in block), None)
+        if part and isinstance(block[part]["learning_rate"], list):
+            raise ConfigError(f"experiments.{name}.methods: {method} has a list of learning rates; choose one first")
+    groups = config["benchmarks"][config["benchmark"]].get("groups", {})
+    return resolve_targets(f"experiments.{name}.targets", experiment["targets"], config["all_targets"], groups)
 
 
 def method_files(root: Path) -> list[str]:
@@ -275,6 +324,12 @@ def check_config(config: dict, root: Path) -> dict:
         if method not in config["method_settings"]:
             raise ConfigError(unknown("methods", method, sorted(config["method_settings"])))
 
+    if not Path(config["published"]["file"]).exists():
+        config["published"]["file"] = str(root / config["published"]["file"])
+    for name, experiment in config["experiments"].items():
+        for method in experiment["methods"]:
+            if method not in config["method_settings"]:
+                raise ConfigError(unknown(f"experiments.{name}.methods", method, sorted(config["method_settings"])))
     for source in [*config["models"].values(), *config["benchmarks"].values()]:
         if source["source"] == "path" and not Path(source["path"]).exists():
             source["path"] = str(root / source["path"])

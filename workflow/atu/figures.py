@@ -164,4 +164,28 @@ def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame 
     return figure
 
 
+def attacks(table: pd.DataFrame) -> Figure:
+    """Recall by type of attack before and after each method, with 95 % intervals.
+
+    Args:
+        table: from :func:`atu.attacks.by_type`.
+    """
+    kinds, runs = sorted(table["type"].unique(), reverse=True), list(table["run"].unique())
+    height = 0.9 + len(kinds) * max(0.2, 0.1 * len(runs))
+    figure, axis = plt.subplots(figsize=(COLUMN, height), layout="constrained")
+    step = 0.7 / max(len(runs), 2)  # rows of one type lie within 0.7 of the distance between types
+    for i, (run, part) in enumerate(table.groupby("run", sort=False)):
+        places = [kinds.index(kind) + step * ((len(runs) - 1) / 2 - i) for kind in part["type"]]
+        spread = [part["recall"] - part["low"], part["high"] - part["recall"]]
+        look = {"fmt": MARKERS[i % len(MARKERS)], "color": "0.45" if run == "Before" else COLORS[(i - 1) % len(COLORS)]}
+        look |= {"mfc": "white"} if run == "Before" else {}
+        axis.errorbar(part["recall"], places, xerr=spread, ms=4, elinewidth=0.8, label=run, **look)
+    axis.set_yticks(range(len(kinds)), kinds)
+    axis.set(xlabel="recall, % (lower is better)", xlim=(-4, 104))
+    axis.grid(visible=False, axis="y")
+    if runs:
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=min(len(runs), 3), fontsize=7)
+    return figure
+
+
 FIGURES = {"tradeoff": tradeoff, "stages": stages, "targets": targets}

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from atu.files import write_json
 
 T = TypeVar("T")
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
@@ -27,9 +30,10 @@ class ExplainedError(Exception):
 def job_log(path: str | Path) -> Iterator[logging.Logger]:
     """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again.
 
-    An :class:`ExplainedError` ends the job with its message alone.
+    A job that succeeds leaves its provenance and times beside the log, as ``.json``: they are no output that
+    Snakemake would miss. An :class:`ExplainedError` ends the job with its message alone.
     """
-    path = Path(path)
+    path, started = Path(path), time.time()
     path.parent.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger("atu")
     log.setLevel(logging.INFO)
@@ -40,6 +44,8 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
     # The traceback goes to the file alone: Python prints it to the terminal itself.
     try:
         yield log
+        times = {"started": started, "wall_seconds": round(time.time() - started, 3)}
+        write_json(path.with_suffix(".json"), provenance() | times)
     except ExplainedError as error:
         log.error("%s", error)
         raise SystemExit(1) from None

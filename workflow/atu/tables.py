@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from html import escape
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from atu.benchmark import PROBE_SETS
 from atu.metrics import repeats
@@ -140,12 +142,17 @@ def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
     """The paper's table: one row a method and stage, means over targets and seeds, test split.
 
     Targets on which settings were chosen are left out, unless there are no others. Rows in which runs have
-    collapsed (from :func:`find_collapsed`) say so.
+    collapsed (from :func:`find_collapsed`) say so. With several seeds cells are texts, mean ± half of a 95 %
+    interval (:func:`half_width`), and a column says how many seeds there are.
     """
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
     wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
-    wide = wide.reindex(columns=[name for name in LAYOUT if name in wide]).rename(columns=LAYOUT).reset_index()
+    wide = wide.reindex(columns=[name for name in LAYOUT if name in wide])
+    seeds = rows["seed"].nunique()
+    if seeds > 1:
+        wide = with_half_widths(wide, rows)
+    wide = wide.rename(columns=LAYOUT).reset_index()
     before = wide["stage"] == 0
     last = wide.groupby("method")["stage"].transform("max")
     wide.insert(0, "Method", list(map(label, wide["method"], wide["stage"], wide["tau"], last)))
@@ -154,8 +161,35 @@ def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
         found = [shares.get(key, 0.0) for key in zip(wide["method"], wide["stage"], strict=True)]
         wide["Method"] += [f" † {share:.0%} collapsed" if share else "" for share in found]
     wide.insert(1, "Targets", rows["target"].nunique())
+    if seeds > 1:
+        wide.insert(2, "Seeds", seeds)
     wide = wide[~(before & before.duplicated())]  # every method has the same row Before
     return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True).rename_axis(columns=None)
+
+
+def half_width(values: pd.Series) -> float:
+    """Half of the 95 % confidence interval of a mean over seeds, by Student's t; NaN for less than two.
+
+    It speaks of what differs from seed to seed alone: targets and probes are the same for all.
+    """
+    n = values.count()
+    return float(stats.t.ppf(0.975, n - 1) * values.std() / np.sqrt(n)) if n > 1 else float("nan")
+
+
+def with_half_widths(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Cells as texts, "51.2 ± 1.3"; the unmodified model, which no seed touches, has its number alone.
+
+    Args:
+        means: rows (method, stage, tau), columns metrics.
+        rows: of the long table.
+    """
+    keys = list(means.index.names)
+    of_seeds = rows.pivot_table(index=[*keys, "seed"], columns="metric", values="value", aggfunc="mean")
+    halves = of_seeds.groupby(level=keys).agg(half_width).reindex(index=means.index, columns=means.columns)
+    halves[means.index.get_level_values("stage") == 0] = np.nan
+    plain = means.map("{:.1f}".format)
+    cells = plain.where(halves.isna(), plain + halves.map(" ± {:.1f}".format))
+    return cells.astype(object).where(means.notna(), np.nan)
 
 
 def choose_rates(long: pd.DataFrame, grids: dict[str, dict[str, float]], dev_targets: list[str]) -> pd.DataFrame:
@@ -233,13 +267,14 @@ def to_latex(table: pd.DataFrame) -> str:
     return text
 
 
-def to_html(table: pd.DataFrame) -> str:
-    """A page with the table, for the report."""
-    body = table.to_html(index=False, float_format="{:.1f}".format, na_rep="", border=0)
+def to_html(table: pd.DataFrame, title: str = "Main table", notes: Iterable[str] = ()) -> str:
+    """A page with the table and notes below it, for the report."""
+    body = table.to_html(index=False, float_format="{:.1f}".format, na_rep="", border=0) if len(table) else ""
+    body += "".join(f"<p>{escape(note)}</p>" for note in notes)
     style = (
         "body{font:14px sans-serif;margin:1em}table{border-collapse:collapse}"
         "td,th{padding:.3em .7em;text-align:right;border-bottom:1px solid #ddd}"
         "td:first-child,th:first-child{text-align:left}"
     )
-    head = f'<meta charset="utf-8"><title>Main table</title><style>{style}</style>'
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{style}</style>'
     return f'<!doctype html><html lang="en">{head}{body}</html>\n'

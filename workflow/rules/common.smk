@@ -12,7 +12,14 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
 from cluster import check_cluster
-from settings import Rows, check_config, kind_of, share_library
+from settings import (
+    Rows,
+    check_config,
+    experiment_targets,
+    kind_of,
+    published_row,
+    share_library,
+)
 
 share_library(ROOT)
 config = check_config(config, ROOT)
@@ -87,11 +94,11 @@ def before_files(target):
 
 
 @cache
-def runs():
+def runs(targets=tuple(TARGETS), methods=tuple(METHODS)):
     """One row for each stage of each run: what the tables are made of. Stage 0 is the unmodified model."""
     rows = []
-    for target in TARGETS:
-        for method in METHODS:
+    for target in targets:
+        for method in methods:
             for seed in SEEDS:
                 run = {"target": target, "method": method, "seed": seed}
                 rows.append(

@@ -1,0 +1,47 @@
+"""Model cards: metadata that the hub reads, scores, and how to load the model."""
+
+import pandas as pd
+import pytest
+
+from atu.cards import model_card, score_table
+
+RUN = {"llm": "llm", "benchmark": "tiny", "target": "1_Ada", "method": "atu", "seed": "0"}
+PROVENANCE = {"settings": {"run": RUN, "layer": 2}, "git_commit": "abc1234", "versions": {"torch": "2"}}
+
+
+def outcomes(scores):
+    rows = [(name, "test", score) for name, score in scores.items()] + [("forget_qa", "dev", 1.0)]
+    return pd.DataFrame(rows, columns=["set", "split", "score"])
+
+
+def test_scores_by_hand():
+    before = outcomes({"forget_qa": 0.8, "neighbor_qa": 0.9, "mia_fm": -2.0})
+    table = score_table(before, outcomes({"forget_qa": 0.25, "neighbor_qa": 0.85}))
+    assert table["Metric"].tolist() == ["Forget QA ↓", "Neighbor QA ↑"]
+    assert table["Before"].tolist() == pytest.approx([80, 90])
+    assert table["After"].tolist() == pytest.approx([25, 85])
+    assert table["Probes"].tolist() == [1, 1]  # dev probes play no part
+
+
+def test_a_card():
+    scores = score_table(outcomes({"forget_qa": 0.8}), outcomes({"forget_qa": 0.25}))
+    base = {"base_model": "owner/llm", "license": "mit"}
+    card = model_card(RUN, PROVENANCE, scores, base, "owner/data", adapter=False)
+    data = card.data.to_dict()
+    assert data["base_model"] == "owner/llm"
+    assert data["base_model_relation"] == "finetune"
+    assert data["license"] == "mit"
+    assert data["library_name"] == "transformers"
+    assert data["datasets"] == ["owner/data"]
+    assert {"machine-unlearning", "atu"} <= set(data["tags"])
+    for text in ("forget **Ada**", "| Forget QA ↓", "25.0", "layer: 2", "abc1234", "AutoModelForCausalLM"):
+        assert text in card.text
+
+
+def test_a_card_of_what_is_not_known():
+    """No name on the hub, no licence, no scores, an adapter, a schedule that was stopped."""
+    card = model_card(RUN, PROVENANCE, pd.DataFrame(), {}, None, adapter=True, not_run=3)
+    assert not {"base_model", "license", "datasets"} & set(card.data.to_dict())
+    assert card.data.library_name == "peft"
+    for text in ("AutoPeftModelForCausalLM", "collapsed before stage 3", "was not asked"):
+        assert text in card.text

@@ -1,0 +1,169 @@
+"""Published numbers beside ours, by numbers worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atu.benchmark import PROBE_SETS
+from atu.published import collapsed_shares, compare, intervals, layout, measure, probe_scores, resampled, sentences
+from atu.tables import LAYOUT
+from conftest import ROOT
+from settings import published_row
+
+
+def outcomes(scores, name="forget_qa", query="", split="test"):
+    rows = [(name, f"{name}/{i}", split, f"{query}{i}", score) for i, score in enumerate(scores)]
+    return pd.DataFrame(rows, columns=["set", "id", "split", "query", "score"])
+
+
+def test_probes_are_averaged_over_seeds():
+    seeds = [outcomes([1.0, 0.0]), outcomes([0.0, 0.0])]
+    assert probe_scores(seeds)["score"].tolist() == [0.5, 0.0]
+    assert probe_scores([outcomes([1.0], split="dev")]).empty
+
+
+def test_an_interval_by_hand():
+    """Two targets without spread among their probes: a resample holds one, both or the other."""
+    targets = [probe_scores([outcomes([value] * 3, query=name)]) for name, value in (("a", 0.2), ("b", 0.8))]
+    row = intervals(targets, 2000, 0).iloc[0]
+    assert row["metric"] == "forget_qa"
+    assert row[["ours", "low", "high"]].tolist() == pytest.approx([50, 20, 80])
+    assert row[["targets", "probes"]].tolist() == [2, 6]
+    # one target: its probes alone; of four answers two are right, the mean of four draws has deviation 0.25
+    one = intervals([probe_scores([outcomes([0, 0, 1, 1])])], 4000, 0).iloc[0]
+    assert one[["ours", "low", "high"]].tolist() == [50, 0, 100]
+    # no spread at all: the interval is a point
+    assert intervals([probe_scores([outcomes([1, 1])])], 100, 0).iloc[0][["low", "high"]].tolist() == [100, 100]
+
+
+def test_weighted_means_as_in_the_main_table():
+    target = pd.concat([outcomes([value], name) for name, value in (("neighbor_fb", 1.0), ("neighbor_qa", 0.0))])
+    table = intervals([probe_scores([target])], 10, 0).set_index("metric")
+    sizes = [PROBE_SETS[name]["total"] for name in ("neighbor_fb", "neighbor_qa")]
+    assert table.loc["neighbor_all", "ours"] == pytest.approx(100 * sizes[0] / sum(sizes))
+    # a target that was not asked one of them has no such mean, and no weight in it
+    both = intervals([probe_scores([target]), probe_scores([outcomes([0.0], "neighbor_fb", "x")])], 50, 0)
+    both = both.set_index("metric")
+    assert both.loc["neighbor_all", ["ours", "targets"]].tolist() == pytest.approx([100 * sizes[0] / sum(sizes), 1])
+    assert both.loc["neighbor_fb", ["ours", "targets"]].tolist() == pytest.approx([50, 2])
+
+
+def test_membership_is_scaled_as_in_the_tables():
+    assert intervals([probe_scores([outcomes([-2.0], "mia_fm")])], 5, 0).iloc[0]["ours"] == pytest.approx(200)
+
+
+def test_probes_that_targets_share_are_drawn_once():
+    """With the same two probes in both targets a resample that draws one of them draws it for both."""
+    chosen = np.array([[0, 1]] * 200)
+    shared = [outcomes([0, 1], "utility_gen"), outcomes([0, 1], "utility_gen")]
+    draws = resampled(shared, chosen, np.random.default_rng(0))
+    assert (draws[:, 0] == draws[:, 1]).all()
+    own = [outcomes([0, 1], query="a"), outcomes([0, 1], query="b")]
+    draws = resampled(own, chosen, np.random.default_rng(0))
+    assert (draws[:, 0] != draws[:, 1]).any()
+
+
+PUBLISHED = pd.DataFrame(
+    [
+        ("llm", "Before", "forget_qa", 47.4, "RWKU Table 2"),
+        ("llm", "ATU (tau=0.2)", "forget_qa", 30.0, "paper-notes"),
+        ("llm", "ATU (tau=0.2)", "utility_gen", 64.5, "paper-notes"),
+        ("llm", "GA (Full)", "forget_qa", 19.0, "RWKU Table 2"),
+        ("other", "Before", "forget_qa", 99.0, "RWKU Table 1"),
+    ],
+    columns=["model", "method", "metric", "value", "source"],
+)
+FRAMES = {("before",): outcomes([0.5] * 4), ("after",): outcomes([0.25] * 4), ("again",): outcomes([0.15] * 4)}
+
+
+def compared():
+    runs = [
+        {"target": "1_Ada", "method": "atu", "seed": seed, "stage": stage, "files": [file], "run": run}
+        | {"published_row": row}
+        for seed, after in ((0, "after"), (1, "again"))
+        for stage, file, run, row in ((0, "before", "Before", "Before"), (1, after, "ATU τ=0.2", "ATU (tau=0.2)"))
+    ]
+    ours = measure(runs, 50, 0, read=lambda files: FRAMES[files])
+    gone = pd.DataFrame([("atu", 1, True), ("atu", 1, False)], columns=["method", "stage", "collapsed"])
+    return compare(PUBLISHED, ours, "llm", collapsed_shares(runs, gone))
+
+
+def test_the_comparison_by_hand():
+    table = compared().set_index(["published_row", "metric"])
+    before = table.loc[("Before", "forget_qa")]
+    assert before[["ours", "low", "high", "difference"]].tolist() == pytest.approx([50, 50, 50, 2.6])
+    assert before[["status", "outside", "seeds", "second_hand"]].tolist() == ["compared", True, 1, False]
+    after = table.loc[("ATU (tau=0.2)", "forget_qa")]
+    assert after[["ours", "published", "difference"]].tolist() == pytest.approx([20, 30, -10])
+    assert after[["seeds", "collapsed", "second_hand"]].tolist() == [2, 0.5, True]
+    assert table.loc[("ATU (tau=0.2)", "utility_gen"), "status"] == "not asked"
+    other = table.loc[("GA (Full)", "forget_qa")]
+    assert other["status"] == "not run"
+    assert other[["ours", "low", "high", "difference", "outside"]].isna().all()
+    assert len(table) == 4  # another model's numbers stay out
+
+
+def test_readers_see_whose_number_is_whose():
+    page = layout(compared())
+    assert page["Ours"].tolist() == ["50.0", "20.0"]
+    assert page["Published by others"].tolist() == ["47.4", "30.0 ‡"]
+    assert page["Outside"].tolist() == ["✗", "✗"]
+    assert page["Run"].tolist() == ["Before", "ATU τ=0.2 † 50% collapsed"]
+    assert page["Source"].tolist() == ["RWKU Table 2", "paper-notes (second-hand)"]
+    said = sentences(compared(), PUBLISHED, "llm", "rwku", "rwku")
+    assert said[0].startswith("2 of 2 published numbers lie outside")
+    assert "Published, not run here: GA (Full)." in said
+    assert f"Published, not asked here: ATU τ=0.2 {LAYOUT['utility_gen']}." in said
+
+
+def test_a_value_within_the_interval_is_not_marked():
+    """Bounds are as precise as what was published: 47.4 is not outside an interval from 47.43."""
+    ours = pd.DataFrame([("forget_qa", 50.0, 47.43, 52.0, 1, 4, "Before", "Before", 1)])
+    ours.columns = ["metric", "ours", "low", "high", "targets", "probes", "run", "published_row", "seeds"]
+    assert not compare(PUBLISHED, ours, "llm", {}).iloc[0]["outside"]
+
+
+def test_without_an_interval_there_is_no_mark():
+    """One probe of one target: a point would look like certainty."""
+    one = intervals([probe_scores([outcomes([1.0])])], 10, 0).assign(run="Before", published_row="Before", seeds=1)
+    assert one[["low", "high"]].isna().all(axis=None)
+    table = compare(PUBLISHED, one, "llm", {})
+    assert table["outside"].isna().all()
+    assert layout(table)[["95 % interval", "Outside"]].iloc[0].tolist() == ["none", ""]
+    assert sentences(table, PUBLISHED, "llm", "rwku", "rwku")[0].startswith("0 of 1 published")
+
+
+def test_nothing_to_compare_is_a_sentence():
+    table = compare(PUBLISHED, measure([], 10, 0), "third", {})
+    assert layout(table).empty
+    said = sentences(table, PUBLISHED, "third", "demo", "rwku")
+    assert said == ["No published number is of third on demo; those in the file are of llm, other on rwku."]
+
+
+def test_rows_of_the_published_tables():
+    ga = {"method": "ga", "texts": "positive", "retain": {"loss": "none"}, "lora": {"rank": 0}, "train": {"epochs": 3}}
+    atu = {"method": "atu", "unlearn": {}}
+    epochs = [None] * 3
+    assert published_row("ga", ga, 0, epochs) == "Before"
+    assert published_row("ga", ga, 2, epochs) is None
+    assert published_row("ga", ga, 3, epochs) == "GA (Full)"
+    assert published_row("ga@1e-06", ga | {"lora": {"rank": 8}}, 3, epochs) == "GA (LoRA)"
+    assert published_row("ga_star", ga | {"texts": "passage"}, 3, epochs) == "GA* (Full)"
+    assert published_row("ga-kl", ga | {"retain": {"loss": "kl"}}, 3, epochs) is None
+    assert published_row("rmu", ga | {"method": "rmu"}, 3, epochs) is None
+    assert published_row("icu", {"method": "icu"}, 1, [None]) == "ICU"
+    assert published_row("atu", atu, 2, [0.5, 0.35]) == "ATU (tau=0.35)"
+    assert published_row("atu", atu, 1, [0.5, 0.5]) is None  # the later stage of the same threshold counts
+    assert published_row("atu-layer10", atu, 1, [0.5]) is None
+
+
+def test_the_published_file():
+    """One number a model, method and metric, each with a source; every row can be reached by a run of ours."""
+    table = pd.read_csv(ROOT / "workflow/benchmarks/published.csv")
+    assert not table.duplicated(["model", "method", "metric"]).any()
+    assert table.notna().all(axis=None)
+    assert set(table["metric"]) <= set(LAYOUT)
+    names = {"Before", "ICU", "RepE"} | {
+        f"{n} ({k})" for n in ("GA", "GA*", "DPO", "NPO", "RT") for k in ("Full", "LoRA")
+    }
+    assert {name for name in table["method"] if not name.startswith("ATU (tau=")} <= names

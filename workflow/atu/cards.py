@@ -1,0 +1,111 @@
+"""The model card of an unlearned model, in the hub's format: https://huggingface.co/docs/hub/model-cards."""
+
+import pandas as pd
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+
+from atu.benchmark import target_name
+from atu.tables import LAYOUT, summarize
+
+TAGS = ["machine-unlearning", "align-then-unlearn"]
+
+
+def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """Scores of the unmodified and the unlearned model, one row a metric that both were asked.
+
+    Args:
+        before, after: outcomes of probes.
+
+    Returns:
+        Metric, Probes, Before, After; units as in :func:`atu.tables.summarize`.
+    """
+    scores = []
+    for outcomes in (before, after):
+        rows = summarize(outcomes)
+        scores.append(rows[rows["split"] == split].set_index("metric"))
+    names = [name for name in LAYOUT if name in scores[0].index and name in scores[1].index]
+    values = {"Before": scores[0].loc[names, "value"], "After": scores[1].loc[names, "value"]}
+    table = pd.DataFrame({"Probes": scores[1].loc[names, "n"], **values})
+    return table.rename(index=LAYOUT).rename_axis("Metric").reset_index()
+
+
+def loading(adapter: bool) -> str:
+    """Python lines that load the model."""
+    if adapter:
+        loader = "AutoPeftModelForCausalLM"
+        lines = [f"from peft import {loader}", "from transformers import AutoTokenizer"]
+    else:
+        loader = "AutoModelForCausalLM"
+        lines = [f"from transformers import {loader}, AutoTokenizer"]
+    lines += [
+        "",
+        'folder = "."  # this directory, or the name of its repository',
+        f"llm = {loader}.from_pretrained(folder)",
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+    ]
+    return "\n".join(lines)
+
+
+def model_card(
+    run: dict[str, str],
+    provenance: dict,
+    scores: pd.DataFrame,
+    base: dict,
+    dataset: str | None,
+    adapter: bool,
+    not_run: int | None = None,
+) -> ModelCard:
+    """The card of one kept model.
+
+    Args:
+        run: llm, benchmark, target, method, seed.
+        provenance: as :func:`atu.runtime.provenance` recorded it beside the model.
+        scores: from :func:`score_table`; empty if nothing was asked.
+        base: what is known of the base model: base_model (its name on the hub) and license, both optional.
+        dataset: the benchmark's name on the hub.
+        adapter: whether the directory holds a LoRA adapter alone.
+        not_run: the first stage that was not run since the one before it had collapsed.
+    """
+    data = ModelCardData(
+        base_model=base.get("base_model"),
+        base_model_relation=("adapter" if adapter else "finetune") if base.get("base_model") else None,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        license=base.get("license"),
+        datasets=[dataset] if dataset else None,
+        tags=[*TAGS, run["method"]],
+    )
+    name, settings = target_name(run["target"]), provenance["settings"]
+    chosen = {key: value for key, value in settings.items() if key != "run"}
+    parts = [
+        f"# {run['llm']} without {name}",
+        f"*{run['llm']}* that was made to forget **{name}** (`{run['target']}` of the benchmark "
+        f"*{run['benchmark']}*) by the method `{run['method']}`, seed {run['seed']}.",
+    ]
+    if not_run:
+        parts.append(f"**The model had collapsed before stage {not_run}: that stage and later ones were not run.**")
+    parts.append("## Scores on test probes")
+    if len(scores):
+        parts.append(scores.to_markdown(index=False, floatfmt=".1f"))
+        parts.append(
+            "Forget and Neighbor: ROUGE-L recall in percent on fill-in-the-blank (FB), questions (QA) and adversarial "
+            "probes (AA). MIA: -100 x log-likelihood of texts about the target (FM) and others (RM). Utility: accuracy "
+            "(Gen), exact match (Rea), MC1 (Tru), F1 (Fac), all in percent; n-gram entropy in bits x 100 (Flu). Arrows "
+            "point to the better direction. Low recall does not prove that knowledge is gone: other prompts may "
+            "bring it back."
+        )
+    else:
+        parts.append("None: the model was not asked.")
+    parts += [
+        f"## How to load it\n\n```python\n{loading(adapter)}\n```",
+        f"## Settings\n\n```yaml\n{yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True).strip()}\n```",
+        "## Provenance",
+        "\n".join(
+            [
+                f"- git commit: {provenance['git_commit'] or 'unknown'}",
+                f"- versions: {', '.join(f'{name} {version}' for name, version in provenance['versions'].items())}",
+                "- more: `provenance.json` in this directory",
+            ]
+        ),
+    ]
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")

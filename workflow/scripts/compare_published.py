@@ -1,0 +1,39 @@
+"""The published numbers beside ours, with intervals; a sentence says so where there is nothing to compare."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from atu.files import atomic_path
+from atu.published import collapsed_shares, compare, layout, measure, sentences
+from atu.runtime import job_log
+from atu.tables import label, reported, to_html
+
+with job_log(snakemake.log[0]) as log:
+    inputs, params, output = snakemake.input, snakemake.params, snakemake.output
+    published = pd.read_csv(inputs.published)
+    rates = pd.read_csv(inputs.learning_rates)
+    unchosen = set(rates.loc[~rates["chosen"].astype(bool), "variant"])
+    same = published if params.benchmark == params.measured_on else published.head(0)
+    rows = set(same.loc[same["model"] == params.model, "method"])
+    runs = [run for run in params.runs if run["published_row"] in rows and run["method"] not in unchosen]
+    runs = [run for run in runs if run["target"] not in params.dev_targets] or runs
+    last = {run["method"]: run["stage"] for run in sorted(params.runs, key=lambda run: run["stage"])}
+    for run in runs:
+        tau = float("inf") if run["tau"] is None else run["tau"]
+        run["run"] = label(run["method"], run["stage"], tau, last[run["method"]])
+    ours = measure(runs, **params.bootstrap)
+    collapsed = reported(pd.read_csv(inputs.collapsed), params.dev_targets)
+    table = compare(same, ours, params.model, collapsed_shares(runs, collapsed))
+    said = sentences(table, published, params.model, params.benchmark, params.measured_on)
+    log.info("%s", " ".join(said))
+    with atomic_path(output.long) as part:
+        table.to_csv(part, index=False)
+    page, notes = layout(table), [*said, f"Published numbers: {Path(inputs.published).name}."]
+    body = page.to_markdown(index=False, disable_numparse=True) + "\n\n" if len(page) else ""
+    for path, text in (
+        (output.markdown, body + "\n\n".join(notes) + "\n"),
+        (output.html, to_html(page, "Reproduced against published", notes)),
+    ):
+        with atomic_path(path) as part:
+            part.write_text(text, encoding="utf-8")

@@ -1,0 +1,29 @@
+"""Recall on adversarial probes by type of attack, with intervals."""
+
+import pandas as pd
+
+from atu.attacks import by_type, layout
+from atu.files import atomic_path
+from atu.published import collapsed_shares
+from atu.runtime import job_log
+from atu.tables import label, reported
+
+with job_log(snakemake.log[0]) as log:
+    params, output = snakemake.params, snakemake.output
+    rates = pd.read_csv(snakemake.input.learning_rates)
+    unchosen = set(rates.loc[~rates["chosen"].astype(bool), "variant"])
+    runs = [run for run in params.runs if run["method"] not in unchosen]
+    runs = [run for run in runs if run["target"] not in params.dev_targets] or runs
+    for run in runs:
+        tau = float("inf") if run["tau"] is None else run["tau"]
+        run["run"] = label(run["method"], run["stage"], tau, run["stage"])
+    collapsed = reported(pd.read_csv(snakemake.input.collapsed), params.dev_targets)
+    shares = collapsed_shares(runs, collapsed)
+    for run in runs:
+        run["run"] += f" † {shares[run['run']]:.0%} collapsed" if shares[run["run"]] else ""
+    table = by_type(runs, **params.bootstrap)
+    log.info("%d types of attack", table["type"].nunique())
+    with atomic_path(output.long) as part:
+        table.to_csv(part, index=False)
+    with atomic_path(output.markdown) as part:
+        part.write_text(layout(table).to_markdown(index=False) + "\n", encoding="utf-8")

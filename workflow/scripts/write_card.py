@@ -1,0 +1,31 @@
+"""The model card of a kept model: beside the model, and the same as README.md inside it."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from atu.cards import model_card, score_table
+from atu.files import atomic_path
+from atu.runtime import job_log
+from atu.tables import NOT_RUN, read_outcomes
+
+with job_log(snakemake.log[0]) as log:
+    inputs, params, model = snakemake.input, snakemake.params, Path(snakemake.input.model)
+    scores = pd.DataFrame()
+    if inputs.after:
+        scores = score_table(read_outcomes(inputs.before), read_outcomes(inputs.after))
+    stopped = model / NOT_RUN
+    card = model_card(
+        dict(snakemake.wildcards),
+        json.loads((model / "provenance.json").read_text(encoding="utf-8")),
+        scores,
+        params.base,
+        params.dataset,
+        adapter=(model / "adapter_config.json").exists(),
+        not_run=json.loads(stopped.read_text())["first_stage_not_run"] if stopped.exists() else None,
+    )
+    for path in (model / "README.md", snakemake.output[0]):
+        with atomic_path(path) as part:
+            part.write_text(str(card), encoding="utf-8")
+    log.info("described %s", model)
