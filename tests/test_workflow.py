@@ -68,7 +68,7 @@ def test_tables_figures_and_models(finished):
     assert provenance["settings"]["layer"] == 2
     card = (model / "README.md").read_text()
     assert card == (model.parent / "model_card.md").read_text()
-    assert "| Forget QA ↓ |" in card
+    assert "| Forget QA ↓ " in card
     published = (results / "tables/published.md").read_text()
     assert "No published number is of llm on tiny" in published
     attacks = pd.read_csv(results / "tables/adversarial_types.csv")
