@@ -18,8 +18,7 @@ rule attack_table:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **light(mem_mb=4000),
     params:
         runs=first_and_last_runs(),
         dev_targets=config["dev_targets"],
@@ -43,7 +42,6 @@ rule plot_attacks:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     script:
         "../scripts/plot_attacks.py"

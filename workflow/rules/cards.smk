@@ -15,8 +15,7 @@ rule model_card:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **light(),
     params:
         base=base_model,
         dataset=lambda wildcards: config["benchmarks"][wildcards.benchmark].get("repo"),

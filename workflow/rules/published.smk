@@ -20,8 +20,7 @@ rule published_table:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **light(mem_mb=4000),
     params:
         runs=published_runs(),
         model=LLM,

@@ -26,7 +26,7 @@ def base_model(wildcards):
 
 def published_runs():
     """The rows that the tables are made of, each with its row in the published tables."""
-    return [
+    return Rows(
         run
         | {
             "published_row": published_row(
@@ -37,12 +37,14 @@ def published_runs():
             )
         }
         for run in runs()
-    ]
+    )
 
 
 def first_and_last_runs():
     """The rows that the tables are made of, of the unmodified model and the last stage of each method."""
-    return [run for run in runs() if run["stage"] in (0, len(stages(run["method"])))]
+    return Rows(
+        run for run in runs() if run["stage"] in (0, len(stages(run["method"])))
+    )
 
 
 def experiment_runs(wildcards):
