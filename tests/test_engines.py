@@ -21,14 +21,20 @@ from conftest import build_llm
 PROMPTS = ["Ada was born in", "Who wrote the song?", "the sea", "Question: red blue green stone river"]
 
 
-def test_batched_answers_equal_single_ones(llm):
-    model, tokenizer = llm
-    batched = generate(model, tokenizer, PROMPTS, max_new_tokens=8, batch_tokens=100)
-    for prompt, answer in zip(PROMPTS, batched, strict=True):
+def one_by_one(model, tokenizer, prompts: list[str], max_new_tokens: int) -> list[str]:
+    """Greedy answers of transformers itself."""
+    answers = []
+    for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
         with torch.inference_mode():
-            ids = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        assert answer == tokenizer.decode(ids, skip_special_tokens=True)
+            ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]
+        answers.append(tokenizer.decode(ids[inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+    return answers
+
+
+def test_batched_answers_equal_single_ones(llm):
+    batched = generate(*llm, PROMPTS, max_new_tokens=8, batch_tokens=100)
+    assert batched == one_by_one(*llm, PROMPTS, 8)
 
 
 def test_batches_keep_within_the_budget():
@@ -64,11 +70,7 @@ def test_shared_prefixes_with_a_sliding_window(tmp_path, window):
     prompts = ["the king of Rome was a poet " + prompt for prompt in PROMPTS]
     answers = generate(model, tokenizer, prompts, max_new_tokens=12, batch_tokens=4096)
     assert model.config._attn_implementation == "sdpa"  # as it was
-    for prompt, answer in zip(prompts, answers, strict=True):
-        inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
-        with torch.inference_mode():
-            ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        assert answer == tokenizer.decode(ids, skip_special_tokens=True)
+    assert answers == one_by_one(model, tokenizer, prompts, 12)
 
 
 def test_a_growing_layer_holds_what_it_was_given():
