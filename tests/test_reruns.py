@@ -27,6 +27,12 @@ def checkout(tmp_path) -> Path:
     return place
 
 
+def of(checkout: Path) -> tuple[str, ...]:
+    """Options that run a copy of the workflow on the same file of published numbers, whose path is an input."""
+    published = {"file": str(ROOT / "workflow/benchmarks/published.csv")}
+    return ("--snakefile", str(checkout / "Snakefile"), "--config", "published=" + json.dumps(published))
+
+
 def test_one_file_of_another_target(finished):
     """Its first stage's outcomes: no second stage, no table, nothing of the other target."""
     path = "results/llm/tiny/2_Bo/atu/seed0/stage1/probes.parquet"
@@ -44,7 +50,7 @@ def test_a_target_without_tables(finished):
 
 def test_one_method(finished):
     jobs = finished.planned("forget", "--config", "methods=[ga]")
-    assert jobs == {"train": 1, "evaluate_stage": 3, "keep_model": 1, "forget": 1}
+    assert jobs == {"train": 1, "evaluate_stage": 3, "keep_model": 1, "model_card": 1, "forget": 1}
 
 
 def test_one_figure(finished):
@@ -53,7 +59,7 @@ def test_one_figure(finished):
 
 
 def test_a_changed_caption_draws_its_figure_anew(finished, checkout):
-    snakefile = ("--snakefile", str(checkout / "Snakefile"))
+    snakefile = of(checkout)
     assert finished.planned(*snakefile) == {}
     with (checkout / "workflow/report/stages.rst").open("a") as caption:
         caption.write("More.\n")
@@ -77,7 +83,7 @@ def test_changed_code_of_the_evaluation_trains_nothing_if_checkpoints_are_kept(t
     """With --notemp. Without it the checkpoint that is asked is gone, and has to be trained again."""
     shutil.copytree(finished.directory, tmp_path / "run", copy_function=shutil.copy2)
     workflow = Workflow(tiny, tmp_path / "run")
-    snakefile = ("--snakefile", str(checkout / "Snakefile"))
+    snakefile = of(checkout)
     workflow.run(f"{RUN}/stage1/llm", "--notemp", *snakefile)
     stage = workflow.directory / RUN / "stage1"
     before = (stage / "probes.parquet").stat().st_mtime - 1
