@@ -292,7 +292,7 @@ def test_a_changed_published_number_reruns_the_comparison_alone(copy):
 def test_an_experiment_shares_what_there_is(finished):
     """A named target with methods of its own: of another layer only what the layer changes is run."""
     over = {"hook_layer": {"targets": ["1_Ada"], "methods": ["atu", "atu-layer10"]}}
-    jobs = finished.planned("--config", "experiments=" + json.dumps(over), "--", "hook_layer")
+    jobs = finished.planned("hook_layer", "--config", "experiments=" + json.dumps(over))
     assert jobs["hidden_states"] == 3
     assert jobs["align"] == jobs["keep_model"] == 1
     assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
