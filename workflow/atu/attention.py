@@ -147,8 +147,10 @@ def attend(
     if sliding_window is not None and own > sliding_window:  # own tokens stand side by side in the cache
         last = torch.arange(own - queries, own, device=key.device)
         attention_mask = attention_mask & (last[:, None] - torch.arange(own, device=key.device) < sliding_window)
-    if prefixes is None and queries > 1 and softcap is None:  # nothing to save: the fused kernel
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling)
+    if queries > 1 and softcap is None:  # weights of many queries are too large to hold: the fused kernel
+        if prefixes is None:
+            return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling)
+        return attend_by_prefix(module, query, key, value, attention_mask, scaling, sliding_window, prefixes), None
 
     key_heads = key.shape[1]
     scaling = size**-0.5 if scaling is None else scaling
@@ -176,6 +178,34 @@ def attend(
         found = (shares @ values).view(len(values), key_heads, prefixes.slots, -1, size)
         out = out + found.transpose(1, 2)[prefixes.group, prefixes.slot].reshape(rows, heads, queries, size)
     return out.transpose(1, 2).contiguous(), None
+
+
+def attend_by_prefix(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float | None,
+    sliding_window: int | None,
+    prefixes: Prefixes,
+) -> Tensor:
+    """What :func:`attend` returns, prefix by prefix: only the rows of one have copies of it, and only meanwhile."""
+    rows, heads, queries, size = query.shape
+    own_mask, prefix_mask = attention_mask.expand(rows, 1, queries, -1), prefixes.seen(sliding_window)[:, None]
+    out = query.new_empty(rows, queries, heads, size)
+    for number, length in enumerate(prefixes.lengths.tolist()):
+        of = (prefixes.group == number).nonzero()[:, 0]
+        keys, values = (
+            torch.cat([kept[number, :, :length].expand(len(of), -1, -1, -1), own[of]], dim=2)
+            for kept, own in (
+                (prefixes.keys[module.layer_idx], key),
+                (prefixes.values[module.layer_idx], value),
+            )
+        )
+        mask = torch.cat([prefix_mask[of, ..., :length], own_mask[of]], dim=-1)
+        out[of] = sdpa_attention_forward(module, query[of], keys, values, mask, scaling=scaling)[0]
+    return out
 
 
 AttentionInterface.register(NAME, attend)
