@@ -1,6 +1,7 @@
 """The figures, each from the long table alone; one style for all."""
 
 import math
+from collections.abc import Iterable
 
 import matplotlib
 
@@ -10,6 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from atu.files import atomic_path
 from atu.tables import display_name, reported
 
 # Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
@@ -186,6 +188,13 @@ def attacks(table: pd.DataFrame) -> Figure:
     if runs:
         figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=min(len(runs), 3), fontsize=7)
     return figure
+
+
+def save_figure(figure: Figure, paths: Iterable[str]) -> None:
+    """Write a figure in the formats that the paths end in; the same figure always gives the same files."""
+    for path in paths:
+        with atomic_path(path) as part:
+            figure.savefig(part, metadata={"CreationDate": None} if path.endswith(".pdf") else None)
 
 
 FIGURES = {"tradeoff": tradeoff, "stages": stages, "targets": targets}

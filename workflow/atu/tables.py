@@ -267,6 +267,18 @@ def to_latex(table: pd.DataFrame) -> str:
     return text
 
 
+def reported_runs(runs: list[dict], rates: pd.DataFrame, dev_targets: list[str]) -> list[dict]:
+    """Runs that count in comparisons: of chosen learning rates, on targets on which nothing was chosen, if any.
+
+    Args:
+        runs: as for :func:`collect`.
+        rates: from :func:`choose_rates`.
+    """
+    unchosen = set(rates.loc[~rates["chosen"].astype(bool), "variant"])
+    chosen = [run for run in runs if run["method"] not in unchosen]
+    return [run for run in chosen if run["target"] not in dev_targets] or chosen
+
+
 def to_html(table: pd.DataFrame, title: str = "Main table", notes: Iterable[str] = ()) -> str:
     """A page with the table and notes below it, for the report."""
     body = table.to_html(index=False, float_format="{:.1f}".format, na_rep="", border=0) if len(table) else ""

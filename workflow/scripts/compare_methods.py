@@ -5,15 +5,12 @@ import pandas as pd
 from atu.curves import KEPT, matched
 from atu.files import atomic_path
 from atu.runtime import job_log
-from atu.tables import display_name
+from atu.tables import display_name, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     rates = pd.read_csv(snakemake.input.learning_rates)
-    unchosen = set(rates.loc[~rates["chosen"].astype(bool), "variant"])
-    runs = [row for row in params.runs if row["method"] not in unchosen]
-    held_out = [row for row in runs if row["target"] not in params.dev_targets]
-    table = matched(held_out or runs, **params.bootstrap)
+    table = matched(reported_runs(params.runs, rates, params.dev_targets), **params.bootstrap)
     log.info("\n%s", table.to_string(index=False))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)

@@ -7,17 +7,16 @@ import pandas as pd
 from atu.files import atomic_path
 from atu.published import collapsed_shares, compare, layout, measure, sentences
 from atu.runtime import job_log
-from atu.tables import label, reported, to_html
+from atu.tables import label, reported, reported_runs, to_html
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, output = snakemake.input, snakemake.params, snakemake.output
     published = pd.read_csv(inputs.published)
     rates = pd.read_csv(inputs.learning_rates)
-    unchosen = set(rates.loc[~rates["chosen"].astype(bool), "variant"])
     same = published if params.benchmark == params.measured_on else published.head(0)
     rows = set(same.loc[same["model"] == params.model, "method"])
-    runs = [run for run in params.runs if run["published_row"] in rows and run["method"] not in unchosen]
-    runs = [run for run in runs if run["target"] not in params.dev_targets] or runs
+    comparable = [run for run in params.runs if run["published_row"] in rows]
+    runs = reported_runs(comparable, rates, params.dev_targets)
     last = {run["method"]: run["stage"] for run in sorted(params.runs, key=lambda run: run["stage"])}
     for run in runs:
         tau = float("inf") if run["tau"] is None else run["tau"]

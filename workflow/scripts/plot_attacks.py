@@ -2,14 +2,10 @@
 
 import pandas as pd
 
-from atu.figures import attacks
-from atu.files import atomic_path
+from atu.figures import attacks, save_figure
 from atu.runtime import job_log
 
 with job_log(snakemake.log[0]) as log:
     figure = attacks(pd.read_csv(snakemake.input[0]))
-    for path in (snakemake.output.png, snakemake.output.pdf):
-        with atomic_path(path) as part:
-            # no creation date: the same table gives the same file
-            figure.savefig(part, metadata={"CreationDate": None} if path.endswith(".pdf") else None)
+    save_figure(figure, (snakemake.output.png, snakemake.output.pdf))
     log.info("drew %s", snakemake.output.png)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from atu.figures import FIGURES
-from atu.files import atomic_path
+from atu.figures import FIGURES, save_figure
 from atu.runtime import job_log
 from atu.tables import without_unchosen
 
@@ -13,8 +12,5 @@ with job_log(snakemake.log[0]) as log:
     name = Path(snakemake.output.png).stem
     long, collapsed, rates = (pd.read_csv(snakemake.input[key]) for key in ("long", "collapsed", "learning_rates"))
     figure = FIGURES[name](without_unchosen(long, rates), snakemake.params.dev_targets, collapsed)
-    for path in (snakemake.output.png, snakemake.output.pdf):
-        with atomic_path(path) as part:
-            # no creation date: the same table gives the same file
-            figure.savefig(part, metadata={"CreationDate": None} if path.endswith(".pdf") else None)
+    save_figure(figure, (snakemake.output.png, snakemake.output.pdf))
     log.info("drew %s", name)

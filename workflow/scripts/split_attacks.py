@@ -6,14 +6,12 @@ from atu.attacks import by_type, layout
 from atu.files import atomic_path
 from atu.published import collapsed_shares
 from atu.runtime import job_log
-from atu.tables import label, reported
+from atu.tables import label, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     rates = pd.read_csv(snakemake.input.learning_rates)
-    unchosen = set(rates.loc[~rates["chosen"].astype(bool), "variant"])
-    runs = [run for run in params.runs if run["method"] not in unchosen]
-    runs = [run for run in runs if run["target"] not in params.dev_targets] or runs
+    runs = reported_runs(params.runs, rates, params.dev_targets)
     for run in runs:
         tau = float("inf") if run["tau"] is None else run["tau"]
         run["run"] = label(run["method"], run["stage"], tau, run["stage"])
