@@ -5,20 +5,22 @@
 The plain way has the batch sizes of RWKU's own scripts: prompts in the order of the files, `generate` until
 the last row of a batch ends, the whole forward pass with logits at every position for likelihoods. Both ways
 ask the same prompts; what differs in their answers is counted. With --rwku every set is as large as RWKU's is
-for one target on average: probes are repeated, and a few-shot header serves three of them, as there.
+for one target on average: probes are repeated, and a few-shot header, about as long as there, serves three of them.
 """
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import torch
 from tabulate import tabulate
 
+from atu import metrics
 from atu.benchmark import CHOICES, PROBE_SETS, build_probes, read_primers
 from atu.chat import stop_tokens
-from atu.evaluation import build_prompt, evaluate
+from atu.evaluation import asked_alike, build_prompt, evaluate
 from atu.models import load_llm
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +29,9 @@ OTHERS = 16
 # Probes a target: RWKU's totals over its 200 targets; the utility sets are those of each target.
 RWKU_SIZES = {name: round(spec["total"] / 200) for name, spec in PROBE_SETS.items() if "total" in spec}
 RWKU_SIZES |= {"utility_gen": 171, "utility_rea": 81, "utility_tru": 50, "utility_fac": 100, "utility_flu": 50}
+# How often a header of the demo must be repeated to be as long as five questions of MMLU (about 350 tokens)
+# and a task's worked examples of BBH (about 600: 1,100 to 3,100 characters in three that were looked up).
+HEADER_REPEATS = {"utility_gen": 2, "utility_rea": 7}
 
 
 def at_rwku_size(probes: pd.DataFrame) -> pd.DataFrame:
@@ -35,7 +40,10 @@ def at_rwku_size(probes: pd.DataFrame) -> pd.DataFrame:
     for name, part in probes.groupby("set", sort=False):
         part = part.sort_values("context", kind="stable")
         part = part.iloc[[i % len(part) for i in range(RWKU_SIZES[name])]].reset_index(drop=True)
-        headers = [f"({i // 3 + 1})\n{context}" if context else "" for i, context in enumerate(part["context"])]
+        repeats = HEADER_REPEATS.get(name, 1)
+        headers = [
+            f"({i // 3 + 1})\n{context * repeats}" if context else "" for i, context in enumerate(part["context"])
+        ]
         parts.append(part.assign(context=headers))
     return pd.concat(parts, ignore_index=True)
 
@@ -56,18 +64,16 @@ def generate_plainly(llm, tokenizer, prompts: list[str], spec: dict, batch_size:
 
 
 @torch.inference_mode()
-def score_plainly(llm, tokenizer, texts: list[str], batch_size: int, special: bool) -> list[torch.Tensor]:
-    """Log-probabilities of all tokens but the first of each text."""
+def score_plainly(llm, tokenizer, texts: list[str], batch_size: int, special: bool) -> Iterator[tuple]:
+    """Log-probabilities over the vocabulary, and those of the tokens, at all positions but the first of each text."""
     tokenizer.padding_side = "right"
-    scores = []
     for start in range(0, len(texts), batch_size):
         batch = texts[start : start + batch_size]
         inputs = tokenizer(batch, return_tensors="pt", padding=True, add_special_tokens=special)
         log_probs = llm(**inputs).logits.log_softmax(-1)
         for ids, mask, row in zip(inputs["input_ids"], inputs["attention_mask"], log_probs, strict=True):
             length = int(mask.sum())
-            scores.append(row[: length - 1].gather(-1, ids[1:length, None])[:, 0])
-    return scores
+            yield row[: length - 1], row[: length - 1].gather(-1, ids[1:length, None])[:, 0]
 
 
 @torch.inference_mode()
@@ -90,16 +96,27 @@ def ask_plainly(llm, tokenizer, name: str, probes: list[dict], primers: dict) ->
     if spec["ask"] == "next_token":
         return pick_plainly(llm, tokenizer, prompts)
     if spec["ask"] == "text":
-        scores = score_plainly(llm, tokenizer, prompts, batch_size, special=True)
-        return [f"{score.mean():.3f}" for score in scores]
+        scores = []
+        for text, (log_probs, own) in zip(
+            prompts, score_plainly(llm, tokenizer, prompts, batch_size, special=True), strict=True
+        ):
+            mean = (log_probs.exp() * log_probs).sum(-1)
+            variance = (log_probs.exp() * log_probs.square()).sum(-1) - mean.square()
+            scores.append(metrics.membership(text, own.numpy(), mean.numpy(), variance.numpy()))
+        return [f"{score['loss']:.3f}" for score in scores]
     picked = []
     for probe, prompt in zip(probes, prompts, strict=True):
         prefix = len(tokenizer.encode(prompt, add_special_tokens=False))
         texts = [f"{prompt} {choice}" for choice in probe["choices"]]
         scores = score_plainly(llm, tokenizer, texts, batch_size, special=False)
-        sums = [score[prefix - 1 :].sum().item() for score in scores]
+        sums = [own[prefix - 1 :].sum().item() for _, own in scores]
         picked.append(probe["choices"][sums.index(max(sums))])
     return picked
+
+
+def scored(name: str, prediction: str) -> str:
+    """The part of a prediction that is scored: what follows an answer to BBH is not."""
+    return metrics.extract_answer(prediction) if PROBE_SETS[name].get("stop_at_answer") else prediction
 
 
 def main() -> None:
@@ -120,22 +137,24 @@ def main() -> None:
     primers = read_primers(Path(options.benchmark, "Utility/primers.json"))
 
     rows = []
-    for name in PROBE_SETS:
-        asked = probes[probes["set"] == name].to_dict("records")
-        if not asked:
-            continue
+    for names in asked_alike([name for name in PROBE_SETS if name in set(probes["set"])]):
+        asked = {name: probes[probes["set"] == name].to_dict("records") for name in names}
         start = time.perf_counter()
-        plain = ask_plainly(llm, tokenizer, name, asked, primers)
+        plain = {name: ask_plainly(llm, tokenizer, name, asked[name], primers) for name in names}
         middle = time.perf_counter()
-        outcomes = evaluate(llm, tokenizer, probes, [name], primers, options.batch_tokens)
+        outcomes = evaluate(llm, tokenizer, probes, names, primers, options.batch_tokens)
         end = time.perf_counter()
-        ours = [f"{score:.3f}" for score in outcomes["score"]] if name.startswith("mia") else outcomes["prediction"]
-        same = sum(a == b for a, b in zip(plain, ours, strict=True))
-        rows.append((name, len(asked), same, middle - start, end - middle, (middle - start) / (end - middle)))
+        same = 0
+        for name in names:
+            own = outcomes[outcomes["set"] == name]
+            ours = [f"{score:.3f}" for score in own["score"]] if name.startswith("mia") else own["prediction"]
+            same += sum(scored(name, a) == scored(name, b) for a, b in zip(plain[name], ours, strict=True))
+        times = middle - start, end - middle
+        rows.append((", ".join(names), sum(map(len, asked.values())), same, *times, times[0] / times[1]))
         print(*rows[-1], flush=True)
     total = [sum(row[i] for row in rows) for i in range(1, 5)]
     rows.append(("all", *total, total[2] / total[3]))
-    print(tabulate(rows, headers=["set", "probes", "same", "plain (s)", "here (s)", "ratio"], floatfmt=".1f"))
+    print(tabulate(rows, headers=["sets", "probes", "same", "plain (s)", "here (s)", "ratio"], floatfmt=".1f"))
 
 
 if __name__ == "__main__":

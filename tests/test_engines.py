@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -11,8 +12,8 @@ from atu.attention import GrowingLayer, Prefixes, new_cache
 from atu.batching import budget_batches
 from atu.benchmark import build_probes, read_primers
 from atu.chat import chat_prompt, stop_tokens, turn_end
-from atu.evaluation import build_prompt, evaluate
-from atu.generation import generate, newline_tokens
+from atu.evaluation import asked_alike, build_prompt, evaluate
+from atu.generation import generate, tokens_with
 from atu.likelihood import pick_token, score_tokens
 from atu.models import load_llm
 from atu.prefill import common_prefix
@@ -124,11 +125,41 @@ def test_an_ended_row_leaves_the_batch(llm, monkeypatch):
 
 def test_answers_stop_at_a_line_break(llm):
     model, tokenizer = llm
-    ids = newline_tokens(tokenizer)
+    ids = tokens_with(tokenizer, "\n")
     assert ids
     assert all("\n" in tokenizer.decode([i]) for i in ids)
     answers = generate(model, tokenizer, PROMPTS, max_new_tokens=20, batch_tokens=400, stop_at_newline=True)
     assert not any("\n" in answer for answer in answers)
+
+
+def test_answers_stop_behind_the_sentence_that_is_scored(llm, monkeypatch):
+    """... with the mark that completes what is sought, not with one before; the tiny model's period is an "e"."""
+    model, tokenizer = llm
+    marks = tokens_with(tokenizer, "e")
+    monkeypatch.setattr("atu.generation.tokens_with", lambda tokenizer, mark: marks)
+    options = {"max_new_tokens": 40, "batch_tokens": 4096}
+    whole = generate(model, tokenizer, PROMPTS, **options)
+    cut = generate(model, tokenizer, PROMPTS, **options, stop_sentence=re.compile("e[^e]*e"))
+    for answer, shorter in zip(whole, cut, strict=True):
+        assert answer.startswith(shorter)
+        assert shorter == answer or shorter.count("e") >= 2
+        last = tokenizer.encode(shorter, add_special_tokens=False)[-1]
+        assert shorter == answer or shorter[: -len(tokenizer.decode([last]))].count("e") < 2
+    assert cut != whole
+    assert generate(model, tokenizer, PROMPTS, **options, stop_sentence=re.compile("nowhere")) == whole
+
+
+def test_sets_that_are_asked_alike_share_batches(llm, tiny):
+    names = ["forget_fb", "utility_fac", "neighbor_qa", "mia_fm"]
+    assert asked_alike(names) == [["forget_fb", "neighbor_qa"], ["utility_fac"], ["mia_fm"]]
+    folder = tiny / "benchmark"
+    parts = [build_probes(folder, target, 0.25, 0)[0] for target in ("4_Beyoncé", None)]
+    probes, primers = pd.concat(parts), read_primers(folder / "Utility/primers.json")
+    together = evaluate(*llm, probes, names, primers, batch_tokens=4096)
+    alone = pd.concat([evaluate(*llm, probes, [name], primers, batch_tokens=1) for name in names])
+    assert list(together["set"].unique()) == names
+    assert list(together["prediction"]) == list(alone["prediction"])
+    assert list(together["score"]) == pytest.approx(list(alone["score"]), abs=1e-4)
 
 
 def test_stop_tokens_come_from_the_model(llm):

@@ -12,6 +12,8 @@ from atu.chat import chat_prompt
 from atu.generation import generate
 from atu.likelihood import pick_token, score_tokens
 
+STOPS = ("stop_at_newline", "stop_at_answer")
+
 
 def build_prompt(
     tokenizer: PreTrainedTokenizerBase, probe: dict, primers: dict[str, str], instruction: str = ""
@@ -36,17 +38,30 @@ def build_prompt(
     return chat_prompt(tokenizer, instruction + message, spec["suffix"])
 
 
+def asked_alike(names: list[str]) -> list[list[str]]:
+    """The named sets in groups whose prompts can share batches: asked and cut in the same way."""
+    groups: dict[tuple, list[str]] = {}
+    for name in names:
+        way = tuple(PROBE_SETS[name].get(key) for key in ("ask", "max_new_tokens", *STOPS))
+        groups.setdefault(way, []).append(name)
+    return list(groups.values())
+
+
 def ask(
     llm: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    name: str,
     probes: list[dict],
     prompts: list[str],
     batch_tokens: int,
     max_new_tokens: int,
 ) -> list[dict]:
-    """Outcome of each probe of set ``name``: prediction, score (0..1, bits or nats) and details."""
-    spec = PROBE_SETS[name]
+    """Outcome of each probe: prediction, score (0..1, bits or nats) and details.
+
+    Args:
+        probes: of sets that are asked alike.
+    """
+    spec = PROBE_SETS[probes[0]["set"]]
+    title = ", ".join(dict.fromkeys(probe["set"] for probe in probes))
     contexts = [probe["context"] for probe in probes]
     if spec["ask"] == "generate":
         outputs = generate(
@@ -55,27 +70,27 @@ def ask(
             prompts,
             max_new_tokens=min(spec["max_new_tokens"], max_new_tokens),
             stop_at_newline=spec.get("stop_at_newline", False),
+            stop_sentence=metrics.ANSWER if spec.get("stop_at_answer") else None,
             batch_tokens=batch_tokens,
             groups=contexts,
-            title=name,
+            title=title,
         )
         return [
-            score_text(spec["metric"], output, probe["answers"]) for output, probe in zip(outputs, probes, strict=True)
+            score_text(PROBE_SETS[probe["set"]]["metric"], output, probe["answers"])
+            for output, probe in zip(outputs, probes, strict=True)
         ]
     if spec["ask"] == "next_token":
         letters = [f" {letter}" for letter in CHOICES]
-        picked = pick_token(
-            llm, tokenizer, prompts, letters, batch_tokens, name, [probe["context"] for probe in probes]
-        )
+        picked = pick_token(llm, tokenizer, prompts, letters, batch_tokens, title, contexts)
         predictions = [CHOICES[i] for i in picked]
         return [
             {"prediction": prediction, "score": float(prediction == probe["answers"][0])}
             for prediction, probe in zip(predictions, probes, strict=True)
         ]
     if spec["ask"] == "choices":
-        return score_choices(llm, tokenizer, probes, prompts, batch_tokens, name)
+        return score_choices(llm, tokenizer, probes, prompts, batch_tokens, title)
     ids = tokenizer(prompts)["input_ids"]
-    scores = score_tokens(llm, ids, [1] * len(ids), batch_tokens, title=name)
+    scores = score_tokens(llm, ids, [1] * len(ids), batch_tokens, title)
     outcomes = []
     for text, score in zip(prompts, scores, strict=True):
         details = metrics.membership(text, score.log_probs.numpy(), score.mean.numpy(), score.variance.numpy())
@@ -142,18 +157,14 @@ def evaluate(
         One row a probe: set, id, split, type, neighbor, query, answers, prompt, prediction, score,
         details (JSON).
     """
-    rows = []
-    for name in sets:
-        asked = probes[probes["set"] == name].to_dict("records")
+    outcomes: dict[str, list[dict]] = {name: [] for name in sets}
+    for names in asked_alike(sets):
+        asked = [probe for name in names for probe in probes[probes["set"] == name].to_dict("records")]
         prompts = [build_prompt(tokenizer, probe, primers, instruction) for probe in asked]
-        for probe, prompt, outcome in zip(
-            asked,
-            prompts,
-            ask(llm, tokenizer, name, asked, prompts, batch_tokens, max_new_tokens) if asked else [],
-            strict=True,
-        ):
+        found = ask(llm, tokenizer, asked, prompts, batch_tokens, max_new_tokens) if asked else []
+        for probe, prompt, outcome in zip(asked, prompts, found, strict=True):
             keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}
-            keep["answers"] = list(probe["answers"])
-            rows.append(keep | {"prompt": prompt} | outcome | {"details": json.dumps(outcome.get("details", {}))})
+            keep |= {"answers": list(probe["answers"]), "prompt": prompt}
+            outcomes[probe["set"]].append(keep | outcome | {"details": json.dumps(outcome.get("details", {}))})
     columns = ["set", "id", "split", "type", "neighbor", "query", "answers", "prompt", "prediction", "score", "details"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame([row for name in sets for row in outcomes[name]], columns=columns)

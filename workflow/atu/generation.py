@@ -1,6 +1,7 @@
 """The generation engine: greedy answers and sampled texts; a row that has ended costs nothing more."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -13,10 +14,10 @@ from atu.prefill import Prefilled, prefilled_batches
 from atu.runtime import progress
 
 
-@lru_cache(maxsize=2)  # the whole vocabulary is decoded: once a tokenizer, not once a probe set
-def newline_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of all tokens whose text holds a line break."""
-    return [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if "\n" in text]
+@lru_cache(maxsize=4)  # the whole vocabulary is decoded: once a tokenizer, not once a probe set
+def tokens_with(tokenizer: PreTrainedTokenizerBase, mark: str) -> list[int]:
+    """Ids of all tokens whose text holds a mark, a line break say."""
+    return [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if mark in text]
 
 
 def pick_next(logits: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -38,12 +39,18 @@ def continue_batch(
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-    ended_rows=lambda count: None,
+    ends_text: Callable[[Tensor], Tensor] | None = None,
+    ended_rows: Callable[[int], object] = lambda count: None,
 ) -> Tensor:
-    """Token ids behind each row of a batch, [batch, max_new_tokens]; -1 behind its stop token.
+    """Token ids behind each row of a batch, [batch, max_new_tokens]; -1 behind its last one.
 
     Rows that have ended are dropped, their keys and values with them: at once where tokens are drawn, else when
     they are an eighth of the batch, since dropping copies what the others have.
+
+    Args:
+        stops: tokens that end any row.
+        ends_text: which of the given rows of token ids are complete without one (None: none is).
+        ended_rows: told how many rows have just ended.
     """
     head = llm.get_output_embeddings()
     written = torch.full((len(start.mask), max_new_tokens), -1, device=llm.device)
@@ -54,6 +61,8 @@ def continue_batch(
         token = pick_next(head(states[:, -1]).float(), temperature, top_p)
         written[rows[going], step] = token[going]
         ends = going & torch.isin(token, stops)
+        if ends_text is not None:
+            ends |= going & ends_text(written[rows, : step + 1])
         ended_rows(int(ends.sum()))
         going &= ~ends
         if not going.any() or step == max_new_tokens - 1:
@@ -77,6 +86,7 @@ def generate(
     max_new_tokens: int,
     batch_tokens: int,
     stop_at_newline: bool = False,
+    stop_sentence: re.Pattern | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
     groups: Sequence[str] | None = None,
@@ -89,18 +99,28 @@ def generate(
 
     Args:
         batch_tokens: the most tokens of a batch, new ones included.
+        stop_sentence: a text ends with the first period by which this is found in it.
         groups: prompts of one group share the cache of their common prefix (None: all are one).
 
     Returns:
         The continuations in the order of the prompts, up to the first line break if asked.
     """
-    stops = stop_tokens(llm, tokenizer) + (newline_tokens(tokenizer) if stop_at_newline else [])
+    stops = stop_tokens(llm, tokenizer) + (tokens_with(tokenizer, "\n") if stop_at_newline else [])
     stops = torch.tensor(stops, device=llm.device)
+    periods = torch.tensor(tokens_with(tokenizer, ".") if stop_sentence else [], device=llm.device)
+
+    def ends_text(written: Tensor) -> Tensor:
+        ends = torch.isin(written[:, -1], periods)
+        for row in ends.nonzero()[:, 0].tolist():
+            ends[row] = stop_sentence.search(tokenizer.decode(written[row], skip_special_tokens=True)) is not None
+        return ends
+
     ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     answers = [""] * len(prompts)
     with progress(None, title, total=len(prompts)) as bar:
         for batch, start in prefilled_batches(llm, ids, [1] * len(ids), batch_tokens, groups, max_new_tokens):
-            written = continue_batch(llm, start, stops, max_new_tokens, temperature, top_p, bar.update)
+            ends = ends_text if stop_sentence else None
+            written = continue_batch(llm, start, stops, max_new_tokens, temperature, top_p, ends, bar.update)
             for i, row in zip(batch, written, strict=True):
                 text = tokenizer.decode(row[row >= 0], skip_special_tokens=True)
                 answers[i] = text.split("\n")[0] if stop_at_newline else text

@@ -67,9 +67,9 @@ def score_tokens(
     # the prediction of the last token is never read, so it need not be an input
     for i, logits in next_token_logits(llm, [row[:-1] for row in ids], read, batch_tokens, title, groups):
         log_probs = logits.log_softmax(-1)
-        probs = log_probs.exp()
-        mean = (probs * log_probs).sum(-1)
-        variance = (probs * log_probs.square()).sum(-1) - mean.square()
+        weighted = log_probs.exp().mul_(log_probs)  # in place: new memory a vocabulary wide is slow to come by
+        mean = weighted.sum(-1)
+        variance = weighted.mul_(log_probs).sum(-1) - mean.square()
         tokens = torch.tensor(ids[i][first[i] :], device=logits.device)[:, None]
         scores[i] = TokenScores(log_probs.gather(-1, tokens)[:, 0].cpu(), mean.cpu(), variance.cpu())
     return scores

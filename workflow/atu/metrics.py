@@ -12,6 +12,7 @@ from punkt import PunktSentenceTokenizer, load_model
 from rouge import Rouge
 
 NO_ANSWER = "NOANSWER"
+ANSWER = re.compile(r"[tT]he answer is (.*?)\.")  # BBH: once found, no later word changes what is found
 
 
 def rouge_l_recall(prediction: str, answer: str) -> float:
@@ -51,7 +52,7 @@ def token_f1(prediction: str, answers: list[str]) -> float:
 
 def extract_answer(output: str) -> str:
     """What follows the first "the answer is" up to the next period; else the whole output (BBH)."""
-    found = re.search(r"[tT]he answer is (.*?)\.", output)
+    found = ANSWER.search(output)
     return (found.group(1) if found else output).strip() or NO_ANSWER
 
 
