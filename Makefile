@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    all tests
-.PHONY: demo baselines rates test lint plan status bench clean help
+.PHONY: demo paper-demo baselines rates test lint plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -23,6 +23,7 @@ endif
 
 help:
 	@echo "make demo [TARGETS=all | TARGETS=id,id]   forget a person on this machine"
+	@echo "make paper-demo                           every experiment of the paper in miniature"
 	@echo "make baselines                            all methods side by side on the demo's model, two people"
 	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
 	@echo "make test                                 run all tests"
@@ -42,6 +43,12 @@ demo: .venv/ready
 	$(DEMO)
 	$(DEMO) --report results/report.html --quiet all
 	@$(SHOW)
+
+paper-demo: .venv/ready
+	$(DEMO) paper
+	$(DEMO) paper --report results/report.html --quiet all
+	@cat results/experiments/main_table/tables/main.md
+	@echo; echo "Tables and figures: results/experiments/   Report: $(CURDIR)/results/report.html"; echo
 
 baselines: .venv/ready
 	$(BASELINES)

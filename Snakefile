@@ -30,7 +30,7 @@ include: "workflow/rules/cards.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/published.smk"
 include: "workflow/rules/figures.smk"
-include: "workflow/rules/attacks.smk"
+include: "workflow/rules/breakdown.smk"
 include: "workflow/rules/experiments.smk"
 
 
@@ -42,6 +42,7 @@ localrules:
     # Seconds each, or in need of the network that compute nodes often lack.
     all,
     forget,
+    paper,
     download_model,
     download_benchmark,
     download_texts,
@@ -51,29 +52,23 @@ localrules:
     model_card,
     extract_texts,
     known,
-    main_table,
+    overall_table,
     matched_table,
     published_table,
     plot_tradeoff,
     plot_stages,
     plot_targets,
+    plot_training,
+    membership_table,
     attack_table,
     plot_attacks,
-    experiment_table,
-    experiment_tradeoff,
 
 
 rule all:
     default_target: True
     input:
-        rules.main_table.output,
-        rules.matched_table.output,
-        rules.published_table.output,
+        shown(),
         f"results/{LLM}/{BENCHMARK}/known.csv",
-        rules.plot_tradeoff.output,
-        rules.plot_stages.output,
-        rules.plot_targets.output,
-        rules.plot_attacks.output,
         kept_models(),
         [run_path(*run, "model_card.md") for run in kept_model_runs()],
 
@@ -84,3 +79,9 @@ rule forget:
         kept_models(),
         [run_path(*run, "model_card.md") for run in kept_model_runs()],
         outcome_files(),
+
+
+rule paper:
+    # All tables and figures of all experiments.
+    input:
+        [shown_by(name) for name in config["experiments"]],

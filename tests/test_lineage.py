@@ -41,7 +41,7 @@ def recorded(tmp_path):
         write_record(tmp_path, model, "keep_model", [f"{stage}/llm"], 6 + i)
         write_record(tmp_path, f"{stage}/probes.parquet", "evaluate_stage", [model], 8 + i)
         asked += [before, f"{stage}/probes.parquet"]
-    write_record(tmp_path, "results/tables/main.csv", "main_table", asked, 20)
+    write_record(tmp_path, "results/tables/main.csv", "overall_table", asked, 20)
     write_record(tmp_path, "results/figures/tradeoff.pdf", "plot_tradeoff", ["results/tables/main.csv"], 30)
     sidecar = {"git_commit": "abc1234", "gpu": None, "versions": {"torch": "2.0"}, "wall_seconds": 1.5}
     (tmp_path / "logs").mkdir()
@@ -73,12 +73,12 @@ def test_jobs_of_a_cell(recorded):
     records = read_records(recorded)
     where = {"target": "1_Ada", "stage": "1", "metric": "forget_qa"}
     jobs = jobs_behind("results/tables/main.csv", records, where)
-    assert [job.rule for job in jobs] == ["unlearn", "keep_model", "evaluate_stage", "main_table"]
+    assert [job.rule for job in jobs] == ["unlearn", "keep_model", "evaluate_stage", "overall_table"]
     assert jobs[0].outputs == (RUN.format("1_Ada") + "/stage1/llm", RUN.format("1_Ada") + "/stage1/steps.csv")
     assert jobs[0].recorded["git_commit"] == "abc1234"
     assert not any("2_Bo" in name for job in jobs for name in job.outputs)
     jobs = jobs_behind("results/tables/main.csv", records, {"target": "2_Bo", "stage": "0"})
-    assert [job.rule for job in jobs] == ["evaluate_before", "evaluate_before", "main_table"]
+    assert [job.rule for job in jobs] == ["evaluate_before", "evaluate_before", "overall_table"]
 
 
 def test_jobs_of_a_figure(recorded):

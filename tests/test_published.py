@@ -142,19 +142,36 @@ def test_nothing_to_compare_is_a_sentence():
 
 def test_rows_of_the_published_tables():
     ga = {"method": "ga", "texts": "positive", "retain": {"loss": "none"}, "lora": {"rank": 0}, "train": {"epochs": 3}}
-    atu = {"method": "atu", "unlearn": {}}
+    atu = {"method": "atu", "unlearn": {"tau": [0.5, 0.4]}}
     epochs = [None] * 3
-    assert published_row("ga", ga, 0, epochs) == "Before"
-    assert published_row("ga", ga, 2, epochs) is None
-    assert published_row("ga", ga, 3, epochs) == "GA (Full)"
-    assert published_row("ga@1e-06", ga | {"lora": {"rank": 8}}, 3, epochs) == "GA (LoRA)"
-    assert published_row("ga_star", ga | {"texts": "passage"}, 3, epochs) == "GA* (Full)"
-    assert published_row("ga-kl", ga | {"retain": {"loss": "kl"}}, 3, epochs) is None
-    assert published_row("rmu", ga | {"method": "rmu"}, 3, epochs) is None
-    assert published_row("icu", {"method": "icu"}, 1, [None]) == "ICU"
-    assert published_row("atu", atu, 2, [0.5, 0.35]) == "ATU (tau=0.35)"
-    assert published_row("atu", atu, 1, [0.5, 0.5]) is None  # the later stage of the same threshold counts
-    assert published_row("atu-layer10", atu, 1, [0.5]) is None
+    blocks = {
+        "ga": ga,
+        "ga@1e-06": ga | {"lora": {"rank": 8}},
+        "ga_star": ga | {"texts": "passage"},
+        "ga-kl": ga | {"retain": {"loss": "kl"}},
+        "rmu": ga | {"method": "rmu"},
+        "icu": {"method": "icu"},
+        "atu": atu,
+        "atu-layer10": atu | {"layer": 10},
+        "atu-tau035": atu | {"unlearn": {"tau": [0.5, 0.35]}},
+    }
+    expected = [
+        ("ga", 0, epochs, "Before"),
+        ("ga", 2, epochs, None),
+        ("ga", 3, epochs, "GA (Full)"),
+        ("ga@1e-06", 3, epochs, "GA (LoRA)"),
+        ("ga_star", 3, epochs, "GA* (Full)"),
+        ("ga-kl", 3, epochs, None),
+        ("rmu", 3, epochs, None),
+        ("icu", 1, [None], "ICU"),
+        ("atu", 2, [0.5, 0.35], "ATU (tau=0.35)"),
+        ("atu", 1, [0.5, 0.5], None),  # the later stage of the same threshold counts
+        ("atu-layer10", 1, [0.5], None),
+        ("atu-tau035", 2, [0.5, 0.35], "ATU (tau=0.35)"),  # other thresholds alone: its last one counts
+        ("atu-tau035", 1, [0.5, 0.35], None),
+    ]
+    for method, stage, taus, row in expected:
+        assert published_row(method, blocks, stage, taus) == row
 
 
 def test_the_published_file():

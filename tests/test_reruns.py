@@ -11,7 +11,7 @@ from conftest import ROOT, Workflow
 
 RUN = "results/llm/tiny/1_Ada/atu/seed0"
 TRAINING = {"align", "unlearn", "train", "keep_model"}
-TABLES = {"main_table", "matched_table", "known"}
+TABLES = {"overall_table", "matched_table", "known"}
 FIGURES = {"plot_tradeoff", "plot_stages", "plot_targets"}
 
 

@@ -111,7 +111,7 @@ def test_what_runs_on_the_host_asks_for_no_device():
         assert demand(rule, config, name).device == 0
     assert demand("find_intervention", config, "repe").device > 0
     with pytest.raises(KeyError):
-        demand("main_table", config)
+        demand("overall_table", config)
 
 
 def test_fewer_questions_between_the_stages_take_less():

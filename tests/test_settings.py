@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from settings import ConfigError, check_config, experiment_targets, method_options
+from settings import ConfigError, check_config, experiment_of, method_options
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,10 +60,16 @@ def test_experiments_are_checked():
         ConfigError, match=r"experiments\.hook_layer\.methods: unknown 'atu-layer11'; did you mean atu-lay"
     ):
         check(PAPER, experiments={"hook_layer": {"methods": ["atu-layer11"]}})
+    with pytest.raises(ConfigError, match=r"experiments\.mia\.shows: unknown 'trade'; did you mean tradeoff"):
+        check(PAPER, experiments={"mia": {"shows": ["trade"]}})
     grid = {"atu-layer10": {"unlearn": {"learning_rate": [1e-4, 1e-3]}}}
     with pytest.raises(ConfigError, match="atu-layer10 has a list of learning rates"):
-        experiment_targets("hook_layer", check(PAPER, method_settings=grid))
-    assert experiment_targets("hook_layer", check(PAPER)) == check(PAPER)["all_targets"][:5]
+        experiment_of("hook_layer", check(PAPER, method_settings=grid))
+    assert experiment_of("hook_layer", check(PAPER))["targets"] == check(PAPER)["all_targets"][:5]
+    assert len(experiment_of("main_table", check(PAPER))["targets"]) == 15
+    assert experiment_of("", check(PAPER, seeds=[3]))["seeds"] == [3]
+    given = {"mia": {"seeds": [1, 2], "methods": ["icu"]}}
+    assert experiment_of("mia", check(PAPER, experiments=given))["seeds"] == [1, 2]
     layers = {
         name: check(PAPER)["method_settings"][name]["layer"] for name in PAPER["experiments"]["hook_layer"]["methods"]
     }

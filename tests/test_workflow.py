@@ -291,13 +291,13 @@ def test_a_changed_published_number_reruns_the_comparison_alone(copy):
 
 def test_an_experiment_shares_what_there_is(finished):
     """A named target with methods of its own: of another layer only what the layer changes is run."""
-    over = {"hook_layer": {"targets": ["1_Ada"], "methods": ["atu", "atu-layer10"]}}
+    over = {"hook_layer": {"targets": ["1_Ada"], "methods": ["atu", "atu-layer10"], "shows": ["main", "tradeoff"]}}
     jobs = finished.planned("hook_layer", "--config", "experiments=" + json.dumps(over))
     assert jobs["hidden_states"] == 3
     assert jobs["align"] == jobs["keep_model"] == 1
     assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
-    assert jobs["experiment_table"] == jobs["experiment_tradeoff"] == 1
-    assert not {"generate_corpus", "embed_windows", "evaluate_before", "main_table"} & set(jobs)
+    assert jobs["overall_table"] == jobs["plot_tradeoff"] == 1
+    assert not {"generate_corpus", "embed_windows", "evaluate_before", "matched_table"} & set(jobs)
 
 
 def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
@@ -306,7 +306,7 @@ def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
     place = ["--directory", str(finished.directory)]
     lineage.main(["results/tables/main.csv", "--where", where, *place])
     said = capsys.readouterr().out
-    for text in ("download_model", "generate_corpus", "align", "unlearn", "evaluate_stage", "main_table", "commit "):
+    for text in ("download_model", "generate_corpus", "align", "unlearn", "evaluate_stage", "overall_table", "commit "):
         assert text in said
     assert "not recorded" not in said
     lineage.main(["results/tables/main.csv", "--write-config", str(tmp_path / "again.yaml"), *place])

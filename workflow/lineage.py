@@ -26,8 +26,7 @@ EVALUATION = re.compile(
 BEFORE = re.compile(r"results/[^/]+/[^/]+/before/(?P<target>[^/]+)\.parquet")
 RUN_KEYS = ("target", "method", "seed", "stage")
 DERIVED = ("all_targets", "grids")  # what checking the config adds to it
-TABLES_PROVENANCE = "results/tables/provenance.json"
-MADE_OF_RUNS = ("results/tables/", "results/figures/", "results/experiments/")
+MADE_OF_RUNS = re.compile(r"results/(experiments/[^/]+/)?(tables|figures)/")
 
 
 class LineageError(ValueError):
@@ -111,7 +110,7 @@ def jobs_behind(path: str, records: dict[str, Job], where: dict[str, str]) -> li
         seen.add(output)
         job = records[output]
         jobs[job.outputs] = job
-        of_tables = any(name.startswith(MADE_OF_RUNS) for name in job.outputs)
+        of_tables = any(MADE_OF_RUNS.match(name) for name in job.outputs)
         left += [name for name in job.inputs if not of_tables or wanted(name, where)]
     return sorted(jobs.values(), key=lambda job: job.started)
 
@@ -239,12 +238,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     where = dict(pair.split("=", 1) for pair in options.where.split(",") if "=" in pair)
     try:
-        beside = options.directory / Path(options.path).with_name("provenance.json")
-        tables = (
-            beside
-            if options.path.startswith(MADE_OF_RUNS) and beside.exists()
-            else options.directory / TABLES_PROVENANCE
-        )
+        shown = MADE_OF_RUNS.match(options.path)
+        tables = options.directory / "results" / (shown and shown[1] or "") / "tables/provenance.json"
         if not tables.exists():
             raise LineageError(f"{tables} does not exist: the tables hold the config of the run")
         provenance = json.loads(tables.read_text(encoding="utf-8"))

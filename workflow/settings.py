@@ -92,12 +92,13 @@ def kind_of(block: dict) -> str:
 PUBLISHED_NAMES = {"icu": "ICU", "repe": "RepE", "ga": "GA", "dpo": "DPO", "npo": "NPO", "rt": "RT"}
 
 
-def published_row(method: str, block: dict, stage: int, taus: list[float | None]) -> str | None:
+def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[float | None]) -> str | None:
     """The row of the published tables that a stage of a run can be compared with.
 
     Args:
-        method: its name in the config; a variant of ATU (atu-layer10) is another experiment than the paper's.
-        block: its settings.
+        method: its name in the config; a variant of ATU (atu-layer10) is another experiment than the paper's, but
+            for one with other thresholds alone, whose last stage stands for its last threshold.
+        blocks: the settings of all methods.
         taus: of the stages, None where there is no threshold.
 
     Returns:
@@ -105,9 +106,11 @@ def published_row(method: str, block: dict, stage: int, taus: list[float | None]
     """
     if stage == 0:
         return "Before"
-    tau = taus[stage - 1]
+    block, tau = blocks[method], taus[stage - 1]
     if kind_of(block) == "aligned":
         own = method.split("@")[0] == "atu" and tau not in taus[stage:]
+        if method.split("@")[0] != "atu" and stage == len(taus):
+            own = overlay(block, {"unlearn": {"tau": None}}) == overlay(blocks["atu"], {"unlearn": {"tau": None}})
         return f"ATU (tau={tau:g})" if own else None
     name = PUBLISHED_NAMES.get(block["method"])
     if name is None or stage < len(taus) or block.get("retain", {"loss": "none"})["loss"] != "none":
@@ -187,23 +190,52 @@ def expand_grids(config: dict) -> None:
     config["methods"] = methods
 
 
-def experiment_targets(name: str, config: dict) -> list[str]:
-    """Ids of an experiment's targets; checked when it is asked for, as another benchmark may not have them.
+# What an experiment can show, and the files of each in its folder.
+SHOWN = {
+    "main": [f"tables/main.{form}" for form in ("csv", "md", "tex", "html")],
+    "matched": ["tables/matched.csv", "tables/matched.md"],
+    "published": [f"tables/published.{form}" for form in ("csv", "md", "html")],
+    "adversarial_types": ["tables/adversarial_types.md", "figures/adversarial_types.pdf"],
+    "mia": ["tables/mia.csv", "tables/mia.md"],
+    "tradeoff": ["figures/tradeoff.pdf"],
+    "stages": ["figures/stages.pdf"],
+    "training": ["figures/training.pdf"],
+    "targets": ["figures/targets.pdf"],
+}
+
+
+def experiment_of(name: str, config: dict) -> dict:
+    """Targets, methods and seeds of an experiment, and what it shows; checked when it is asked for, as another
+    benchmark may not have its targets.
 
     Args:
+        name: its key in ``experiments``, or nothing for the config's own targets and methods, which show all.
         config: from :func:`check_config`.
 
     Raises:
-        ConfigError: if a target is unknown, or a learning rate is a grid, which only the main tables choose from.
+        ConfigError: if a target is unknown, or a learning rate is a grid that the config's own methods lack.
     """
+    chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": list(SHOWN)}
+    if not name:
+        return chosen
     experiment = config["experiments"][name]
-    for method in experiment["methods"]:
-        block = config["method_settings"][method]
-        part = next((part for part in ("unlearn", "train") if part in block), None)
-        if part and isinstance(block[part]["learning_rate"], list):
-            raise ConfigError(f"experiments.{name}.methods: {method} has a list of learning rates; choose one first")
-    groups = config["benchmarks"][config["benchmark"]].get("groups", {})
-    return resolve_targets(f"experiments.{name}.targets", experiment["targets"], config["all_targets"], groups)
+    chosen |= experiment
+    if "methods" in experiment:
+        chosen["methods"] = []
+        for method in experiment["methods"]:
+            block = config["method_settings"][method]
+            part = next((part for part in ("unlearn", "train") if part in block), None)
+            grid = part and isinstance(block[part]["learning_rate"], list)
+            if grid and method not in config["grids"]:
+                raise ConfigError(
+                    f"experiments.{name}.methods: {method} has a list of learning rates; choose one first"
+                )
+            chosen["methods"] += config["grids"].get(method, [method])
+    if "targets" in experiment:
+        groups = config["benchmarks"][config["benchmark"]].get("groups", {})
+        key = f"experiments.{name}.targets"
+        chosen["targets"] = resolve_targets(key, experiment["targets"], config["all_targets"], groups)
+    return chosen
 
 
 def method_files(root: Path) -> list[str]:
@@ -327,9 +359,12 @@ def check_config(config: dict, root: Path) -> dict:
     if not Path(config["published"]["file"]).exists():
         config["published"]["file"] = str(root / config["published"]["file"])
     for name, experiment in config["experiments"].items():
-        for method in experiment["methods"]:
+        for method in experiment.get("methods", []):
             if method not in config["method_settings"]:
                 raise ConfigError(unknown(f"experiments.{name}.methods", method, sorted(config["method_settings"])))
+        for shown in experiment["shows"]:
+            if shown not in SHOWN:
+                raise ConfigError(unknown(f"experiments.{name}.shows", shown, list(SHOWN)))
     for source in [*config["models"].values(), *config["benchmarks"].values()]:
         if source["source"] == "path" and not Path(source["path"]).exists():
             source["path"] = str(root / source["path"])

@@ -166,11 +166,38 @@ def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame 
     return figure
 
 
+def training(steps: pd.DataFrame, dev_targets: list[str]) -> Figure:
+    """The predictor's similarity with the target, the unlearning loss and the alignment loss over the schedule.
+
+    Args:
+        steps: rows of the runs' steps.csv with target, method, seed and stage; means over targets and seeds.
+    """
+    steps = reported(steps, dev_targets)
+    panels = [
+        ("unlearn", "similarity", "similarity of predictions\nwith the target (lower: unlearned)"),
+        ("unlearn", "unlearn_loss", "unlearning loss"),
+        ("align", "loss", "alignment loss (lower is better)"),
+    ]
+    figure, axes = plt.subplots(1, 3, figsize=(2 * COLUMN, 2.4), layout="constrained")
+    for axis, (phase, column, label) in zip(axes, panels, strict=True):
+        part = steps[steps["phase"] == phase].reindex(columns=["method", "stage", "step", "tau", column])
+        for i, (method, rows) in enumerate(part.groupby("method")):
+            means = rows.groupby(["stage", "step"])[[column, "tau"]].mean().reset_index()
+            smooth = means[column].rolling(max(1, len(means) // 100), min_periods=1).mean()
+            axis.plot(means.index + 1, smooth, lw=1, color=COLORS[i % len(COLORS)], label=display_name(method))
+            if column == "similarity":
+                axis.plot(means.index + 1, means["tau"], ls=":", lw=1, color="0.4", label="τ" if i == 0 else None)
+        axis.set(xlabel=f"{'unlearning' if phase == 'unlearn' else 'alignment'} step", ylabel=label)
+    if axes[0].lines:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
 def attacks(table: pd.DataFrame) -> Figure:
     """Recall by type of attack before and after each method, with 95 % intervals.
 
     Args:
-        table: from :func:`atu.attacks.by_type`.
+        table: from :func:`atu.breakdown.by_type`.
     """
     kinds, runs = sorted(table["type"].unique(), reverse=True), list(table["run"].unique())
     height = 0.9 + len(kinds) * max(0.2, 0.1 * len(runs))
@@ -178,10 +205,10 @@ def attacks(table: pd.DataFrame) -> Figure:
     step = 0.7 / max(len(runs), 2)  # rows of one type lie within 0.7 of the distance between types
     for i, (run, part) in enumerate(table.groupby("run", sort=False)):
         places = [kinds.index(kind) + step * ((len(runs) - 1) / 2 - i) for kind in part["type"]]
-        spread = [part["recall"] - part["low"], part["high"] - part["recall"]]
+        spread = [part["value"] - part["low"], part["high"] - part["value"]]
         look = {"fmt": MARKERS[i % len(MARKERS)], "color": "0.45" if run == "Before" else COLORS[(i - 1) % len(COLORS)]}
         look |= {"mfc": "white"} if run == "Before" else {}
-        axis.errorbar(part["recall"], places, xerr=spread, ms=4, elinewidth=0.8, label=run, **look)
+        axis.errorbar(part["value"], places, xerr=spread, ms=4, elinewidth=0.8, label=run, **look)
     axis.set_yticks(range(len(kinds)), kinds)
     axis.set(xlabel="recall, % (lower is better)", xlim=(-4, 104))
     axis.grid(visible=False, axis="y")

@@ -13,9 +13,10 @@ sys.path.insert(0, str(ROOT / "workflow"))
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
 from cluster import check_cluster
 from settings import (
+    SHOWN,
     Rows,
     check_config,
-    experiment_targets,
+    experiment_of,
     kind_of,
     published_row,
     share_library,
@@ -46,6 +47,10 @@ wildcard_constraints:
     layer=r"\d+",
     k=r"\d+",
     text_set=r"[^/]+",
+    # of the config's own targets and methods (nothing), or of an experiment: folders of tables and figures
+    where="|".join(
+        ["", *(f"experiments/{re.escape(name)}/" for name in config["experiments"])]
+    ),
 
 
 def settings(wildcards):
@@ -94,30 +99,33 @@ def before_files(target):
 
 
 @cache
-def runs(targets=tuple(TARGETS), methods=tuple(METHODS)):
+def experiment(where=""):
+    """What an experiment runs and shows; the config's own targets and methods are one without a name."""
+    return experiment_of(where.removeprefix("experiments/").rstrip("/"), config)
+
+
+@cache
+def runs(where=""):
     """One row for each stage of each run: what the tables are made of. Stage 0 is the unmodified model."""
     rows = []
-    for target in targets:
-        for method in methods:
-            for seed in SEEDS:
-                run = {"target": target, "method": method, "seed": seed}
-                rows.append(
-                    run | {"stage": 0, "tau": None, "files": before_files(target)}
-                )
-                for stage, tau in enumerate(stages(method), start=1):
-                    if not config["evaluation"][asked_when(method, stage)]:
-                        continue
-                    file = run_path(
-                        target, method, seed, f"stage{stage}", "probes.parquet"
-                    )
-                    rows.append(run | {"stage": stage, "tau": tau, "files": [file]})
+    chosen = experiment(where)
+    for target, method, seed in itertools.product(
+        chosen["targets"], chosen["methods"], chosen["seeds"]
+    ):
+        run = {"target": target, "method": method, "seed": seed}
+        rows.append(run | {"stage": 0, "tau": None, "files": before_files(target)})
+        for stage, tau in enumerate(stages(method), start=1):
+            if not config["evaluation"][asked_when(method, stage)]:
+                continue
+            file = run_path(target, method, seed, f"stage{stage}", "probes.parquet")
+            rows.append(run | {"stage": stage, "tau": tau, "files": [file]})
     return Rows(rows)
 
 
 @cache
-def outcome_files():
+def outcome_files(where=""):
     """Outcomes of all evaluations of all runs."""
-    return sorted({file for row in runs() for file in row["files"]})
+    return sorted({file for row in runs(where) for file in row["files"]})
 
 
 def kept_models():

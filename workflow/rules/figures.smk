@@ -3,18 +3,18 @@
 
 rule plot_tradeoff:
     input:
-        long="results/tables/main.csv",
-        collapsed="results/tables/collapsed.csv",
-        learning_rates="results/tables/learning_rates.csv",
+        long="results/{where}tables/main.csv",
+        collapsed="results/{where}tables/collapsed.csv",
+        learning_rates="results/{where}tables/learning_rates.csv",
     output:
         png=report(
-            "results/figures/tradeoff.png",
+            "results/{where}figures/tradeoff.png",
             caption="../report/tradeoff.rst",
-            category="Figures",
+            **placed("Figures"),
         ),
-        pdf="results/figures/tradeoff.pdf",
+        pdf="results/{where}figures/tradeoff.pdf",
     log:
-        "logs/plot/tradeoff.log",
+        "logs/{where}plot/tradeoff.log",
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -29,13 +29,13 @@ rule plot_tradeoff:
 use rule plot_tradeoff as plot_stages with:
     output:
         png=report(
-            "results/figures/stages.png",
+            "results/{where}figures/stages.png",
             caption="../report/stages.rst",
-            category="Figures",
+            **placed("Figures"),
         ),
-        pdf="results/figures/stages.pdf",
+        pdf="results/{where}figures/stages.pdf",
     log:
-        "logs/plot/stages.log",
+        "logs/{where}plot/stages.log",
     params:
         dev_targets=config["dev_targets"],
         caption=caption("stages"),
@@ -44,13 +44,38 @@ use rule plot_tradeoff as plot_stages with:
 use rule plot_tradeoff as plot_targets with:
     output:
         png=report(
-            "results/figures/targets.png",
+            "results/{where}figures/targets.png",
             caption="../report/targets.rst",
-            category="Figures",
+            **placed("Figures"),
         ),
-        pdf="results/figures/targets.pdf",
+        pdf="results/{where}figures/targets.pdf",
     log:
-        "logs/plot/targets.log",
+        "logs/{where}plot/targets.log",
     params:
         dev_targets=config["dev_targets"],
         caption=caption("targets"),
+
+
+rule plot_training:
+    # Losses and the predictor's similarity over the schedule of Align-then-Unlearn.
+    input:
+        training_steps,
+    output:
+        png=report(
+            "results/{where}figures/training.png",
+            caption="../report/training.rst",
+            **placed("Figures"),
+        ),
+        pdf="results/{where}figures/training.pdf",
+    log:
+        "logs/{where}plot/training.log",
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        **light(),
+    params:
+        runs=training_runs,
+        dev_targets=config["dev_targets"],
+        caption=caption("training"),
+    script:
+        "../scripts/plot_training.py"

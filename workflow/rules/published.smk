@@ -3,26 +3,26 @@
 
 rule published_table:
     input:
-        outcome_files(),
+        shown_outcomes,
         published=config["published"]["file"],
-        collapsed="results/tables/collapsed.csv",
-        learning_rates="results/tables/learning_rates.csv",
+        collapsed="results/{where}tables/collapsed.csv",
+        learning_rates="results/{where}tables/learning_rates.csv",
     output:
-        long="results/tables/published.csv",
-        markdown="results/tables/published.md",
+        long="results/{where}tables/published.csv",
+        markdown="results/{where}tables/published.md",
         html=report(
-            "results/tables/published.html",
+            "results/{where}tables/published.html",
             caption="../report/published_table.rst",
-            category="Tables",
+            **placed("Tables"),
         ),
     log:
-        "logs/published_table.log",
+        "logs/{where}published_table.log",
     conda:
         "../../envs/workflow.yaml"
     resources:
         **light(mem_mb=4000),
     params:
-        runs=published_runs(),
+        runs=published_runs,
         model=LLM,
         benchmark=BENCHMARK,
         measured_on=config["published"]["benchmark"],

@@ -24,36 +24,82 @@ def base_model(wildcards):
     return known | config["model_cards"].get(wildcards.llm, {})
 
 
-def published_runs():
+def shown(where=""):
+    """The files of the tables and figures that an experiment shows."""
+    return [
+        f"results/{where}{file}"
+        for name in experiment(where)["shows"]
+        for file in SHOWN[name]
+    ]
+
+
+def placed(kind):
+    """Where the report lists what a rule makes: by experiment, tables apart from figures."""
+    return {
+        "category": lambda wildcards: wildcards.where[len("experiments/") : -1]
+        or "All targets and methods",
+        "subcategory": kind,
+    }
+
+
+def shown_runs(wildcards):
+    """The rows that the tables are made of."""
+    return runs(wildcards.where)
+
+
+def shown_outcomes(wildcards):
+    """The files that the tables are made of."""
+    return outcome_files(wildcards.where)
+
+
+def published_runs(wildcards):
     """The rows that the tables are made of, each with its row in the published tables."""
+    blocks = config["method_settings"]
     return Rows(
         run
         | {
             "published_row": published_row(
-                run["method"],
-                config["method_settings"][run["method"]],
-                run["stage"],
-                stages(run["method"]),
+                run["method"], blocks, run["stage"], stages(run["method"])
             )
         }
-        for run in runs()
+        for run in runs(wildcards.where)
     )
 
 
-def first_and_last_runs():
+def first_and_last_runs(wildcards):
     """The rows that the tables are made of, of the unmodified model and the last stage of each method."""
     return Rows(
-        run for run in runs() if run["stage"] in (0, len(stages(run["method"])))
+        run
+        for run in runs(wildcards.where)
+        if run["stage"] in (0, len(stages(run["method"])))
     )
 
 
-def experiment_runs(wildcards):
-    """The rows of an experiment, which has targets and methods of its own."""
-    name = wildcards.experiment
-    methods = config["experiments"][name]["methods"]
-    return runs(tuple(experiment_targets(name, config)), tuple(methods))
+def aligned_runs(where):
+    """Target, method and seed of each run of Align-then-Unlearn that an experiment shows."""
+    chosen = experiment(where)
+    return [
+        run
+        for run in itertools.product(
+            chosen["targets"], chosen["methods"], chosen["seeds"]
+        )
+        if KINDS[run[1]] == "aligned"
+    ]
 
 
-def experiment_outcomes(wildcards):
-    """Outcomes of all evaluations of an experiment."""
-    return sorted({file for row in experiment_runs(wildcards) for file in row["files"]})
+def training_steps(wildcards):
+    """Losses and similarities of all stages of the runs of Align-then-Unlearn."""
+    return [
+        run_path(*run, f"stage{stage}", "steps.csv")
+        for run in aligned_runs(wildcards.where)
+        for stage in range(len(stages(run[1])) + 1)
+    ]
+
+
+def training_runs(wildcards):
+    """A row for each of the files of training_steps."""
+    return Rows(
+        {"target": target, "method": method, "seed": seed, "stage": stage}
+        for target, method, seed in aligned_runs(wildcards.where)
+        for stage in range(len(stages(method)) + 1)
+    )

@@ -1,45 +1,45 @@
 # Tables: all outcomes in long form, and the paper's table from it.
 
 
-rule main_table:
+rule overall_table:
     input:
-        outcome_files(),
+        shown_outcomes,
     output:
-        long="results/tables/main.csv",
+        long="results/{where}tables/main.csv",
         collapsed=report(
-            "results/tables/collapsed.csv",
+            "results/{where}tables/collapsed.csv",
             caption="../report/collapsed.rst",
-            category="Tables",
+            **placed("Tables"),
         ),
         learning_rates=report(
-            "results/tables/learning_rates.csv",
+            "results/{where}tables/learning_rates.csv",
             caption="../report/learning_rates.rst",
-            category="Tables",
+            **placed("Tables"),
         ),
         markdown=report(
-            "results/tables/main.md",
+            "results/{where}tables/main.md",
             caption="../report/main_table.rst",
-            category="Tables",
+            **placed("Tables"),
         ),
-        latex="results/tables/main.tex",
+        latex="results/{where}tables/main.tex",
         provenance=report(
-            "results/tables/provenance.json",
+            "results/{where}tables/provenance.json",
             caption="../report/provenance.rst",
-            category="Provenance",
+            **placed("Provenance"),
         ),
         html=report(
-            "results/tables/main.html",
+            "results/{where}tables/main.html",
             caption="../report/main_table.rst",
-            category="Tables",
+            **placed("Tables"),
         ),
     log:
-        "logs/main_table.log",
+        "logs/{where}overall_table.log",
     conda:
         "../../envs/workflow.yaml"
     resources:
         **light(mem_mb=4000),
     params:
-        runs=runs(),
+        runs=shown_runs,
         model=LLM,
         benchmark=BENCHMARK,
         dev_targets=config["dev_targets"],
@@ -52,23 +52,23 @@ rule main_table:
 rule matched_table:
     # Methods forget at different depths: what neighbours keep where each has forgotten as much.
     input:
-        outcome_files(),
-        learning_rates="results/tables/learning_rates.csv",
+        shown_outcomes,
+        learning_rates="results/{where}tables/learning_rates.csv",
     output:
-        long="results/tables/matched.csv",
+        long="results/{where}tables/matched.csv",
         markdown=report(
-            "results/tables/matched.md",
+            "results/{where}tables/matched.md",
             caption="../report/matched_table.rst",
-            category="Tables",
+            **placed("Tables"),
         ),
     log:
-        "logs/matched_table.log",
+        "logs/{where}matched_table.log",
     conda:
         "../../envs/workflow.yaml"
     resources:
         **light(mem_mb=4000),
     params:
-        runs=runs(),
+        runs=shown_runs,
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
     script:

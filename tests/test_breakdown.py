@@ -1,21 +1,22 @@
-"""Forgetting by type of attack, by numbers worked out by hand."""
+"""Scores by type of probe, by numbers worked out by hand."""
+
+import json
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from atu.attacks import COLUMNS, by_type, layout
+from atu.breakdown import COLUMNS, by_type, layout, read_attacks, read_membership
 from atu.figures import attacks
 
 
 def outcomes(scores, split="test"):
-    """Rows of forget_aa by type, and a question that plays no part."""
+    """Rows of forget_aa by type."""
     rows = [
         ("forget_aa", f"forget_aa/{kind}/{i}", split, kind, f"{kind}{i}", score)
         for kind, values in scores.items()
         for i, score in enumerate(values)
     ]
-    rows.append(("forget_qa", "forget_qa/0", split, "cloze", "q", 1.0))
     return pd.DataFrame(rows, columns=["set", "id", "split", "type", "query", "score"])
 
 
@@ -31,6 +32,9 @@ def run(name, target, file):
     return {"run": name, "target": target, "files": [file]}
 
 
+FEW = {"zlib": -0.1, "min_k": -7.0, "min_k_plus_plus": -1.0}
+
+
 def test_recall_by_type_by_hand():
     runs = [run("Before", "1_Ada", "before"), run("Before", "1_Ada", "before")]  # one file serves every seed
     runs += [run("ATU", "1_Ada", "seed 0"), run("ATU", "1_Ada", "seed 1"), run("ATU", "2_Bo", "other")]
@@ -41,23 +45,23 @@ def test_recall_by_type_by_hand():
     assert table.loc[("ATU", "role playing")].tolist() == pytest.approx([30, 10, 50, 2, 4])
     # the second target was not asked this type
     assert table.loc[("ATU", "reverse query")].tolist() == pytest.approx([40, 40, 40, 1, 2])
-    page = layout(table.reset_index()[COLUMNS])
+    page = layout(table.reset_index()[COLUMNS], "Attack")
     assert page.columns.tolist() == ["Attack", "Before", "ATU"]
     assert page["ATU"].tolist() == ["40.0 [40.0, 40.0]", "30.0 [10.0, 50.0]"]
 
 
 def test_a_single_probe_has_no_interval():
     table = by_type([run("Before", "1_Ada", "one")], 10, 0, read=lambda files: outcomes({"role playing": [1.0]}))
-    assert table[["recall", "probes"]].iloc[0].tolist() == [100, 1]
+    assert table[["value", "probes"]].iloc[0].tolist() == [100, 1]
     assert table[["low", "high"]].isna().all(axis=None)
-    assert layout(table)["Before"].tolist() == ["100.0"]
+    assert layout(table, "Attack")["Before"].tolist() == ["100.0"]
     plt.close(attacks(table))
 
 
 def test_dev_probes_play_no_part():
     table = by_type([run("Before", "1_Ada", "dev")], 10, 0, read=lambda files: outcomes({"role playing": [1.0]}, "dev"))
     assert table.empty
-    assert layout(table).columns.tolist() == ["Attack"]
+    assert layout(table, "Attack").columns.tolist() == ["Attack"]
 
 
 @pytest.mark.parametrize("runs", [1, 2, 9])
@@ -74,4 +78,21 @@ def test_the_figure_of_nothing():
     figure = attacks(pd.DataFrame(columns=COLUMNS))
     figure.canvas.draw()
     plt.close(figure)
-    assert layout(pd.DataFrame(columns=COLUMNS)).to_markdown(index=False)
+    assert layout(pd.DataFrame(columns=COLUMNS), "Attack").to_markdown(index=False)
+
+
+def test_membership_by_score(tmp_path):
+    details = [{"loss": -2.0, "zlib": -0.04, "min_k": -5.0, "min_k_plus_plus": 1.5}, {"loss": -4.0} | dict(FEW)]
+    rows = [
+        {"set": name, "id": f"{name}/0", "split": "test", "query": name, "details": json.dumps(found)}
+        for name, found in zip(("mia_fm", "mia_rm"), details, strict=True)
+    ]
+    path = tmp_path / "probes.parquet"
+    pd.DataFrame([*rows, rows[0] | {"set": "forget_qa", "details": "{}"}]).to_parquet(path)
+    assert read_attacks((path,)).empty
+    table = by_type([run("Before", "1_Ada", path)], 10, 0, read=read_membership).set_index("type")["value"]
+    assert table["FM, loss"] == pytest.approx(200)  # -100 x the mean log-likelihood, as RWKU reports it
+    assert table["FM, zlib"] == pytest.approx(4)
+    assert table["FM, Min-K%++"] == pytest.approx(-150)
+    assert table["RM, loss"] == pytest.approx(400)
+    assert len(table) == 8

@@ -1,8 +1,10 @@
-"""Recall on adversarial probes by type of attack, with intervals."""
+"""Scores by type of probe, with intervals."""
+
+from pathlib import Path
 
 import pandas as pd
 
-from atu.attacks import by_type, layout
+from atu.breakdown import READERS, by_type, layout
 from atu.files import atomic_path
 from atu.published import collapsed_shares
 from atu.runtime import job_log
@@ -19,9 +21,9 @@ with job_log(snakemake.log[0]) as log:
     shares = collapsed_shares(runs, collapsed)
     for run in runs:
         run["run"] += f" † {shares[run['run']]:.0%} collapsed" if shares[run["run"]] else ""
-    table = by_type(runs, **params.bootstrap)
-    log.info("%d types of attack", table["type"].nunique())
+    table = by_type(runs, **params.bootstrap, read=READERS[Path(output.long).stem])
+    log.info("%d types of probes", table["type"].nunique())
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
     with atomic_path(output.markdown) as part:
-        part.write_text(layout(table).to_markdown(index=False) + "\n", encoding="utf-8")
+        part.write_text(layout(table, params.heading).to_markdown(index=False) + "\n", encoding="utf-8")

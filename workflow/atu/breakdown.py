@@ -1,0 +1,77 @@
+"""Scores of probes by type, each with an interval: forgetting by kind of attack, membership inference by score."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from atu.published import bounds, probe_scores, resampled
+from atu.tables import PERCENT, read_outcomes
+
+MEMBERSHIP = {"mia_fm": "FM", "mia_rm": "RM"}
+SCORES = {"loss": "loss", "zlib": "zlib", "min_k": "Min-K%", "min_k_plus_plus": "Min-K%++"}
+COLUMNS = ["run", "type", "value", "low", "high", "targets", "probes"]
+
+
+def read_attacks(files: tuple[str, ...]) -> pd.DataFrame:
+    """Outcomes of the adversarial probes; their types are RWKU's nine kinds of attack."""
+    outcomes = read_outcomes(files)
+    return outcomes[outcomes["set"] == "forget_aa"]
+
+
+def read_membership(files: tuple[str, ...]) -> pd.DataFrame:
+    """One row a text and score: its type is "FM, loss" and the like (FM: about the target, RM: about others).
+
+    Signs are turned as in RWKU's tables: higher is less like training data.
+    """
+    outcomes = read_outcomes(files)
+    rows = []
+    for row in outcomes[outcomes["set"].isin(MEMBERSHIP)].itertuples():
+        details = json.loads(row.details)
+        for name, written in SCORES.items():
+            kept = {"set": row.set, "id": row.id, "split": row.split, "query": row.query}
+            rows.append(kept | {"type": f"{MEMBERSHIP[row.set]}, {written}", "score": -details[name]})
+    return pd.DataFrame(rows, columns=["set", "id", "split", "query", "type", "score"])
+
+
+READERS = {"adversarial_types": read_attacks, "mia": read_membership}
+
+
+def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> pd.DataFrame:
+    """Scores by type of probe, means over targets and seeds, with 95 % intervals over targets and probes.
+
+    Args:
+        runs: target, run (the row's name) and files (Parquet outcomes). Rows of the same name are averaged.
+        read: what turns files into outcomes, of which those of one set count.
+
+    Returns:
+        COLUMNS, value and its interval in percent (NaN if there is a single probe); types in alphabetical order.
+    """
+    groups: dict[str, dict[str, dict]] = {}
+    for run in runs:
+        groups.setdefault(run["run"], {}).setdefault(run["target"], {})[tuple(run["files"])] = None
+    rows = []
+    for name, targets in groups.items():
+        frames = [pd.concat([read(files) for files in found], ignore_index=True) for found in targets.values()]
+        rng = np.random.default_rng(seed)
+        chosen = rng.integers(len(frames), size=(resamples, len(frames)))
+        for kind in sorted({kind for frame in frames for kind in frame["type"]}):
+            parts = [probe_scores([frame[frame["type"] == kind]]) for frame in frames]
+            asked = [part["score"].mean() for part in parts if len(part)]
+            if not asked:  # dev probes alone
+                continue
+            probes = sum(map(len, parts))
+            interval = bounds(resampled(parts, chosen, rng), probes)
+            values = [PERCENT * value for value in (np.mean(asked), *interval)]
+            rows.append((name, kind, *values, len(asked), probes))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def layout(table: pd.DataFrame, heading: str) -> pd.DataFrame:
+    """One row a type, one column a run, cells "51.2 [40.1, 60.3]"; without an interval where there is none."""
+    cells = [
+        f"{row.value:.1f}" + ("" if np.isnan(row.low) else f" [{row.low:.1f}, {row.high:.1f}]")
+        for row in table.itertuples()
+    ]
+    wide = table.assign(cell=cells).pivot(index="type", columns="run", values="cell")
+    return wide.reindex(columns=table["run"].unique()).rename_axis(heading, axis="index").reset_index()

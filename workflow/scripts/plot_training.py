@@ -1,0 +1,14 @@
+"""The figure of losses and similarities over the schedule, as PNG and PDF."""
+
+import pandas as pd
+
+from atu.figures import save_figure, training
+from atu.runtime import job_log
+
+with job_log(snakemake.log[0]) as log:
+    params, output = snakemake.params, snakemake.output
+    frames = [pd.read_csv(file).assign(**run) for file, run in zip(snakemake.input, params.runs, strict=True)]
+    columns = ["target", "method", "stage", "step", "phase"]
+    steps = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    save_figure(training(steps, params.dev_targets), (output.png, output.pdf))
+    log.info("drew %d steps of %d stages", len(steps), len(frames))
