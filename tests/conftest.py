@@ -255,3 +255,19 @@ def finished(tiny, tmp_path_factory) -> Workflow:
     workflow = Workflow(tiny, tmp_path_factory.mktemp("finished"))
     workflow.run()
     return workflow
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own that is too small for a run; calling it makes it large."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a file system needs root")
+
+    def enlarge():
+        subprocess.run(["mount", "-o", "remount,size=1g", place], check=True)
+
+    yield place, enlarge
+    subprocess.run(["umount", "-l", place], check=True)

@@ -146,3 +146,20 @@ def test_plan_and_status_of_a_real_run(finished):
     assert unlearn[1:3] == ["2", "2"]  # two jobs, both of a kind that was measured
     assert "2_Bo" in printed
     assert "1_Ada" not in printed
+
+
+def test_status_after_a_kill(tmp_path):
+    """A lock outlives Snakemake: that one works in the directory is seen by its process."""
+    (tmp_path / ".snakemake/log").mkdir(parents=True)
+    (tmp_path / ".snakemake/log/2026-11-24.snakemake.log").write_text(LOG)
+    (tmp_path / ".snakemake/locks").mkdir()
+    (tmp_path / ".snakemake/locks/0.output.lock").touch()
+    assert "no Snakemake of this host works in it" in script("status", directory=tmp_path)
+    program = "import time; print(flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "snakemake"], cwd=tmp_path, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        printed = script("status", directory=tmp_path)
+        process.kill()
+    assert "h left" in printed

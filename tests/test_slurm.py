@@ -188,6 +188,25 @@ def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster)
     assert partly.numbers() == undisturbed.numbers()
 
 
+def test_a_full_disk_on_the_cluster(tiny, undisturbed, cluster, small_disk, tmp_path):
+    """Jobs fail, and fail again; nothing half-written is trusted once there is room."""
+    place, enlarge = small_disk
+    workflow = OnSlurm(tiny, place, cluster)
+    workflow.output = tmp_path / "snakemake.out"
+    full = workflow.start(TABLE, "--retries", "0")
+    printed = workflow.end(full)
+    assert full.returncode, printed[-6000:]
+    assert "No space left on device" in printed
+    assert not (place / TABLE).exists()
+    cluster.wait(lambda: not cluster.jobs(), "the end of the jobs")
+    enlarge()
+    subprocess.run(workflow.command("--unlock"), check=True, cwd=place, env=cluster.environment)
+    again = workflow.start(TABLE)
+    printed = workflow.end(again)
+    assert again.returncode == 0, printed[-6000:]
+    assert workflow.numbers() == undisturbed.numbers()
+
+
 def test_a_query_that_never_answers_is_refused(partly):
     """This Slurm has no accounting database: sacct, the executor plugin's first choice, would be asked for ever."""
     forget(partly, TABLE, f"{RUN}/stage2/probes.parquet")

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 import lineage
 from atu.tables import layout
-from conftest import Workflow
+from conftest import ROOT, Workflow
 
 RUN = "results/llm/tiny/1_Ada/atu/seed0"
 SHARED = {"download_model", "generate_corpus", "embed_windows", "hidden_states", "align"}
+
+
+EXPERIMENTS = yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"]
 
 
 @pytest.fixture
@@ -220,22 +224,6 @@ def test_every_method(workflow):
     assert not list(folder.glob("*/seed0/epochs"))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of its own that is too small for a run; calling it makes it large."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", place], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a file system needs root")
-
-    def enlarge():
-        subprocess.run(["mount", "-o", "remount,size=1g", place], check=True)
-
-    yield place, enlarge
-    subprocess.run(["umount", "-l", place], check=True)
-
-
 def test_a_full_disk_loses_nothing(tiny, finished, small_disk):
     """The run stops, says why, leaves no half-written output, and goes on once there is room."""
     place, enlarge = small_disk
@@ -298,6 +286,23 @@ def test_an_experiment_shares_what_there_is(finished):
     assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
     assert jobs["overall_table"] == jobs["plot_tradeoff"] == 1
     assert not {"generate_corpus", "embed_windows", "evaluate_before", "matched_table"} & set(jobs)
+
+
+def test_every_experiment_is_made_of_the_same_rules(copy):
+    """All of them from runs that are there: tables and figures alone, in folders of their own."""
+    blocks = {name: {"targets": ["1_Ada"], "methods": ["atu"]} for name in EXPERIMENTS}
+    config = json.loads(copy.config.read_text()) | {"experiments": blocks}
+    copy.config.write_text(json.dumps(config))
+    jobs = copy.planned("paper")
+    assert not {"align", "unlearn", "evaluate_stage", "evaluate_before"} & set(jobs)
+    assert jobs["plot_tradeoff"] == 3
+    assert jobs["attack_table"] == jobs["membership_table"] == jobs["plot_training"] == jobs["matched_table"] == 1
+    copy.run("mia", "stages")
+    folder = copy.directory / "results/experiments"
+    table = pd.read_csv(folder / "mia/tables/mia.csv")
+    assert set(table["run"]) == {"Before", "ATU τ=-0.5"}
+    assert (folder / "stages/figures/training.pdf").stat().st_size > 5000
+    assert set(copy.planned("mia", "stages")) == set()
 
 
 def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):

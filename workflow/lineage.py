@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     where = dict(pair.split("=", 1) for pair in options.where.split(",") if "=" in pair)
     try:
         shown = MADE_OF_RUNS.match(options.path)
-        tables = options.directory / "results" / (shown and shown[1] or "") / "tables/provenance.json"
+        tables = options.directory / "results" / ((shown and shown[1]) or "") / "tables/provenance.json"
         if not tables.exists():
             raise LineageError(f"{tables} does not exist: the tables hold the config of the run")
         provenance = json.loads(tables.read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
 from tabulate import tabulate
 
 from records import Job, logs, measured, read_jobs
@@ -69,6 +70,15 @@ def asked(lines: Iterable[str]) -> str:
     return shlex.join(["snakemake", *options])
 
 
+def works(directory: Path) -> bool:
+    """Whether a Snakemake of this host works in a directory: after kill -9 its lock is still there."""
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words, place = process.info["cmdline"] or [], process.info["cwd"]
+        if any("snakemake" in word for word in words[:4]) and place and Path(place) == directory.resolve():
+            return True
+    return False
+
+
 def main() -> int:
     directory = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     files = logs(directory)
@@ -78,10 +88,13 @@ def main() -> int:
     lines = files[-1].read_text(encoding="utf-8", errors="replace").splitlines()
     jobs, totals = read_jobs(lines)
     rows = states(jobs, totals)
-    going = any((directory / ".snakemake/locks").glob("*"))
+    locked = any((directory / ".snakemake/locks").glob("*"))
+    going = locked and works(directory)
     total = {name: sum(row[name] for row in rows) for name in ("done", "running", "failed", "waiting")}
     print(tabulate([*rows, {"rule": "total"} | total], headers="keys"))
-    if total["running"] and not going:
+    if locked and not going:
+        print("\nThe directory is locked, but no Snakemake of this host works in it: it runs elsewhere, or was killed")
+    elif total["running"] and not going:
         print("\nSnakemake has ended: what stands as running was broken off")
     elif total["running"] + total["waiting"]:
         left = seconds_left(jobs, rows, measured(directory), time.time())
