@@ -40,8 +40,8 @@ def test_batched_answers_equal_single_ones(llm):
 
 def test_batches_keep_within_the_budget():
     lengths, groups = [5, 9, 3, 4, 20, 2], ["a", "b", "a", "b", "c", "a"]
-    # 20 alone exceeds 18; then 9 and 4 (group b), 5 3 (group a) at width 5 while 3 x 5 fits, 2 too
-    assert budget_batches(lengths, [0] * 6, 18, groups) == [[4], [1, 3], [0, 2, 5]]
+    # 20 alone exceeds 18; 4 would be padded to 9, more than twice its length; 3 x 5 fit, 4 x 5 do not
+    assert budget_batches(lengths, [0] * 6, 18, groups) == [[4], [1], [3, 0, 2], [5]]
     assert budget_batches([4, 4, 4], [0] * 3, 8, [""] * 3) == [[0, 1], [2]]
     assert budget_batches([], [], 8, []) == []
     # a prefix counts once: 10 + 2 x 4 fit into 18; with another group's beside it (2 x 10 + 2 x 4) they do not

@@ -18,23 +18,24 @@ def budget_batches(
 ) -> list[list[int]]:
     """Indices of all texts in batches of at most ``batch_tokens`` tokens with padding (or of one text).
 
-    Groups stay together; groups and texts within them go from long to short.
+    Groups stay together; groups and texts within them go from long to short, and no text is padded to more than
+    twice its length.
 
     Args:
         lengths: tokens of each text alone.
         shared: tokens before them that a batch holds once for all texts of a group.
     """
-    whole = [sum(pair) for pair in zip(lengths, shared, strict=True)]
     longest: dict[str, int] = {}
-    for group, length in zip(groups, whole, strict=True):
+    for group, length in zip(groups, lengths, strict=True):
         longest[group] = max(longest.get(group, 0), length)
     batches: list[list[int]] = []
     width = prefix = 0
     held: set[str] = set()
-    for i in sorted(range(len(whole)), key=lambda i: (-longest[groups[i]], groups[i], -whole[i], i)):
+    for i in sorted(range(len(lengths)), key=lambda i: (-longest[groups[i]], groups[i], -lengths[i], i)):
         width, prefix = max(width, lengths[i]), max(prefix, shared[i])
         held.add(groups[i])
-        if batches and (len(batches[-1]) + 1) * width + len(held) * prefix <= batch_tokens:
+        fits = batches and (len(batches[-1]) + 1) * width + len(held) * prefix <= batch_tokens
+        if fits and 2 * lengths[i] >= width:
             batches[-1].append(i)
         else:
             batches.append([i])
