@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--benchmark", default=ROOT / "workflow/benchmarks/demo")
     parser.add_argument("--target", default="1_William_Shakespeare")
     parser.add_argument("--rwku", action="store_true", help="sets as large as RWKU's")
-    parser.add_argument("--batch-tokens", type=int, default=8192)
+    parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
