@@ -31,6 +31,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/published.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/attacks.smk"
+include: "workflow/rules/answers.smk"
 include: "workflow/rules/experiments.smk"
 
 
@@ -59,6 +60,7 @@ localrules:
     plot_targets,
     attack_table,
     plot_attacks,
+    answers_page,
     experiment_table,
     experiment_tradeoff,
 
@@ -74,6 +76,7 @@ rule all:
         rules.plot_stages.output,
         rules.plot_targets.output,
         rules.plot_attacks.output,
+        [f"results/{LLM}/{BENCHMARK}/{target}/answers.html" for target in TARGETS],
         kept_models(),
         [run_path(*run, "model_card.md") for run in kept_model_runs()],
 

@@ -36,7 +36,7 @@ UNPACK = """<script>
 BY_NUMBER = """function (data, type) {
     if (type !== "sort" && type !== "type") return data;
     const number = parseFloat(data);
-    return Number.isNaN(number) ? -Infinity : number;
+    return Number.isNaN(number) ? -Number.MAX_VALUE : number;
 }"""
 
 
@@ -129,6 +129,7 @@ def interactive(table: pd.DataFrame) -> str:
         pageLength=50,
         lengthMenu=[10, 50, 200],
         autoWidth=False,
+        text_in_header_can_be_selected=False,  # so that a click on the name sorts
         classes="display compact",
         style="width:auto;margin:0",
     )
