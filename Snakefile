@@ -31,6 +31,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/published.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/breakdown.smk"
+include: "workflow/rules/answers.smk"
 include: "workflow/rules/experiments.smk"
 
 
@@ -62,6 +63,7 @@ localrules:
     membership_table,
     attack_table,
     plot_attacks,
+    answers_page,
 
 
 rule all:

@@ -201,6 +201,7 @@ SHOWN = {
     "stages": ["figures/stages.pdf"],
     "training": ["figures/training.pdf"],
     "targets": ["figures/targets.pdf"],
+    "answers": ["answers/{target}.html"],
 }
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from html import escape
 
 import numpy as np
 import pandas as pd
@@ -277,16 +276,3 @@ def reported_runs(runs: list[dict], rates: pd.DataFrame, dev_targets: list[str])
     unchosen = set(rates.loc[~rates["chosen"].astype(bool), "variant"])
     chosen = [run for run in runs if run["method"] not in unchosen]
     return [run for run in chosen if run["target"] not in dev_targets] or chosen
-
-
-def to_html(table: pd.DataFrame, title: str = "Main table", notes: Iterable[str] = ()) -> str:
-    """A page with the table and notes below it, for the report."""
-    body = table.to_html(index=False, float_format="{:.1f}".format, na_rep="", border=0) if len(table) else ""
-    body += "".join(f"<p>{escape(note)}</p>" for note in notes)
-    style = (
-        "body{font:14px sans-serif;margin:1em}table{border-collapse:collapse}"
-        "td,th{padding:.3em .7em;text-align:right;border-bottom:1px solid #ddd}"
-        "td:first-child,th:first-child{text-align:left}"
-    )
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{style}</style>'
-    return f'<!doctype html><html lang="en">{head}{body}</html>\n'

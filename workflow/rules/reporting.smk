@@ -25,12 +25,17 @@ def base_model(wildcards):
 
 
 def shown(where=""):
-    """The files of the tables and figures that an experiment shows."""
-    return [
-        f"results/{where}{file}"
-        for name in experiment(where)["shows"]
-        for file in SHOWN[name]
-    ]
+    """The files of the tables, figures and pages that an experiment shows."""
+    chosen = experiment(where)
+    files = [file for name in chosen["shows"] for file in SHOWN[name]]
+    targets = chosen["targets"]
+    return sorted(
+        {
+            f"results/{where}{file}".format(target=name)
+            for file in files
+            for name in targets
+        }
+    )
 
 
 def placed(kind):

@@ -1,8 +1,9 @@
 """All outcomes in long form, and the paper's table in Markdown, LaTeX and HTML."""
 
 from atu.files import atomic_path, write_json
+from atu.pages import table_page
 from atu.runtime import job_log, provenance
-from atu.tables import choose_rates, collect, find_collapsed, layout, to_html, to_latex, without_unchosen
+from atu.tables import choose_rates, collect, find_collapsed, layout, to_latex, without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
@@ -25,7 +26,7 @@ with job_log(snakemake.log[0]) as log:
     for path, text in (
         (output.markdown, blank.to_markdown(index=False, floatfmt=".1f", missingval="") + "\n"),
         (output.latex, to_latex(table)),
-        (output.html, to_html(table)),
+        (output.html, table_page(table, "Main table")),
     ):
         with atomic_path(path) as part:
             part.write_text(text, encoding="utf-8")

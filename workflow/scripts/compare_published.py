@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from atu.files import atomic_path
+from atu.pages import table_page
 from atu.published import collapsed_shares, compare, layout, measure, sentences
 from atu.runtime import job_log
-from atu.tables import label, reported, reported_runs, to_html
+from atu.tables import label, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, output = snakemake.input, snakemake.params, snakemake.output
@@ -32,7 +33,7 @@ with job_log(snakemake.log[0]) as log:
     body = page.to_markdown(index=False, disable_numparse=True) + "\n\n" if len(page) else ""
     for path, text in (
         (output.markdown, body + "\n\n".join(notes) + "\n"),
-        (output.html, to_html(page, "Reproduced against published", notes)),
+        (output.html, table_page(page, "Reproduced against published", notes)),
     ):
         with atomic_path(path) as part:
             part.write_text(text, encoding="utf-8")

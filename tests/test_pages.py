@@ -1,0 +1,108 @@
+"""Pages of tables and answers, from small tables; what a browser makes of them is in test_report.py."""
+
+import gzip
+import json
+import re
+from base64 import b64decode
+
+import pandas as pd
+import pytest
+
+from atu.pages import answers, answers_page, table_page
+
+EVIL = "<script>alert(1)</script> & so on"
+
+
+def cells(page: str) -> list[list[str]]:
+    """The cells that the page hands to DataTables."""
+    return json.loads(json.loads(re.search(r'"data_json": (".*"),?\n', page)[1]))
+
+
+def unpacked(page: str) -> str:
+    return gzip.decompress(b64decode(re.search(r'atob\("([^"]+)"\)', page)[1])).decode()
+
+
+def outcomes(*rows) -> pd.DataFrame:
+    names = ["set", "id", "type", "query", "answers", "prediction", "score"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def probe(name, number, prediction, score, query="Who wrote it?"):
+    return (name, f"{name}-{number}", "cloze", query, ["Ada", "Ada L."], prediction, score)
+
+
+def test_numbers_have_one_decimal_and_missing_cells_are_empty():
+    table = pd.DataFrame({"Method": ["Before", "ATU τ=0"], "Targets": [8, 8], "Forget QA ↓": [92.857, float("nan")]})
+    page = table_page(table, "Main table")
+    assert cells(page) == [["Before", "8", "92.9"], ["ATU τ=0", "8", ""]]
+    assert "Forget QA ↓" in page
+    assert "<title>Main table</title>" in page
+
+
+def test_cells_of_several_seeds_are_kept():
+    page = table_page(pd.DataFrame({"Method": ["A", "B"], "QA": ["9.0 ± 1.3", "51.2 ± 0.2"]}), "Main table")
+    assert cells(page) == [["A", "9.0 ± 1.3"], ["B", "51.2 ± 0.2"]]
+    assert "parseFloat" in page
+
+
+def test_an_empty_table_leaves_the_notes():
+    page = table_page(pd.DataFrame(), "Published", ["Nothing <b>to</b> compare.", "Second."])
+    assert "<p>Nothing &lt;b&gt;to&lt;/b&gt; compare.</p><p>Second.</p>" in page
+    assert "<table" not in page
+
+
+def test_nothing_in_a_table_is_taken_for_html():
+    page = table_page(pd.DataFrame({EVIL: [EVIL], "long": [EVIL * 5], "two": ["a\nb"]}), EVIL, [EVIL])
+    assert "<script>alert" not in page
+    escaped = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; so on"
+    assert cells(page) == [[escaped, f"<div>{escaped * 5}</div>", "a<br>b"]]
+
+
+def test_a_page_refers_to_nothing_outside():
+    page = table_page(pd.DataFrame({"Method": ["ATU"]}), "Main table")
+    assert re.findall(r'<(?:script|img|iframe)[^>]* src=|<link (?!rel="icon" href="data:,")', page) == []
+    assert re.findall(r'(?:import|from) *\(?["\']https?:', page) == []
+
+
+def test_answers_side_by_side():
+    before = outcomes(
+        probe("forget_qa", 0, "Ada", 1.0),
+        probe("forget_qa", 1, "Bo", 0.0),
+        probe("mia_fm", 0, "", -2.0),
+        *[probe("utility_fac", n, "Ada", 0.5) for n in range(3)],
+    )
+    ga = outcomes(probe("forget_qa", 1, "Ada", 1.0), probe("forget_qa", 0, "none", 0.25), probe("mia_fm", 0, "", -3.0))
+    # ATU alone was asked about utility; of the second seed nothing was asked
+    atu = pd.concat([ga, outcomes(*[probe("utility_fac", n, "Bo", 0.25) for n in range(3)])])
+    table = answers(before, {("ga_star", 0): ga, ("atu", 0): atu, ("atu", 1): outcomes()})
+    assert table["Method"].tolist() == ["GA*", "ATU", "GA*", "ATU", "ATU", "ATU", "ATU"]
+    assert table["Set"].tolist() == ["forget_qa"] * 4 + ["utility_fac"] * 3
+    assert table["Before"].tolist() == ["Ada", "Ada", "Bo", "Bo", "Ada", "Ada", "Ada"]
+    assert table["After"].tolist() == ["none", "none", "Ada", "Ada", "Bo", "Bo", "Bo"]
+    assert table["Change"].tolist() == [-75, -75, 100, 100, -25, -25, -25]
+    assert set(table["Expected"]) == {"Ada / Ada L."}
+    assert set(table["Seed"]) == {0}
+
+
+def test_a_probe_that_stands_twice_is_an_error():
+    before = outcomes(probe("forget_qa", 0, "Ada", 1.0))
+    with pytest.raises(pd.errors.MergeError):
+        answers(before, {("ga", 0): pd.concat([before, before])})
+
+
+def test_answers_of_no_run():
+    table = answers(outcomes(probe("forget_qa", 0, "Ada", 1.0)), {("atu", 0): outcomes()})
+    assert table.empty
+    assert "<p>not run</p>" in unpacked(answers_page(table, "Ada", ["not run"]))
+
+
+def test_answers_are_escaped_and_compressed():
+    before = outcomes(*[probe("forget_qa", n, EVIL, 1.0, query="q" * 500) for n in range(2000)])
+    table = answers(before, {("atu", 0): before})
+    page = answers_page(table, "Ada", ["A note."])
+    inside = unpacked(page)
+    assert page == answers_page(table, "Ada", ["A note."])  # no time in it: the same answers, the same file
+    assert "<script>alert" not in page + inside
+    assert "<p>A note.</p>" in inside
+    assert len(cells(inside)) == 2000
+    assert len(page) < len(inside) / 4

@@ -1,0 +1,141 @@
+"""The report and its pages in a real browser, from disk and without a network."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from atu.pages import answers, answers_page, table_page
+
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (chromium-driver)")
+# Snakemake's report carries the script of Tailwind CSS, which says so to the console; it fetches nothing.
+ALLOWED = "cdn.tailwindcss.com should not be used in production"
+LOCAL = ("file:", "data:", "blob:", "about:")
+
+
+class Browser:
+    """A headless Chromium whose console and requests are looked at."""
+
+    def __init__(self, folder: Path):
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        # as root Chromium runs without its sandbox alone; containers may have a tiny /dev/shm
+        for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1600,1000"):
+            options.add_argument(f"--{flag}")
+        options.add_argument(f"--user-data-dir={folder}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+
+    def open(self, page: Path) -> None:
+        self.driver.get(page.as_uri())
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def all_of(self, path: str) -> list[WebElement]:
+        return self.driver.find_elements(By.XPATH, path)
+
+    def one(self, selector: str) -> WebElement:
+        return self.until(lambda: self.all(selector))[0]
+
+    def until(self, condition: Callable):
+        return WebDriverWait(self.driver, 30).until(lambda _: condition())
+
+    def column(self, place: int) -> list[str]:
+        """The texts of a column, as the script sees them at one moment: the table may be drawn anew meanwhile."""
+        cells = f".dt-container #table tbody td:nth-child({place})"  # once DataTables has drawn it
+        script = f"return Array.from(document.querySelectorAll('{cells}'), (cell) => cell.innerText)"
+        return self.driver.execute_script(script)
+
+    def check(self) -> None:
+        """Nothing was complained about, and nothing was fetched from elsewhere."""
+        said = [entry["message"] for entry in self.driver.get_log("browser")]
+        assert [message for message in said if ALLOWED not in message] == []
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        asked = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        urls = [event["request"]["url"] for event in asked]
+        assert [url for url in urls if not url.startswith(LOCAL)] == []
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def browser(started) -> Iterator[Browser]:
+    """Every test ends with a look at the console and at what was requested."""
+    started.driver.get("about:blank")
+    for log in ("browser", "performance"):  # Chromium's own first page
+        started.driver.get_log(log)
+    yield started
+    started.check()
+
+
+def test_a_table_is_sorted_and_filtered(browser, tmp_path):
+    table = pd.DataFrame({"Method": ["Before", "ATU", "GA"], "Forget QA ↓": ["51.2 ± 1.3", "9.0 ± 0.4", ""]})
+    page = tmp_path / "main.html"
+    page.write_text(table_page(table, "Main table", ["A note."]), encoding="utf-8")
+    browser.open(page)
+    browser.until(lambda: browser.column(1) == ["Before", "ATU", "GA"])
+    header = "#table thead th:nth-child(2) .dt-column-title"
+    browser.one(header).click()
+    browser.until(lambda: browser.column(2) == ["", "9.0 ± 0.4", "51.2 ± 1.3"])
+    browser.one(header).click()
+    browser.until(lambda: browser.column(2) == ["51.2 ± 1.3", "9.0 ± 0.4", ""])
+    browser.one(".dt-search input").send_keys("before")
+    browser.until(lambda: browser.column(1) == ["Before"])
+
+
+def test_answers_are_filtered_by_method(browser, tmp_path):
+    names = ["set", "id", "type", "query", "answers", "prediction", "score"]
+    evil = "<script>document.title = 'owned'</script><img src='https://example.org/x.png'>"
+    rows = [("forget_qa", str(n), "cloze", f"Who is {n}?", ["Ada"], evil + "\nlong" * 50, n / 9) for n in range(9)]
+    before = pd.DataFrame(rows, columns=names)
+    table = answers(before, {(method, 0): before for method in ("atu", "ga", "npo")})
+    page = tmp_path / "answers.html"
+    page.write_text(answers_page(table, "Ada: answers"), encoding="utf-8")
+    browser.open(page)
+    browser.until(lambda: len(browser.column(1)) == 27)
+    assert browser.driver.title == "Ada: answers"
+    assert browser.column(5)[0].startswith(evil)  # shown, not run
+    method = 1 + list(table.columns).index("Method")
+    browser.one(f"#table thead th:nth-child({method}) button.dtcc-button_dropdown").click()
+    choices = browser.until(lambda: browser.all(".dtcc-dropdown .dtcc-list button.dtcc-button"))
+    next(choice for choice in choices if choice.text == "GA").click()
+    browser.until(lambda: browser.column(method) == ["GA"] * 9)
+
+
+def test_the_pages_of_a_run(browser, finished):
+    results = finished.directory / "results"
+    browser.open(results / "tables/main.html")
+    browser.until(lambda: browser.column(1) == ["Before", "ATU τ=0", "ATU τ=-0.5"])
+    browser.open(results / "answers/1_Ada.html")
+    rows = len(browser.until(lambda: browser.column(1)))
+    browser.one(".dt-search input").send_keys("neighbor_qa")
+    browser.until(lambda: 0 < len(browser.column(1)) < rows)
+    assert set(browser.column(1)) == {"neighbor_qa"}
+
+
+def test_the_report(browser, finished):
+    """Snakemake's own page opens, and shows the answers and the main table inside itself."""
+    finished.run("--report", "results/report.html")
+    for category, entry, text in (("Answers", "1_Ada", "forget_qa"), ("Tables", "main.html", "Before")):
+        browser.open(finished.directory / "results/report.html")
+        browser.driver.refresh()
+        browser.until(lambda category=category: browser.all_of(f"//li[normalize-space()='{category}']"))[0].click()
+        row = f"//tr[td[contains(., '{entry}')]]//a"  # the first of its signs shows the page
+        browser.until(lambda row=row: browser.all_of(row))[0].click()
+        browser.driver.switch_to.frame(browser.one("iframe"))
+        browser.until(lambda text=text: text in browser.one("#table tbody").text)
+        browser.driver.switch_to.default_content()

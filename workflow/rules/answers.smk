@@ -1,0 +1,36 @@
+# Answers: what the model said before and after, question by question.
+
+
+def answer_runs(wildcards):
+    """The rows of one target that an answers page shows: the unmodified model and the last stage of each method."""
+    return Rows(
+        run
+        for run in first_and_last_runs(wildcards)
+        if run["target"] == wildcards.target
+    )
+
+
+rule answers_page:
+    input:
+        before=lambda wildcards: before_files(wildcards.target),
+        after=lambda wildcards: sorted(
+            {file for run in answer_runs(wildcards) for file in run["files"]}
+            - {*before_files(wildcards.target)}
+        ),
+    output:
+        report(
+            "results/{where}answers/{target}.html",
+            caption="../report/answers.rst",
+            **placed("Answers"),
+            labels={"target": "{target}"},
+        ),
+    log:
+        "logs/{where}answers/{target}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        **light(mem_mb=4000),
+    params:
+        runs=answer_runs,
+    script:
+        "../scripts/write_answers.py"

@@ -1,0 +1,25 @@
+"""What was answered before and after unlearning one target, side by side."""
+
+from atu.benchmark import target_name
+from atu.files import atomic_path
+from atu.pages import answers, answers_page
+from atu.runtime import job_log
+from atu.tables import display_name, read_outcomes
+
+with job_log(snakemake.log[0]) as log:
+    params, target = snakemake.params, target_name(snakemake.wildcards.target)
+    before = read_outcomes(snakemake.input.before)
+    after = {(run["method"], run["seed"]): read_outcomes(run["files"]) for run in params.runs if run["stage"] > 0}
+    table = answers(before, after)
+    log.info("%d answers of %d runs", len(table), len(after))
+    notes = [
+        "Each row is a question and a run. Scores are those of the tables: recall, accuracy, F1 and MC1 in percent, "
+        "fluency in bits x 100."
+    ]
+    notes += [
+        f"{display_name(method)}, seed {seed}: the last stage was not run, since the model had collapsed before."
+        for (method, seed), outcomes in after.items()
+        if outcomes.empty
+    ]
+    with atomic_path(snakemake.output[0]) as part:
+        part.write_text(answers_page(table, f"{target}: answers before and after", notes), encoding="utf-8")
