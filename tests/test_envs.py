@@ -3,6 +3,7 @@
 import re
 
 import yaml
+from packaging.requirements import Requirement
 
 from conftest import ROOT
 
@@ -19,10 +20,28 @@ def definition() -> tuple[dict[str, str], dict[str, str]]:
 def test_the_container_is_made_of_files_that_exist():
     header, sections = definition()
     assert set(sections) == set(SECTIONS)
-    source, target = sections["files"].split()
-    assert (ROOT / source).is_file()
-    assert f"--requirement {target}" in sections["post"]
+    for option, line in zip(("requirement", "constraint"), sections["files"].strip().splitlines(), strict=True):
+        source, target = line.split()
+        assert (ROOT / source).is_file()
+        assert f"--{option} {target}" in sections["post"]
     assert header["Bootstrap"] == "docker"
+
+
+def pins(name: str) -> dict[str, Requirement]:
+    lines = (ROOT / "envs" / name).read_text().splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all([clause.operator for clause in pin.specifier] == ["=="] for pin in found)
+    return {pin.name: pin for pin in found}
+
+
+def test_the_variants_of_torch_are_the_pinned_one():
+    """With CUDA or without: constraints beside one list of requirements, none of which they contradict."""
+    pinned, cuda, cpu = map(pins, ("requirements.txt", "cuda.txt", "cpu.txt"))
+    assert not set(cuda) & set(pinned)
+    assert {"triton", "nvidia-cudnn-cu13", "nvidia-nccl-cu13"} <= set(cuda)
+    (build,) = cpu.values()
+    (version,) = build.specifier
+    assert version.version in pinned["torch"].specifier
 
 
 def test_all_environments_have_the_same_python():
