@@ -34,8 +34,8 @@ def test_will_the_end_of_a_job_be_seen(accounting, age, command, interval, expec
     assert fault is None if expected is None else expected in fault
 
 
-def test_a_cluster_that_does_not_answer_is_not_found_fault_with():
-    assert cluster.status_fault("", "sacct", 20) is None
+def test_a_cluster_that_does_not_answer():
+    assert "no Slurm answers" in cluster.status_fault("", "sacct", 20)
 
 
 def test_jobs_of_an_earlier_run_in_this_directory():

@@ -23,7 +23,7 @@ def status_fault(shown: str, command: str, interval: int) -> str | None:
     """Why ended jobs would not be seen, with the mend, or None.
 
     Args:
-        shown: what ``scontrol show config`` prints; if it is empty nothing is found fault with.
+        shown: what ``scontrol show config`` prints; nothing where no Slurm answers.
         command: "squeue" or "sacct", which the executor plugin is to ask.
         interval: seconds before its first question.
     """
@@ -31,7 +31,9 @@ def status_fault(shown: str, command: str, interval: int) -> str | None:
     accounts = values.get("AccountingStorageType", "").removeprefix("accounting_storage/") != "none"
     age = int(values.get("MinJobAge", LONGEST_PAUSE + interval))
     forgets = f"squeue forgets ended jobs after {age} s (MinJobAge), and up to {LONGEST_PAUSE} s pass between questions"
-    if not shown or (accounts and command == "sacct"):
+    if not shown:
+        return "no Slurm answers (scontrol show config says nothing): start this on a login node of a cluster"
+    if accounts and command == "sacct":
         return None
     if command == "sacct":
         return (

@@ -241,7 +241,9 @@ def main(arguments: list[str] | None = None) -> None:
         shown = MADE_OF_RUNS.match(options.path)
         tables = options.directory / "results" / ((shown and shown[1]) or "") / "tables/provenance.json"
         if not tables.exists():
-            raise LineageError(f"{tables} does not exist: the tables hold the config of the run")
+            raise LineageError(
+                f"{tables} does not exist; it holds the config of the run: run the workflow, or name its --directory"
+            )
         provenance = json.loads(tables.read_text(encoding="utf-8"))
         if options.write_config:
             text = yaml.safe_dump(given_config(provenance["settings"]), sort_keys=False, allow_unicode=True)

@@ -85,8 +85,11 @@ def main() -> int:
     if not files:
         print(f"no run in {directory.resolve()} yet")
         return 0
-    lines = files[-1].read_text(encoding="utf-8", errors="replace").splitlines()
-    jobs, totals = read_jobs(lines)
+    for file in reversed(files):  # --unlock and --report leave a log without jobs
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        jobs, totals = read_jobs(lines)
+        if totals:
+            break
     rows = states(jobs, totals)
     locked = any((directory / ".snakemake/locks").glob("*"))
     going = locked and works(directory)

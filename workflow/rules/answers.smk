@@ -3,6 +3,8 @@
 
 def answer_runs(wildcards):
     """The rows of one target that an answers page shows: the unmodified model and the last stage of each method."""
+    if wildcards.target not in experiment(wildcards.where)["targets"]:
+        raise ConfigError(f"{wildcards.target} is not run: add it to targets")
     return Rows(
         run
         for run in first_and_last_runs(wildcards)

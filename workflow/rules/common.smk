@@ -14,6 +14,7 @@ from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
 from cluster import check_cluster
 from settings import (
     SHOWN,
+    ConfigError,
     Rows,
     check_config,
     experiment_of,

@@ -7,6 +7,8 @@ def shown_by(name):
 
 
 for name in config["experiments"]:
+    if workflow.is_rule(name) or name in ("all", "forget", "paper"):
+        raise ConfigError(f"experiments.{name}: a rule has this name; choose another")
 
     rule:
         name:
