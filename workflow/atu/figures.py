@@ -16,7 +16,7 @@ from atu.tables import display_name, reported
 
 # Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-MARKERS = "osD^vPX"
+MARKERS = "osD^vPX<>*"  # more than colours: methods of one colour differ in marker and line
 plt.rcParams.update(
     {
         "figure.dpi": 200,
@@ -174,9 +174,9 @@ def training(steps: pd.DataFrame, dev_targets: list[str]) -> Figure:
     """
     steps = reported(steps, dev_targets)
     panels = [
-        ("unlearn", "similarity", "similarity of predictions\nwith the target (lower: unlearned)"),
-        ("unlearn", "unlearn_loss", "unlearning loss"),
-        ("align", "loss", "alignment loss (lower is better)"),
+        ("unlearn", "similarity", "similarity with the target\n(lower is better)"),
+        ("unlearn", "unlearn_loss", "unlearning loss\n(lower is better)"),
+        ("align", "loss", "alignment loss\n(lower is better)"),
     ]
     figure, axes = plt.subplots(1, 3, figsize=(2 * COLUMN, 2.4), layout="constrained")
     for axis, (phase, column, label) in zip(axes, panels, strict=True):
@@ -186,7 +186,15 @@ def training(steps: pd.DataFrame, dev_targets: list[str]) -> Figure:
             smooth = means[column].rolling(max(1, len(means) // 100), min_periods=1).mean()
             axis.plot(means.index + 1, smooth, lw=1, color=COLORS[i % len(COLORS)], label=display_name(method))
             if column == "similarity":
-                axis.plot(means.index + 1, means["tau"], ls=":", lw=1, color="0.4", label="τ" if i == 0 else None)
+                axis.plot(
+                    means.index + 1,
+                    means["tau"],
+                    ds="steps-post",
+                    ls=":",
+                    lw=1,
+                    color="0.4",
+                    label="τ" if i == 0 else None,
+                )
         axis.set(xlabel=f"{'unlearning' if phase == 'unlearn' else 'alignment'} step", ylabel=label)
     if axes[0].lines:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)

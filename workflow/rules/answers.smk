@@ -1,17 +1,6 @@
 # Answers: what the model said before and after, question by question.
 
 
-def answer_runs(wildcards):
-    """The rows of one target that an answers page shows: the unmodified model and the last stage of each method."""
-    if wildcards.target not in experiment(wildcards.where)["targets"]:
-        raise ConfigError(f"{wildcards.target} is not run: add it to targets")
-    return Rows(
-        run
-        for run in first_and_last_runs(wildcards)
-        if run["target"] == wildcards.target
-    )
-
-
 rule answers_page:
     input:
         before=lambda wildcards: before_files(wildcards.target),

@@ -1,11 +1,5 @@
 # Experiments beside the config's own targets and methods: named targets, tables and figures in folders of their own.
 
-
-def shown_by(name):
-    """What an experiment shows, looked up when it is asked for: another benchmark may not have its targets."""
-    return lambda wildcards: shown(f"experiments/{name}/")
-
-
 for name in config["experiments"]:
     if workflow.is_rule(name) or name in ("all", "forget", "paper"):
         raise ConfigError(f"experiments.{name}: a rule has this name; choose another")

@@ -108,3 +108,19 @@ def training_runs(wildcards):
         for target, method, seed in aligned_runs(wildcards.where)
         for stage in range(len(stages(method)) + 1)
     )
+
+
+def answer_runs(wildcards):
+    """The rows of one target that an answers page shows: the unmodified model and the last stage of each method."""
+    if wildcards.target not in experiment(wildcards.where)["targets"]:
+        raise ConfigError(f"{wildcards.target} is not run: add it to targets")
+    return Rows(
+        run
+        for run in first_and_last_runs(wildcards)
+        if run["target"] == wildcards.target
+    )
+
+
+def shown_by(name):
+    """What an experiment shows, looked up when it is asked for: another benchmark may not have its targets."""
+    return lambda wildcards: shown(f"experiments/{name}/")
