@@ -39,7 +39,7 @@ def shown(where=""):
 
 
 def placed(kind):
-    """Where the report lists what a rule makes: by experiment, tables apart from figures."""
+    """Where the report lists what is made: by experiment, tables apart from figures."""
     return {
         "category": lambda wildcards: wildcards.where[len("experiments/") : -1]
         or "All targets and methods",
