@@ -41,8 +41,10 @@ def shown(where=""):
 def placed(kind):
     """Where the report lists what is made: what is of all targets and methods by kind, the rest by experiment."""
     return {
-        "category": lambda wildcards: wildcards.where[len("experiments/") : -1] or kind,
-        "subcategory": lambda wildcards: kind if wildcards.where else "",
+        "category": lambda wildcards: wildcards.where[len("experiments/") :].replace(
+            "/", ": "
+        )
+        + kind
     }
 
 
