@@ -41,10 +41,9 @@ def shown(where=""):
 def placed(kind):
     """Where the report lists what is made: what is of all targets and methods by kind, the rest by experiment."""
     return {
-        "category": lambda wildcards: wildcards.where[len("experiments/") :].replace(
-            "/", ": "
+        "category": lambda wildcards: ": ".join(
+            [*Path(wildcards.where).parts[1:], kind]
         )
-        + kind
     }
 
 
