@@ -108,9 +108,11 @@ def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[f
         return "Before"
     block, tau = blocks[method], taus[stage - 1]
     if kind_of(block) == "aligned":
-        own = method.split("@")[0] == "atu" and tau not in taus[stage:]
-        if method.split("@")[0] != "atu" and stage == len(taus):
-            own = overlay(block, {"unlearn": {"tau": None}}) == overlay(blocks["atu"], {"unlearn": {"tau": None}})
+        if method.split("@")[0] == "atu":
+            own = tau not in taus[stage:]
+        else:
+            without_tau = {"unlearn": {"tau": None}}
+            own = stage == len(taus) and overlay(block, without_tau) == overlay(blocks["atu"], without_tau)
         return f"ATU (tau={tau:g})" if own else None
     name = PUBLISHED_NAMES.get(block["method"])
     if name is None or stage < len(taus) or block.get("retain", {"loss": "none"})["loss"] != "none":

@@ -14,10 +14,15 @@ from atu.prefill import Prefilled, prefilled_batches
 from atu.runtime import progress
 
 
-@lru_cache(maxsize=4)  # the whole vocabulary is decoded: once a tokenizer, not once a probe set
+@lru_cache(maxsize=2)  # the whole vocabulary is decoded: once a tokenizer, not once a mark and probe set
+def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The text of each token by its id."""
+    return tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+
+
 def tokens_with(tokenizer: PreTrainedTokenizerBase, mark: str) -> list[int]:
     """Ids of all tokens whose text holds a mark, a line break say."""
-    return [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if mark in text]
+    return [i for i, text in enumerate(token_texts(tokenizer)) if mark in text]
 
 
 def pick_next(logits: Tensor, temperature: float, top_p: float) -> Tensor:

@@ -249,6 +249,16 @@ def label(method: str, stage: int, tau: float, last: int) -> str:
     return f"{name} epoch {stage}" if last > 1 else name
 
 
+def name_runs(runs: list[dict]) -> None:
+    """Add to each run how its row is called, as ``run``; in place."""
+    last: dict[str, int] = {}
+    for run in runs:
+        last[run["method"]] = max(last.get(run["method"], 0), run["stage"])
+    for run in runs:
+        tau = float("inf") if run["tau"] is None else run["tau"]
+        run["run"] = label(run["method"], run["stage"], tau, last[run["method"]])
+
+
 def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     """Rows of the targets that count in means."""
     held_out = long[~long["target"].isin(dev_targets)]

@@ -4,10 +4,12 @@
 rule answers_page:
     input:
         before=lambda wildcards: before_files(wildcards.target),
-        after=lambda wildcards: sorted(
-            {file for run in answer_runs(wildcards) for file in run["files"]}
-            - {*before_files(wildcards.target)}
-        ),
+        after=lambda wildcards: [
+            file
+            for run in answer_runs(wildcards)
+            if run["stage"] > 0
+            for file in run["files"]
+        ],
     output:
         report(
             "results/{where}answers/{target}.html",

@@ -80,34 +80,31 @@ def first_and_last_runs(wildcards):
     )
 
 
-def aligned_runs(where):
-    """Target, method and seed of each run of Align-then-Unlearn that an experiment shows."""
-    chosen = experiment(where)
-    return [
-        run
-        for run in itertools.product(
+def training_runs(wildcards):
+    """A row for each stage of each run of Align-then-Unlearn that an experiment shows; 0 is the first alignment."""
+    chosen = experiment(wildcards.where)
+    return Rows(
+        {"target": target, "method": method, "seed": seed, "stage": stage}
+        for target, method, seed in itertools.product(
             chosen["targets"], chosen["methods"], chosen["seeds"]
         )
-        if KINDS[run[1]] == "aligned"
-    ]
+        if KINDS[method] == "aligned"
+        for stage in range(len(stages(method)) + 1)
+    )
 
 
 def training_steps(wildcards):
-    """Losses and similarities of all stages of the runs of Align-then-Unlearn."""
+    """Losses and similarities of the rows of training_runs."""
     return [
-        run_path(*run, f"stage{stage}", "steps.csv")
-        for run in aligned_runs(wildcards.where)
-        for stage in range(len(stages(run[1])) + 1)
+        run_path(
+            run["target"],
+            run["method"],
+            run["seed"],
+            f"stage{run['stage']}",
+            "steps.csv",
+        )
+        for run in training_runs(wildcards)
     ]
-
-
-def training_runs(wildcards):
-    """A row for each of the files of training_steps."""
-    return Rows(
-        {"target": target, "method": method, "seed": seed, "stage": stage}
-        for target, method, seed in aligned_runs(wildcards.where)
-        for stage in range(len(stages(method)) + 1)
-    )
 
 
 def answer_runs(wildcards):

@@ -8,15 +8,13 @@ from atu.breakdown import READERS, by_type, layout
 from atu.files import atomic_path
 from atu.published import collapsed_shares
 from atu.runtime import job_log
-from atu.tables import label, reported, reported_runs
+from atu.tables import name_runs, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     rates = pd.read_csv(snakemake.input.learning_rates)
     runs = reported_runs(params.runs, rates, params.dev_targets)
-    for run in runs:
-        tau = float("inf") if run["tau"] is None else run["tau"]
-        run["run"] = label(run["method"], run["stage"], tau, run["stage"])
+    name_runs(runs)
     collapsed = reported(pd.read_csv(snakemake.input.collapsed), params.dev_targets)
     shares = collapsed_shares(runs, collapsed)
     for run in runs:
