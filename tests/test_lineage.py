@@ -39,7 +39,7 @@ def recorded(tmp_path):
         for name in ("llm", "steps.csv"):
             write_record(tmp_path, f"{stage}/{name}", "unlearn", ["resources/models/llm"], 4 + i, log=(log,))
         write_record(tmp_path, model, "keep_model", [f"{stage}/llm"], 6 + i)
-        write_record(tmp_path, f"{stage}/probes.parquet", "evaluate_stage", [model], 8 + i)
+        write_record(tmp_path, f"{stage}/probes.parquet", "evaluate_after", [model], 8 + i)
         asked += [before, f"{stage}/probes.parquet"]
     write_record(tmp_path, "results/tables/main.csv", "overall_table", asked, 20)
     write_record(tmp_path, "results/figures/tradeoff.pdf", "plot_tradeoff", ["results/tables/main.csv"], 30)
@@ -73,7 +73,7 @@ def test_jobs_of_a_cell(recorded):
     records = read_records(recorded)
     where = {"target": "1_Ada", "stage": "1", "metric": "forget_qa"}
     jobs = jobs_behind("results/tables/main.csv", records, where)
-    assert [job.rule for job in jobs] == ["unlearn", "keep_model", "evaluate_stage", "overall_table"]
+    assert [job.rule for job in jobs] == ["unlearn", "keep_model", "evaluate_after", "overall_table"]
     assert jobs[0].outputs == (RUN.format("1_Ada") + "/stage1/llm", RUN.format("1_Ada") + "/stage1/steps.csv")
     assert jobs[0].recorded["git_commit"] == "abc1234"
     assert not any("2_Bo" in name for job in jobs for name in job.outputs)
@@ -83,7 +83,7 @@ def test_jobs_of_a_cell(recorded):
 
 def test_jobs_of_a_figure(recorded):
     jobs = jobs_behind("results/figures/tradeoff.pdf", read_records(recorded), {})
-    assert [job.rule for job in jobs].count("evaluate_stage") == 2
+    assert [job.rule for job in jobs].count("evaluate_after") == 2
     assert jobs[-1].rule == "plot_tradeoff"
     with pytest.raises(LineageError, match="no record"):
         jobs_behind("results/figures/other.pdf", read_records(recorded), {})

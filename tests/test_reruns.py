@@ -1,13 +1,12 @@
 """What is done again when a part is asked for or changed: the lists of jobs."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Workflow
+from conftest import ROOT
 
 RUN = "results/llm/tiny/1_Ada/atu/seed0"
 TRAINING = {"align", "unlearn", "train", "keep_model"}
@@ -23,7 +22,7 @@ def checkout(tmp_path) -> Path:
         place.mkdir(exist_ok=True)
         shutil.copy2(ROOT / name, place / name)
     for name in ("workflow", "envs"):
-        shutil.copytree(ROOT / name, place / name, copy_function=shutil.copy2)
+        shutil.copytree(ROOT / name, place / name, symlinks=True)
     return place
 
 
@@ -37,7 +36,7 @@ def test_one_file_of_another_target(finished):
     """Its first stage's outcomes: no second stage, no table, nothing of the other target."""
     path = "results/llm/tiny/2_Bo/atu/seed0/stage1/probes.parquet"
     jobs = finished.planned(path, "--config", "targets=[2_Bo]")
-    assert (jobs["align"], jobs["unlearn"], jobs["evaluate_stage"]) == (1, 1, 1)
+    assert (jobs["align"], jobs["unlearn"], jobs["evaluate_between"]) == (1, 1, 1)
     assert not (TABLES | FIGURES | {"keep_model"}) & set(jobs)
     assert not [line for line in finished.planned_outputs(path, "--config", "targets=[2_Bo]") if "1_Ada/atu" in line]
 
@@ -50,7 +49,8 @@ def test_a_target_without_tables(finished):
 
 def test_one_method(finished):
     jobs = finished.planned("forget", "--config", "methods=[ga]")
-    assert jobs == {"train": 1, "evaluate_stage": 3, "keep_model": 1, "model_card": 1, "forget": 1}
+    assert jobs.pop("evaluate_between") == 2
+    assert jobs == {"train": 1, "evaluate_after": 1, "keep_model": 1, "model_card": 1, "forget": 1}
 
 
 def test_one_figure(finished):
@@ -75,23 +75,24 @@ def test_other_questions_train_nothing(finished):
     """Before and after are asked anew together, on the models that are kept."""
     sets = ["forget_qa", "neighbor_qa", "utility_flu"]
     jobs = finished.planned("--config", "evaluation=" + json.dumps({"before_and_after": sets}))
-    assert (jobs["evaluate_before"], jobs["evaluate_stage"]) == (2, 1)
+    assert (jobs["evaluate_before"], jobs["evaluate_after"]) == (2, 1)
     assert not TRAINING & set(jobs)
 
 
-def test_changed_code_of_the_evaluation_trains_nothing_if_checkpoints_are_kept(tiny, finished, checkout, tmp_path):
-    """With --notemp. Without it the checkpoint that is asked is gone, and has to be trained again."""
-    shutil.copytree(finished.directory, tmp_path / "run", copy_function=shutil.copy2)
-    workflow = Workflow(tiny, tmp_path / "run")
+def test_changed_code_of_the_evaluation_trains_nothing(finished, checkout):
+    """It asks the unmodified model and the kept one anew; the checkpoint of the stage between is gone."""
     snakefile = of(checkout)
-    workflow.run(f"{RUN}/stage1/llm", "--notemp", *snakefile)
-    stage = workflow.directory / RUN / "stage1"
-    before = (stage / "probes.parquet").stat().st_mtime - 1
-    for path in [*stage.glob("*/*"), stage / "llm", stage / "predictor", stage / "steps.csv"]:
-        os.utime(path, (before, before))  # as if it had been kept from the start
-    assert workflow.planned(*snakefile) == {}
     with (checkout / "workflow/scripts/evaluate_model.py").open("a") as script:
         script.write("# changed\n")
-    jobs = workflow.planned(*snakefile)
-    assert (jobs["evaluate_before"], jobs["evaluate_stage"]) == (2, 2)
+    jobs = finished.planned(*snakefile)
+    assert (jobs["evaluate_before"], jobs["evaluate_after"]) == (2, 1)
+    assert not (TRAINING | {"evaluate_between"}) & set(jobs)
+
+
+def test_forced_to_be_asked_anew(finished):
+    """What the library's changed code calls for: kept models are asked; the stage between is trained for it."""
+    jobs = finished.planned("--forcerun", "evaluate_before", "evaluate_after")
+    assert (jobs["evaluate_before"], jobs["evaluate_after"]) == (2, 1)
     assert not TRAINING & set(jobs)
+    jobs = finished.planned("--forcerun", "evaluate_between")
+    assert (jobs["evaluate_between"], jobs["unlearn"]) == (1, 2)

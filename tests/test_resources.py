@@ -80,7 +80,7 @@ def test_the_papers_jobs():
     # SGD: weights, gradients and 16-bit copies are 38 GB before any activation
     assert 10 * 3.82e9 < unlearn.device < 70e9
     assert demand("train", config, "ga").device > 18 * 3.82e9  # AdamW
-    evaluation = demand("evaluate_stage", config, "atu")
+    evaluation = demand("evaluate_after", config)
     assert evaluation.device < unlearn.device
     assert evaluation.kept == 0
 
@@ -116,7 +116,7 @@ def test_what_runs_on_the_host_asks_for_no_device():
 
 def test_fewer_questions_between_the_stages_take_less():
     config = check(DEMO)
-    assert demand("evaluate_stage", config, "atu", last=False).flop < demand("evaluate_stage", config, "atu").flop
+    assert demand("evaluate_between", config).flop < demand("evaluate_after", config).flop
 
 
 def test_a_model_of_unknown_size_is_taken_for_a_large_one():

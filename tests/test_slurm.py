@@ -118,7 +118,7 @@ def test_the_numbers_are_those_of_a_run_without_slurm(undisturbed, finished):
 
 def test_jobs_ask_for_what_the_rules_declare(undisturbed):
     journal = undisturbed.journal
-    for rule in ("generate_corpus", "evaluate_before", "align", "unlearn", "evaluate_stage"):
+    for rule in ("generate_corpus", "evaluate_before", "align", "unlearn", "evaluate_between", "evaluate_after"):
         for job in journal.of(rule):
             assert job["TresPerJob"] == "gres:gpu:1"
             assert job["MinMemoryNode"] in ("3001M", "3002M")
@@ -161,11 +161,11 @@ def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster)
                 cluster.ask("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
             elif job["JobState"] == "RUNNING" and job.get("Restarts") == "1":
                 once("again", "now", "scontrol", "update", f"NodeName={cluster.host}", "State=DRAIN", "Reason=test")
-        if "again" in done and [job for job in journal.of("evaluate_stage", 2) if job["JobState"] == "PENDING"]:
+        if "again" in done and [job for job in journal.of("evaluate_after") if job["JobState"] == "PENDING"]:
             once("resume", "now", "scontrol", "update", f"NodeName={cluster.host}", "State=RESUME")
 
     # the first attempt at stage 1's evaluation has too little memory for torch
-    memory = "evaluate_stage:mem_mb=3000 if attempt > 1 or wildcards.stage == '2' else 300"
+    memory = "evaluate_between:mem_mb=3000 if attempt > 1 else 300"
     process = partly.start(TABLE, "--set-resources", memory)
     printed = partly.end(process, disturb)
     journal.look()
@@ -178,13 +178,13 @@ def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster)
     cancelled, second = journal.of("unlearn", 1)
     assert cancelled["JobState"] == "CANCELLED"
     assert (cancelled["MinMemoryNode"], second["MinMemoryNode"]) == ("3002M", "4503M")
-    killed, second = journal.of("evaluate_stage", 1)
+    killed, second = journal.of("evaluate_between")
     assert killed["JobState"] in ("FAILED", "OUT_OF_MEMORY")
     assert "xceeded" in Path(killed["StdOut"]).read_text()  # ... memory limit
     assert second["JobState"] == "COMPLETED"
     (preempted,) = journal.of("unlearn", 2)
     assert preempted["Restarts"] == "1"
-    assert len(journal.of("evaluate_stage", 2)) == 1
+    assert len(journal.of("evaluate_after")) == 1
     assert partly.numbers() == undisturbed.numbers()
 
 
@@ -221,7 +221,7 @@ def test_snakemake_killed_and_two_runs_in_one_directory(partly, undisturbed, clu
     forget(partly, TABLE, f"{RUN}/stage2/probes.parquet")
     journal = Journal(cluster)
     first = partly.start(TABLE)
-    cluster.wait(lambda: journal.look() or journal.of("evaluate_stage"), "the job")
+    cluster.wait(lambda: journal.look() or journal.of("evaluate_after"), "the job")
     second = subprocess.run(
         partly.command(TABLE), capture_output=True, text=True, cwd=partly.directory, env=cluster.environment
     )
@@ -229,7 +229,7 @@ def test_snakemake_killed_and_two_runs_in_one_directory(partly, undisturbed, clu
     assert "Directory cannot be locked" in second.stdout + second.stderr
     first.send_signal(signal.SIGKILL)
     first.wait()
-    (job,) = (job["JobId"] for job in journal.of("evaluate_stage"))
+    (job,) = (job["JobId"] for job in journal.of("evaluate_after"))
     subprocess.run(partly.command("--unlock"), check=True, cwd=partly.directory, env=cluster.environment)
     printed = partly.end(partly.start(TABLE))
     assert f"jobs of an earlier run still work in this directory: wait until they end, or: scancel {job}" in printed

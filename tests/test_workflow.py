@@ -108,7 +108,7 @@ def test_one_more_target_runs_that_target_alone(finished):
     jobs = finished.planned("--config", "targets=[1_Ada,2_Bo]")
     assert jobs.get("hidden_states", 0) <= 1
     assert jobs["align"] == 1
-    assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
+    assert (jobs["unlearn"], jobs["evaluate_between"], jobs["evaluate_after"]) == (2, 1, 1)
     assert jobs["evaluate_before"] == 1
     assert "download_model" not in jobs
     assert not [line for line in finished.planned_outputs("--config", "targets=[1_Ada,2_Bo]") if "1_Ada/atu" in line]
@@ -137,7 +137,7 @@ def test_a_changed_setting_reruns_what_it_touches(finished):
         return {path[0]: nested(path[1:], value) if len(path) > 1 else value}
 
     jobs = changed("atu", "unlearn", "learning_rate", value=5e-4)
-    assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
+    assert (jobs["unlearn"], jobs["evaluate_between"], jobs["evaluate_after"]) == (2, 1, 1)
     assert not SHARED & set(jobs)
     jobs = changed("atu", "align", "learning_rate", value=5e-4)
     assert jobs["align"] == 1
@@ -166,7 +166,7 @@ def test_nan_loss_stops_the_run_and_keeps_what_was_done(copy):
 
 @pytest.mark.parametrize(
     ("rule", "sent"),
-    [("generate_corpus", signal.SIGKILL), ("unlearn", signal.SIGINT), ("evaluate_stage", signal.SIGKILL)],
+    [("generate_corpus", signal.SIGKILL), ("unlearn", signal.SIGINT), ("evaluate_between", signal.SIGKILL)],
 )
 def test_a_killed_run_resumes_with_the_same_numbers(finished, workflow, rule, sent):
     """kill -9 or Ctrl-C, to Snakemake and all its jobs, while ``rule`` runs."""
@@ -184,7 +184,7 @@ def test_a_killed_run_resumes_with_the_same_numbers(finished, workflow, rule, se
     workflow.run("--unlock")
     done = workflow.run("--rerun-incomplete")
     assert numbers(workflow) == numbers(finished)
-    if rule == "evaluate_stage":  # what was finished is not done again
+    if rule == "evaluate_between":  # what was finished is not done again
         assert "rule align:" not in done.stdout + done.stderr
 
 
@@ -283,7 +283,7 @@ def test_an_experiment_shares_what_there_is(finished):
     jobs = finished.planned("hook_layer", "--config", "experiments=" + json.dumps(over))
     assert jobs["hidden_states"] == 3
     assert jobs["align"] == jobs["keep_model"] == 1
-    assert jobs["unlearn"] == jobs["evaluate_stage"] == 2
+    assert (jobs["unlearn"], jobs["evaluate_between"], jobs["evaluate_after"]) == (2, 1, 1)
     assert jobs["overall_table"] == jobs["plot_tradeoff"] == 1
     assert not {"generate_corpus", "embed_windows", "evaluate_before", "matched_table"} & set(jobs)
 
@@ -294,7 +294,7 @@ def test_every_experiment_is_made_of_the_same_rules(copy):
     config = json.loads(copy.config.read_text()) | {"experiments": blocks}
     copy.config.write_text(json.dumps(config))
     jobs = copy.planned("paper")
-    assert not {"align", "unlearn", "evaluate_stage", "evaluate_before"} & set(jobs)
+    assert not {"align", "unlearn", "evaluate_between", "evaluate_after", "evaluate_before"} & set(jobs)
     assert jobs["plot_tradeoff"] == 3
     assert jobs["attack_table"] == jobs["membership_table"] == jobs["plot_training"] == jobs["matched_table"] == 1
     copy.run("mia", "stages")
@@ -311,7 +311,7 @@ def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
     place = ["--directory", str(finished.directory)]
     lineage.main(["results/tables/main.csv", "--where", where, *place])
     said = capsys.readouterr().out
-    for text in ("download_model", "generate_corpus", "align", "unlearn", "evaluate_stage", "overall_table", "commit "):
+    for text in ("download_model", "generate_corpus", "align", "unlearn", "evaluate_after", "overall_table", "commit "):
         assert text in said
     assert "not recorded" not in said
     lineage.main(["results/tables/main.csv", "--write-config", str(tmp_path / "again.yaml"), *place])

@@ -160,19 +160,17 @@ def reading(config: dict, tokens: float, kept: float = 0.0, logits: float = 0.0)
     return Demand(forward_flop(size, tokens), device, weights + kept, weights + kept, kept)
 
 
-def demand(rule: str, config: dict, name: str | None = None, last: bool = True) -> Demand:
+def demand(rule: str, config: dict, name: str | None = None) -> Demand:
     """What one job of a rule needs.
 
     Args:
         name: of the method or the model that the job is about, where it is about one.
-        last: whether what is evaluated is a last stage, which is asked other sets.
 
     Raises:
         KeyError: for a rule that handles no model.
     """
     settings = config["method_settings"].get(name, {})
     checkpoint = WEIGHT["fp32"] * parameters(config, config["llm"])
-    when = "before_and_after" if last else "between"
     match rule:
         case "download_model":
             size = WEIGHT["fp32"] * parameters(config, name)
@@ -203,6 +201,8 @@ def demand(rule: str, config: dict, name: str | None = None, last: bool = True) 
             merged = settings.get("lora", {}).get("rank") and settings["lora"]["merge"]
             size = 2 * checkpoint if merged else 0.0  # else linked: no second copy
             return Demand(host=size, moved=size, kept=checkpoint)
-        case "evaluate_before" | "evaluate_stage":
-            return evaluation(config, config["evaluation"][when])
+        case "evaluate_before" | "evaluate_after":
+            return evaluation(config, config["evaluation"]["before_and_after"])
+        case "evaluate_between":
+            return evaluation(config, config["evaluation"]["between"])
     raise KeyError(rule)

@@ -147,21 +147,35 @@ def is_last(wildcards):
     return int(wildcards.stage) == len(stages(wildcards.method))
 
 
-def evaluated_llm(wildcards):
-    """The checkpoint of a stage; of the last one the kept model, so that asking anew does not train anew."""
-    kind = KINDS[wildcards.method]
-    if kind == "applied":
-        return "resources/models/{llm}"
-    if is_last(wildcards):
-        return f"{RUN}/model"
-    return f"{RUN}/stage{{stage}}/llm" if kind == "aligned" else f"{RUN}/epochs"
+# A pattern for the method in the path of a run's last stage.
+LAST_STAGE = (
+    "(?:"
+    + "|".join(
+        rf"{re.escape(method)}(?=/seed\d+/stage{len(stages(method))}/)"
+        for method in config["method_settings"]
+    )
+    + ")"
+)
+
+
+def finished_llm(wildcards):
+    """The kept model of a run, or the unmodified one to which its intervention is applied."""
+    applied = KINDS[wildcards.method] == "applied"
+    return "resources/models/{llm}" if applied else f"{RUN}/model"
+
+
+def stage_checkpoint(wildcards):
+    """The checkpoint of a stage, or of the last where the wildcards name none; epochs lie side by side."""
+    if KINDS[wildcards.method] == "trained":
+        return f"{RUN}/epochs"
+    return f"{RUN}/stage{wildcards.get('stage', len(stages(wildcards.method)))}/llm"
 
 
 def checkpoint_inside(wildcards):
-    """Where in its input an evaluation or the kept model finds the checkpoint: epochs lie side by side."""
-    stage = wildcards.get("stage", str(len(stages(wildcards.method))))
-    last = "stage" in wildcards.keys() and is_last(wildcards)
-    return stage if KINDS[wildcards.method] == "trained" and not last else "."
+    """Where in its input an evaluation or the kept model finds that checkpoint."""
+    if KINDS[wildcards.method] == "trained":
+        return str(wildcards.get("stage", len(stages(wildcards.method))))
+    return "."
 
 
 def applied_intervention(wildcards):
@@ -169,16 +183,10 @@ def applied_intervention(wildcards):
     return f"{RUN}/intervention" if KINDS[wildcards.method] == "applied" else []
 
 
-def final_checkpoint(wildcards):
-    """What the kept model is made of."""
-    if KINDS[wildcards.method] == "trained":
-        return f"{RUN}/epochs"
-    return f"{RUN}/stage{len(stages(wildcards.method))}/llm"
-
-
-def asked_before(wildcards):
-    """The unmodified model's outcomes, if the stage is the last: before and after are asked anew together."""
-    return before_files(wildcards.target) if is_last(wildcards) else []
+def asked_probes(wildcards):
+    """The probes of a run's target, and those that all targets of its benchmark share."""
+    subjects = [wildcards.target] + [UTILITY] * SHARED_UTILITY
+    return [f"results/{wildcards.benchmark}/probes/{name}.parquet" for name in subjects]
 
 
 def probe_specs(when):

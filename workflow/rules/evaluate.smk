@@ -1,4 +1,6 @@
-# Evaluate: the unmodified model once a subject, every stage of every run.
+# Evaluate: the unmodified model once a subject, every stage of every run. What is asked after the last stage is asked
+# of the kept model, so that changed questions and changed code train nothing; checkpoints of the stages between are
+# gone once they are asked.
 
 
 rule evaluate_before:
@@ -24,29 +26,48 @@ rule evaluate_before:
         "../scripts/evaluate_model.py"
 
 
-use rule evaluate_before as evaluate_stage with:
+use rule evaluate_before as evaluate_after with:
     input:
-        llm=evaluated_llm,
-        probes=lambda wildcards: [
-            f"results/{wildcards.benchmark}/probes/{subject}.parquet"
-            for subject in [wildcards.target] + [UTILITY] * SHARED_UTILITY
-        ],
+        llm=finished_llm,
+        probes=asked_probes,
         primers=primers_file,
         intervention=applied_intervention,
-        before=asked_before,
+        before=lambda wildcards: before_files(wildcards.target),
     output:
         f"{RUN}/stage{{stage}}/probes.parquet",
     log:
         f"logs/evaluate/{RUN}/stage{{stage}}.log",
+    wildcard_constraints:
+        method=LAST_STAGE,
     resources:
-        **needs("evaluate_stage"),
+        **needs("evaluate_after"),
+
+
+rule evaluate_between:
+    input:
+        llm=stage_checkpoint,
+        probes=asked_probes,
+        primers=primers_file,
+    output:
+        f"{RUN}/stage{{stage}}/probes.parquet",
+    log:
+        f"logs/evaluate/{RUN}/stage{{stage}}.log",
+    wildcard_constraints:
+        method=f"(?!{LAST_STAGE})[^/]+",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: config["threads"]
+    resources:
+        **needs("evaluate_between"),
     params:
         **COMPUTE,
         **ASKING,
-        sets=lambda wildcards: probe_specs(
-            asked_when(wildcards.method, int(wildcards.stage))
-        ),
+        sets=probe_specs("between"),
         inside=checkpoint_inside,
+    # A link to evaluate_model.py. Snakemake takes the age of a script from the link, so that changed code, too,
+    # asks no checkpoint anew that would have to be trained again.
+    script:
+        "../scripts/evaluate_between.py"
 
 
 rule known:

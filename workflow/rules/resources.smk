@@ -12,9 +12,9 @@ TFLOPS = (
 
 
 @cache
-def sized(rule, name, last):
+def sized(rule, name):
     """GPUs, GPU memory, memory, minutes and disk of one job, at the first attempt."""
-    needed = demand(rule, config, name, last)
+    needed = demand(rule, config, name)
     expected = resources.seconds(needed, TFLOPS, config["hardware"]["disk_mb_per_s"])
     return {
         "gpu": int(ON_GPU and needed.device > 0),
@@ -32,8 +32,7 @@ def needs(rule):
     def amount(name):
         def at(wildcards, attempt):
             about = wildcards.get("method", wildcards.get("model"))
-            last = rule != "evaluate_stage" or is_last(wildcards)
-            first = sized(rule, about, last)[name]
+            first = sized(rule, about)[name]
             growing = name in ("mem_mb", "runtime")
             return resources.grown(first, attempt) if growing else first
 

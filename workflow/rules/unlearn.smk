@@ -41,7 +41,7 @@ rule unlearn:
 rule keep_model:
     # The last stage's model, as a directory that from_pretrained loads.
     input:
-        llm=final_checkpoint,
+        llm=stage_checkpoint,
     output:
         directory(f"{RUN}/model"),
     log:
