@@ -55,6 +55,15 @@ def test_the_baselines_are_judged_where_nothing_was_chosen():
         assert shown["method_settings"][name]["train"]["learning_rate"] in variants.values()
 
 
+def test_what_a_variant_inherits_is_said_once():
+    faulty = {"atu": {"layers": 3}, "atu-layer10": {"k": "many"}}
+    with pytest.raises(ConfigError) as raised:
+        check(PAPER, method_settings=faulty)
+    first, second = str(raised.value).split("); ")
+    assert first.startswith("method_settings.atu.layers: unknown 'layers'; did you mean layer?")
+    assert second == "method_settings.atu-layer10.k: 'many' is not a whole number"
+
+
 def test_experiments_are_checked():
     with pytest.raises(
         ConfigError, match=r"experiments\.hook_layer\.methods: unknown 'atu-layer11'; did you mean atu-lay"
@@ -146,7 +155,8 @@ def test_conda_and_pip_agree():
         ({"targets": []}, "targets: [] is not all, or a list of targets"),
         ({"targets": "7_Aristotle,8_Confucius"}, "is one text; write a list: [7_Aristotle, 8_Confucius]"),
         ({"targets": "7-9"}, "targets: 7-9 names ranks that do not exist (known: 1-8)"),
-        ({"targets": ["3-1"]}, "targets: 3-1 names ranks that do not exist"),
+        ({"targets": ["3-1"]}, "targets: 3-1 is empty; write 1-3"),
+        ({"methods": ["ATU"]}, "methods: unknown 'ATU'; did you mean atu?"),
         ({"corpus": {"text_set": "positve"}}, "corpus.text_set: unknown 'positve'; did you mean positive?"),
         ({"dev_targets": ["9_Nobody"]}, "dev_targets: unknown '9_Nobody'"),
         ({"methods": ["ata"]}, "methods: unknown 'ata'; did you mean atu?"),

@@ -26,7 +26,7 @@ EVALUATION = re.compile(
 BEFORE = re.compile(r"results/[^/]+/[^/]+/before/(?P<target>[^/]+)\.parquet")
 RUN_KEYS = ("target", "method", "seed", "stage")
 DERIVED = ("all_targets", "grids")  # what checking the config adds to it
-MADE_OF_RUNS = re.compile(r"results/(experiments/[^/]+/)?(tables|figures)/")
+MADE_OF_RUNS = re.compile(r"results/(experiments/[^/]+/)?(tables|figures|answers)/")
 
 
 class LineageError(ValueError):

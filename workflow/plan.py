@@ -65,6 +65,12 @@ def disk(jobs: Iterable[Job]) -> dict[tuple[str, str, str], tuple[float, float]]
     return found
 
 
+def in_order(row: tuple[str, dict]) -> tuple[int, str]:
+    """Targets by their rank, methods by name."""
+    head = row[0].split("_")[0]
+    return int(head) if head.isdigit() else 0, row[0]
+
+
 def report(jobs: list[Job], known: dict) -> str:
     """The tables that are printed."""
     rules = by_rule(jobs, known)
@@ -82,7 +88,7 @@ def report(jobs: list[Job], known: dict) -> str:
                 rows[name]["jobs"] += 1
                 rows[name]["GPU-hours"] += hours(job, known) if job.resources.get("gpu") else 0.0
         table = []
-        for name, row in rows.items():
+        for name, row in sorted(rows.items(), key=in_order):
             runs = [size for run, size in space.items() if run[place] == name]
             peaks = {"runs": len(runs), "peak GB a run": max((peak for peak, _ in runs), default=0.0)}
             all_at_once = {"peak GB, all at once": sum(peak for peak, _ in runs)}

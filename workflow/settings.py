@@ -38,8 +38,9 @@ class ConfigError(ValueError):
 
 def unknown(key: str, value: str, known: list[str]) -> str:
     """One line about a name that does not exist."""
-    close = get_close_matches(value, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    folded = {name.casefold(): name for name in known}
+    close = get_close_matches(value.casefold(), folded, n=1, cutoff=0.5)
+    hint = f"; did you mean {folded[close[0]]}?" if close else ""
     listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     return f"{key}: unknown {value!r}{hint} (known: {listed})"
 
@@ -141,8 +142,10 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
             chosen = resolve_targets(f"groups.{name}", groups[name], known, {})
         elif span:
             ranks = range(int(span[1]), int(span[2] or span[1]) + 1)
+            if not ranks:
+                raise ConfigError(f"{key}: {name} is empty; write {span[2]}-{span[1]}")
             chosen = [target for target in known if rank(target) in ranks]
-            if len(chosen) != len(ranks) or not chosen:
+            if len(chosen) != len(ranks):
                 last = rank(known[-1])
                 raise ConfigError(f"{key}: {name} names ranks that do not exist (known: {rank(known[0])}-{last})")
         else:
@@ -350,7 +353,14 @@ def check_config(config: dict, root: Path) -> dict:
     cast_text(config, validator)
     faults = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
     if faults:
-        raise ConfigError("; ".join(dict.fromkeys(map(describe, faults))))
+        said: dict[str, str] = {}  # what variants inherit is said once, of their method's own block
+        for fault in faults:
+            text = describe(fault)
+            table, name, *_ = [*fault.absolute_path, "", ""]
+            base = blocks[name]["method"] if table == "method_settings" and name else name
+            fact = text.replace(f"method_settings.{name}", f"method_settings.{base}", 1)
+            said[fact] = said.get(fact, text) if name != base else text
+        raise ConfigError("; ".join(said.values()))
 
     for key, table in (("llm", "models"), ("encoder", "models"), ("benchmark", "benchmarks")):
         if config[key] not in config[table]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from atu.published import bounds, probe_scores, resampled
+from atu.published import bounds, evaluations, probe_scores, resampled
 from atu.tables import PERCENT, read_outcomes
 
 MEMBERSHIP = {"mia_fm": "FM", "mia_rm": "RM"}
@@ -47,12 +47,9 @@ def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> p
     Returns:
         COLUMNS, value and its interval in percent (NaN if there is a single probe); types in alphabetical order.
     """
-    groups: dict[str, dict[str, dict]] = {}
-    for run in runs:
-        groups.setdefault(run["run"], {}).setdefault(run["target"], {})[tuple(run["files"])] = None
     rows = []
-    for name, targets in groups.items():
-        frames = [pd.concat([read(files) for files in found], ignore_index=True) for found in targets.values()]
+    for (name,), targets in evaluations(runs, "run").items():
+        frames = [pd.concat([read(files) for files in found], ignore_index=True) for found in targets]
         rng = np.random.default_rng(seed)
         chosen = rng.integers(len(frames), size=(resamples, len(frames)))
         for kind in sorted({kind for frame in frames for kind in frame["type"]}):

@@ -98,6 +98,18 @@ def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.Data
     return pd.DataFrame(rows, columns=MEASURED)
 
 
+def evaluations(runs: list[dict], *keys: str) -> dict[tuple, list[list[tuple[str, ...]]]]:
+    """Files of the evaluations of each target, a list a target, by the values of the keys.
+
+    Each evaluation counts once: the unmodified model's outcomes serve every method and seed.
+    """
+    groups: dict[tuple, dict[str, dict]] = {}
+    for run in runs:
+        targets = groups.setdefault(tuple(run[key] for key in keys), {})
+        targets.setdefault(run["target"], {})[tuple(run["files"])] = None
+    return {key: list(map(list, targets.values())) for key, targets in groups.items()}
+
+
 def measure(runs: list[dict], resamples: int, seed: int, read=read_outcomes) -> pd.DataFrame:
     """:func:`intervals` of every row of the paper's table that has a published counterpart.
 
@@ -109,15 +121,10 @@ def measure(runs: list[dict], resamples: int, seed: int, read=read_outcomes) -> 
         The rows of :func:`intervals` with run, seeds and published_row.
     """
     tables = [pd.DataFrame(columns=[*MEASURED, "run", "published_row", "seeds"])]
-    groups: dict[tuple[str, str], dict[str, dict]] = {}
-    for run in runs:
-        targets = groups.setdefault((run["run"], run["published_row"]), {})
-        # the unmodified model's outcomes serve every method and seed
-        targets.setdefault(run["target"], {})[tuple(run["files"])] = None
-    for (name, row), targets in groups.items():
-        probes = [probe_scores([read(files) for files in evaluations]) for evaluations in targets.values()]
+    for (name, row), targets in evaluations(runs, "run", "published_row").items():
+        probes = [probe_scores([read(files) for files in found]) for found in targets]
         table = intervals(probes, resamples, seed)
-        tables.append(table.assign(run=name, published_row=row, seeds=max(map(len, targets.values()))))
+        tables.append(table.assign(run=name, published_row=row, seeds=max(map(len, targets))))
     return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
 
 

@@ -59,7 +59,8 @@ use rule plot_tradeoff as plot_targets with:
 rule plot_training:
     # Losses and the predictor's similarity over the schedule of Align-then-Unlearn.
     input:
-        training_steps,
+        steps=training_steps,
+        learning_rates="results/{where}tables/learning_rates.csv",
     output:
         png=report(
             "results/{where}figures/training.png",

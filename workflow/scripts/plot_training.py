@@ -4,11 +4,13 @@ import pandas as pd
 
 from atu.figures import save_figure, training
 from atu.runtime import job_log
+from atu.tables import without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
-    frames = [pd.read_csv(file).assign(**run) for file, run in zip(snakemake.input, params.runs, strict=True)]
+    frames = [pd.read_csv(file).assign(**run) for file, run in zip(snakemake.input.steps, params.runs, strict=True)]
     columns = ["target", "method", "stage", "step", "phase"]
     steps = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    steps = without_unchosen(steps, pd.read_csv(snakemake.input.learning_rates))
     save_figure(training(steps, params.dev_targets), (output.png, output.pdf))
     log.info("drew %d steps of %d stages", len(steps), len(frames))
