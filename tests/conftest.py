@@ -259,15 +259,15 @@ def finished(tiny, tmp_path_factory) -> Workflow:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own that is too small for a run; calling it makes it large."""
+    """A file system of its own, and a call that gives it another size ("700k", "1g")."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", place], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", place], capture_output=True)
     if mounted.returncode:
         pytest.skip("mounting a file system needs root")
 
-    def enlarge():
-        subprocess.run(["mount", "-o", "remount,size=1g", place], check=True)
+    def resize(size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", place], check=True)
 
-    yield place, enlarge
+    yield place, resize
     subprocess.run(["umount", "-l", place], check=True)

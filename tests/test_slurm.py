@@ -31,7 +31,7 @@ class OnSlurm(Workflow):
 
     def command(self, *arguments: str) -> list[str]:
         # cores: the node has two
-        pauses = {"slurm-init-seconds-before-status-checks": 10, "seconds-between-status-checks": 10, "latency-wait": 3}
+        pauses = {"slurm-init-seconds-before-status-checks": 4, "seconds-between-status-checks": 4, "latency-wait": 3}
         options = {"profile": ROOT / "slurm", "snakefile": ROOT / "Snakefile", "directory": self.directory, "cores": 2}
         flags = [word for name, value in (options | pauses).items() for word in (f"--{name}", str(value))]
         return [sys.executable, "-m", "snakemake", *arguments, *flags, "--configfile", str(self.config)]
@@ -188,18 +188,21 @@ def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster)
     assert partly.numbers() == undisturbed.numbers()
 
 
-def test_a_full_disk_on_the_cluster(tiny, undisturbed, cluster, small_disk, tmp_path):
+def test_a_full_disk(tiny, undisturbed, cluster, small_disk, tmp_path):
     """Jobs fail, and fail again; nothing half-written is trusted once there is room."""
-    place, enlarge = small_disk
+    place, resize = small_disk
+    shutil.copytree(undisturbed.directory, place, dirs_exist_ok=True, copy_function=shutil.copy2)
     workflow = OnSlurm(tiny, place, cluster)
     workflow.output = tmp_path / "snakemake.out"
+    forget(workflow, TABLE, *(f"{RUN}/{name}" for name in ("stage1", "stage2", "model")))
+    resize(f"{shutil.disk_usage(place).used // 1024 + 64}k")  # less than a checkpoint
     full = workflow.start(TABLE, "--retries", "0")
     printed = workflow.end(full)
     assert full.returncode, printed[-6000:]
     assert "No space left on device" in printed
     assert not (place / TABLE).exists()
     cluster.wait(lambda: not cluster.jobs(), "the end of the jobs")
-    enlarge()
+    resize("1g")
     subprocess.run(workflow.command("--unlock"), check=True, cwd=place, env=cluster.environment)
     again = workflow.start(TABLE)
     printed = workflow.end(again)

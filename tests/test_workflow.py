@@ -168,10 +168,12 @@ def test_nan_loss_stops_the_run_and_keeps_what_was_done(copy):
     ("rule", "sent"),
     [("generate_corpus", signal.SIGKILL), ("unlearn", signal.SIGINT), ("evaluate_between", signal.SIGKILL)],
 )
-def test_a_killed_run_resumes_with_the_same_numbers(finished, workflow, rule, sent):
+def test_a_killed_run_resumes_with_the_same_numbers(finished, copy, rule, sent):
     """kill -9 or Ctrl-C, to Snakemake and all its jobs, while ``rule`` runs."""
+    shutil.rmtree(copy.directory / ("results/llm" if rule == "generate_corpus" else RUN))
+    shutil.rmtree(copy.directory / "results/tables")
     process = subprocess.Popen(
-        workflow.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        copy.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     for line in process.stdout:
         if line.strip().endswith(f"rule {rule}:"):
@@ -180,15 +182,15 @@ def test_a_killed_run_resumes_with_the_same_numbers(finished, workflow, rule, se
     os.killpg(process.pid, sent)
     process.communicate(timeout=120)
     assert process.returncode
-    assert not (workflow.directory / "results/tables/main.csv").exists()
-    workflow.run("--unlock")
-    done = workflow.run("--rerun-incomplete")
-    assert numbers(workflow) == numbers(finished)
+    assert not (copy.directory / "results/tables/main.csv").exists()
+    copy.run("--unlock")
+    done = copy.run("--rerun-incomplete")
+    assert numbers(copy) == numbers(finished)
     if rule == "evaluate_between":  # what was finished is not done again
         assert "rule align:" not in done.stdout + done.stderr
 
 
-def test_every_method(workflow):
+def test_every_method(copy):
     """Rows of all methods from one run: trained, by adapter, with a reference, with others, applied at inference."""
     few = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
     over = {
@@ -202,40 +204,26 @@ def test_every_method(workflow):
         },
         "evaluation": {"before_and_after": ["forget_qa", "neighbor_qa", "utility_flu"], "between": ["forget_qa"]},
     }
-    config = json.loads(workflow.config.read_text())
+    config = json.loads(copy.config.read_text())
     for block, values in over["method_settings"].items():
         config["method_settings"][block] = values
     config["evaluation"] |= over["evaluation"]
-    workflow.config.write_text(json.dumps(config))
+    copy.config.write_text(json.dumps(config))
     methods = ["atu", "ga", "ga_star", "dpo", "npo", "rmu", "icu", "repe"]
-    workflow.run("--config", f"methods=[{','.join(methods)}]")
-    table = pd.read_csv(workflow.directory / "results/tables/main.csv")
+    copy.run("--config", f"methods=[{','.join(methods)}]")
+    table = pd.read_csv(copy.directory / "results/tables/main.csv")
     assert set(table["method"]) == set(methods)
     stages = table.groupby("method")["stage"].max().to_dict()
     assert stages == {"atu": 2, "ga": 2} | dict.fromkeys(methods[2:], 1)
-    rows = (workflow.directory / "results/tables/main.md").read_text()
+    rows = (copy.directory / "results/tables/main.md").read_text()
     for name in ("ATU τ=-0.5", "GA epoch 2", "GA*", "DPO", "NPO", "RMU", "ICU", "RepE"):
         assert f"| {name} " in rows
-    folder = workflow.directory / "results/llm/tiny/1_Ada"
+    folder = copy.directory / "results/llm/tiny/1_Ada"
     assert (folder / "ga/seed0/model/adapter_model.safetensors").exists()
     assert (folder / "dpo/seed0/model/model.safetensors").exists()
     asked = pd.read_parquet(folder / "icu/seed0/stage1/probes.parquet")
     assert asked["prompt"].str.contains("supposed to unlearn about Ada").all()
     assert not list(folder.glob("*/seed0/epochs"))
-
-
-def test_a_full_disk_loses_nothing(tiny, finished, small_disk):
-    """The run stops, says why, leaves no half-written output, and goes on once there is room."""
-    place, enlarge = small_disk
-    workflow = Workflow(tiny, place)
-    stopped = workflow.run(check=False)
-    assert stopped.returncode != 0
-    assert "No space left on device" in stopped.stderr
-    assert not (place / "results/tables/main.csv").exists()
-    enlarge()
-    done = workflow.run("--rerun-incomplete")
-    assert (place / "results/tables/main.csv").exists(), done.stdout[-2000:] + done.stderr[-6000:]
-    assert numbers(workflow) == numbers(finished)
 
 
 def test_stages_behind_a_collapse_are_not_run(copy):
