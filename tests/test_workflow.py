@@ -291,6 +291,10 @@ def test_every_experiment_is_made_of_the_same_rules(copy):
     assert set(table["run"]) == {"Before", "ATU τ=-0.5"}
     assert (folder / "stages/figures/training.pdf").stat().st_size > 5000
     assert set(copy.planned("mia", "stages")) == set()
+    copy.run("mia", "stages", "--report", "results/report.html")
+    page = (copy.directory / "results/report.html").read_text()
+    assert "mia / Tables" in page
+    assert "system-message" not in page, "docutils complains inside the report"
 
 
 def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):

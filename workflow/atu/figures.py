@@ -91,7 +91,7 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
                 place = (row.forget_qa, getattr(row, metric))
                 axis.annotate(text, place, xytext=(3, 4), textcoords="offset points", fontsize=6)
         axis.set(xlabel="forget QA recall, % (lower is better)", ylabel=label)
-        axis.set(xlim=(108, -4), ylim=(0, 112 if metric == "neighbor_qa" else None))
+        axis.set(xlim=(108, -4), ylim=(0, max(112, 1.05 * axis.dataLim.ymax)))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(methods), 5))
     return figure
 
@@ -99,9 +99,9 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
 def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
     """Forget, neighbour and utility over the stages, one row of panels a method."""
     panels = {
-        "forget recall, %": ["forget_fb", "forget_qa", "forget_aa"],
-        "neighbour recall, %": ["neighbor_fb", "neighbor_qa"],
-        "utility, % of before": UTILITY,
+        "forget recall, %\n(lower is better)": ["forget_fb", "forget_qa", "forget_aa"],
+        "neighbour recall, %\n(higher is better)": ["neighbor_fb", "neighbor_qa"],
+        "utility, % of before\n(higher is better)": UTILITY,
     }
     methods = list(stage_means(long, dev_targets).groupby("method"))
     size = (2 * COLUMN, 2.3 * len(methods))

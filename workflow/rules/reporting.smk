@@ -41,7 +41,7 @@ def shown(where=""):
 def placed(kind):
     """Where the report lists what is made: what is of all targets and methods by kind, the rest by experiment."""
     return {
-        "category": lambda wildcards: ": ".join(
+        "category": lambda wildcards: " / ".join(
             [*Path(wildcards.where).parts[1:], kind]
         )
     }

@@ -1,5 +1,7 @@
 """The methods at equal forgetting, with intervals."""
 
+import math
+
 import pandas as pd
 
 from atu.curves import KEPT, matched
@@ -17,7 +19,10 @@ with job_log(snakemake.log[0]) as log:
     if table.empty:
         text = "Nothing that should be kept was asked both before and after, so methods cannot be compared."
     else:
-        cells = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in table.itertuples()]
+        cells = [
+            f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" if math.isfinite(row.value) else "never"
+            for row in table.itertuples()
+        ]
         wide = table.assign(cell=cells, method=table["method"].map(display_name))
         wide = wide.pivot(index=["kept", "method"], columns="measure", values="cell")
         order = wide.sort_index(key=lambda names: names.map(KEPT.index) if names.name == "kept" else names)
