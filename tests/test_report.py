@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -40,14 +41,20 @@ class Browser:
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
-    def all_of(self, path: str) -> list[WebElement]:
-        return self.driver.find_elements(By.XPATH, path)
-
     def one(self, selector: str) -> WebElement:
         return self.until(lambda: self.all(selector))[0]
 
     def until(self, condition: Callable):
         return WebDriverWait(self.driver, 30).until(lambda _: condition())
+
+    def click(self, path: str) -> None:
+        """On the first of these, once it can be clicked: it may still move, or be drawn anew."""
+
+        def clicked() -> bool:
+            self.driver.find_element(By.XPATH, path).click()
+            return True
+
+        WebDriverWait(self.driver, 30, ignored_exceptions=[WebDriverException]).until(lambda _: clicked())
 
     def column(self, place: int) -> list[str]:
         """The texts of a column, as the script sees them at one moment: the table may be drawn anew meanwhile."""
@@ -133,9 +140,8 @@ def test_the_report(browser, finished):
     for category, entry, text in (("Answers", "1_Ada", "forget_qa"), ("Tables", "main.html", "Before")):
         browser.open(finished.directory / "results/report.html")
         browser.driver.refresh()
-        browser.until(lambda category=category: browser.all_of(f"//li[normalize-space()='{category}']"))[0].click()
-        row = f"//tr[td[contains(., '{entry}')]]//a"  # the first of its signs shows the page
-        browser.until(lambda row=row: browser.all_of(row))[0].click()
+        browser.click(f"//li[normalize-space()='{category}']")
+        browser.click(f"//tr[td[contains(., '{entry}')]]//a")  # the first of its signs shows the page
         browser.driver.switch_to.frame(browser.one("iframe"))
         browser.until(lambda text=text: text in browser.one("#table tbody").text)
         browser.driver.switch_to.default_content()
