@@ -45,6 +45,7 @@ demo: .venv/ready
 	@$(SHOW)
 
 paper-demo: .venv/ready
+	$(if $(TARGETS),$(error TARGETS: experiments have targets of their own, in workflow/configs/demo.yaml))
 	$(DEMO) paper
 	$(DEMO) paper --report results/report.html --quiet all
 	@cat results/experiments/main_table/tables/main.md

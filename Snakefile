@@ -72,14 +72,14 @@ rule all:
         shown(),
         f"results/{LLM}/{BENCHMARK}/known.csv",
         kept_models(),
-        [run_path(*run, "model_card.md") for run in kept_model_runs()],
+        cards(),
 
 
 rule forget:
     # The unlearned models and their evaluations alone, without tables and figures.
     input:
         kept_models(),
-        [run_path(*run, "model_card.md") for run in kept_model_runs()],
+        cards(),
         outcome_files(),
 
 
@@ -87,3 +87,4 @@ rule paper:
     # All tables and figures of all experiments.
     input:
         [shown_by(name) for name in config["experiments"]],
+        f"results/{LLM}/{BENCHMARK}/known.csv",

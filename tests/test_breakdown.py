@@ -46,7 +46,8 @@ def test_recall_by_type_by_hand():
     # the second target was not asked this type
     assert table.loc[("ATU", "reverse query")].tolist() == pytest.approx([40, 40, 40, 1, 2])
     page = layout(table.reset_index()[COLUMNS], "Attack")
-    assert page.columns.tolist() == ["Attack", "Before", "ATU"]
+    assert page.columns.tolist() == ["Attack", "Probes", "Before", "ATU"]
+    assert page["Probes"].tolist() == [2, 4]
     assert page["ATU"].tolist() == ["40.0 [40.0, 40.0]", "30.0 [10.0, 50.0]"]
 
 
@@ -61,7 +62,7 @@ def test_a_single_probe_has_no_interval():
 def test_dev_probes_play_no_part():
     table = by_type([run("Before", "1_Ada", "dev")], 10, 0, read=lambda files: outcomes({"role playing": [1.0]}, "dev"))
     assert table.empty
-    assert layout(table, "Attack").columns.tolist() == ["Attack"]
+    assert layout(table, "Attack").columns.tolist() == ["Attack", "Probes"]
 
 
 @pytest.mark.parametrize("runs", [1, 2, 9])
@@ -69,7 +70,7 @@ def test_the_figure(runs):
     rows = [(f"M{i}" if i else "Before", kind, 50.0, 40.0, 60.0, 1, 3) for i in range(runs) for kind in "abc"]
     figure = attacks(pd.DataFrame(rows, columns=COLUMNS))
     figure.canvas.draw()
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["c", "b", "a"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["c (3)", "b (3)", "a (3)"]
     plt.close(figure)
 
 

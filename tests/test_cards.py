@@ -6,7 +6,7 @@ import pytest
 from atu.cards import model_card, score_table
 
 RUN = {"llm": "llm", "benchmark": "tiny", "target": "1_Ada", "method": "atu", "seed": "0"}
-PROVENANCE = {"settings": {"run": RUN, "layer": 2}, "git_commit": "abc1234", "versions": {"torch": "2"}}
+PROVENANCE = {"settings": {"run": RUN, "layer": 2, "align": {}}, "git_commit": "abc1234", "versions": {"torch": "2"}}
 
 
 def outcomes(scores):
@@ -33,14 +33,16 @@ def test_a_card():
     assert data["license"] == "mit"
     assert data["library_name"] == "transformers"
     assert data["datasets"] == ["owner/data"]
-    assert {"machine-unlearning", "atu"} <= set(data["tags"])
+    assert data["tags"] == ["machine-unlearning", "align-then-unlearn", "atu"]
     for text in ("forget **Ada**", "| Forget QA ↓", "25.0", "layer: 2", "abc1234", "AutoModelForCausalLM"):
         assert text in card.text
 
 
 def test_a_card_of_what_is_not_known():
     """No name on the hub, no licence, no scores, an adapter, a schedule that was stopped."""
-    card = model_card(RUN, PROVENANCE, pd.DataFrame(), {}, None, adapter=True, not_run=3)
+    provenance = PROVENANCE | {"settings": {"run": RUN}}
+    card = model_card(RUN | {"method": "ga"}, provenance, pd.DataFrame(), {}, None, adapter=True, not_run=3)
+    assert card.data.tags == ["machine-unlearning", "ga"]
     assert not {"base_model", "license", "datasets"} & set(card.data.to_dict())
     assert card.data.library_name == "peft"
     for text in ("AutoPeftModelForCausalLM", "collapsed before stage 3", "was not asked"):

@@ -1,6 +1,7 @@
 """Outputs are complete or absent."""
 
 import errno
+import os
 
 import pytest
 
@@ -33,6 +34,16 @@ def test_success_replaces_files_and_directories(tmp_path):
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["two"]
     write_json(tmp_path / "a.json", {"é": 1})
     assert (tmp_path / "a.json").read_text() == '{\n  "é": 1\n}\n'
+
+
+def test_others_may_read_what_a_library_left_to_the_owner(tmp_path):
+    with atomic_path(tmp_path / "model") as part:
+        part.mkdir()
+        weights = part / "model.safetensors"
+        weights.touch(mode=0o600)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "model/model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_writing_nothing_is_an_error(tmp_path):

@@ -3,11 +3,27 @@
 import base64
 import hashlib
 import json
+import os
 
+import pandas as pd
 import pytest
 import yaml
 
-from lineage import LineageError, given_config, jobs_behind, main, read_records, select, sources
+from lineage import (
+    LineageError,
+    Run,
+    conditions,
+    given_config,
+    jobs_behind,
+    main,
+    provenance_behind,
+    read_records,
+    recorded_path,
+    runs_of_figure,
+    runs_of_rows,
+    select,
+    sources,
+)
 
 RUN = "results/llm/tiny/{}/atu/seed0"
 BEFORE = "results/llm/tiny/before/{}.parquet"
@@ -71,39 +87,214 @@ def recorded(tmp_path):
 def test_jobs_of_a_cell(recorded):
     """The chain behind one cell, in order; the other target's jobs play no part."""
     records = read_records(recorded)
-    where = {"target": "1_Ada", "stage": "1", "metric": "forget_qa"}
-    jobs = jobs_behind("results/tables/main.csv", records, where)
+    runs = frozenset({Run(target="1_Ada", stage="1")})
+    jobs = jobs_behind("results/tables/main.csv", records, runs)
     assert [job.rule for job in jobs] == ["unlearn", "keep_model", "evaluate_after", "overall_table"]
     assert jobs[0].outputs == (RUN.format("1_Ada") + "/stage1/llm", RUN.format("1_Ada") + "/stage1/steps.csv")
     assert jobs[0].recorded["git_commit"] == "abc1234"
     assert not any("2_Bo" in name for job in jobs for name in job.outputs)
-    jobs = jobs_behind("results/tables/main.csv", records, {"target": "2_Bo", "stage": "0"})
+    jobs = jobs_behind("results/tables/main.csv", records, frozenset({Run(target="2_Bo", stage="0")}))
     assert [job.rule for job in jobs] == ["evaluate_before", "evaluate_before", "overall_table"]
 
 
 def test_jobs_of_a_figure(recorded):
-    jobs = jobs_behind("results/figures/tradeoff.pdf", read_records(recorded), {})
+    jobs = jobs_behind("results/figures/tradeoff.pdf", read_records(recorded))
     assert [job.rule for job in jobs].count("evaluate_after") == 2
     assert jobs[-1].rule == "plot_tradeoff"
-    with pytest.raises(LineageError, match="no record"):
-        jobs_behind("results/figures/other.pdf", read_records(recorded), {})
 
 
 def test_checksums_of_what_came_from_outside(recorded):
     records = read_records(recorded)
-    jobs = jobs_behind("results/tables/main.csv", records, {})
+    jobs = jobs_behind("results/tables/main.csv", records)
     assert sources(jobs, records) == {"probes.json": "sha256:old", "resources/models/llm": ""}
+
+
+def rules(directory, path, runs):
+    return [job.rule for job in jobs_behind(path, read_records(directory), runs)]
+
+
+def test_conditions():
+    assert conditions("method=atu, metric = forget_qa") == {"method": "atu", "metric": "forget_qa"}
+    assert conditions("type=FM, loss,run=ATU τ=0") == {"type": "FM, loss", "run": "ATU τ=0"}
+    assert conditions(" ") == {}
+    for text in ("method", "method=", "method,stage=1", "=atu"):
+        with pytest.raises(LineageError, match="is no key=value"):
+            conditions(text)
+    with pytest.raises(LineageError, match="stage stands there twice"):
+        conditions("stage=1,stage=2")
 
 
 def test_rows_of_a_table(recorded):
     path = recorded / "results/tables/main.csv"
-    assert select(path, {"stage": "1", "metric": "forget_qa"})["value"].tolist() == [20.5]
-    with pytest.raises(LineageError, match="no column epoch"):
-        select(path, {"epoch": "1"})
-    with pytest.raises(LineageError, match="target=3_Cy"):
-        select(path, {"target": "3_Cy"})
-    with pytest.raises(LineageError, match="only target, method, seed, stage"):
-        select(recorded / "results/figures/tradeoff.pdf", {"metric": "forget_qa"})
+    assert select(path, {"stage": "1.0", "metric": "forget_qa"})["value"].tolist() == [20.5]
+    for where, said in (
+        ({"epoch": "1"}, "no column epoch"),
+        ({"Methods": "atu"}, "did you mean method\\?"),
+        ({"target": "3_Cy"}, "target=3_Cy"),
+        ({"method": "ATU"}, "did you mean atu\\?"),
+        ({"stage": "last"}, "with stage=last; there is 0, 1$"),
+        # what no row has is named before what the rest leaves
+        ({"stage": "2", "metric": "forget_qa", "value": "90"}, "stage=2, the others given; there is 0$"),
+        ({"stage": "1", "value": "90"}, "value=90, the others given; there is 20.5$"),
+    ):
+        with pytest.raises(LineageError, match=said):
+            select(path, where)
+    pd.DataFrame({"seed": range(30), "collapsed": [True, False] * 15}).to_csv(recorded / "many.csv")
+    assert len(select(recorded / "many.csv", {"collapsed": "False"})) == 15
+    with pytest.raises(LineageError, match="8, 9, and 20 more"):
+        select(recorded / "many.csv", {"seed": "31"})
+    pd.DataFrame({"type": ["FM, loss", "zlib"]}).to_csv(recorded / "types.csv")
+    with pytest.raises(LineageError, match="there is 'FM, loss', zlib; did you mean FM, loss"):
+        select(recorded / "types.csv", {"type": "fm,loss"})
+
+
+def test_runs_of_rows(recorded):
+    """The jobs are those of the selected rows, however they were selected."""
+    path, records = "results/tables/main.csv", read_records(recorded)
+    rows = pd.DataFrame({"target": "1_Ada", "method": "atu", "seed": 0, "stage": [1.0, 1.0], "tau": 0.2})
+    runs = runs_of_rows(rows, path, records, {})
+    assert runs == {Run("1_Ada", "atu", "0", "1")}
+    assert rules(recorded, path, runs) == ["unlearn", "keep_model", "evaluate_after", "overall_table"]
+    # a collapse is judged by the unmodified model
+    runs = runs_of_rows(rows.assign(collapsed=False), path, records, {})
+    assert rules(recorded, path, runs).count("evaluate_before") == 2
+    assert runs_of_rows(pd.DataFrame({"kept": ["neighbor_qa"]}), path, records, {}) == {Run()}
+    rates = pd.DataFrame({"method": ["ga"], "variant": ["ga@1e-06"]})
+    assert runs_of_rows(rates, path, records, {}) == {Run(method="ga@1e-06")}
+    assert rules(recorded, path, frozenset()) == ["overall_table"]
+
+
+def test_runs_that_rows_call_by_name(recorded):
+    """By tau, by epoch or by method alone, as the tables by type of probe do."""
+    path = "results/tables/mia.csv"
+    stages = {"atu": 2, "ga": 3, "icu": 1}
+    asked = [
+        f"results/llm/tiny/1_Ada/{method}/seed0/stage{stage}/probes.parquet"
+        for method, last in stages.items()
+        for stage in range(1, last + 1)
+    ]
+    write_record(recorded, path, "membership_table", [*asked, BEFORE.format("1_Ada")], 40)
+    for file in asked:
+        write_record(recorded, file, "evaluate " + file.split("/", 4)[4], [], 30)
+    records = read_records(recorded)
+    config = {"method_settings": {"atu": {"unlearn": {"tau": [0.2, 0.0]}}, "ga": {"train": {}}, "icu": {}}}
+    for name, run in (
+        ("ATU τ=0", Run(method="atu", stage="2")),
+        ("ATU τ=0.2 † 50% collapsed", Run(method="atu", stage="1")),
+        ("GA epoch 3", Run(method="ga", stage="3")),
+        ("ICU", Run(method="icu", stage="1")),
+        ("Before", Run(stage="0")),
+    ):
+        assert runs_of_rows(pd.DataFrame({"run": [name, name, None]}), path, records, config) == {run}
+    assert rules(recorded, path, frozenset({Run(method="ga", stage="3")})) == [
+        "evaluate ga/seed0/stage3/probes.parquet",
+        "membership_table",
+    ]
+    with pytest.raises(LineageError, match=r"no run ATU τ=0\.3"):
+        runs_of_rows(pd.DataFrame({"run": ["ATU τ=0.3"]}), path, records, config)
+
+
+def test_runs_of_a_figure(recorded):
+    path, records = "results/figures/tradeoff.pdf", read_records(recorded)
+    where = {"method": "atu", "seed": "00", "stage": "1.0"}
+    assert runs_of_figure(path, where, records) == {Run(method="atu", seed="0", stage="1")}
+    assert runs_of_figure(path, {"stage": "0"}, records) == {Run(stage="0")}
+    there = "there are target 1_Ada, 2_Bo; method atu; seed 0; stage 0, 1"
+    for where, said in (
+        ({"method": "rmu"}, there),
+        ({"method": "ATU"}, there + "; did you mean atu\\?"),
+        ({"target": "1_Ada", "stage": "2"}, there),
+        ({"stage": "last"}, "stage=last is no number"),
+        ({"metric": "forget_qa"}, "only target, method, seed, stage"),
+        ({"methods": "atu"}, "did you mean method\\?"),
+    ):
+        with pytest.raises(LineageError, match=said):
+            runs_of_figure(path, where, records)
+    with pytest.raises(LineageError, match="not made of several runs"):
+        runs_of_figure(RUN.format("1_Ada") + "/model", {"seed": "0"}, records)
+
+
+def test_probes_that_the_model_knew(recorded):
+    """A table beside the runs, not among the tables, is narrowed as these are."""
+    path = "results/llm/tiny/known.csv"
+    write_record(recorded, path, "known", [BEFORE.format(target) for target in TARGETS], 40)
+    runs = runs_of_rows(pd.DataFrame({"target": ["1_Ada"]}), path, read_records(recorded), {})
+    assert rules(recorded, path, runs) == ["evaluate_before", "known"]
+
+
+def test_paths(recorded, monkeypatch):
+    """As the workflow writes it, from the current directory, absolute, through a link; a directory with its slash."""
+    name, records = "results/tables/main.csv", read_records(recorded)
+    (recorded / "link").symlink_to(recorded)
+    for path in (name, f"./{name}", recorded / name, recorded / "link" / name):
+        assert recorded_path(str(path), recorded, records) == name
+    assert recorded_path(RUN.format("1_Ada") + "/model/", recorded, records) == RUN.format("1_Ada") + "/model"
+    monkeypatch.chdir(recorded / "results")
+    assert recorded_path("tables/main.csv", recorded, records) == name
+    (recorded / "results/report.html").write_text("")
+    for path, said in (
+        ("results/tables/mian.csv", "mian.csv: no record of how .*did you mean results/tables/main.csv"),
+        ("results/report.html", "report.html: no record of how .*snakemake --report"),
+    ):
+        with pytest.raises(LineageError, match=said):
+            recorded_path(path, recorded, records)
+    with pytest.raises(LineageError, match="recorded nothing in"):
+        recorded_path(name, recorded / "results", {})
+
+
+def test_the_config_behind_a_file(recorded):
+    """An experiment's own; of what is no table the main tables', or the latest."""
+
+    def found(path):
+        return provenance_behind(path, recorded)["git_commit"]
+
+    model = RUN.format("1_Ada") + "/model"
+    for i, name in enumerate(("mia", "stages", "tradeoff")):
+        folder = recorded / f"results/experiments/{name}/tables"
+        folder.mkdir(parents=True)
+        (folder / "provenance.json").write_text(json.dumps({"git_commit": name}))
+        os.utime(folder / "provenance.json", (i % 2, i % 2))
+    assert found("results/experiments/mia/tables/mia.csv") == "mia"
+    assert found("results/figures/tradeoff.pdf") == found(model) == "def5678"
+    (recorded / "results/tables/provenance.json").unlink()
+    assert found(model) == "stages"
+    with pytest.raises(LineageError, match=r"tradeoff\.pdf: .*tables/provenance\.json does not exist"):
+        found("results/figures/tradeoff.pdf")
+
+
+def test_mistakes_end_with_a_message(recorded):
+    write_record(recorded, "results/tables/lost.csv", "overall_table", [], 20)
+    place = ["--directory", str(recorded)]
+    for arguments, said in (
+        (["results/tables/main.csv", "--where", "method"], "'method' is no key=value"),
+        (["results/tables/main.csv", "--where", "stage=last"], "stage=last"),
+        (["results/figures/tradeoff.pdf", "--where", "method=rmu"], "no run with method=rmu"),
+        (["results/tables/main.csv", "--write-config", "/nodir/x.yaml"], "/nodir/x.yaml: No such file"),
+        (["results/tables/lost.csv"], "lost.csv was made, but is gone"),
+        (["results/tables/none.csv"], "none.csv: no record"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            main([*arguments, *place])
+
+
+def test_threads_of_the_jobs(recorded, capsys):
+    """Numbers repeat with as many threads; jobs recorded before threads were have none."""
+    for i, target in enumerate(TARGETS):
+        known = {"git_commit": "abc1234", "gpu": None, "versions": {}, "threads": 1 + i}
+        (recorded / f"logs/{target}.json").write_text(json.dumps(known))
+    place = ["--directory", str(recorded)]
+    main(["results/tables/main.csv", *place])
+    said = capsys.readouterr().out
+    assert "--cores all --set-threads unlearn=2 --resources" in said
+    assert said.rstrip().endswith("--forceall -- results/tables/main.csv")
+    main(["results/figures/tradeoff.pdf", "--where", "target=1_Ada", *place])
+    assert "--set-threads" not in capsys.readouterr().out
+
+
+def test_help_shows_an_experiment(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "lineage.py results/experiments/" in capsys.readouterr().out
 
 
 def test_what_is_printed(recorded, capsys):
@@ -114,6 +305,8 @@ def test_what_is_printed(recorded, capsys):
         assert text in said
     assert "git checkout abc1234" in said
     assert "ga:" not in said  # other methods' settings play no part
+    main([RUN.format("1_Ada") + "/model/", "--directory", str(recorded)])
+    assert "layer: 2" in capsys.readouterr().out
     main(["results/figures/tradeoff.pdf", "--directory", str(recorded)])
     now = hashlib.sha256(b"[]").hexdigest()
     assert f"probes.json sha256:old (changed since: sha256:{now})" in capsys.readouterr().out

@@ -23,12 +23,12 @@ def unpacked(page: str) -> str:
 
 
 def outcomes(*rows) -> pd.DataFrame:
-    names = ["set", "id", "type", "query", "answers", "prediction", "score"]
+    names = ["set", "id", "split", "type", "query", "answers", "prediction", "score"]
     return pd.DataFrame(rows, columns=names)
 
 
 def probe(name, number, prediction, score, query="Who wrote it?"):
-    return (name, f"{name}-{number}", "cloze", query, ["Ada", "Ada L."], prediction, score)
+    return (name, f"{name}-{number}", "test", "cloze", query, ["Ada", "Ada L."], prediction, score)
 
 
 def test_numbers_have_one_decimal_and_missing_cells_are_empty():

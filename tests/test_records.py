@@ -68,6 +68,10 @@ def test_a_failed_job_and_its_quoted_logs():
     assert job.kind == ("unlearn", "llm", "atu")
 
 
+def test_downloads_of_two_models_are_of_two_kinds():
+    assert Job("download_model", wildcards={"model": "phi"}).kind == ("download_model", "phi", "")
+
+
 def test_a_job_that_is_tried_again_is_no_longer_failed():
     (job,), _ = read_jobs((LOG + AGAIN).splitlines())
     assert not job.failed

@@ -105,9 +105,11 @@ def test_a_table_is_sorted_and_filtered(browser, tmp_path):
 
 
 def test_answers_are_filtered_by_method(browser, tmp_path):
-    names = ["set", "id", "type", "query", "answers", "prediction", "score"]
+    names = ["set", "id", "split", "type", "query", "answers", "prediction", "score"]
     evil = "<script>document.title = 'owned'</script><img src='https://example.org/x.png'>"
-    rows = [("forget_qa", str(n), "cloze", f"Who is {n}?", ["Ada"], evil + "\nlong" * 50, n / 9) for n in range(9)]
+    rows = [
+        ("forget_qa", str(n), "test", "cloze", f"Who is {n}?", ["Ada"], evil + "\nlong" * 50, n / 9) for n in range(9)
+    ]
     before = pd.DataFrame(rows, columns=names)
     table = answers(before, {(method, 0): before for method in ("atu", "ga", "npo")})
     page = tmp_path / "answers.html"
@@ -115,7 +117,7 @@ def test_answers_are_filtered_by_method(browser, tmp_path):
     browser.open(page)
     browser.until(lambda: len(browser.column(1)) == 27)
     assert browser.driver.title == "Ada: answers"
-    assert browser.column(5)[0].startswith(evil)  # shown, not run
+    assert browser.column(1 + list(table.columns).index("Before"))[0].startswith(evil)  # shown, not run
     method = 1 + list(table.columns).index("Method")
     browser.one(f"#table thead th:nth-child({method}) button.dtcc-button_dropdown").click()
     choices = browser.until(lambda: browser.all(".dtcc-dropdown .dtcc-list button.dtcc-button"))

@@ -1,36 +1,56 @@
 """What lies behind a number or a figure: the jobs, their settings, versions, checksums and times.
 
     python workflow/lineage.py results/tables/main.csv --where method=atu,target=1_Ada,metric=forget_qa,stage=2
-    python workflow/lineage.py results/figures/tradeoff.png
+    python workflow/lineage.py results/experiments/tradeoff/figures/tradeoff.png --where method=atu
+    python workflow/lineage.py results/experiments/mia/tables/mia.csv --where "run=ATU τ=0, type=FM, loss"
 
 It reads what Snakemake and the jobs recorded; nothing is run or written but the config asked for by --write-config.
 """
 
 import argparse
 import base64
+import difflib
 import hashlib
 import json
+import os
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import yaml
 
-EVALUATION = re.compile(
-    r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/stage(?P<stage>\d+)/"
-)
+from atu.tables import name_runs
+
+OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")
+EVALUATION = re.compile(OF_RUN.pattern + r"stage(?P<stage>\d+)/")
 BEFORE = re.compile(r"results/[^/]+/[^/]+/before/(?P<target>[^/]+)\.parquet")
-RUN_KEYS = ("target", "method", "seed", "stage")
 DERIVED = ("all_targets", "grids")  # what checking the config adds to it
-MADE_OF_RUNS = re.compile(r"results/(experiments/[^/]+/)?(tables|figures|answers)/")
+SHOWN = re.compile(r"results/(experiments/[^/]+/)?(?:tables|figures|answers)/")
+MADE_OF_RUNS = re.compile(SHOWN.pattern + r"|results/[^/]+/[^/]+/known\.csv")
+LISTED = 10  # values that a message names
 
 
 class LineageError(ValueError):
     """The question cannot be answered; the message says why."""
+
+
+class Run(NamedTuple):
+    """A stage of a run, as paths write it; None stands for all. Stage 0 is the unmodified model."""
+
+    target: str | None = None
+    method: str | None = None
+    seed: str | None = None
+    stage: str | None = None
+
+
+ALL_RUNS = frozenset({Run()})
 
 
 @dataclass(frozen=True)
@@ -80,28 +100,76 @@ def read_records(directory: Path) -> dict[str, Job]:
     return {output: job for job in jobs.values() for output in job.outputs}
 
 
-def wanted(path: str, where: dict[str, str]) -> bool:
-    """Whether an evaluation's outcomes take part in the cells that ``where`` selects; other files do."""
-    if before := BEFORE.fullmatch(path):
-        # folders of targets begin with a rank; what all targets share always takes part
-        other = re.match(r"\d+_", before["target"]) and where.get("target") not in (None, before["target"])
-        return not other and where.get("stage") in (None, "0")
-    found = EVALUATION.match(path)
-    return found is None or all(found[key] == where[key] for key in RUN_KEYS if key in where)
+def like(name: str, names: Iterable[str]) -> str:
+    """The end of a message: which of the names may have been meant, whatever its case; nothing if none is alike."""
+    folded = {known.casefold(): known for known in names}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"; did you mean {folded[found[0]]}?" if found else ""
 
 
-def jobs_behind(path: str, records: dict[str, Job], where: dict[str, str]) -> list[Job]:
-    """The jobs that made a file, directly or through others, in the order in which they ran.
+def listed(values: Iterable[str]) -> str:
+    """Values for a message, the first few of many; in quotes what has a comma."""
+    values = [f"'{value}'" if "," in value else value for value in values]
+    return ", ".join(values[:LISTED] + [f"and {len(values) - LISTED} more"] * (len(values) > LISTED))
 
-    Args:
-        where: values of target, method, seed and stage; evaluations of others that the tables also read
-            are left out.
+
+def written(value: object) -> str:
+    """A cell as paths write it: 2.0 is 2."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def recorded_path(path: str, directory: Path, records: dict[str, Job]) -> str:
+    """A path as the workflow writes it, whether it was given so, relative to the current directory, or absolute.
 
     Raises:
         LineageError: if no record says how the file was made.
     """
-    if path not in records:
-        raise LineageError(f"{path}: no record of how it was made; give the path as the workflow writes it")
+    relative = os.path.relpath(path, directory)
+    real = os.path.relpath(os.path.realpath(path), os.path.realpath(directory))
+    for name in (os.path.normpath(path), relative, real):
+        if name in records:
+            return name
+    if not records:
+        raise LineageError(f"{path}: Snakemake recorded nothing in {directory}; name the --directory where it ran")
+    if (directory / path).exists() or Path(path).exists():
+        why = "no job made it: name a table, a figure or another output (snakemake --report writes the report)"
+    else:
+        why = "no such output" + like(relative, [name for name in records if Path(name).suffix == Path(path).suffix])
+    raise LineageError(f"{path}: no record of how it was made; {why}")
+
+
+def provenance_behind(path: str, directory: Path) -> dict:
+    """What was recorded beside the tables, the config of the run in it; for files of no table the latest there is.
+
+    Args:
+        path: as the workflow writes it.
+    """
+    shown = SHOWN.match(path)
+    found = directory / "results" / ((shown and shown[1]) or "") / "tables/provenance.json"
+    if not shown and not found.exists():
+        others = directory.glob("results/experiments/*/tables/provenance.json")
+        found = max(others, key=lambda other: other.stat().st_mtime, default=found)
+    if not found.exists():
+        raise LineageError(f"{path}: {found} does not exist; it holds the config of the run: make the tables again")
+    return json.loads(found.read_text(encoding="utf-8"))
+
+
+def wanted(path: str, runs: frozenset[Run]) -> bool:
+    """Whether an evaluation's outcomes take part in the numbers of some runs; other files do."""
+    if before := BEFORE.fullmatch(path):
+        shared = not re.match(r"\d+_", before["target"])  # folders of targets begin with a rank
+        return any((shared or run.target in (None, before["target"])) and run.stage in (None, "0") for run in runs)
+    found = EVALUATION.match(path)
+    return found is None or any(run in runs for run in product(*((value, None) for value in found.group(*Run._fields))))
+
+
+def jobs_behind(path: str, records: dict[str, Job], runs: frozenset[Run] = ALL_RUNS) -> list[Job]:
+    """The jobs that made a file, directly or through others, in the order in which they ran.
+
+    Args:
+        path: as the workflow writes it.
+        runs: evaluations of others that the tables also read are left out.
+    """
     jobs, left, seen = {}, [path], set()
     while left:
         output = left.pop()
@@ -111,30 +179,125 @@ def jobs_behind(path: str, records: dict[str, Job], where: dict[str, str]) -> li
         job = records[output]
         jobs[job.outputs] = job
         of_tables = any(MADE_OF_RUNS.match(name) for name in job.outputs)
-        left += [name for name in job.inputs if not of_tables or wanted(name, where)]
+        left += [name for name in job.inputs if not of_tables or wanted(name, runs)]
     return sorted(jobs.values(), key=lambda job: job.started)
 
 
-def select(path: Path, where: dict[str, str]) -> pd.DataFrame | None:
-    """Rows of a table in which every column that ``where`` names has its value; None for what is no CSV.
+def conditions(text: str) -> dict[str, str]:
+    """What --where says. A comma parts two conditions only where a key and = follow: values may hold commas."""
+    found: dict[str, str] = {}
+    for pair in re.split(r",(?=\s*\w+\s*=)", text) if text.strip() else []:
+        key, _, value = map(str.strip, pair.partition("="))
+        if not (key and value):
+            raise LineageError(f"--where: {pair.strip()!r} is no key=value such as method=atu")
+        if key in found:
+            raise LineageError(f"--where: {key} stands there twice; give it one value, or leave it out for all")
+        found[key] = value
+    return found
+
+
+def holds(column: pd.Series, value: str) -> pd.Series:
+    """In which cells a value stands; numbers are compared as numbers."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return column == pd.to_numeric(value, errors="coerce")
+    return column.astype(str) == value
+
+
+def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
+    """Rows of a table in which every column that ``where`` names has its value.
 
     Raises:
         LineageError: if a column or a value does not exist.
     """
-    if path.suffix != ".csv":
-        if unknown := set(where) - set(RUN_KEYS):
-            raise LineageError(f"--where: {', '.join(sorted(unknown))}: for {path.name} only {', '.join(RUN_KEYS)}")
-        return None
     rows = pd.read_csv(path)
-    for key, value in where.items():
+    for key in where:
         if key not in rows:
-            raise LineageError(f"--where: {path.name} has no column {key} (it has {', '.join(rows.columns)})")
-        column = rows[key]
-        same = column == float(value) if pd.api.types.is_numeric_dtype(column) else column.astype(str) == value
-        if not same.any():
-            raise LineageError(f"--where: no row of {path.name} with {key}={value}, the others given")
-        rows = rows[same]
+            columns = ", ".join(rows.columns)
+            raise LineageError(f"--where: {path.name} has no column {key} (it has {columns}){like(key, rows.columns)}")
+    # last what no row has: its message names the values that the rest leaves
+    for key, value in sorted(where.items(), key=lambda item: not holds(rows[item[0]], item[1]).any()):
+        chosen = rows[holds(rows[key], value)]
+        if chosen.empty:
+            there = [written(cell) for cell in rows[key].dropna().unique()]
+            rest = ", the others given" if len(where) > 1 else ""
+            raise LineageError(
+                f"--where: no row of {path.name} with {key}={value}{rest}; there is {listed(there) or 'none'}"
+                + like(value, there)
+            )
+        rows = chosen
     return rows
+
+
+def runs_of_rows(rows: pd.DataFrame, path: str, records: dict[str, Job], config: dict) -> frozenset[Run]:
+    """The runs whose numbers stand in rows of a table; all, if no column tells.
+
+    Args:
+        path: of the table, as the workflow writes it.
+        config: of the run that made it; tables by type of probe call runs by their tau or epoch.
+
+    Raises:
+        LineageError: if the config has no run that is called as the rows call it.
+    """
+    if "run" in rows:
+        called = named_runs(records[path].inputs, config)
+        names = {name.split(" † ")[0] for name in rows["run"].dropna()}  # a share of collapsed runs may follow
+        if unknown := names - set(called):
+            raise LineageError(
+                f"{path}: the config recorded beside it has no run {listed(sorted(unknown))}: make the tables again"
+            )
+        runs = frozenset(called[name] for name in names)
+    else:
+        if "variant" in rows:  # one learning rate of a grid is a method of its own
+            rows = rows.drop(columns="method").rename(columns={"variant": "method"})
+        keys = [key for key in Run._fields if key in rows]
+        cells = rows[keys].drop_duplicates().to_dict("records") if keys else [{}]
+        runs = frozenset(Run(**{key: written(cell) for key, cell in row.items()}) for row in cells)
+    if "collapsed" in rows:  # judged by the unmodified model
+        runs |= {run._replace(stage="0") for run in runs}
+    return runs
+
+
+def named_runs(paths: Iterable[str], config: dict) -> dict[str, Run]:
+    """The stages that a table reads, of all targets and seeds, by what its rows call them."""
+    stages = {(found["method"], int(found["stage"])) for path in paths if (found := EVALUATION.match(path))}
+    runs = []
+    for method, stage in stages:
+        taus = config["method_settings"].get(method, {}).get("unlearn", {}).get("tau", [])
+        runs.append({"method": method, "stage": stage, "tau": taus[stage - 1] if stage <= len(taus) else None})
+    name_runs(runs)
+    named = {run["run"]: Run(method=run["method"], stage=str(run["stage"])) for run in runs}
+    return {"Before": Run(stage="0")} | named
+
+
+def runs_of_figure(path: str, where: dict[str, str], records: dict[str, Job]) -> frozenset[Run]:
+    """The runs that ``where`` chooses of those behind a figure or a page.
+
+    Raises:
+        LineageError: if there are none, or ``where`` names anything but target, method, seed and stage.
+    """
+    keys = Run._fields
+    if unknown := [key for key in where if key not in keys]:
+        raise LineageError(f"--where: {unknown[0]}: for {path} only {', '.join(keys)}{like(unknown[0], keys)}")
+    chosen = dict(where)
+    for key in {"seed", "stage"} & set(where):
+        number = pd.to_numeric(where[key], errors="coerce")
+        if pd.isna(number):
+            raise LineageError(f"--where: {key}={where[key]} is no number")
+        chosen[key] = written(float(number))
+    made = [job for job in jobs_behind(path, records) if any(map(MADE_OF_RUNS.match, job.outputs))]
+    read = {name for job in made for name in job.inputs}
+    runs = {Run(**found.groupdict()) for name in read if (found := EVALUATION.match(name))}
+    if any(map(BEFORE.fullmatch, read)):
+        runs |= {run._replace(stage="0") for run in runs}
+    if not runs:
+        raise LineageError(f"--where: {path} is not made of several runs: leave --where out")
+    if not any(chosen.items() <= run._asdict().items() for run in runs):
+        there = {key: sorted({getattr(run, key) for run in runs}) for key in keys}
+        known = "; ".join(f"{key} {listed(values)}" for key, values in there.items())
+        asked = ",".join(f"{key}={value}" for key, value in chosen.items())
+        meant = "".join(like(value, there[key]) for key, value in chosen.items() if value not in there[key])
+        raise LineageError(f"--where: no run with {asked} behind {path}; there are {known}{meant}")
+    return frozenset({Run(**chosen)})
 
 
 def digest(path: Path) -> str:
@@ -165,7 +328,7 @@ def given_config(recorded: dict) -> dict:
 
 def settings_behind(config: dict, jobs: list[Job]) -> dict:
     """The part of the config that bears on the jobs: everything but other models, benchmarks and methods."""
-    found = [EVALUATION.match(output) for job in jobs for output in job.outputs]
+    found = [OF_RUN.match(output) for job in jobs for output in job.outputs]
     methods = {match["method"] for match in found if match}
     used = {
         "models": {config["llm"], config["encoder"]},
@@ -183,6 +346,7 @@ def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[s
     """The commands that make a file again, everything behind it included, on the config of the last run.
 
     Jobs of several commits name each of them: which one makes the same file again is for the reader to judge.
+    Numbers repeat only with as many threads; profiles, which set them, are not part of the config.
 
     Args:
         tables: the provenance beside the tables; its commit counts where the jobs did not record theirs.
@@ -193,7 +357,12 @@ def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[s
     for command in (tool, snakemake):
         command += [] if directory == Path(".") else ["--directory", str(directory)]
     tool += ["--write-config", "rebuild.yaml"]
-    snakemake += ["--cores", "all", "--resources", "gpu=1", "--configfile", "rebuild.yaml", "--forceall", "--", path]
+    threads: dict[str, int] = {}
+    for job in jobs:
+        threads[job.rule] = max(threads.get(job.rule, 1), (job.recorded or {}).get("threads") or 1)
+    several = [f"{rule}={count}" for rule, count in threads.items() if count > 1]
+    snakemake += ["--cores", "all", *(["--set-threads", *several] if several else [])]
+    snakemake += ["--resources", "gpu=1", "--configfile", "rebuild.yaml", "--forceall", "--", path]
     commands = [shlex.join(tool)]
     for commit in sorted(commits - {None}):
         changed = "  # and changes that were not committed" if commit.endswith("-dirty") else ""
@@ -226,42 +395,56 @@ def describe(jobs: list[Job], records: dict[str, Job], directory: Path) -> str:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="a table, a figure or any other file that the workflow made")
-    parser.add_argument("--where", default="", help="key=value,...: columns of a CSV; target, method, seed, stage")
+    parser.add_argument(
+        "--where",
+        default="",
+        help="key=value,...: any columns of a CSV; for figures and pages target, method, seed, stage",
+    )
     parser.add_argument("--directory", type=Path, default=Path("."), help="where the workflow ran")
     parser.add_argument("--write-config", type=Path, help="write the config of the run there, and do nothing else")
     return parser.parse_args(arguments)
 
 
+def write_config(path: Path, config: dict) -> None:
+    """Write a config for Snakemake's --configfile."""
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LineageError(f"--write-config: {path}: {error.strerror}; name a file in a folder that exists") from None
+
+
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    where = dict(pair.split("=", 1) for pair in options.where.split(",") if "=" in pair)
+    directory, rows, runs = options.directory, None, ALL_RUNS
     try:
-        shown = MADE_OF_RUNS.match(options.path)
-        tables = options.directory / "results" / ((shown and shown[1]) or "") / "tables/provenance.json"
-        if not tables.exists():
-            raise LineageError(
-                f"{tables} does not exist; it holds the config of the run: run the workflow, or name its --directory"
-            )
-        provenance = json.loads(tables.read_text(encoding="utf-8"))
+        where = conditions(options.where)
+        records = read_records(directory)
+        path = recorded_path(options.path, directory, records)
+        provenance = provenance_behind(path, directory)
         if options.write_config:
-            text = yaml.safe_dump(given_config(provenance["settings"]), sort_keys=False, allow_unicode=True)
-            options.write_config.write_text(text, encoding="utf-8")
+            write_config(options.write_config, given_config(provenance["settings"]))
             return
-        records = read_records(options.directory)
-        rows = select(options.directory / options.path, where)
-        jobs = jobs_behind(options.path, records, where)
+        if path.endswith(".csv"):
+            if not (directory / path).exists():
+                raise LineageError(f"{path} was made, but is gone: make it again, or look in another --directory")
+            rows = select(directory / path, where)
+            runs = runs_of_rows(rows, path, records, provenance["settings"]) if where else ALL_RUNS
+        elif where:
+            runs = runs_of_figure(path, where, records)
     except LineageError as error:
         sys.exit(str(error))
+    jobs = jobs_behind(path, records, runs)
     if rows is not None:
         print(rows.to_string(index=False), end="\n\n")
     print(f"Tables: commit {provenance['git_commit']}, GPU {provenance['gpu'] or 'none'}")
-    print(describe(jobs, records, options.directory))
+    print(describe(jobs, records, directory))
     chosen = settings_behind(provenance["settings"], jobs)
     print("Settings:\n" + yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True))
     print("Again from raw data:")
-    for command in rebuild(options.path, jobs, provenance, options.directory):
+    for command in rebuild(path, jobs, provenance, directory):
         print(f"  {command}")
 
 

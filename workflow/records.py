@@ -50,8 +50,9 @@ class Job:
 
     @property
     def kind(self) -> tuple[str, str, str]:
-        """Jobs of one kind take about as long: rule, model and method."""
-        return self.rule, self.wildcards.get("llm", ""), self.wildcards.get("method", "")
+        """Jobs of one kind take about as long: rule, model (of a download: what is fetched) and method."""
+        model = self.wildcards.get("llm", self.wildcards.get("model", ""))
+        return self.rule, model, self.wildcards.get("method", "")
 
 
 def read_jobs(lines: Iterable[str]) -> tuple[list[Job], dict[str, int]]:

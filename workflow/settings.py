@@ -65,7 +65,8 @@ def describe(error) -> str:
     if error.validator == "enum":
         return f"{where}: {error.instance!r} is not one of {', '.join(map(str, error.validator_value))}"
     if error.validator == "required":
-        return f"{where}: {error.message}"
+        new = where.startswith("experiments.")  # a block that lacks what all others have may be a misspelt one
+        return f"{where}: {error.message}" + ("; is its name spelt as in the config?" if new else "")
     if error.validator == "type":
         return f"{where}: {error.instance!r} is not {NOUNS[error.validator_value]}"
     if error.validator == "anyOf":

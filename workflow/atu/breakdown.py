@@ -65,10 +65,17 @@ def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> p
 
 
 def layout(table: pd.DataFrame, heading: str) -> pd.DataFrame:
-    """One row a type, one column a run, cells "51.2 [40.1, 60.3]"; without an interval where there is none."""
+    """One row a type, one column a run, cells "51.2 [40.1, 60.3]"; without an interval where there is none.
+
+    Args:
+        table: from :func:`by_type`.
+        heading: of the types.
+    """
     cells = [
         f"{row.value:.1f}" + ("" if np.isnan(row.low) else f" [{row.low:.1f}, {row.high:.1f}]")
         for row in table.itertuples()
     ]
     wide = table.assign(cell=cells).pivot(index="type", columns="run", values="cell")
-    return wide.reindex(columns=table["run"].unique()).rename_axis(heading, axis="index").reset_index()
+    wide = wide.reindex(columns=table["run"].unique()).rename_axis(heading, axis="index")
+    wide.insert(0, "Probes", table.groupby("type")["probes"].max())
+    return wide.reset_index()

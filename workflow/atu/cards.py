@@ -7,8 +7,6 @@ from huggingface_hub import ModelCard, ModelCardData
 from atu.benchmark import target_name
 from atu.tables import LAYOUT, summarize
 
-TAGS = ["machine-unlearning", "align-then-unlearn"]
-
 
 def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") -> pd.DataFrame:
     """Scores of the unmodified and the unlearned model, one row a metric that both were asked.
@@ -66,6 +64,7 @@ def model_card(
         adapter: whether the directory holds a LoRA adapter alone.
         not_run: the first stage that was not run since the one before it had collapsed.
     """
+    own = ["align-then-unlearn"] if "align" in provenance["settings"] else []
     data = ModelCardData(
         base_model=base.get("base_model"),
         base_model_relation=("adapter" if adapter else "finetune") if base.get("base_model") else None,
@@ -73,7 +72,7 @@ def model_card(
         pipeline_tag="text-generation",
         license=base.get("license"),
         datasets=[dataset] if dataset else None,
-        tags=[*TAGS, run["method"]],
+        tags=["machine-unlearning", *own, run["method"]],
     )
     name, settings = target_name(run["target"]), provenance["settings"]
     chosen = {key: value for key, value in settings.items() if key != "run"}

@@ -69,10 +69,11 @@ def mark_collapsed(axis, curve: pd.DataFrame, x: pd.Series, y: pd.Series, collap
 def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
     """What neighbours (left) and abilities (right) keep while each method forgets."""
     means = stage_means(long, dev_targets)
-    means["utility"] = as_shares(means.reindex(columns=UTILITY), means["stage"]).mean(axis=1)
+    kept = as_shares(means.reindex(columns=UTILITY), means["stage"]).clip(upper=100)  # a gain makes up for no loss
+    means["utility"] = kept.mean(axis=1)
     panels = {
         "neighbor_qa": "neighbour QA recall, %\n(higher is better)",
-        "utility": "utility, % of before, mean\n(higher is better)",
+        "utility": "utility kept, % of before, mean\n(higher is better)",
     }
     methods = list(means.groupby("method"))
     figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN, 2.7), layout="constrained", sharex=True)
@@ -86,12 +87,12 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
             mark_collapsed(axis, curve, curve["forget_qa"], curve[metric], collapsed)
             if len(methods) > 2:  # too many points to name each
                 continue
-            for row in curve.itertuples():
+            for row in curve[(curve["stage"] > 0) | (i == 0)].itertuples():  # all begin at one point
                 text = "before" if row.stage == 0 else f"τ={row.tau:g}" if math.isfinite(row.tau) else f"{row.stage}"
                 place = (row.forget_qa, getattr(row, metric))
                 axis.annotate(text, place, xytext=(3, 4), textcoords="offset points", fontsize=6)
         axis.set(xlabel="forget QA recall, % (lower is better)", ylabel=label)
-        axis.set(xlim=(108, -4), ylim=(0, max(112, 1.05 * axis.dataLim.ymax)))
+        axis.set(xlim=(108, -4), ylim=(-4, 112))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(methods), 5))
     return figure
 
@@ -217,7 +218,8 @@ def attacks(table: pd.DataFrame) -> Figure:
         look = {"fmt": MARKERS[i % len(MARKERS)], "color": "0.45" if run == "Before" else COLORS[(i - 1) % len(COLORS)]}
         look |= {"mfc": "white"} if run == "Before" else {}
         axis.errorbar(part["value"], places, xerr=spread, ms=4, elinewidth=0.8, label=run, **look)
-    axis.set_yticks(range(len(kinds)), kinds)
+    probes = table.groupby("type")["probes"].max()
+    axis.set_yticks(range(len(kinds)), [f"{kind} ({probes[kind]})" for kind in kinds])
     axis.set(xlabel="recall, % (lower is better)", xlim=(-4, 104))
     axis.grid(visible=False, axis="y")
     if runs:

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -24,11 +24,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield part
         if not part.exists():
             raise FileNotFoundError(f"nothing was written for {path}")
+        share(part)
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         os.replace(part, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def share(part: Path) -> None:
+    """Give every file the mode that the user's umask asks for: some libraries leave theirs to the owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in [part, *part.rglob("*")]:
+        if file.is_file() and not file.is_symlink():
+            with suppress(PermissionError):  # another user's, linked here
+                file.chmod(0o666 & ~umask)
 
 
 def link_tree(source: str | Path, target: str | Path) -> None:

@@ -48,6 +48,8 @@ def add_lora(llm: PreTrainedModel, rank: int, alpha: float, modules: list[str]) 
 def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     """Write a directory that ``AutoModelForCausalLM.from_pretrained`` loads."""
     llm.save_pretrained(directory)
+    for name in ("is_local", "local_files_only"):  # how it was loaded here is nothing to tell others
+        tokenizer.init_kwargs.pop(name, None)
     tokenizer.save_pretrained(directory)
 
 

@@ -59,12 +59,12 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
 
     Returns:
         One row a probe and run that were asked both before and after, a probe's runs one below the other: Set,
-        Type, Question, Expected, Before, Score before, Method, Seed, After, Score after, Change. Scores are times
-        100, as in the tables. Texts whose likelihood alone is measured have no answer and are left out.
+        Split, Type, Question, Expected, Before, Score before, Method, Seed, After, Score after, Change. Scores are
+        times 100, as in the tables. Texts whose likelihood alone is measured have no answer and are left out.
     """
     asked = before[before["set"].map(lambda name: PROBE_SETS[name]["ask"] != "text")]
     asked = asked.assign(place=range(len(asked)), expected=asked["answers"].map(" / ".join))
-    columns = [*KEYS, "place", "type", "query", "expected", "prediction", "score"]
+    columns = [*KEYS, "place", "split", "type", "query", "expected", "prediction", "score"]
     rows = []
     for (method, seed), outcomes in after.items():
         if len(outcomes):
@@ -74,6 +74,7 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
             rows.append(both.assign(method=display_name(method), seed=seed))
     names = {
         "set": "Set",
+        "split": "Split",
         "type": "Type",
         "query": "Question",
         "expected": "Expected",

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from atu.files import write_json
 
 T = TypeVar("T")
+THREADS = {}  # what start() was given, for the job's record
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
 
 
@@ -45,7 +46,7 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
     try:
         yield log
         times = {"started": started, "wall_seconds": round(time.time() - started, 3)}
-        write_json(path.with_suffix(".json"), provenance() | times)
+        write_json(path.with_suffix(".json"), provenance() | THREADS | times)
     except ExplainedError as error:
         log.error("%s", error)
         raise SystemExit(1) from None
@@ -99,6 +100,7 @@ def start(
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device is 'cuda' but torch sees no GPU; set device to 'auto' or 'cpu', or ask for a GPU")
     torch.set_num_threads(threads)
+    THREADS["threads"] = threads
     set_seed(seed)
     transformers_logging.disable_progress_bar()
     trackers = tracking["trackers"] if tracking else []

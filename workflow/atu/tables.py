@@ -138,7 +138,8 @@ def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
 
 
 def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The paper's table: one row a method and stage, means over targets and seeds, test split.
+    """The paper's table: one row a method and stage, means over targets and seeds, test split; methods in the order
+    in which they come.
 
     Targets on which settings were chosen are left out, unless there are no others. Rows in which runs have
     collapsed (from :func:`find_collapsed`) say so. With several seeds cells are texts, mean ± half of a 95 %
@@ -148,6 +149,7 @@ def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
     rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
     wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
     wide = wide.reindex(columns=[name for name in LAYOUT if name in wide])
+    wide = wide.reindex(rows["method"].unique(), level="method")
     seeds = rows["seed"].nunique()
     if seeds > 1:
         wide = with_half_widths(wide, rows)

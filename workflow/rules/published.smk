@@ -23,6 +23,7 @@ rule published_table:
         **light(mem_mb=4000),
     params:
         runs=published_runs,
+        source=lambda wildcards, input: input.published.removeprefix(f"{ROOT}/"),
         model=LLM,
         benchmark=BENCHMARK,
         measured_on=config["published"]["benchmark"],

@@ -1,11 +1,14 @@
 # What tables and model cards are made of, beyond the rows that all tables share.
 
 
-def kept_model_runs():
-    """Target, method and seed of each run that keeps a model of its own."""
+def cards(where=""):
+    """The cards of the models that an experiment keeps; what is applied to the unmodified model keeps none."""
+    chosen = experiment(where)
     return [
-        run
-        for run in itertools.product(TARGETS, METHODS, SEEDS)
+        run_path(*run, "model_card.md")
+        for run in itertools.product(
+            chosen["targets"], chosen["methods"], chosen["seeds"]
+        )
         if KINDS[run[1]] != "applied"
     ]
 
@@ -27,7 +30,9 @@ def base_model(wildcards):
 def shown(where=""):
     """The files of the tables, figures and pages that an experiment shows."""
     chosen = experiment(where)
-    files = [file for name in chosen["shows"] for file in SHOWN[name]]
+    aligned = any(KINDS[method] == "aligned" for method in chosen["methods"])
+    shows = [name for name in chosen["shows"] if name != "training" or aligned]
+    files = [file for name in shows for file in SHOWN[name]]
     targets = chosen["targets"]
     return sorted(
         {
@@ -119,5 +124,7 @@ def answer_runs(wildcards):
 
 
 def shown_by(name):
-    """What an experiment shows, looked up when it is asked for: another benchmark may not have its targets."""
-    return lambda wildcards: shown(f"experiments/{name}/")
+    """What an experiment shows, and the cards of its models, looked up when it is asked for: another benchmark may
+    not have its targets."""
+    where = f"experiments/{name}/"
+    return lambda wildcards: shown(where) + cards(where)

@@ -40,6 +40,11 @@ rule overall_table:
         **light(mem_mb=4000),
     params:
         runs=shown_runs,
+        title=lambda wildcards: Path(wildcards.where).name or "Main table",
+        chosen=lambda wildcards: {
+            key: experiment(wildcards.where)[key]
+            for key in ("targets", "methods", "seeds")
+        },
         model=LLM,
         benchmark=BENCHMARK,
         dev_targets=config["dev_targets"],

@@ -26,8 +26,8 @@ with job_log(snakemake.log[0]) as log:
     for path, text in (
         (output.markdown, blank.to_markdown(index=False, floatfmt=".1f", missingval="") + "\n"),
         (output.latex, to_latex(table)),
-        (output.html, table_page(table, "Main table")),
+        (output.html, table_page(table, params.title)),
     ):
         with atomic_path(path) as part:
             part.write_text(text, encoding="utf-8")
-    write_json(output.provenance, provenance(**snakemake.config))
+    write_json(output.provenance, provenance(**snakemake.config | params.chosen))

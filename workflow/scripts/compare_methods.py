@@ -25,6 +25,7 @@ with job_log(snakemake.log[0]) as log:
         ]
         wide = table.assign(cell=cells, method=table["method"].map(display_name))
         wide = wide.pivot(index=["kept", "method"], columns="measure", values="cell")
+        wide = wide[list(table["measure"].unique())]
         order = wide.sort_index(key=lambda names: names.map(KEPT.index) if names.name == "kept" else names)
         text = order.reset_index().to_markdown(index=False)
     with atomic_path(output.markdown) as part:

@@ -1,7 +1,5 @@
 """The published numbers beside ours, with intervals; a sentence says so where there is nothing to compare."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from atu.files import atomic_path
@@ -26,7 +24,7 @@ with job_log(snakemake.log[0]) as log:
     log.info("%s", " ".join(said))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
-    page, notes = layout(table), [*said, f"Published numbers: {Path(inputs.published).name}."]
+    page, notes = layout(table), [*said, f"Published numbers: {params.source}."]
     body = page.to_markdown(index=False, disable_numparse=True) + "\n\n" if len(page) else ""
     for path, text in (
         (output.markdown, body + "\n\n".join(notes) + "\n"),
