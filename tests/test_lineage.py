@@ -277,15 +277,16 @@ def test_mistakes_end_with_a_message(recorded):
             main([*arguments, *place])
 
 
-def test_threads_of_the_jobs(recorded, capsys):
-    """Numbers repeat with as many threads; jobs recorded before threads were have none."""
+def test_threads_and_commits_of_the_jobs(recorded, capsys):
+    """Numbers repeat with as many threads; jobs recorded before threads were have none. The last commit counts."""
     for i, target in enumerate(TARGETS):
-        known = {"git_commit": "abc1234", "gpu": None, "versions": {}, "threads": 1 + i}
+        known = {"git_commit": ("abc1234", "def5678-dirty")[i], "gpu": None, "versions": {}, "threads": 1 + i}
         (recorded / f"logs/{target}.json").write_text(json.dumps(known))
     place = ["--directory", str(recorded)]
     main(["results/tables/main.csv", *place])
     said = capsys.readouterr().out
     assert "--cores all --set-threads unlearn=2 --resources" in said
+    assert "git checkout def5678  # and changes that were not committed; earlier jobs ran at abc1234\n" in said
     assert said.rstrip().endswith("--forceall -- results/tables/main.csv")
     main(["results/figures/tradeoff.pdf", "--where", "target=1_Ada", *place])
     assert "--set-threads" not in capsys.readouterr().out

@@ -345,13 +345,15 @@ def settings_behind(config: dict, jobs: list[Job]) -> dict:
 def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[str]:
     """The commands that make a file again, everything behind it included, on the config of the last run.
 
-    Jobs of several commits name each of them: which one makes the same file again is for the reader to judge.
-    Numbers repeat only with as many threads; profiles, which set them, are not part of the config.
+    Where jobs ran at several commits it is the last one's, and the others are named: which one makes the same file
+    again is for the reader to judge. Numbers repeat only with as many threads; profiles, which set them, are not part
+    of the config.
 
     Args:
         tables: the provenance beside the tables; its commit counts where the jobs did not record theirs.
     """
-    commits = {job.recorded["git_commit"] for job in jobs if job.recorded} or {tables["git_commit"]}
+    ran_at = [job.recorded["git_commit"] for job in jobs if job.recorded] or [tables["git_commit"]]
+    last, *others = dict.fromkeys(commit for commit in reversed(ran_at) if commit) or [None]
     tool = [sys.executable, str(Path(__file__)), path]
     snakemake = [sys.executable, "-m", "snakemake"]
     for command in (tool, snakemake):
@@ -364,9 +366,10 @@ def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[s
     snakemake += ["--cores", "all", *(["--set-threads", *several] if several else [])]
     snakemake += ["--resources", "gpu=1", "--configfile", "rebuild.yaml", "--forceall", "--", path]
     commands = [shlex.join(tool)]
-    for commit in sorted(commits - {None}):
-        changed = "  # and changes that were not committed" if commit.endswith("-dirty") else ""
-        commands.append(f"git checkout {commit.removesuffix('-dirty')}{changed}")
+    if last:
+        notes = ["and changes that were not committed"] if last.endswith("-dirty") else []
+        notes += [f"earlier jobs ran at {', '.join(others)}"] if others else []
+        commands.append(f"git checkout {last.removesuffix('-dirty')}" + ("  # " + "; ".join(notes) if notes else ""))
     return [*commands, shlex.join(snakemake)]
 
 
