@@ -173,7 +173,12 @@ def test_a_killed_run_resumes_with_the_same_numbers(finished, copy, rule, sent):
     shutil.rmtree(copy.directory / ("results/llm" if rule == "generate_corpus" else RUN))
     shutil.rmtree(copy.directory / "results/tables")
     process = subprocess.Popen(
-        copy.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        copy.command(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which is ignored behind a shell's &
     )
     for line in process.stdout:
         if line.strip().endswith(f"rule {rule}:"):
