@@ -25,7 +25,7 @@ def test_scores_by_hand():
 
 def test_a_card():
     scores = score_table(outcomes({"forget_qa": 0.8}), outcomes({"forget_qa": 0.25}))
-    base = {"base_model": "owner/llm", "license": "mit"}
+    base = {"base_model": "owner/llm", "license": "mit", "weights": "llm.Q4_1.gguf in llm 0.1 on PyPI"}
     card = model_card(RUN, PROVENANCE, scores, base, "owner/data", adapter=False)
     data = card.data.to_dict()
     assert data["base_model"] == "owner/llm"
@@ -34,7 +34,15 @@ def test_a_card():
     assert data["library_name"] == "transformers"
     assert data["datasets"] == ["owner/data"]
     assert data["tags"] == ["machine-unlearning", "align-then-unlearn", "atu"]
-    for text in ("forget **Ada**", "| Forget QA ↓", "25.0", "layer: 2", "abc1234", "AutoModelForCausalLM"):
+    for text in (
+        "forget **Ada**",
+        "| Forget QA ↓",
+        "25.0",
+        "layer: 2",
+        "abc1234",
+        "AutoModelForCausalLM",
+        "base weights: llm.Q4",
+    ):
         assert text in card.text
 
 

@@ -59,7 +59,8 @@ def model_card(
         run: llm, benchmark, target, method, seed.
         provenance: as :func:`atu.runtime.provenance` recorded it beside the model.
         scores: from :func:`score_table`; empty if nothing was asked.
-        base: what is known of the base model: base_model (its name on the hub) and license, both optional.
+        base: what is known of the base model: base_model (its name on the hub), license, and weights (where they
+            were taken from), all optional.
         dataset: the benchmark's name on the hub.
         adapter: whether the directory holds a LoRA adapter alone.
         not_run: the first stage that was not run since the one before it had collapsed.
@@ -101,6 +102,7 @@ def model_card(
         "## Provenance",
         "\n".join(
             [
+                f"- base weights: {base.get('weights', 'unknown')}",
                 f"- git commit: {provenance['git_commit'] or 'unknown'}",
                 f"- versions: {', '.join(f'{name} {version}' for name, version in provenance['versions'].items())}",
                 "- more: `provenance.json` in this directory",

@@ -21,9 +21,20 @@ def last_outcomes(wildcards):
 
 
 def base_model(wildcards):
-    """The base model's name on the hub and its licence, where they are known."""
+    """Where the base model's weights come from; its name on the hub and its licence, where they are known."""
     source = config["models"][wildcards.llm]
-    known = {"base_model": source["repo"]} if source["source"] == "hub" else {}
+    if source["source"] == "hub":
+        known = {
+            "base_model": source["repo"],
+            "weights": f"{source['repo']} at {source['revision']}",
+        }
+    elif source["source"] == "pypi":
+        wheels = [
+            f"{wheel['package']} {wheel['version']}" for wheel in source["wheels"]
+        ]
+        known = {"weights": f"{source['file']} in {', '.join(wheels)} on PyPI"}
+    else:
+        known = {"weights": f"the folder {Path(source['path']).name}"}
     return known | config["model_cards"].get(wildcards.llm, {})
 
 
