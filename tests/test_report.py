@@ -44,17 +44,12 @@ class Browser:
     def one(self, selector: str) -> WebElement:
         return self.until(lambda: self.all(selector))[0]
 
-    def until(self, condition: Callable):
-        return WebDriverWait(self.driver, 30).until(lambda _: condition())
+    def until(self, condition: Callable, *ignored: type[Exception]):
+        return WebDriverWait(self.driver, 30, ignored_exceptions=ignored).until(lambda _: condition())
 
     def click(self, path: str) -> None:
         """On the first of these, once it can be clicked: it may still move, or be drawn anew."""
-
-        def clicked() -> bool:
-            self.driver.find_element(By.XPATH, path).click()
-            return True
-
-        WebDriverWait(self.driver, 30, ignored_exceptions=[WebDriverException]).until(lambda _: clicked())
+        self.until(lambda: self.driver.find_element(By.XPATH, path).click() or True, WebDriverException)
 
     def column(self, place: int) -> list[str]:
         """The texts of a column, as the script sees them at one moment: the table may be drawn anew meanwhile."""

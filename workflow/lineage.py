@@ -9,7 +9,6 @@ It reads what Snakemake and the jobs recorded; nothing is run or written but the
 
 import argparse
 import base64
-import difflib
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ import pandas as pd
 import yaml
 
 from atu.tables import name_runs
+from settings import meant
 
 OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")
 EVALUATION = re.compile(OF_RUN.pattern + r"stage(?P<stage>\d+)/")
@@ -100,13 +100,6 @@ def read_records(directory: Path) -> dict[str, Job]:
     return {output: job for job in jobs.values() for output in job.outputs}
 
 
-def like(name: str, names: Iterable[str]) -> str:
-    """The end of a message: which of the names may have been meant, whatever its case; nothing if none is alike."""
-    folded = {known.casefold(): known for known in names}
-    found = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return f"; did you mean {folded[found[0]]}?" if found else ""
-
-
 def listed(values: Iterable[str]) -> str:
     """Values for a message, the first few of many; in quotes what has a comma."""
     values = [f"'{value}'" if "," in value else value for value in values]
@@ -134,7 +127,7 @@ def recorded_path(path: str, directory: Path, records: dict[str, Job]) -> str:
     if (directory / path).exists() or Path(path).exists():
         why = "no job made it: name a table, a figure or another output (snakemake --report writes the report)"
     else:
-        why = "no such output" + like(relative, [name for name in records if Path(name).suffix == Path(path).suffix])
+        why = "no such output" + meant(relative, [name for name in records if Path(name).suffix == Path(path).suffix])
     raise LineageError(f"{path}: no record of how it was made; {why}")
 
 
@@ -213,7 +206,7 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
     for key in where:
         if key not in rows:
             columns = ", ".join(rows.columns)
-            raise LineageError(f"--where: {path.name} has no column {key} (it has {columns}){like(key, rows.columns)}")
+            raise LineageError(f"--where: {path.name} has no column {key} (it has {columns}){meant(key, rows.columns)}")
     # last what no row has: its message names the values that the rest leaves
     for key, value in sorted(where.items(), key=lambda item: not holds(rows[item[0]], item[1]).any()):
         chosen = rows[holds(rows[key], value)]
@@ -222,7 +215,7 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
             rest = ", the others given" if len(where) > 1 else ""
             raise LineageError(
                 f"--where: no row of {path.name} with {key}={value}{rest}; there is {listed(there) or 'none'}"
-                + like(value, there)
+                + meant(value, there)
             )
         rows = chosen
     return rows
@@ -277,7 +270,7 @@ def runs_of_figure(path: str, where: dict[str, str], records: dict[str, Job]) ->
     """
     keys = Run._fields
     if unknown := [key for key in where if key not in keys]:
-        raise LineageError(f"--where: {unknown[0]}: for {path} only {', '.join(keys)}{like(unknown[0], keys)}")
+        raise LineageError(f"--where: {unknown[0]}: for {path} only {', '.join(keys)}{meant(unknown[0], keys)}")
     chosen = dict(where)
     for key in {"seed", "stage"} & set(where):
         number = pd.to_numeric(where[key], errors="coerce")
@@ -295,8 +288,8 @@ def runs_of_figure(path: str, where: dict[str, str], records: dict[str, Job]) ->
         there = {key: sorted({getattr(run, key) for run in runs}) for key in keys}
         known = "; ".join(f"{key} {listed(values)}" for key, values in there.items())
         asked = ",".join(f"{key}={value}" for key, value in chosen.items())
-        meant = "".join(like(value, there[key]) for key, value in chosen.items() if value not in there[key])
-        raise LineageError(f"--where: no run with {asked} behind {path}; there are {known}{meant}")
+        hints = "".join(meant(value, there[key]) for key, value in chosen.items() if value not in there[key])
+        raise LineageError(f"--where: no run with {asked} behind {path}; there are {known}{hints}")
     return frozenset({Run(**chosen)})
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,11 +37,20 @@ class ConfigError(ValueError):
     """The config is wrong; the message says where and what is allowed."""
 
 
+def meant(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of a message: which known name may have been meant, whatever its case; nothing if none is alike.
+
+    Args:
+        cutoff: how alike, 0 to 1, as difflib measures it.
+    """
+    folded = {other.casefold(): other for other in known}
+    found = get_close_matches(name.casefold(), folded, n=1, cutoff=cutoff)
+    return f"; did you mean {folded[found[0]]}?" if found else ""
+
+
 def unknown(key: str, value: str, known: list[str]) -> str:
     """One line about a name that does not exist."""
-    folded = {name.casefold(): name for name in known}
-    close = get_close_matches(value.casefold(), folded, n=1, cutoff=0.5)
-    hint = f"; did you mean {folded[close[0]]}?" if close else ""
+    hint = meant(value, known, cutoff=0.5)
     listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     return f"{key}: unknown {value!r}{hint} (known: {listed})"
 

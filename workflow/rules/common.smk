@@ -27,8 +27,7 @@ share_library(ROOT)
 config = check_config(config, ROOT)
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
-# a method whose learning rate is a list stands here once for each rate
-TARGETS, METHODS, SEEDS = config["targets"], config["methods"], config["seeds"]
+TARGETS = config["targets"]
 COMPUTE = {key: config[key] for key in ("device", "precision")}
 ASKING = {key: config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
 # aligned (ATU), trained (a loss on texts) or applied (at inference, to the unmodified model)
@@ -105,14 +104,17 @@ def experiment(where=""):
     return experiment_of(where.removeprefix("experiments/").rstrip("/"), config)
 
 
+def chosen_runs(where=""):
+    """Target, method and seed of each run of an experiment; a method with a list of learning rates is one for each."""
+    chosen = experiment(where)
+    return itertools.product(chosen["targets"], chosen["methods"], chosen["seeds"])
+
+
 @cache
 def runs(where=""):
     """One row for each stage of each run: what the tables are made of. Stage 0 is the unmodified model."""
     rows = []
-    chosen = experiment(where)
-    for target, method, seed in itertools.product(
-        chosen["targets"], chosen["methods"], chosen["seeds"]
-    ):
+    for target, method, seed in chosen_runs(where):
         run = {"target": target, "method": method, "seed": seed}
         rows.append(run | {"stage": 0, "tau": None, "files": before_files(target)})
         for stage, tau in enumerate(stages(method), start=1):
@@ -133,7 +135,7 @@ def kept_models():
     """The unlearned model of each run, or what is applied to the unmodified one."""
     return [
         run_path(*run, "intervention" if KINDS[run[1]] == "applied" else "model")
-        for run in itertools.product(TARGETS, METHODS, SEEDS)
+        for run in chosen_runs()
     ]
 
 

@@ -3,12 +3,9 @@
 
 def cards(where=""):
     """The cards of the models that an experiment keeps; what is applied to the unmodified model keeps none."""
-    chosen = experiment(where)
     return [
         run_path(*run, "model_card.md")
-        for run in itertools.product(
-            chosen["targets"], chosen["methods"], chosen["seeds"]
-        )
+        for run in chosen_runs(where)
         if KINDS[run[1]] != "applied"
     ]
 
@@ -98,12 +95,9 @@ def first_and_last_runs(wildcards):
 
 def training_runs(wildcards):
     """A row for each stage of each run of Align-then-Unlearn that an experiment shows; 0 is the first alignment."""
-    chosen = experiment(wildcards.where)
     return Rows(
         {"target": target, "method": method, "seed": seed, "stage": stage}
-        for target, method, seed in itertools.product(
-            chosen["targets"], chosen["methods"], chosen["seeds"]
-        )
+        for target, method, seed in chosen_runs(wildcards.where)
         if KINDS[method] == "aligned"
         for stage in range(len(stages(method)) + 1)
     )
