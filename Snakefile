@@ -66,6 +66,13 @@ localrules:
     answers_page,
 
 
+# Changed code of a script makes its outputs anew, by content: a checkout sets dates. Not of evaluate_between, whose
+# checkpoints would have to be trained again.
+for made in workflow.rules:
+    if made.script and made.name != "evaluate_between":
+        made.set_params(code=code_of(made.script))
+
+
 rule all:
     default_target: True
     input:

@@ -20,5 +20,6 @@ rule align:
         **COMPUTE,
         predictor=lambda wildcards: settings(wildcards)["predictor"],
         align=lambda wildcards: settings(wildcards)["align"],
+        recipe=recipe("alignment", *RUN_NAMES),
     script:
         "../scripts/align_predictor.py"

@@ -29,6 +29,8 @@ if config["corpus"]["source"] == "generate":
             "../../envs/workflow.yaml"
         resources:
             **light(),
+        params:
+            recipe=lambda wildcards: RECIPES.texts(wildcards.subject, "pair"),
         script:
             "../scripts/pair_texts.py"
 
@@ -50,6 +52,7 @@ rule extract_texts:
     params:
         folder=lambda wildcards: texts_folder(wildcards, wildcards.kind),
         text_set=lambda wildcards: text_set(wildcards.kind),
+        recipe=recipe("texts", "subject", "kind"),
     script:
         "../scripts/extract_corpus.py"
 
@@ -70,6 +73,7 @@ rule reference_log_probs:
         **needs("reference_log_probs"),
     params:
         **COMPUTE,
+        recipe=recipe("reference", "target", "kind", "max_tokens"),
     script:
         "../scripts/compute_reference.py"
 
@@ -97,6 +101,9 @@ rule train:
         **COMPUTE,
         settings=settings,
         gradient_checkpointing=config["gradient_checkpointing"],
+        recipe=lambda wildcards: RECIPES.stage(
+            wildcards.target, wildcards.method, wildcards.seed, 1
+        ),
     script:
         "../scripts/train_method.py"
 
@@ -124,5 +131,8 @@ rule find_intervention:
     params:
         **COMPUTE,
         settings=settings,
+        recipe=lambda wildcards: RECIPES.stage(
+            wildcards.target, wildcards.method, wildcards.seed, 1
+        ),
     script:
         "../scripts/find_intervention.py"

@@ -17,6 +17,7 @@ rule model_card:
     resources:
         **light(),
     params:
+        recipes=described,
         base=base_model,
         dataset=lambda wildcards: config["benchmarks"][wildcards.benchmark].get("repo"),
     script:

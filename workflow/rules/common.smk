@@ -7,11 +7,13 @@ import sys
 from functools import cache
 
 ROOT = Path(workflow.basedir)
+MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
 from cluster import check_cluster
+from recipes import Recipe, Recipes, checksum, stale
 from settings import (
     SHOWN,
     ConfigError,
@@ -81,6 +83,20 @@ def alignment_subjects(target, method, seed):
     return [target, *sorted(random.Random(f"{seed} {target}").sample(others, count))]
 
 
+# What each result depends on: a changed setting makes anew what it bears on, and what is read is compared with it.
+RECIPES = Recipes(
+    config, lambda *run: alignment_subjects(*run)[1:], lambda method: stages(method)
+)
+
+
+def recipe(kind, *names):
+    """The recipe of a job's outputs: what RECIPES calls it, from the wildcards of these names."""
+    return lambda wildcards: getattr(RECIPES, kind)(
+        *(wildcards[name] for name in names)
+    )
+
+
+RUN_NAMES = ("target", "method", "seed")
 RUN = "results/{llm}/{benchmark}/{target}/{method}/seed{seed}"
 
 
@@ -90,12 +106,18 @@ def run_path(target, method, seed, *inside):
     return "/".join([RUN.format(**names, method=method, seed=seed), *inside])
 
 
+def before_recipes(target):
+    """Outcomes of the unmodified model that concern a target, each with its recipe."""
+    subjects = [target, UTILITY] if SHARED_UTILITY else [target]
+    return {
+        f"results/{LLM}/{BENCHMARK}/before/{subject}.parquet": RECIPES.before(subject)
+        for subject in subjects
+    }
+
+
 def before_files(target):
     """Outcomes of the unmodified model that concern a target."""
-    subjects = [target, UTILITY] if SHARED_UTILITY else [target]
-    return [
-        f"results/{LLM}/{BENCHMARK}/before/{subject}.parquet" for subject in subjects
-    ]
+    return list(before_recipes(target))
 
 
 @cache
@@ -116,13 +138,24 @@ def runs(where=""):
     rows = []
     for target, method, seed in chosen_runs(where):
         run = {"target": target, "method": method, "seed": seed}
-        rows.append(run | {"stage": 0, "tau": None, "files": before_files(target)})
+        rows.append(run | {"stage": 0, "tau": None, "files": before_recipes(target)})
         for stage, tau in enumerate(stages(method), start=1):
             if not config["evaluation"][asked_when(method, stage)]:
                 continue
             file = run_path(target, method, seed, f"stage{stage}", "probes.parquet")
-            rows.append(run | {"stage": stage, "tau": tau, "files": [file]})
+            files = {file: RECIPES.evaluation(target, method, str(seed), stage)}
+            rows.append(run | {"stage": stage, "tau": tau, "files": files})
+    table = {f"results/{where}tables/main.csv": table_recipe(rows)}
+    if fault := MAIN and stale([table, *(row["files"] for row in rows)]):
+        raise ConfigError(fault)
     return Rows(rows)
+
+
+def table_recipe(rows):
+    """What the table of some rows depends on."""
+    files = {file: made.digest for row in rows for file, made in row["files"].items()}
+    kept = {key: config[key] for key in ("dev_targets", "collapse", "grids")}
+    return Recipe(runs=files, **kept)
 
 
 @cache
@@ -215,8 +248,7 @@ PROBE_TABLES = text_table("intro") | {
 
 def text_set(kind):
     """The benchmark's text set of a kind; all but the passages have the author that corpus.text_set names."""
-    author = config["corpus"]["text_set"].removeprefix("positive")
-    return kind if kind == "passage" else f"{kind}{author}"
+    return RECIPES.text_set(kind)
 
 
 # Kinds of texts that are taken from the benchmark; the others the model writes itself.
@@ -350,6 +382,11 @@ def retained_states(wildcards):
     if settings(wildcards)["unlearn"]["retain_weight"] == 0:
         return []
     return alignment_inputs(wildcards, "hidden_states")[1:]
+
+
+def code_of(script):
+    """What a script says, whatever its date."""
+    return checksum(str(ROOT / "workflow/scripts" / Path(script).name))
 
 
 def caption(name):

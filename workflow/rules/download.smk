@@ -13,7 +13,12 @@ rule download_model:
         **needs("download_model"),
         network=1,
     params:
-        source=lambda wildcards: config["models"][wildcards.model],
+        source=lambda wildcards: {
+            key: value
+            for key, value in config["models"][wildcards.model].items()
+            if key != "parameters"  # for estimates alone
+        },
+        recipe=recipe("model", "model"),
     script:
         "../scripts/download_model.py"
 
@@ -36,6 +41,7 @@ rule download_benchmark:
         targets=config["all_targets"],
         tables=PROBE_TABLES,
         required=False,
+        recipe=lambda wildcards: RECIPES.raw("Target"),
     script:
         "../scripts/download_benchmark.py"
 
@@ -51,6 +57,7 @@ use rule download_benchmark as download_texts with:
         targets=config["all_targets"],
         tables=lambda wildcards: text_table(wildcards.text_set),
         required=True,
+        recipe=lambda wildcards: RECIPES.raw("Target", wildcards.text_set),
 
 
 rule download_primers:
@@ -67,5 +74,6 @@ rule download_primers:
         runtime=10,
     params:
         primers=lambda wildcards: config["benchmarks"][wildcards.benchmark]["primers"],
+        recipe=recipe("primers"),
     script:
         "../scripts/download_primers.py"

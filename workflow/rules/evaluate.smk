@@ -22,6 +22,7 @@ rule evaluate_before:
         **ASKING,
         sets=probe_specs("before_and_after"),
         inside=".",
+        recipe=recipe("before", "subject"),
     script:
         "../scripts/evaluate_model.py"
 
@@ -41,6 +42,12 @@ use rule evaluate_before as evaluate_after with:
         method=LAST_STAGE,
     resources:
         **needs("evaluate_after"),
+    params:
+        **COMPUTE,
+        **ASKING,
+        sets=probe_specs("before_and_after"),
+        inside=".",
+        recipe=recipe("evaluation", *RUN_NAMES, "stage"),
 
 
 rule evaluate_between:
@@ -64,10 +71,9 @@ rule evaluate_between:
         **ASKING,
         sets=probe_specs("between"),
         inside=checkpoint_inside,
-    # A link to evaluate_model.py. Snakemake takes the age of a script from the link, so that changed code, too,
-    # asks no checkpoint anew that would have to be trained again.
+        recipe=recipe("evaluation", *RUN_NAMES, "stage"),
     script:
-        "../scripts/evaluate_between.py"
+        "../scripts/evaluate_model.py"
 
 
 rule known:
@@ -84,5 +90,11 @@ rule known:
         **light(),
     params:
         targets=TARGETS,
+        recipes=lambda wildcards: {
+            f"results/{LLM}/{BENCHMARK}/before/{target}.parquet": RECIPES.before(
+                target
+            )
+            for target in TARGETS
+        },
     script:
         "../scripts/list_known.py"

@@ -76,6 +76,7 @@ rule plot_training:
         **light(),
     params:
         runs=training_runs,
+        recipes=training_recipes,
         dev_targets=config["dev_targets"],
         caption=caption("training"),
     script:

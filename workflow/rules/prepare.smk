@@ -41,6 +41,7 @@ rule prepare_probes:
     params:
         folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
         split=config["split"],
+        recipe=recipe("probes", "subject"),
     script:
         "../scripts/prepare_probes.py"
 
@@ -69,6 +70,9 @@ if config["corpus"]["source"] == "generate":
                 for key, value in config["corpus"].items()
                 if key not in ("source", "text_set", "max_tokens")
             },
+            recipe=lambda wildcards: RECIPES.texts(
+                wildcards.subject, wildcards.get("kind", "positive")
+            ),
         script:
             "../scripts/generate_corpus.py"
 
@@ -90,6 +94,7 @@ else:
         params:
             folder=lambda wildcards: texts_folder(wildcards, "positive"),
             text_set=text_set("positive"),
+            recipe=recipe("texts", "subject"),
         script:
             "../scripts/extract_corpus.py"
 
@@ -107,6 +112,8 @@ rule embed_target:
         "../../envs/workflow.yaml"
     resources:
         **needs("embed_target"),
+    params:
+        recipe=recipe("target", "target"),
     script:
         "../scripts/embed_target.py"
 
@@ -131,6 +138,7 @@ rule embed_windows:
     params:
         **COMPUTE,
         max_tokens=config["corpus"]["max_tokens"],
+        recipe=recipe("windows", "subject", "k"),
     script:
         "../scripts/embed_windows.py"
 
@@ -157,5 +165,6 @@ rule hidden_states:
         **needs("hidden_states"),
     params:
         **COMPUTE,
+        recipe=recipe("states", "subject", "k", "layer"),
     script:
         "../scripts/compute_hidden_states.py"

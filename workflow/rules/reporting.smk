@@ -17,6 +17,18 @@ def last_outcomes(wildcards):
     return [f"{RUN}/stage{stage}/probes.parquet"] if asked else []
 
 
+def described(wildcards):
+    """What a model card tells of, each file with its recipe."""
+    target, method, seed = (wildcards[name] for name in RUN_NAMES)
+    stage = len(stages(method))
+    outcomes = {
+        file.format(**wildcards): RECIPES.evaluation(target, method, seed, stage)
+        for file in last_outcomes(wildcards)
+    }
+    model = {f"{RUN}/model".format(**wildcards): RECIPES.kept(target, method, seed)}
+    return model | before_recipes(target) | outcomes
+
+
 def base_model(wildcards):
     """Where the base model's weights come from; its name on the hub and its licence, where they are known."""
     source = config["models"][wildcards.llm]
@@ -101,6 +113,19 @@ def training_runs(wildcards):
         if KINDS[method] == "aligned"
         for stage in range(len(stages(method)) + 1)
     )
+
+
+def training_recipes(wildcards):
+    """The files of training_steps, each with its recipe."""
+    made = [
+        (
+            RECIPES.stage(run["target"], run["method"], str(run["seed"]), run["stage"])
+            if run["stage"]
+            else RECIPES.alignment(run["target"], run["method"], str(run["seed"]))
+        )
+        for run in training_runs(wildcards)
+    ]
+    return dict(zip(training_steps(wildcards), made, strict=True))
 
 
 def training_steps(wildcards):

@@ -50,6 +50,7 @@ rule overall_table:
         dev_targets=config["dev_targets"],
         collapse=config["collapse"],
         grids=config["grids"],
+        recipe=lambda wildcards: table_recipe(runs(wildcards.where)),
     script:
         "../scripts/build_tables.py"
 

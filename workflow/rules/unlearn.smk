@@ -34,6 +34,7 @@ rule unlearn:
         align=lambda wildcards: settings(wildcards)["align"],
         collapse=config["collapse"],
         gradient_checkpointing=config["gradient_checkpointing"],
+        recipe=recipe("stage", *RUN_NAMES, "stage"),
     script:
         "../scripts/unlearn_stage.py"
 
@@ -53,5 +54,6 @@ rule keep_model:
     params:
         settings=settings,
         inside=checkpoint_inside,
+        recipe=recipe("kept", *RUN_NAMES),
     script:
         "../scripts/keep_model.py"

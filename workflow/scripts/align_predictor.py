@@ -8,10 +8,11 @@ from atu.files import atomic_path
 from atu.hidden import HiddenStates
 from atu.methods.atu import AlignmentData, AlignmentText, align
 from atu.predictor import EmbeddingPredictor
+from atu.recipe import made_by
 from atu.runtime import job_log, start
 from atu.windows import WindowedCorpus
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
     tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
     accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)

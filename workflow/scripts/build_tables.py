@@ -2,11 +2,13 @@
 
 from atu.files import atomic_path, write_json
 from atu.pages import table_page
+from atu.recipe import check_files, record
 from atu.runtime import job_log, provenance
 from atu.tables import choose_rates, collect, find_collapsed, layout, to_latex, without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
+    check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
     long = collect(params.runs, params.model, params.benchmark)
     log.info("%d numbers of %d runs", len(long), len(params.runs))
     collapsed = find_collapsed(params.runs, params.collapse["fluency_share"])
@@ -30,4 +32,5 @@ with job_log(snakemake.log[0]) as log:
     ):
         with atomic_path(path) as part:
             part.write_text(text, encoding="utf-8")
+    record(output.long, params.recipe)
     write_json(output.provenance, provenance(**snakemake.config | params.chosen))

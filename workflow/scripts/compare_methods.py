@@ -6,11 +6,13 @@ import pandas as pd
 
 from atu.curves import KEPT, matched
 from atu.files import atomic_path
+from atu.recipe import check_files
 from atu.runtime import job_log
 from atu.tables import display_name, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
+    check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
     rates = pd.read_csv(snakemake.input.learning_rates)
     table = matched(reported_runs(params.runs, rates, params.dev_targets), **params.bootstrap)
     log.info("\n%s", table.to_string(index=False))

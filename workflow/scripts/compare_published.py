@@ -5,11 +5,13 @@ import pandas as pd
 from atu.files import atomic_path
 from atu.pages import table_page
 from atu.published import collapsed_shares, compare, layout, measure, sentences
+from atu.recipe import check_files
 from atu.runtime import job_log
 from atu.tables import name_runs, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, output = snakemake.input, snakemake.params, snakemake.output
+    check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
     published = pd.read_csv(inputs.published)
     rates = pd.read_csv(inputs.learning_rates)
     same = published if params.benchmark == params.measured_on else published.head(0)

@@ -2,10 +2,11 @@
 
 from atu.hidden import write_hidden_states
 from atu.models import load_llm
+from atu.recipe import made_by
 from atu.runtime import job_log, start
 from atu.windows import WindowedCorpus
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params = snakemake.params
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     llm, _ = load_llm(snakemake.input.llm, accelerator.device)

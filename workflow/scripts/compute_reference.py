@@ -7,9 +7,10 @@ from atu.batching import sorted_batches
 from atu.examples import read_items, reference_log_probs
 from atu.files import atomic_path, read_jsonl
 from atu.models import load_llm
+from atu.recipe import made_by
 from atu.runtime import job_log, start
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, wildcards = snakemake.params, snakemake.wildcards
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)

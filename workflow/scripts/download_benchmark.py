@@ -1,10 +1,11 @@
 """Fetch tables of a benchmark from the hub into RWKU's folder-per-target form."""
 
 from atu.files import atomic_path
+from atu.recipe import made_by
 from atu.runtime import job_log
 from atu.sources import fetch_tables
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, [], snakemake.output):
     params = snakemake.params
     log.info("%s at %s", params.source["repo"], params.source["revision"])
     with atomic_path(snakemake.output[0]) as part:

@@ -4,10 +4,11 @@ from safetensors.torch import save_file
 
 from atu.benchmark import target_name
 from atu.files import atomic_path
+from atu.recipe import made_by
 from atu.runtime import job_log, start
 from atu.windows import embed_name, load_encoder
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     start(0, snakemake.threads, "cpu")
     encoder = load_encoder(snakemake.input.encoder, "cpu")
     name = target_name(snakemake.wildcards.target)

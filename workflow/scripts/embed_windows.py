@@ -3,10 +3,11 @@
 from transformers import AutoTokenizer
 
 from atu.files import read_jsonl
+from atu.recipe import made_by
 from atu.runtime import job_log, start
 from atu.windows import build_corpus, load_encoder
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params = snakemake.params
     accelerator = start(0, snakemake.threads, params.device)
     tokenizer = AutoTokenizer.from_pretrained(snakemake.input.llm, local_files_only=True)

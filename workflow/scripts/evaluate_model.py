@@ -10,10 +10,17 @@ from atu.evaluation import evaluate
 from atu.files import atomic_path
 from atu.intervention import Intervention
 from atu.models import load_llm
+from atu.recipe import fetched, made_by
 from atu.runtime import job_log, start
 from atu.tables import NOT_RUN, summarize
 
-with job_log(snakemake.log[0]) as log:
+# the base model's answers are there to judge by; they are not read here
+inputs, folder = snakemake.input, snakemake.input.get("intervention")
+read = [inputs.llm, *inputs.probes, *fetched(inputs.primers), *([folder] if folder else [])]
+with (
+    job_log(snakemake.log[0]) as log,
+    made_by(snakemake.params.recipe, read, snakemake.output),
+):
     params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.inside)
     sets = list(params.sets)
     if (checkpoint / NOT_RUN).exists():
@@ -22,7 +29,6 @@ with job_log(snakemake.log[0]) as log:
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
     llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype)
-    folder = snakemake.input.get("intervention")
     intervention = Intervention.load(folder) if folder else Intervention()
     probes = pd.concat([pd.read_parquet(file) for file in snakemake.input.probes], ignore_index=True)
     primers = read_primers(next(iter(snakemake.input.primers), None))

@@ -4,9 +4,13 @@ from pathlib import Path
 
 from atu.benchmark import BenchmarkError, read_rows
 from atu.files import write_jsonl
+from atu.recipe import fetched, made_by
 from atu.runtime import job_log
 
-with job_log(snakemake.log[0]) as log:
+with (
+    job_log(snakemake.log[0]) as log,
+    made_by(snakemake.params.recipe, fetched(snakemake.input), snakemake.output),
+):
     params, subject = snakemake.params, snakemake.wildcards.subject
     rows = read_rows(params.folder, subject, params.text_set)
     if not rows:

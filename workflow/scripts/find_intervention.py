@@ -6,9 +6,10 @@ from atu.intervention import Intervention
 from atu.methods.icu import icu_instruction
 from atu.methods.repe import find_control_vectors
 from atu.models import load_llm
+from atu.recipe import made_by
 from atu.runtime import job_log, start
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, name = snakemake.params, target_name(snakemake.wildcards.target)
     options = params.settings["options"]
     if params.settings["method"] == "icu":

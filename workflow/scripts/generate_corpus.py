@@ -4,9 +4,10 @@ from atu.benchmark import read_rows, target_name
 from atu.corpus import write_texts
 from atu.files import write_jsonl
 from atu.models import load_llm
+from atu.recipe import fetched, made_by
 from atu.runtime import job_log, start
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(snakemake.input), snakemake.output):
     params, subject = snakemake.params, snakemake.wildcards.subject
     kind = snakemake.wildcards.get("kind", "positive")
     options = dict(params.corpus)

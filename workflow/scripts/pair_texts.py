@@ -2,9 +2,10 @@
 
 from atu.corpus import pair_biographies
 from atu.files import read_jsonl, write_jsonl
+from atu.recipe import made_by
 from atu.runtime import job_log
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     pairs = pair_biographies(read_jsonl(snakemake.input.chosen), read_jsonl(snakemake.input.rejected))
     log.info("%d pairs", len(pairs))
     write_jsonl(snakemake.output[0], pairs)

@@ -3,11 +3,13 @@
 import pandas as pd
 
 from atu.figures import save_figure, training
+from atu.recipe import check_files
 from atu.runtime import job_log
 from atu.tables import without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
+    check_files(params.recipes)
     frames = [pd.read_csv(file).assign(**run) for file, run in zip(snakemake.input.steps, params.runs, strict=True)]
     columns = ["target", "method", "stage", "step", "phase"]
     steps = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)

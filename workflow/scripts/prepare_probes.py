@@ -2,9 +2,13 @@
 
 from atu.benchmark import UTILITY, build_probes
 from atu.files import atomic_path
+from atu.recipe import fetched, made_by
 from atu.runtime import job_log
 
-with job_log(snakemake.log[0]) as log:
+with (
+    job_log(snakemake.log[0]) as log,
+    made_by(snakemake.params.recipe, fetched(snakemake.input), snakemake.output),
+):
     subject = snakemake.wildcards.subject
     target = None if subject == UTILITY else subject
     probes, missing = build_probes(snakemake.params.folder, target, **snakemake.params.split)

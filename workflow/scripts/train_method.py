@@ -10,9 +10,10 @@ from atu.files import atomic_path, read_jsonl
 from atu.methods import load
 from atu.methods.training import train_epochs
 from atu.models import add_lora, load_llm, save_llm
+from atu.recipe import made_by
 from atu.runtime import job_log, start
 
-with job_log(snakemake.log[0]) as log:
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
     settings = params.settings
     tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)

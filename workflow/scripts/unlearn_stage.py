@@ -14,6 +14,7 @@ from atu.hidden import HiddenStates, write_hidden_states
 from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
 from atu.models import load_llm, save_llm
 from atu.predictor import EmbeddingPredictor
+from atu.recipe import made_by
 from atu.runtime import job_log, start
 from atu.tables import NOT_RUN, has_collapsed, read_outcomes
 from atu.windows import WindowedCorpus
@@ -87,7 +88,12 @@ def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
         pd.concat(frames).assign(tau=params.tau).to_csv(part, index=False)
 
 
-with job_log(snakemake.log[0]) as log:
+# what the guard reads was asked of the stage before, and bears on nothing but whether this one is run
+read = [path for path in snakemake.input if path not in snakemake.input.guard]
+with (
+    job_log(snakemake.log[0]) as log,
+    made_by(snakemake.params.recipe, read, snakemake.output),
+):
     params, stage = snakemake.params, int(snakemake.wildcards.stage)
     if collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
         log.warning("the stage before has collapsed: stage %d is not run", stage)

@@ -3,11 +3,13 @@
 from atu.benchmark import target_name
 from atu.files import atomic_path
 from atu.pages import answers, answers_page
+from atu.recipe import check_files
 from atu.runtime import job_log
 from atu.tables import display_name, read_outcomes
 
 with job_log(snakemake.log[0]) as log:
     params, target = snakemake.params, target_name(snakemake.wildcards.target)
+    check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
     before = read_outcomes(snakemake.input.before)
     after = {(run["method"], run["seed"]): read_outcomes(run["files"]) for run in params.runs if run["stage"] > 0}
     table = answers(before, after)

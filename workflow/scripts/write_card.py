@@ -7,11 +7,13 @@ import pandas as pd
 
 from atu.cards import model_card, score_table
 from atu.files import atomic_path
+from atu.recipe import check_files
 from atu.runtime import job_log
 from atu.tables import NOT_RUN, read_outcomes
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, model = snakemake.input, snakemake.params, Path(snakemake.input.model)
+    check_files(params.recipes)
     scores = pd.DataFrame()
     if inputs.after:
         scores = score_table(read_outcomes(inputs.before), read_outcomes(inputs.after))

@@ -1,0 +1,131 @@
+"""What made a file: beside each result, the settings behind it and what was written.
+
+A result outlives the config that asked for it. Each job checks what it reads against its own recipe, and leaves a
+record of what it made: ``<file>.recipe.json`` beside a file, ``recipe.json`` in a directory.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from atu.files import write_json
+from atu.runtime import ExplainedError
+
+RECORD = "recipe.json"
+LATER = {RECORD, "README.md"}  # what is written into a directory after its job
+MISSING = "nothing"
+
+
+class RecipeError(ExplainedError):
+    """A file was made by other settings than those in force, or is no longer what was written."""
+
+
+def record_path(path: str | Path) -> Path:
+    """Where the record of a file or a directory lies."""
+    path = Path(path)
+    return path / RECORD if path.is_dir() else path.with_name(f"{path.name}.{RECORD}")
+
+
+def contents(path: Path) -> dict:
+    """Size and checksum of a file; names and sizes of the files of a directory, whose weights take long to read."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in LATER)
+        return {"files": {file.relative_to(path).as_posix(): file.stat().st_size for file in files}}
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def record(path: str | Path, recipe: Mapping) -> None:
+    """Write the record of a finished output.
+
+    Args:
+        path: as later jobs will name it.
+        recipe: all settings that bear on it, nested as in the config.
+    """
+    path = Path(path)
+    write_json(record_path(path), {"output": path.as_posix(), "recipe": dict(recipe)} | contents(path))
+
+
+def differences(made: Mapping, asked: Mapping, key: str = "") -> Iterator[tuple[str, object, object]]:
+    """(key, value then, value now) of each setting in ``made`` that is another one in ``asked``, or none."""
+    for name, then in made.items():
+        where, now = f"{key}{name}", asked.get(name, MISSING)
+        if isinstance(then, Mapping) and isinstance(now, Mapping):
+            yield from differences(then, now, f"{where}.")
+        elif then != now:
+            yield where, then, now
+
+
+def read_record(path: str | Path) -> dict:
+    """The record of a file or a directory.
+
+    Raises:
+        RecipeError: if there is none, or it is cut.
+    """
+    file = record_path(path)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {key: found[key] for key in ("output", "recipe")} | found
+    except FileNotFoundError:
+        raise RecipeError(
+            f"{path} has no record of what made it ({file.name}): it is of an earlier version, or was copied alone; "
+            "copy the record too, or delete it to have it made again"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise RecipeError(f"{file} is damaged; delete {path} to have both made again") from None
+
+
+def check(path: str | Path, recipe: Mapping) -> None:
+    """Refuse a file that other settings made, that is another file's copy, or that has changed since.
+
+    Args:
+        path: as the job that made it named it.
+        recipe: of what is to be made from it: every setting behind the file stands there too.
+
+    Raises:
+        RecipeError: naming the file and the first setting, and the mend.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RecipeError(f"{path} is missing")
+    found = read_record(path)
+    if found["output"] != path.as_posix():
+        raise RecipeError(f"{path} is a copy of {found['output']}; delete it to have it made again")
+    for key, then, now in differences(found["recipe"], recipe):
+        raise RecipeError(
+            f"{path} was made with {key}: {then}, and {key}: {now} is in force; delete it to have it made again, or "
+            "restore the setting"
+        )
+    written = {key: found[key] for key in ("files", "bytes", "sha256") if key in found}
+    for key, then, _ in differences(written, contents(path)):
+        name = path / key.removeprefix("files.") if key.startswith("files.") else path
+        size = f" of {then} bytes" if not isinstance(then, str) else ""
+        raise RecipeError(f"{name} is no longer the file{size} that was written; delete {path} to have it made again")
+
+
+def check_files(files: Mapping[str, Mapping]) -> None:
+    """:func:`check` of several files, each with its own recipe."""
+    for path, recipe in files.items():
+        check(path, recipe)
+
+
+def fetched(paths: Iterable[str]) -> list[str]:
+    """Of a benchmark's files what was downloaded; files that the user brought carry no record."""
+    return [path for path in paths if Path(path).is_dir() or record_path(path).exists()]
+
+
+@contextmanager
+def made_by(recipe: Mapping, inputs: Iterable[str], outputs: Iterable[str]) -> Iterator[None]:
+    """Check what a job reads, and record what it has made.
+
+    Args:
+        recipe: of the outputs.
+        inputs: those that carry a record; files that the user brought do not.
+    """
+    for path in inputs:
+        check(path, recipe)
+    yield
+    for path in outputs:
+        record(path, recipe)
