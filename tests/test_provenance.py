@@ -1,8 +1,16 @@
 """What results say of the settings and the host that made them."""
 
+import os
 import platform
+import shutil
+import subprocess
+from pathlib import Path
 
-from atu.runtime import job_log, provenance, start
+import pytest
+
+from atu.runtime import COMMIT, code_version, job_log, provenance, start
+from conftest import ROOT
+from settings import share_library
 
 
 def test_settings_and_their_hash():
@@ -16,3 +24,60 @@ def test_a_jobs_log_names_its_host(tmp_path):
     with job_log(tmp_path / "job.log"):
         start(seed=3, threads=1, device="cpu")
     assert f"CPU on {platform.node()}, 1 threads, seed 3" in (tmp_path / "job.log").read_text()
+
+
+@pytest.fixture
+def repository(tmp_path) -> Path:
+    """A repository with this checkout's file for archives, at one commit."""
+    place = tmp_path / "repository"
+    (place / "workflow").mkdir(parents=True)
+    shutil.copy2(ROOT / "workflow/commit.txt", place / "workflow")
+    shutil.copy2(ROOT / ".gitattributes", place)
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *command], cwd=place, check=True)
+    return place
+
+
+def head(place: Path) -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=place, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_commit_of_a_checkout(repository):
+    clean = code_version(repository)
+    assert head(repository).startswith(clean)
+    (repository / "workflow/commit.txt").write_text("changed\n")
+    assert code_version(repository) == f"{clean}-dirty"
+
+
+def test_an_archive_says_its_own_commit_wherever_it_is_unpacked(repository, tmp_path):
+    commit = head(repository)
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=repository, capture_output=True, check=True).stdout
+    inside = repository / "elsewhere"
+    inside.mkdir()
+    subprocess.run(["tar", "x"], cwd=inside, input=archive, check=True)
+    assert code_version(inside) == commit
+    (inside / "workflow/commit.txt").write_text("$Format:%H$\n")  # copied from a checkout, not out of an archive
+    assert code_version(inside) is None, "the repository around it has nothing to say of it"
+
+
+def test_another_owners_checkout_and_a_machine_without_git(repository, monkeypatch, tmp_path):
+    clean = code_version(repository)
+    if os.getuid() == 0:
+        for path in [repository, *repository.rglob("*")]:
+            os.chown(path, 65534, 65534)
+        assert code_version(repository) == clean
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code_version(repository) is None
+
+
+def test_the_commit_is_taken_once_where_a_run_starts(repository, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv(COMMIT, "of-another-run")
+    share_library(repository, first=True)
+    started = os.environ[COMMIT]
+    assert head(repository).startswith(started)
+    assert provenance()["git_commit"] == started
+    (repository / "workflow/commit.txt").write_text("changed while it runs\n")
+    share_library(repository, first=False)
+    assert os.environ[COMMIT] == started

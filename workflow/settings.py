@@ -13,6 +13,7 @@ from pathlib import Path
 from jsonschema import Draft202012Validator
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, list_targets, target_name
+from atu.runtime import COMMIT, code_version
 
 
 class Rows(list):
@@ -27,8 +28,15 @@ class Rows(list):
         return list, (list(self),)  # a plain list to the scripts, which know nothing of this class
 
 
-def share_library(root: Path) -> None:
-    """Let the jobs' scripts import the library from the checkout, on whichever host they run."""
+def share_library(root: Path, first: bool) -> None:
+    """Let the jobs' scripts import the library from the checkout, on whichever host they run, and tell its commit.
+
+    Args:
+        first: whether a run starts here. What it starts for single jobs, hours later and on nodes without git, is
+            told the commit of the start by its environment.
+    """
+    if first or COMMIT not in os.environ:
+        os.environ[COMMIT] = code_version(root) or ""
     paths = [str(root / "workflow"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
 

@@ -5,11 +5,13 @@ import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +22,8 @@ from atu.files import write_json
 
 T = TypeVar("T")
 THREADS = {}  # what start() was given, for the job's record
+COMMIT = "ATU_COMMIT"  # the environment variable that says which code runs
+ARCHIVED = "workflow/commit.txt"  # which `git archive` fills in
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
 
 
@@ -123,11 +127,37 @@ def start(
     return accelerator
 
 
+def code_version(root: Path) -> str | None:
+    """The commit of a checkout, with "-dirty" where files differ from it; of an unpacked archive the archive's.
+
+    Args:
+        root: the checkout itself. A repository around it, whose commit would say nothing of it, is not looked at.
+
+    Returns:
+        None where neither is known: no git on this machine, or files that were copied without their history.
+    """
+    if (root / ".git").exists():
+        with tempfile.NamedTemporaryFile("w", suffix=".gitconfig") as trusted:
+            # another user's checkout is trusted to be described; git takes that from a user's own config alone
+            trusted.write(f"[safe]\n\tdirectory = {root.resolve()}\n")
+            trusted.flush()
+            describe = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty"]
+            with suppress(OSError):
+                done = subprocess.run(
+                    describe, capture_output=True, text=True, env=os.environ | {"GIT_CONFIG_GLOBAL": trusted.name}
+                )
+                return done.stdout.strip() or None
+        return None
+    archived = root / ARCHIVED
+    commit = archived.read_text(encoding="utf-8").strip() if archived.exists() else ""
+    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
+
+
 def provenance(**settings) -> dict:
-    """Versions, git commit, device, the given settings and their hash: recorded beside each result."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
+    """Versions, commit, device, the given settings and their hash: recorded beside each result.
+
+    The commit is that of the start: whoever starts jobs leaves it in the environment (:data:`COMMIT`).
+    """
     gpu = None
     if "torch" in sys.modules:
         import torch
@@ -135,7 +165,7 @@ def provenance(**settings) -> dict:
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "git_commit": commit.stdout.strip() or None,
+        "git_commit": os.environ.get(COMMIT) or None,
         "gpu": gpu,
         "cpu_count": os.cpu_count(),
         "settings": settings,

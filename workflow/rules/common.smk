@@ -25,7 +25,7 @@ from settings import (
     share_library,
 )
 
-share_library(ROOT)
+share_library(ROOT, MAIN)
 config = check_config(config, ROOT)
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
