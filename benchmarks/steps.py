@@ -139,7 +139,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         write_hidden_states(llm, corpus, layer, Path(scratch, "states"))
-        data = AlignmentData([AlignmentText(corpus, HiddenStates(Path(scratch, "states")))])
+        data = AlignmentData([AlignmentText(corpus, HiddenStates(Path(scratch, "states"), corpus))])
 
         def align_ours():
             states, _ = data.states(everything)

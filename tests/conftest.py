@@ -204,7 +204,7 @@ class Workflow:
     """Snakemake on the tiny models in a directory of its own."""
 
     def __init__(self, tiny: Path, directory: Path):
-        self.directory = directory
+        self.tiny, self.directory = tiny, directory
         config = TINY_CONFIG | {
             "models": {
                 name: {"source": "path", "path": str(tiny / name), "parameters": 1e5} for name in ("llm", "encoder")

@@ -10,6 +10,7 @@ from atu.hidden import HiddenStates, write_hidden_states
 from atu.methods.atu import AlignmentData, AlignmentText, align, align_loss, retain_loss, unlearn, unlearn_loss
 from atu.models import load_llm
 from atu.predictor import EmbeddingPredictor
+from atu.recipe import RecipeError
 from atu.windows import build_corpus
 
 OPTIMISATION = {"optimizer": "adamw", "learning_rate": 1e-2}
@@ -33,7 +34,7 @@ def corpus(llm, encoder):
 @pytest.fixture
 def data(llm, corpus, tmp_path):
     write_hidden_states(llm[0], corpus, 2, tmp_path / "states")
-    return AlignmentData([AlignmentText(corpus, HiddenStates(tmp_path / "states"))])
+    return AlignmentData([AlignmentText(corpus, HiddenStates(tmp_path / "states", corpus))])
 
 
 def make_predictor(**options):
@@ -95,9 +96,13 @@ def test_released_attention_does_see_it():
 
 def test_predictor_survives_the_disk(tmp_path):
     predictor = make_predictor().eval()
+    predictor.texts = ["of Ada", "of Bo"]
     predictor.save(tmp_path)
     states = torch.randn(2, 3, 32)
-    torch.testing.assert_close(EmbeddingPredictor.load(tmp_path).eval()(states), predictor(states))
+    read = EmbeddingPredictor.load(tmp_path, ["of Ada", "of Bo"])
+    torch.testing.assert_close(read.eval()(states), predictor(states))
+    with pytest.raises(RecipeError, match="was aligned on other texts"):
+        EmbeddingPredictor.load(tmp_path, ["of Ada", "of Cy"])
 
 
 def test_alignment_learns_and_repeats(accelerator, data):

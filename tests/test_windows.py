@@ -108,7 +108,7 @@ def test_hidden_states_on_disk(llm, encoder, tmp_path):
     texts = ["Ada was born in Rome", "Bo", "Cy wrote a song by the sea and lived in Paris", "Di painted", "red stone"]
     corpus = build_corpus(texts, llm[1], encoder, k=1, max_tokens=64)
     write_hidden_states(llm[0], corpus, 2, tmp_path / "states", batch_size=3, shard_tokens=20)
-    states = HiddenStates(tmp_path / "states")
+    states = HiddenStates(tmp_path / "states", corpus)
     assert len(states.slices) > 1
     assert states.tokens == len(corpus.input_ids)
     for i in range(len(corpus)):

@@ -1,15 +1,21 @@
 """Training examples of the baselines: texts, questions with answers, pairs of answers; and their likelihoods."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.batching import pad
 from atu.chat import chat_prompt, turn_end
+from atu.files import atomic_path
+from atu.recipe import RecipeError
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,30 @@ def read_items(kind: str, rows: list[dict], tokenizer: PreTrainedTokenizerBase, 
         if all(example.first < len(example.ids) for example in item):
             items.append(item)
     return items
+
+
+def checksum(items: Sequence[list[Example]]) -> str:
+    """Of the tokens of all items: what is computed from them, and read beside them, tells the same one."""
+    tokens = [[(example.ids, example.first) for example in item] for item in items]
+    return hashlib.sha256(repr(tokens).encode()).hexdigest()
+
+
+def save_reference(path: str | Path, log_probs: Tensor, items: Sequence[list[Example]]) -> None:
+    """Write log-probabilities of items [items, sequences of an item] with what they are of."""
+    with atomic_path(path) as part:
+        save_file({"log_probs": log_probs.to(torch.float32).contiguous()}, part, {"items": checksum(items)})
+
+
+def load_reference(path: str | Path, items: Sequence[list[Example]]) -> Tensor:
+    """Log-probabilities that :func:`save_reference` wrote, [items, sequences of an item].
+
+    Raises:
+        RecipeError: if they are of other items.
+    """
+    with safe_open(path, framework="pt") as file:
+        if (file.metadata() or {}).get("items") != checksum(items):
+            raise RecipeError(f"{path} holds log-probabilities of other texts; delete it to have it made again")
+        return file.get_tensor("log_probs")
 
 
 def collate(

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from atu.batching import pad, sorted_batches
 from atu.files import atomic_path, write_json
 from atu.models import hidden_states, layers_up_to
+from atu.recipe import RecipeError
 from atu.runtime import progress
 from atu.windows import WindowedCorpus
 
@@ -52,22 +53,45 @@ def write_hidden_states(
                     offset = row.start - bounds[first]
                     states[offset : offset + length] = state[:length].to("cpu", dtype)
             save_file({"hidden_states": states}, part / name)
-        write_json(part / "index.json", {"layer": layer, "tokens": int(bounds[-1]), "shards": shards})
+        index = {"layer": layer, "tokens": int(bounds[-1]), "texts": corpus.checksum, "shards": shards}
+        write_json(part / "index.json", index)
 
 
 class HiddenStates:
-    """Rows of a directory written by :func:`write_hidden_states`; nothing is read before it is asked for."""
+    """Rows of a directory written by :func:`write_hidden_states`; nothing is read before it is asked for.
 
-    def __init__(self, directory: str | Path):
+    Raises:
+        RecipeError: if the states are of other texts than ``corpus``, or shards lack some of its tokens.
+    """
+
+    def __init__(self, directory: str | Path, corpus: WindowedCorpus):
+        self.directory = directory
         index = json.loads((Path(directory) / "index.json").read_text())
-        self.tokens = index["tokens"]
+        if index.get("texts") != corpus.checksum:
+            raise RecipeError(
+                f"{directory} holds hidden states of other texts than those beside it ({index['tokens']} tokens, not "
+                f"{len(corpus.input_ids)}, or other ones); delete it to have them made again"
+            )
         self.first_tokens = np.array([shard["first_token"] for shard in index["shards"]])
         files = [safe_open(Path(directory) / shard["file"], framework="pt") for shard in index["shards"]]
         self.slices = [file.get_slice("hidden_states") for file in files]
         self.size = self.slices[0].get_shape()[1]
+        self.tokens = sum(part.get_shape()[0] for part in self.slices)
+        if self.tokens != len(corpus.input_ids):
+            raise RecipeError(
+                f"{directory} holds {self.tokens} hidden states of {len(corpus.input_ids)} tokens; delete it to have "
+                "them made again"
+            )
 
     def __getitem__(self, tokens: slice) -> Tensor:
-        """Hidden states [tokens, hidden] of one text (which never crosses a shard)."""
+        """Hidden states [tokens, hidden] of one text (which never crosses a shard).
+
+        Raises:
+            RecipeError: if one of them is all zero, as in a file whose end was never written.
+        """
         shard = int(np.searchsorted(self.first_tokens, tokens.start, side="right")) - 1
         first = int(self.first_tokens[shard])
-        return self.slices[shard][tokens.start - first : tokens.stop - first].float()
+        states = self.slices[shard][tokens.start - first : tokens.stop - first].float()
+        if not states.any(-1).all():
+            raise RecipeError(f"{self.directory} holds states that are all zero; delete it to have them made again")
+        return states

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from atu.files import write_json
+from atu.recipe import RecipeError
 
 
 class EmbeddingPredictor(nn.Module):
@@ -46,6 +47,7 @@ class EmbeddingPredictor(nn.Module):
             "normalize_input": normalize_input,
             "released_attention": released_attention,
         }
+        self.texts: list[str] = []  # checksums of the texts that it was aligned on
         self.norm = nn.LayerNorm(input_size) if normalize_input else nn.Identity()
         self.input = nn.Linear(input_size, width)
         if released_attention:
@@ -74,10 +76,25 @@ class EmbeddingPredictor(nn.Module):
         save_file(
             {name: value.contiguous() for name, value in self.state_dict().items()}, directory / "predictor.safetensors"
         )
-        write_json(directory / "predictor.json", self.settings)
+        write_json(directory / "predictor.json", self.settings | {"texts": self.texts})
 
     @classmethod
-    def load(cls, directory: str | Path, device: torch.device | str = "cpu") -> "EmbeddingPredictor":
-        predictor = cls(**json.loads((Path(directory) / "predictor.json").read_text()))
+    def load(cls, directory: str | Path, texts: list[str], device: torch.device | str = "cpu") -> "EmbeddingPredictor":
+        """Load a predictor that was aligned on these texts.
+
+        Args:
+            texts: checksums of the texts of each subject.
+
+        Raises:
+            RecipeError: if it was aligned on others.
+        """
+        settings = json.loads((Path(directory) / "predictor.json").read_text())
+        aligned_on = settings.pop("texts", None)
+        if aligned_on != texts:
+            raise RecipeError(
+                f"{directory} was aligned on other texts than those that are read now; delete it to have it made again"
+            )
+        predictor = cls(**settings)
+        predictor.texts = texts
         predictor.load_state_dict(load_file(Path(directory) / "predictor.safetensors"))
         return predictor.to(device)

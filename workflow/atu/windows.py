@@ -1,5 +1,6 @@
 """Future windows: for every LLM token, the sentence embedding of the next k encoder tokens (paper section 3.1)."""
 
+import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -80,6 +81,12 @@ class WindowedCorpus:
     @property
     def lengths(self) -> list[int]:
         return self.bounds.diff().tolist()
+
+    @property
+    def checksum(self) -> str:
+        """Of the tokens of all texts: what is computed from these texts, and read beside them, tells the same one."""
+        parts = (self.input_ids.int(), self.bounds.long())
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
     def text(self, i: int) -> slice:
         """Where the tokens of text ``i`` lie."""

@@ -146,7 +146,7 @@ def runs(where=""):
             files = {file: RECIPES.evaluation(target, method, str(seed), stage)}
             rows.append(run | {"stage": stage, "tau": tau, "files": files})
     table = {f"results/{where}tables/main.csv": table_recipe(rows)}
-    if fault := MAIN and stale([table, *(row["files"] for row in rows)]):
+    if fault := MAIN and stale([*(row["files"] for row in rows), table]):
         raise ConfigError(fault)
     return Rows(rows)
 

@@ -5,23 +5,22 @@ from pathlib import Path
 import pandas as pd
 
 from atu.files import atomic_path
-from atu.hidden import HiddenStates
 from atu.methods.atu import AlignmentData, AlignmentText, align
 from atu.predictor import EmbeddingPredictor
 from atu.recipe import made_by
 from atu.runtime import job_log, start
-from atu.windows import WindowedCorpus
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
     tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
     accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
     parts = [
-        AlignmentText(WindowedCorpus.load(windows), HiddenStates(states))
+        AlignmentText.load(windows, states)
         for windows, states in zip(snakemake.input.windows, snakemake.input.hidden_states, strict=True)
     ]
     sizes = {"input_size": parts[0].states.size, "output_size": parts[0].corpus.embeddings.shape[1]}
     predictor = EmbeddingPredictor(**sizes, **params.predictor).to(accelerator.device)
+    predictor.texts = [part.corpus.checksum for part in parts]
     options = {key: value for key, value in params.align.items() if key != "steps_between"}
     steps = align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
     log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])

@@ -1,11 +1,8 @@
 """Log-probabilities of a method's sequences under the unmodified model."""
 
-import torch
-from safetensors.torch import save_file
-
 from atu.batching import sorted_batches
-from atu.examples import read_items, reference_log_probs
-from atu.files import atomic_path, read_jsonl
+from atu.examples import read_items, reference_log_probs, save_reference
+from atu.files import read_jsonl
 from atu.models import load_llm
 from atu.recipe import made_by
 from atu.runtime import job_log, start
@@ -19,5 +16,4 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     with accelerator.autocast():
         sums = reference_log_probs(llm, items, batches)
     log.info("%d items, mean log-probability %.1f", len(items), sums.mean())
-    with atomic_path(snakemake.output[0]) as part:
-        save_file({"log_probs": sums.to(torch.float32).contiguous()}, part)
+    save_reference(snakemake.output[0], sums, items)

@@ -46,22 +46,23 @@ def realign(accelerator, llm, predictor, corpora, seed, params, scratch, tracked
         for i, corpus in enumerate(corpora):
             with accelerator.autocast():
                 write_hidden_states(llm, corpus, params.layer, Path(folder, str(i)), params.precision)
-            parts.append(AlignmentText(corpus, HiddenStates(Path(folder, str(i)))))
+            parts.append(AlignmentText(corpus, HiddenStates(Path(folder, str(i)), corpus)))
         options |= {"steps": params.align["steps_between"], "tracked_before": tracked_before}
         return align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
 
 
 def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
     llm, tokenizer = load_llm(inputs.llm, accelerator.device)
-    predictor = EmbeddingPredictor.load(inputs.predictor, accelerator.device)
     corpora = [WindowedCorpus.load(path) for path in inputs.windows]
+    texts = [corpus.checksum for corpus in corpora]
+    predictor = EmbeddingPredictor.load(inputs.predictor, texts, accelerator.device)
     if params.gradient_checkpointing:
         llm.gradient_checkpointing_enable()
 
     retain = None
     if inputs.retained:
         pairs = zip(corpora[1:], inputs.retained, strict=True)
-        retain = AlignmentData([AlignmentText(corpus, HiddenStates(states)) for corpus, states in pairs])
+        retain = AlignmentData([AlignmentText(corpus, HiddenStates(states, corpus)) for corpus, states in pairs])
     steps = unlearn(
         accelerator,
         llm,

@@ -6,6 +6,7 @@ similar to the embedding of the concept's name than tau. The two alternate while
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +67,12 @@ class AlignmentText:
 
     corpus: WindowedCorpus
     states: HiddenStates
+
+    @classmethod
+    def load(cls, windows: str | Path, states: str | Path) -> "AlignmentText":
+        """Windows from their file and the hidden states of the same texts from their directory."""
+        corpus = WindowedCorpus.load(windows)
+        return cls(corpus, HiddenStates(states, corpus))
 
 
 class AlignmentData:

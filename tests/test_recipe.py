@@ -1,0 +1,217 @@
+"""Results carry what made them, and nothing is read that other settings or other texts made."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from atu.examples import load_reference, read_items, save_reference
+from atu.hidden import HiddenStates, write_hidden_states
+from atu.recipe import RecipeError, check, made_by, record
+from atu.windows import build_corpus
+from conftest import ROOT, Workflow
+from recipes import checksum
+
+RECIPE = {"corpus": {"texts": 48, "seed": 0}, "k": 8}
+
+
+@pytest.fixture
+def texts(tmp_path, monkeypatch) -> Path:
+    """A file that was made by RECIPE, named as jobs name it: relative to the directory of the run."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("corpus/1_Ada.jsonl")
+    path.parent.mkdir()
+    with made_by(RECIPE, [], [str(path)]):
+        path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    return path
+
+
+def test_what_is_read_is_what_is_asked_for(texts):
+    check(texts, RECIPE)
+    check(texts, RECIPE | {"layer": 15})  # what is made of it depends on more
+    with pytest.raises(RecipeError) as refused:
+        check(texts, {"corpus": {"texts": 4, "seed": 0}, "k": 8})
+    assert str(refused.value).startswith(
+        "corpus/1_Ada.jsonl was made with corpus.texts: 48, and corpus.texts: 4 is in force; delete it"
+    )
+    with pytest.raises(RecipeError, match="made with k: 8, and k: nothing is in force"):
+        check(texts, {"corpus": {"texts": 48, "seed": 0}})
+
+
+@pytest.mark.parametrize("damaged", ['{"text": "a"}\n{"te', '{"text": "a"}\n{"text": "c"}\n', ""])
+def test_a_cut_or_changed_file(texts, damaged):
+    texts.write_text(damaged)
+    with pytest.raises(RecipeError, match=r"corpus/1_Ada.jsonl is no longer the file.* delete corpus/1_Ada.jsonl"):
+        check(texts, RECIPE)
+
+
+def test_another_files_copy(texts):
+    for suffix in ("", ".recipe.json"):
+        shutil.copy2(f"{texts}{suffix}", f"corpus/2_Bo.jsonl{suffix}")
+    with pytest.raises(RecipeError, match=r"corpus/2_Bo.jsonl is a copy of corpus/1_Ada.jsonl"):
+        check("corpus/2_Bo.jsonl", RECIPE)
+
+
+def test_a_missing_or_cut_record(texts):
+    record_file = Path(f"{texts}.recipe.json")
+    record_file.write_text(record_file.read_text()[:40])
+    with pytest.raises(RecipeError, match=r"1_Ada.jsonl.recipe.json is damaged; delete corpus/1_Ada.jsonl"):
+        check(texts, RECIPE)
+    record_file.unlink()
+    with pytest.raises(RecipeError, match="has no record of what made it"):
+        check(texts, RECIPE)
+
+
+def test_a_directory_that_lacks_or_cut_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = Path("model")
+    (model / "inner").mkdir(parents=True)
+    (model / "inner/model-00001.safetensors").write_bytes(b"12345678")
+    record(model, RECIPE)
+    (model / "README.md").write_text("a card, written later")
+    check(model, RECIPE)
+    (model / "inner/model-00001.safetensors").write_bytes(b"1234")
+    with pytest.raises(RecipeError, match=r"model/inner/model-00001.safetensors is no longer the file of 8 bytes"):
+        check(model, RECIPE)
+    (model / "inner/model-00001.safetensors").unlink()
+    with pytest.raises(RecipeError, match=r"model/inner/model-00001.safetensors is no longer the file"):
+        check(model, RECIPE)
+
+
+def test_a_job_that_fails_leaves_no_record(texts):
+    with pytest.raises(ZeroDivisionError), made_by(RECIPE, [str(texts)], ["other.jsonl"]):
+        Path("other.jsonl").write_text("half")
+        raise ZeroDivisionError
+    assert not Path("other.jsonl.recipe.json").exists()
+
+
+@pytest.fixture(scope="module")
+def corpora(llm, encoder):
+    """Texts about two subjects, of as many tokens."""
+    return [build_corpus([f"{name} was born in Rome by the sea"], llm[1], encoder, 2, 64) for name in ("Bo", "Cy")]
+
+
+def test_hidden_states_of_another_text(llm, corpora, tmp_path):
+    ours, others = corpora
+    assert len(ours.input_ids) == len(others.input_ids)
+    write_hidden_states(llm[0], ours, 2, tmp_path / "states")
+    HiddenStates(tmp_path / "states", ours)
+    with pytest.raises(RecipeError, match=r"states holds hidden states of other texts"):
+        HiddenStates(tmp_path / "states", others)
+
+
+def test_hidden_states_that_lack_their_end(llm, corpora, tmp_path):
+    """Two states fewer than tokens, and an end of zeros, as a crash of the file system leaves it."""
+    corpus = corpora[0]
+    write_hidden_states(llm[0], corpus, 2, tmp_path / "states")
+    shard = tmp_path / "states/00000.safetensors"
+    states = load_file(shard)["hidden_states"].clone()
+    zeroed = states.clone()
+    zeroed[-2:] = 0
+    save_file({"hidden_states": zeroed}, shard)
+    with pytest.raises(RecipeError, match="all zero"):
+        HiddenStates(tmp_path / "states", corpus)[corpus.text(0)]
+    save_file({"hidden_states": states[:-2].clone()}, shard)
+    with pytest.raises(RecipeError, match=rf"holds {len(states) - 2} hidden states of {len(states)} tokens"):
+        HiddenStates(tmp_path / "states", corpus)
+
+
+def test_log_probabilities_of_other_texts(llm, tmp_path):
+    ours, others = (read_items("positive", [{"text": f"{name} was a poet"}], llm[1], 64) for name in ("Bo", "Cy"))
+    save_reference(tmp_path / "ours.safetensors", torch.zeros(1, 1), ours)
+    assert load_reference(tmp_path / "ours.safetensors", ours).shape == (1, 1)
+    with pytest.raises(RecipeError, match=r"ours.safetensors holds log-probabilities of other texts"):
+        load_reference(tmp_path / "ours.safetensors", others)
+
+
+def test_a_file_replaced_with_its_date_kept(tmp_path):
+    path = tmp_path / "probes.json"
+    path.write_text("[1]")
+    status, before = path.stat(), checksum(str(path))
+    path.write_text("[2]")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    checksum.cache_clear()  # another run
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+    assert checksum(str(path)) != before
+
+
+TAU = {"atu": {"unlearn": {"tau": [0.0, -0.4]}}}
+RUN = "results/llm/tiny/1_Ada/atu/seed0"
+
+
+@pytest.fixture
+def copy(tiny, finished, tmp_path) -> Workflow:
+    """A copy of the finished run that a test may change."""
+    shutil.copytree(finished.directory, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
+    return Workflow(tiny, tmp_path)
+
+
+def test_old_numbers_under_new_settings(copy):
+    """Without Snakemake's records it would find nothing to be done, and a forced table would show the new tau."""
+    changed = ("--config", "method_settings=" + json.dumps(TAU))
+    shutil.rmtree(copy.directory / ".snakemake")
+    for arguments in ((), ("--forcerun", "overall_table")):
+        refused = copy.run(*arguments, *changed, check=False)
+        assert refused.returncode
+        assert f"{RUN}/stage2/probes.parquet" in refused.stderr
+        assert "method_settings.atu.unlearn.tau.2: -0.5, and method_settings.atu.unlearn.tau.2: -0.4" in refused.stderr
+    assert copy.planned() == {}  # of the settings that made them they are right
+    shutil.rmtree(copy.directory / f"{RUN}/stage2")
+    refused = copy.run(f"{RUN}/stage2/probes.parquet", *changed, check=False)
+    assert f"{RUN}/model was made with method_settings.atu.unlearn.tau.2: -0.5" in refused.stdout + refused.stderr
+
+
+def test_a_table_refuses_parts_of_other_settings(copy):
+    """The evaluation of another run, copied into this one's place behind Snakemake's back."""
+    record_file = copy.directory / f"{RUN}/stage2/probes.parquet.recipe.json"
+    found = json.loads(record_file.read_text())
+    found["recipe"]["method_settings"]["atu"]["unlearn"]["steps"] = 7
+    record_file.write_text(json.dumps(found))
+    refused = copy.run("results/tables/main.md", "--forcerun", "overall_table", check=False)
+    said = refused.stdout + refused.stderr
+    assert f"{RUN}/stage2/probes.parquet was made with method_settings.atu.unlearn.steps: 7" in said
+    assert "Traceback" not in said
+
+
+def test_a_model_rewritten_in_place(copy, tiny, tmp_path):
+    """Its weights change, their size and date do not."""
+    model = tmp_path / "own-llm"
+    shutil.copytree(tiny / "llm", model)
+    config = json.loads(copy.config.read_text())
+    config["models"]["llm"]["path"] = str(model)
+    copy.config.write_text(json.dumps(config))
+    copy.run("results/llm/tiny/corpus/1_Ada.jsonl")
+    assert "download_model" not in copy.planned("results/llm/tiny/corpus/1_Ada.jsonl")
+    weights = model / "model.safetensors"
+    status, content = weights.stat(), bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+    jobs = copy.planned("results/llm/tiny/corpus/1_Ada.jsonl")
+    assert jobs == {"download_model": 1, "generate_corpus": 1}
+
+
+def test_a_touched_script_and_a_moved_checkout_do_nothing_anew(finished, tmp_path):
+    """What git checkout does to dates, and what rsync -a of results to another machine comes to."""
+    place = tmp_path / "checkout"
+    for name in ("Snakefile", "config.yaml", "workflow", "envs"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, place / name, symlinks=True)
+        else:
+            place.mkdir(exist_ok=True)
+            shutil.copy2(source, place / name)
+    (place / "profiles").symlink_to("workflow/profiles")
+    for script in (place / "workflow/scripts").iterdir():
+        script.touch()
+    published = {"file": str(ROOT / "workflow/benchmarks/published.csv")}
+    elsewhere = ("--snakefile", str(place / "Snakefile"), "--config", "published=" + json.dumps(published))
+    assert finished.planned(*elsewhere) == {}
+    moved = Workflow(finished.tiny, tmp_path)
+    for name in ("results", "resources", "logs", ".snakemake"):
+        shutil.copytree(finished.directory / name, tmp_path / name, copy_function=shutil.copy2, symlinks=True)
+    assert moved.planned(*elsewhere) == {}
