@@ -87,7 +87,7 @@ rule forget:
     input:
         kept_models(),
         cards(),
-        outcome_files(),
+        lambda wildcards: outcome_files(),
 
 
 rule paper:

@@ -161,6 +161,8 @@ def test_old_numbers_under_new_settings(copy):
         assert "method_settings.atu.unlearn.tau.2: -0.5, and method_settings.atu.unlearn.tau.2: -0.4" in refused.stderr
     assert copy.planned() == {}  # of the settings that made them they are right
     shutil.rmtree(copy.directory / f"{RUN}/stage2")
+    refused = copy.run("results/tables/main.csv", *changed, check=False)
+    assert "results/tables/main.csv was made with runs." in refused.stderr
     refused = copy.run(f"{RUN}/stage2/probes.parquet", *changed, check=False)
     assert f"{RUN}/model was made with method_settings.atu.unlearn.tau.2: -0.5" in refused.stdout + refused.stderr
 
