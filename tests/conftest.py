@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -255,6 +256,32 @@ def finished(tiny, tmp_path_factory) -> Workflow:
     workflow = Workflow(tiny, tmp_path_factory.mktemp("finished"))
     workflow.run()
     return workflow
+
+
+@pytest.fixture
+def copy(tiny, finished, tmp_path) -> Workflow:
+    """A copy of the finished run that a test may change."""
+    shutil.copytree(finished.directory, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
+    return Workflow(tiny, tmp_path)
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A copy of the workflow whose files a test may change."""
+    place = tmp_path / "checkout"
+    for name in ("Snakefile", "config.yaml"):
+        place.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / name, place / name)
+    for name in ("workflow", "envs"):
+        shutil.copytree(ROOT / name, place / name, symlinks=True)
+    (place / "profiles").symlink_to("workflow/profiles")
+    return place
+
+
+def options_of(checkout: Path) -> tuple[str, ...]:
+    """Options that run a copy of the workflow on the same file of published numbers, whose path is an input."""
+    published = {"file": str(ROOT / "workflow/benchmarks/published.csv")}
+    return ("--snakefile", str(checkout / "Snakefile"), "--config", "published=" + json.dumps(published))
 
 
 @pytest.fixture

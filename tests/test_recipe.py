@@ -13,7 +13,7 @@ from atu.examples import load_reference, read_items, save_reference
 from atu.hidden import HiddenStates, write_hidden_states
 from atu.recipe import RecipeError, check, made_by, record
 from atu.windows import build_corpus
-from conftest import ROOT, Workflow
+from conftest import Workflow, options_of
 from recipes import checksum
 
 RECIPE = {"corpus": {"texts": 48, "seed": 0}, "k": 8}
@@ -143,13 +143,6 @@ TAU = {"atu": {"unlearn": {"tau": [0.0, -0.4]}}}
 RUN = "results/llm/tiny/1_Ada/atu/seed0"
 
 
-@pytest.fixture
-def copy(tiny, finished, tmp_path) -> Workflow:
-    """A copy of the finished run that a test may change."""
-    shutil.copytree(finished.directory, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
-    return Workflow(tiny, tmp_path)
-
-
 def test_old_numbers_under_new_settings(copy):
     """Without Snakemake's records it would find nothing to be done, and a forced table would show the new tau."""
     changed = ("--config", "method_settings=" + json.dumps(TAU))
@@ -197,21 +190,11 @@ def test_a_model_rewritten_in_place(copy, tiny, tmp_path):
     assert jobs == {"download_model": 1, "generate_corpus": 1}
 
 
-def test_a_touched_script_and_a_moved_checkout_do_nothing_anew(finished, tmp_path):
+def test_a_touched_script_and_a_moved_checkout_do_nothing_anew(finished, checkout, tmp_path):
     """What git checkout does to dates, and what rsync -a of results to another machine comes to."""
-    place = tmp_path / "checkout"
-    for name in ("Snakefile", "config.yaml", "workflow", "envs"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, place / name, symlinks=True)
-        else:
-            place.mkdir(exist_ok=True)
-            shutil.copy2(source, place / name)
-    (place / "profiles").symlink_to("workflow/profiles")
-    for script in (place / "workflow/scripts").iterdir():
+    for script in (checkout / "workflow/scripts").iterdir():
         script.touch()
-    published = {"file": str(ROOT / "workflow/benchmarks/published.csv")}
-    elsewhere = ("--snakefile", str(place / "Snakefile"), "--config", "published=" + json.dumps(published))
+    elsewhere = options_of(checkout)
     assert finished.planned(*elsewhere) == {}
     moved = Workflow(finished.tiny, tmp_path)
     for name in ("results", "resources", "logs", ".snakemake"):

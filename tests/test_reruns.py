@@ -1,35 +1,13 @@
 """What is done again when a part is asked for or changed: the lists of jobs."""
 
 import json
-import shutil
-from pathlib import Path
 
-import pytest
-
-from conftest import ROOT
+from conftest import options_of
 
 RUN = "results/llm/tiny/1_Ada/atu/seed0"
 TRAINING = {"align", "unlearn", "train", "keep_model"}
 TABLES = {"overall_table", "matched_table", "known"}
 FIGURES = {"plot_tradeoff", "plot_stages", "plot_targets"}
-
-
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """A copy of the workflow whose files a test may change."""
-    place = tmp_path / "checkout"
-    for name in ("Snakefile", "config.yaml"):
-        place.mkdir(exist_ok=True)
-        shutil.copy2(ROOT / name, place / name)
-    for name in ("workflow", "envs"):
-        shutil.copytree(ROOT / name, place / name, symlinks=True)
-    return place
-
-
-def of(checkout: Path) -> tuple[str, ...]:
-    """Options that run a copy of the workflow on the same file of published numbers, whose path is an input."""
-    published = {"file": str(ROOT / "workflow/benchmarks/published.csv")}
-    return ("--snakefile", str(checkout / "Snakefile"), "--config", "published=" + json.dumps(published))
 
 
 def test_one_file_of_another_target(finished):
@@ -59,7 +37,7 @@ def test_one_figure(finished):
 
 
 def test_a_changed_caption_draws_its_figure_anew(finished, checkout):
-    snakefile = of(checkout)
+    snakefile = options_of(checkout)
     assert finished.planned(*snakefile) == {}
     with (checkout / "workflow/report/stages.rst").open("a") as caption:
         caption.write("More.\n")
@@ -81,7 +59,7 @@ def test_other_questions_train_nothing(finished):
 
 def test_changed_code_of_the_evaluation_trains_nothing(finished, checkout):
     """It asks the unmodified model and the kept one anew; the checkpoint of the stage between is gone."""
-    snakefile = of(checkout)
+    snakefile = options_of(checkout)
     with (checkout / "workflow/scripts/evaluate_model.py").open("a") as script:
         script.write("# changed\n")
     jobs = finished.planned(*snakefile)

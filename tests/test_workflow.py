@@ -23,13 +23,6 @@ SHARED = {"download_model", "generate_corpus", "embed_windows", "hidden_states",
 EXPERIMENTS = yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"]
 
 
-@pytest.fixture
-def copy(tiny, finished, tmp_path) -> Workflow:
-    """A copy of the finished run that a test may change."""
-    shutil.copytree(finished.directory, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
-    return Workflow(tiny, tmp_path)
-
-
 def numbers(workflow: Workflow) -> str:
     return (workflow.directory / "results/tables/main.csv").read_text()
 
