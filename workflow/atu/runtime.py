@@ -24,7 +24,15 @@ PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "sna
 
 
 class ExplainedError(Exception):
-    """An error whose message says what is wrong and how to mend it: a traceback would only hide that."""
+    """An error whose message says what is wrong and how to mend it: a traceback would only hide that.
+
+    Attributes:
+        passing: whether another try may do without any mend, as where a network failed.
+    """
+
+    def __init__(self, message: str, passing: bool = False):
+        super().__init__(message)
+        self.passing = passing
 
 
 @contextmanager
