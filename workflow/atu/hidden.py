@@ -71,3 +71,7 @@ class HiddenStates:
         shard = int(np.searchsorted(self.first_tokens, tokens.start, side="right")) - 1
         first = int(self.first_tokens[shard])
         return self.slices[shard][tokens.start - first : tokens.stop - first].float()
+
+    def close(self) -> None:
+        """Give up the memory maps: on NFS a file cannot be removed as long as it is mapped."""
+        self.slices = []
