@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
 from cluster import check_cluster
+from retries import tell_faults_apart
 from settings import (
     SHOWN,
     ConfigError,
@@ -24,6 +25,7 @@ from settings import (
 )
 
 share_library(ROOT)
+tell_faults_apart(workflow.is_main_process)
 config = check_config(config, ROOT)
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
