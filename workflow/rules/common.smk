@@ -23,6 +23,7 @@ from settings import (
     published_row,
     share_library,
 )
+from start import check_modules, clear_leftovers, note_command, take_directory
 
 share_library(ROOT)
 tell_faults_apart(workflow.is_main_process)
