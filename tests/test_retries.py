@@ -14,10 +14,12 @@ SNAKEFILE = f"""
 import sys
 
 sys.path.insert(0, {str(ROOT / "workflow")!r})
+from cluster import teach_plugins
 from retries import tell_faults_apart
 from settings import share_library
 
 share_library(Path({str(ROOT)!r}))
+teach_plugins()
 tell_faults_apart(workflow.is_main_process)
 
 wildcard_constraints:
@@ -31,6 +33,16 @@ rule job:
     log: "logs/{{name}}.log"
     resources: mem_mb=100, runtime=5
     script: "job.py"
+
+rule waits:
+    output: "waits"
+    resources: mem_mb=100, runtime=5
+    shell: "echo waits >> tried; [ $(grep -c waits tried) -gt 1 ] || sleep 600; touch {{output}}"
+
+rule gpu:
+    output: "gpu"
+    resources: gpu=1, mem_mb=100, runtime=5
+    shell: "echo $CUDA_VISIBLE_DEVICES > {{output}}"
 
 rule own_retries:
     output: "own/{{name}}.txt"

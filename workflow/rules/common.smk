@@ -11,7 +11,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
-from cluster import check_cluster
+from cluster import check_cluster, teach_plugins
 from retries import tell_faults_apart
 from settings import (
     SHOWN,
@@ -27,6 +27,7 @@ from start import check_modules, clear_leftovers, note_command, take_directory
 
 share_library(ROOT)
 tell_faults_apart(workflow.is_main_process)
+teach_plugins()
 config = check_config(config, ROOT)
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
