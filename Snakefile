@@ -36,7 +36,13 @@ include: "workflow/rules/experiments.smk"
 
 
 onstart:
+    if workflow.execution_settings.lock:  # --nolock: the user knows better
+        take_directory()
+    check_modules(ROOT, workflow.deployment_settings.deployment_method)
     check_cluster(workflow.executor_settings)
+    note_command(log, workflow.rundir)
+    for line in clear_leftovers():
+        logger.info(line)
 
 
 localrules:

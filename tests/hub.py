@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,13 +22,18 @@ class StubHub:
 
     ``hub.faults["README.md"]`` lists what happens to the next requests for the content of that file:
     "404", "429", "cut" (the connection ends in the middle), "truncate" (half of the file, as if it
-    were whole), "corrupt" (other bytes of the same length). ``hub.requests`` counts them.
+    were whole), "corrupt" (other bytes of the same length), "html" (a proxy's page). ``hub.requests`` counts them.
+    ``hub.gated`` names repositories whose files are given to ``hub.reader``'s token alone, ``hub.private`` those that
+    are shown to it alone; ``hub.tokens`` are all that are valid. With ``hub.proxy`` every answer is a web page.
     """
 
     def __init__(self):
         self.repos: dict[str, Path] = {}
         self.faults: dict[str, list[str]] = defaultdict(list)
         self.requests: dict[str, int] = defaultdict(int)
+        self.gated: set[str] = set()
+        self.private: set[str] = set()
+        self.tokens, self.reader, self.proxy = {"reader", "other"}, "reader", False
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,8 +56,23 @@ class StubHub:
         self.server.shutdown()
         self.server.server_close()
 
+    def refusal(self, handler, repo: str, files: bool) -> tuple[int, dict] | None:
+        """How the hub refuses a repository or its files, by the token that came along."""
+        token = handler.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token and token not in self.tokens:
+            return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}
+        if repo in self.private and token != self.reader:
+            return 404 if token else 401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
+        if files and repo in self.gated and token != self.reader:
+            said = "you are not in the authorized list" if token else "Please log in."
+            restricted = f"Access to model {repo.removeprefix('models/')} is restricted. {said}"
+            return 403 if token else 401, {"X-Error-Code": "GatedRepo", "X-Error-Message": restricted}
+        return None
+
     def answer(self, handler, url, body):
         path = unquote(url.path).lstrip("/")
+        if self.proxy:
+            return self.send(handler, 200, b"<html>Please log in</html>" * body, {"Content-Type": "text/html"})
         if path.startswith("api/"):
             return self.answer_api(handler, path.removeprefix("api/"))
         for repo, folder in self.repos.items():
@@ -59,6 +80,8 @@ class StubHub:
             prefix = name if kind == "models" else repo
             if path.startswith(f"{prefix}/resolve/"):
                 file = path.removeprefix(f"{prefix}/resolve/").partition("/")[2]
+                if refused := self.refusal(handler, repo, files=True):
+                    return self.send(handler, refused[0], b"", refused[1])
                 return self.answer_file(handler, folder / file, file, body, redirect=True)
             if path.startswith(f"cdn/{repo}/"):
                 file = path.removeprefix(f"cdn/{repo}/")
@@ -68,8 +91,13 @@ class StubHub:
     def answer_api(self, handler, path):
         kind, owner, name, what = (*path.split("/"), "", "", "")[:4]
         folder = self.repos.get(f"{kind}/{owner}/{name}")
+        if refused := self.refusal(handler, f"{kind}/{owner}/{name}", files=False):
+            return self.send(handler, refused[0], b"{}", refused[1])
         if folder is None:
             return self.send(handler, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        revision = re.fullmatch(r".*/(?:tree|revision)/([^/]+)/?", f"/{path}")
+        if revision and revision[1] not in (COMMIT, "main"):
+            return self.send(handler, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         files = []
         for file in sorted(folder.rglob("*")):
             if file.is_file():
@@ -98,6 +126,8 @@ class StubHub:
             return self.send(handler, 200, b"", headers | {"Content-Length": str(len(data))})
         self.requests[name] += 1
         fault = self.faults[name].pop(0) if self.faults[name] else None
+        if fault == "html":
+            return self.send(handler, 200, b"<html>Please log in</html>", {"Content-Type": "text/html"})
         if fault in ("404", "429"):
             return self.send(handler, int(fault), b"", {"X-Error-Code": "EntryNotFound"} if fault == "404" else {})
         status, start = 200, 0

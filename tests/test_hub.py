@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,140 @@ def test_an_unknown_repository_is_named(environment, tmp_path):
     source = {"source": "hub", "repo": "owner/nothing", "revision": "main"}
     error = library(environment, f"fetch_model({source}, Path({str(tmp_path / 'm')!r}))")
     assert "owner/nothing" in error or "Repository Not Found" in error
+
+
+def test_only_what_is_read_is_fetched(hub, environment, folders, tmp_path):
+    """Weights of other forms, and of Meta's and Mistral's own, stay where they are; shards come by their index."""
+    import torch
+    from safetensors.torch import save_file
+
+    from atu.models import load_llm
+
+    repo = shutil.copytree(folders / "model", tmp_path / "repo")
+    llm, _ = load_llm(repo)
+    (repo / "model.safetensors").unlink()
+    llm.save_pretrained(repo, max_shard_size="500KB")
+    shards = sorted(path.name for path in repo.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    extra = {"w": torch.zeros(8)}
+    others = ("original", "onnx", "gguf")
+    for name in ("consolidated.safetensors", "model.fp16.safetensors", *(f"{name}/w.safetensors" for name in others)):
+        (repo / name).parent.mkdir(exist_ok=True)
+        save_file(extra, repo / name)
+    for name in ("original/params.json", "pytorch_model.bin", "onnx/config.json", "modeling_own.py", "README.md"):
+        (repo / name).write_text("{}")
+    hub.repos[f"models/{MODEL}"] = repo
+    assert fetch(environment, tmp_path / "one") == "None"
+    plain = {path.name for pattern in ("*.json", "*.jinja", "*.txt", "*.model") for path in repo.glob(pattern)}
+    assert {path.name for path in (tmp_path / "one").iterdir()} == plain | set(shards)
+    assert set(hub.requests) == plain | set(shards)
+    assert torch.equal(load_llm(tmp_path / "one")[0].lm_head.weight, llm.lm_head.weight)
+    # where one file has all weights, it is what transformers reads: no shard is fetched, nor an index that names them
+    shutil.copy(folders / "model/model.safetensors", repo)
+    hub.requests.clear()
+    fresh = environment | {"HF_HOME": str(tmp_path / "fresh")}
+    assert fetch(fresh, tmp_path / "two") == "None"
+    assert hub.requests["model.safetensors"] == 1
+    assert not set(shards) & set(hub.requests)
+    assert not list((tmp_path / "two").glob("*.index.json"))
+    assert torch.equal(load_llm(tmp_path / "two")[0].lm_head.weight, llm.lm_head.weight)
+
+
+def test_an_encoder_brings_its_modules(hub, environment, folders, tmp_path):
+    repo = shutil.copytree(folders / "encoder", tmp_path / "repo")
+    (repo / "openvino").mkdir()
+    (repo / "openvino/config.json").write_text("{}")
+    hub.repos["models/owner/encoder"] = repo
+    source = {"source": "hub", "repo": "owner/encoder", "revision": COMMIT}
+    assert library(environment, f"fetch_model({source}, Path({str(tmp_path / 'encoder')!r}))") == "None"
+    assert (tmp_path / "encoder/1_Pooling/config.json").exists()
+    assert not (tmp_path / "encoder/openvino").exists()
+    from atu.windows import embed_name, load_encoder
+
+    assert embed_name(load_encoder(tmp_path / "encoder", "cpu"), "Ada").shape == (16,)
+
+
+def test_damage_in_what_is_not_read_does_not_matter(hub, environment, folders, tmp_path):
+    """Another program has left more of the repository in the cache; it is not even looked at."""
+    repo = shutil.copytree(folders / "model", tmp_path / "repo")
+    (repo / "consolidated.safetensors").write_bytes(b"1" * 100)
+    hub.repos[f"models/{MODEL}"] = repo
+    hub.faults["consolidated.safetensors"] = ["corrupt"]
+    library(environment, f"download({MODEL!r}, 'model', {COMMIT!r}, ['*'])")
+    (cached,) = (tmp_path / "hf").rglob("snapshots/*/consolidated.safetensors")
+    cached.resolve().write_bytes(b"2" * 100)
+    assert fetch(environment, tmp_path / "model") == "None"
+    assert cached.exists()
+
+
+GATED = "{repo} at {commit} is gated"
+
+
+@pytest.mark.parametrize(
+    ("access", "token", "expected"),
+    [
+        (
+            "gated",
+            None,
+            (GATED, "accept its terms at {url}/{repo} and set HF_TOKEN to a token", "{url}/settings/tokens"),
+        ),
+        ("gated", "other", (GATED, "the account of HF_TOKEN may not read it: accept its terms at {url}/{repo}")),
+        ("private", None, ("{url} has no model {repo} (correct its repo), or it is private: set HF_TOKEN",)),
+        ("private", "other", ("has no model {repo} (correct its repo), or the account of HF_TOKEN may not read it",)),
+        ("gated", "wrong", ("{repo} at {commit}: the hub refuses HF_TOKEN", "correct or unset it")),
+        ("open", "wrong", ("{repo} at {commit}: the hub refuses HF_TOKEN", "correct or unset it")),
+        ("gated", "reader", ("None",)),
+        ("private", "reader", ("None",)),
+    ],
+)
+def test_models_that_are_not_for_everybody(hub, environment, tmp_path, access, token, expected):
+    names = {"url": hub.url, "repo": MODEL, "commit": COMMIT}
+    getattr(hub, access, set()).add(f"models/{MODEL}")
+    said = fetch(environment | ({"HF_TOKEN": token} if token else {}), tmp_path / "model")
+    for part in expected:
+        assert part.format(**names) in said
+    assert said.count("HF_TOKEN") >= (token != "reader")
+
+
+def test_what_else_goes_wrong_on_the_way_is_one_line(hub, environment, tmp_path):
+    assert f"{MODEL} has no revision {'1' * 40}: correct its revision" in fetch(environment, tmp_path / "a", "1" * 40)
+    cold = environment | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cold")}
+    assert "HF_HUB_OFFLINE forbids the network: unset it" in fetch(cold, tmp_path / "b")
+    hub.proxy = True
+    said = fetch(environment, tmp_path / "c")
+    assert f"{hub.url} does not answer as the hub does" in said
+    assert "HTTPS_PROXY" in said
+    hub.proxy = False
+    hub.faults["config.json"] = ["html"] * 6
+    assert "SourceError" in fetch(environment, tmp_path / "d")
+    hub.faults.clear()
+    url = f"{hub.url}/owner/source/resolve/{COMMIT}/eval.py"
+    hub.faults["eval.py"] = ["html"]
+    assert "is no Python file" in library(environment, f"fetch_literal({url!r}, 'shots', {'0' * 64!r})")
+
+
+def test_a_full_disk_is_named(hub, environment, small_disk):
+    place, resize = small_disk
+    resize("64k")
+    full = environment | {"HF_HOME": str(place / "hf")}
+    assert f"no space left on the disk of {place}/hf" in fetch(full, place / "model")
+    assert f"no space left on the disk of {place}: free some" in fetch(environment, place / "model")
+
+
+def test_which_faults_are_worth_another_try(hub, environment, tmp_path):
+    source = {"source": "hub", "repo": MODEL, "revision": COMMIT}
+    lines = (
+        "try:",
+        f"    fetch_model({source}, Path({str(tmp_path / 'model')!r}))",
+        "except SourceError as error:",
+        "    print(error.passing)",
+    )
+    call = f"exec({chr(10).join(lines)!r})"
+    hub.gated.add(f"models/{MODEL}")
+    assert library(environment, call).splitlines()[0] == "False"
+    hub.gated.clear()
+    hub.faults["model.safetensors"] = ["corrupt"]
+    assert library(environment, call).splitlines()[0] == "True"
 
 
 def test_a_branch_is_resolved(environment, tmp_path):

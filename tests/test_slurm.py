@@ -1,6 +1,7 @@
 """The workflow on a real Slurm of one node: an undisturbed run, then faults; the numbers are always the same."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import slurm
+import test_retries
 from conftest import ROOT, Workflow
 
 pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing())
@@ -105,6 +107,78 @@ def partly(tiny, undisturbed, cluster, tmp_path) -> OnSlurm:
     """A copy of the undisturbed run that a test may go on with."""
     shutil.copytree(undisturbed.directory, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
     return OnSlurm(tiny, tmp_path, cluster)
+
+
+class Small(OnSlurm):
+    """The small workflow of test_retries.py, under the profile."""
+
+    def __init__(self, tiny: Path, directory: Path, cluster: slurm.Slurm):
+        super().__init__(tiny, directory, cluster)
+        test_retries.build(directory)
+
+    def command(self, *arguments: str) -> list[str]:
+        words = [word.replace(str(ROOT / "Snakefile"), "Snakefile") for word in super().command()]
+        return [*words[:3], *arguments, *words[3:-2], "--config", "names=[]"]
+
+
+@pytest.fixture
+def small(tiny, cluster, tmp_path) -> Small:
+    return Small(tiny, tmp_path, cluster)
+
+
+def test_faults_that_come_again_go_through_the_queue_once(small):
+    """Single jobs and groups of jobs; the profile asks for two retries."""
+    names = ["data.txt", "network.txt", "group/nan.txt", "group/network.txt", "own/data.txt"]
+    process = small.start(*names)
+    printed = small.end(process)
+    assert process.returncode
+    expected = {"data": 1, "network": 3, "group/nan": 1, "group/network": 3, "own/data": 1}
+    assert test_retries.tried(small.directory) == expected, printed[-6000:]
+
+
+def test_a_preempted_job_that_is_cancelled_is_tried_again(small, cluster):
+    cluster.ask("scontrol", "update", "PartitionName=work", "PreemptMode=CANCEL")
+    assert "PreemptMode=CANCEL" in cluster.ask("scontrol", "show", "partition", "work")
+    journal, done = Journal(cluster), set()
+
+    def preempt() -> None:
+        journal.look()
+        started = (small.directory / "tried").exists()
+        if started and not done:
+            done.add(cluster.ask("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--wrap", "sleep 1"))
+
+    try:
+        process = small.start("waits")
+        printed = small.end(process, preempt, 300)
+    finally:
+        cluster.ask("scontrol", "update", "PartitionName=work", "PreemptMode=REQUEUE")
+    assert process.returncode == 0, printed[-6000:]
+    states = [job["JobState"] for jobs in journal.seen.values() for job in jobs.values()]
+    assert states == ["PREEMPTED", "COMPLETED"]
+    assert test_retries.tried(small.directory) == {"waits": 2}
+
+
+@pytest.mark.parametrize("option", ["gpus", "gres"])
+def test_a_step_sees_the_gpu_of_its_job(small, option):
+    process = small.start("gpu", "--default-resources", f"gpu_option={option}", "mem_mb=100", "runtime=5")
+    printed = small.end(process)
+    assert process.returncode == 0, printed[-6000:]
+    assert (small.directory / "gpu").read_text().strip() in ("0", "1")
+
+
+def test_snakemake_inside_a_job(tiny, cluster, tmp_path):
+    """Where login nodes may not be used: the run neither counts its own job as left behind nor its neighbours."""
+    workflow = OnSlurm(tiny, tmp_path, cluster)
+    probes = "results/tiny/probes/1_Ada.parquet"
+    command = shlex.join(workflow.command(probes))
+    where = ["--chdir", str(tmp_path), "--ntasks=1", "--mem=1000", "--output", str(workflow.output)]
+    notebook = cluster.ask("sbatch", "--parsable", *where[:2], "--mem=10", "--wrap", "sleep 600").strip()
+    cluster.ask("sbatch", *where, "--wrap", f"{command}")
+    try:
+        cluster.wait(lambda: cluster.jobs() == [notebook] and workflow.output.exists(), "the end of the run", 300)
+    finally:
+        cluster.ask("scancel", notebook)
+    assert (tmp_path / probes).exists(), workflow.output.read_text()[-6000:]
 
 
 def forget(workflow: OnSlurm, *paths: str) -> None:

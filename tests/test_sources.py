@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import zipfile
 
@@ -51,6 +52,55 @@ def test_path(model, tmp_path):
     assert load_llm(tmp_path / "copy")[0].config.hidden_size == 32
     with pytest.raises(SourceError, match="is not a directory"):
         fetch_model({"source": "path", "path": str(tmp_path / "nowhere")}, tmp_path / "none")
+
+
+def test_of_a_folder_only_what_is_read_is_copied_and_no_link_is_left(model, tmp_path):
+    (model / "original").mkdir()
+    for name in ("original/params.json", "consolidated.safetensors", "pytorch_model.bin", "modeling_own.py"):
+        (model / name).write_text("{}")
+    fetch_model({"source": "path", "path": str(model)}, tmp_path / "copy")
+    copied = {path.name for path in (tmp_path / "copy").rglob("*")}
+    assert copied == {path.name for path in model.iterdir()} - {
+        "original",
+        "consolidated.safetensors",
+        "pytorch_model.bin",
+        "modeling_own.py",
+    }
+    before = (tmp_path / "copy/config.json").read_bytes()
+    with (model / "config.json").open("a") as file:
+        file.write(" ")
+    assert (tmp_path / "copy/config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ('{"weight_map": {"a": "model-0', "model.safetensors.index.json is not valid JSON"),
+        ('{"weight_map": {}}', "model.safetensors.index.json names no weights"),
+        ('{"weight_map": {"a": "../../secret.safetensors"}}', "is not inside the model's folder"),
+        ('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', "model-00001-of-00002.safetensors is missing"),
+    ],
+)
+def test_a_damaged_index_is_refused_by_name(model, tmp_path, index, message):
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(SourceError, match=re.escape(message)):
+        fetch_model({"source": "path", "path": str(model)}, tmp_path / "copy")
+
+
+def test_an_encoders_modules_stay_inside_its_folder(tiny, tmp_path):
+    encoder = shutil.copytree(tiny / "encoder", tmp_path / "encoder")
+    modules = json.loads((encoder / "modules.json").read_text())
+    modules[1]["path"] = "../llm"
+    (encoder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(SourceError, match="not inside the model's folder"):
+        fetch_model({"source": "path", "path": str(encoder)}, tmp_path / "copy")
+
+
+def test_weights_that_are_no_safetensors_are_refused(model, tmp_path):
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    with pytest.raises(SourceError, match="only weights in safetensors are read; convert"):
+        fetch_model({"source": "path", "path": str(model)}, tmp_path / "copy")
 
 
 def test_a_truncated_shard_is_refused(model):

@@ -1,7 +1,13 @@
-"""Before a run submits anything to Slurm: will it see that jobs end, and does an earlier run still work here?"""
+"""Slurm: what is checked before anything is submitted, and what the executor plugin is taught.
+
+Before: will the run see that jobs end, and do jobs of an earlier run still work here? Taught, since version 2.8 lacks
+it: GPUs by --gpus or by --gres alone, of any name; --slurm-no-account; preempted jobs that will not come back.
+"""
 
 import re
 import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from settings import ConfigError
@@ -48,14 +54,19 @@ def status_fault(shown: str, command: str, interval: int) -> str | None:
     return None
 
 
+# The executor plugin calls its jobs by the run's id, behind a prefix of the user's.
+PLUGINS_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+QUEUE = "%A|%j|%Z"  # id, name, working directory
+
+
 def left_behind(queue: str, directory: Path) -> list[str]:
-    """Ids of jobs that work in a directory.
+    """Ids of jobs of a Snakemake that work in a directory; not the job in which Snakemake itself runs, nor others.
 
     Args:
-        queue: lines of ``squeue --format "%A|%Z"``, id and working directory.
+        queue: lines of ``squeue --format`` with :data:`QUEUE`.
     """
-    rows = (line.split("|", 1) for line in queue.splitlines() if "|" in line)
-    return sorted({job for job, place in rows if Path(place) == directory}, key=int)
+    rows = (line.split("|", 2) for line in queue.splitlines() if line.count("|") >= 2)
+    return sorted({job for job, name, place in rows if Path(place) == directory and PLUGINS_NAME.search(name)}, key=int)
 
 
 def check_cluster(executor: object) -> None:
@@ -73,7 +84,75 @@ def check_cluster(executor: object) -> None:
     fault = status_fault(answer("scontrol", "show", "config"), command, executor.init_seconds_before_status_checks)
     if fault:
         raise ConfigError(fault)
-    if jobs := left_behind(answer("squeue", "--me", "--noheader", "--format=%A|%Z"), Path.cwd()):
+    if jobs := left_behind(answer("squeue", "--me", "--noheader", f"--format={QUEUE}"), Path.cwd()):
         raise ConfigError(
             f"jobs of an earlier run still work in this directory: wait until they end, or: scancel {' '.join(jobs)}"
         )
+
+
+def gpu_request(job: object) -> str:
+    """How sbatch is asked for a job's GPUs; once, where the plugin asks by --gres and by --gpus.
+
+    By the job's resources: ``gres`` as it is; else ``gpu`` of them, of ``gpu_model``, by ``gpu_option`` (gpus or gres).
+
+    Raises:
+        WorkflowError: for a name that no GPU has, so that it could be more than a name.
+    """
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    wanted, count, model = (job.resources.get(name) for name in ("gres", "gpu", "gpu_model"))
+    option = job.resources.get("gpu_option") or "gpus"
+    if option not in ("gpus", "gres"):
+        raise WorkflowError(f"gpu_option is {option!r}: set it to gpus or gres")
+    if not wanted and count:
+        wanted = ":".join([*["gpu"] * (option == "gres"), *([str(model)] if model else []), str(count)])
+    elif wanted:
+        option = "gres"
+    if wanted and not re.fullmatch(r"[\w.:,-]+", wanted):
+        raise WorkflowError(f"{wanted!r} names no GPU as sinfo --format=%G lists them: correct gpu_model or gres")
+    return f" --{option}={wanted}" if wanted else ""
+
+
+def step_gpus(asked: Callable[[object], str]) -> Callable[[object], str]:
+    """What srun is asked for within a job: nothing where --gpus is unknown, as a step has all GPUs of its job."""
+    return lambda job: "" if job.resources.get("gres") or job.resources.get("gpu_option") == "gres" else asked(job)
+
+
+def no_account(asked: Callable[[object, object], Iterator[str]]) -> Callable[[object, object], Iterator[str]]:
+    """The account as an option of sbatch: with --slurm-no-account none is guessed."""
+
+    def option(executor: object, job: object) -> Iterator[str]:
+        none = executor.workflow.executor_settings.no_account and not job.resources.get("slurm_account")
+        return iter([""]) if none else asked(executor, job)
+
+    return option
+
+
+def ended(query: Callable[..., Awaitable[tuple]]) -> Callable[..., Awaitable[tuple]]:
+    """The states of jobs: one that is PREEMPTED twice on end was cancelled, not put back, and counts as failed.
+
+    The plugin would wait for it for ever.
+    """
+    seen: set[str] = set()
+
+    async def states(command: str, logger: object) -> tuple:
+        found, seconds = await query(command, logger)
+        now = {job for job, state in (found or {}).items() if state == "PREEMPTED"}
+        gone = seen & now
+        if found is not None:
+            seen.clear()
+            seen.update(now)
+        return found and found | dict.fromkeys(gone, "CANCELLED"), seconds
+
+    return states
+
+
+def teach_plugins() -> None:
+    """Put the functions above into the executor plugins, where Snakemake has loaded them; once in a process."""
+    slurm, step = (sys.modules.get(f"snakemake_executor_plugin_slurm{end}") for end in ("", "_jobstep"))
+    if slurm and slurm.set_gres_string is not gpu_request:
+        slurm.set_gres_string = gpu_request
+        slurm.Executor.get_account_arg = no_account(slurm.Executor.get_account_arg)
+        slurm.query_job_status = ended(slurm.query_job_status)
+        if step:
+            step.get_gpu_setting = step_gpus(step.get_gpu_setting)

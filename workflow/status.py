@@ -5,6 +5,7 @@
 It reads what Snakemake writes (.snakemake/log and the logs of the jobs) and disturbs nothing.
 """
 
+import json
 import shlex
 import sys
 import time
@@ -16,6 +17,7 @@ import psutil
 from tabulate import tabulate
 
 from records import Job, logs, measured, read_jobs
+from start import command_file, run_of
 
 LINES = 8  # of a failed job's log
 
@@ -57,17 +59,63 @@ def failure(job: Job, command: str) -> str:
         if path.is_file():
             last = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-LINES:]
             text += [f"  {path}:", *(f"    {line}" for line in last)]
-    return "\n".join([*text, f"  again: {command} {shlex.join(job.output[:1])}"])
+    return "\n".join([*text, f"  again: {command} {shlex.join(job.output[:1] or [job.rule])}"])
 
 
-def asked(lines: Iterable[str]) -> str:
-    """The command that started a run, without its targets: its options as Snakemake's log states them."""
+# What says how a run goes, not under which settings; targets go as well.
+ONCE = {"dryrun", "force", "forceall", "forcerun", "omit_from", "printshellcmds", "quiet", "report", "touch", "unlock"}
+ONCE |= {"until", "summary", "detailed_summary", "lint", "dag", "rulegraph", "d3dag", "list_rules", "batch"}
+
+
+def options_of(words: list[str]) -> list[str]:
+    """The options of a Snakemake command that bear on what jobs do, with all their values; no targets.
+
+    Snakemake's own parser says how many values an option takes.
+    """
+    from snakemake.cli import get_argument_parser  # slow to import, and needed for what has failed alone
+
+    known = get_argument_parser()._option_string_actions
+    kept, i = [], 0
+    while i < len(words) and words[i] != "--":
+        name, equals, _ = words[i].partition("=")
+        if words[i].startswith("-") and not words[i].startswith("--"):  # -c2 is -c 2
+            name, equals = words[i][:2], words[i][2:]
+        alike = [name] if name in known else [other for other in known if other.startswith(name)]
+        end = i + 1
+        if not words[i].startswith("-") or not alike:  # a target
+            i = end
+            continue
+        action = known[alike[0]]
+        if not equals and action.nargs in ("+", "*"):
+            while end < len(words) and not words[end].startswith("-"):
+                end += 1
+        elif not equals and (
+            action.nargs is None or (action.nargs == "?" and end < len(words) and not words[end].startswith("-"))
+        ):
+            end += 1
+        if action.dest not in ONCE:
+            kept += words[i:end]
+        i = end
+    return kept
+
+
+def asked(lines: Iterable[str], log: Path | None = None) -> str:
+    """The command that started a run, without its targets, ready for others behind it.
+
+    Args:
+        lines: of Snakemake's log, whose line about the command has lost the quotes.
+        log: its path, beside which the words lie as they were given.
+    """
     words = next((line.split()[2:] for line in lines if line.strip().startswith("Command: ")), [])
-    options = []
-    for i, word in enumerate(words):
-        if word in ("--profile", "--configfile", "--directory", "--snakefile") and i + 1 < len(words):
-            options += [word, words[i + 1]]
-    return shlex.join(["snakemake", *options])
+    before = []
+    if log and command_file(log).is_file():
+        noted = json.loads(command_file(log).read_text(encoding="utf-8"))
+        words, before = noted["words"], [f"{name}={shlex.quote(value)}" for name, value in noted["environment"].items()]
+        if Path(noted["directory"]) != Path.cwd():  # paths of the command are relative to where it was given
+            before = ["cd", shlex.quote(noted["directory"]), "&&", *before]
+    options = options_of(words)
+    # what stands behind some options would be taken for more of their values
+    return " ".join([*before, shlex.join(["snakemake", *options])]) + (" --" if options else "")
 
 
 def works(directory: Path) -> bool:
@@ -91,8 +139,9 @@ def main() -> int:
         if totals:
             break
     rows = states(jobs, totals)
-    locked = any((directory / ".snakemake/locks").glob("*"))
-    going = locked and works(directory)
+    record, working = run_of(directory)
+    locked = record is not None or any((directory / ".snakemake/locks").glob("*"))
+    going = bool(working) or (locked and works(directory))
     total = {name: sum(row[name] for row in rows) for name in ("done", "running", "failed", "waiting")}
     print(tabulate([*rows, {"rule": "total"} | total], headers="keys"))
     if locked and not going:
@@ -104,7 +153,7 @@ def main() -> int:
         print(f"\nabout {left / 3600:.1f} h left with {total['running']} jobs at a time" if going else "\nnot running")
     for job in jobs:
         if job.failed:
-            print("\n" + failure(job, asked(lines)))
+            print("\n" + failure(job, asked(lines, file)))
     return 0
 
 

@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from atu.leftovers import new_folder, remove_abandoned
 
 
 @contextmanager
@@ -14,11 +15,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; rename it to ``path`` if the block succeeds.
 
     The block may create a file or a directory. If it raises (disk full, Ctrl-C), the
-    temporary is removed and whatever stood at ``path`` before is untouched.
+    temporary is removed and whatever stood at ``path`` before is untouched. What jobs that
+    were killed have left of earlier tries is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    remove_abandoned(path.parent, path.name)
+    scratch = new_folder(path.parent, path.name)
     try:
         part = scratch / path.name
         yield part
@@ -26,7 +29,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise FileNotFoundError(f"nothing was written for {path}")
         share(part)
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            os.replace(path, scratch / "before")  # aside, not away: a file of it may be in use and not go
         os.replace(part, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -95,3 +95,7 @@ class HiddenStates:
         if not states.any(-1).all():
             raise RecipeError(f"{self.directory} holds states that are all zero; delete it to have them made again")
         return states
+
+    def close(self) -> None:
+        """Give up the memory maps: on NFS a file cannot be removed as long as it is mapped."""
+        self.slices = []

@@ -28,7 +28,42 @@ PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "sna
 
 
 class ExplainedError(Exception):
-    """An error whose message says what is wrong and how to mend it: a traceback would only hide that."""
+    """An error whose message says what is wrong and how to mend it: a traceback would only hide that.
+
+    Attributes:
+        passing: whether another try may do without any mend, as where a network failed.
+    """
+
+    def __init__(self, message: str, passing: bool = False):
+        super().__init__(message)
+        self.passing = passing
+
+
+class MissingPackageError(ExplainedError, RuntimeError):
+    """A package that a setting asks for is not installed."""
+
+
+# The same job would meet these again: wrong data and settings, a number that is not finite, a missing module. The rest
+# (memory, disk, network, a GPU's own errors, signals) may pass.
+AGAIN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    IsADirectoryError,
+    LookupError,
+    NameError,
+    NotADirectoryError,
+    NotImplementedError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
+def comes_again(error: BaseException) -> bool:
+    """Whether another try of the same job would fail in the same way."""
+    return not error.passing if isinstance(error, ExplainedError) else isinstance(error, AGAIN)
 
 
 @contextmanager
@@ -36,10 +71,12 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
     """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again.
 
     A job that succeeds leaves its provenance and times beside the log, as ``.json``: they are no output that
-    Snakemake would miss. An :class:`ExplainedError` ends the job with its message alone.
+    Snakemake would miss. An :class:`ExplainedError` ends the job with its message alone. A fault that would come
+    again leaves its message beside the log, as ``.fault``: whoever sees to retries need not try again.
     """
     path, started = Path(path), time.time()
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".fault").unlink(missing_ok=True)
     log = logging.getLogger("atu")
     log.setLevel(logging.INFO)
     handlers = [logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
@@ -52,9 +89,11 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
         times = {"started": started, "wall_seconds": round(time.time() - started, 3)}
         write_json(path.with_suffix(".json"), provenance() | THREADS | times)
     except ExplainedError as error:
+        mark(path, error)
         log.error("%s", error)
         raise SystemExit(1) from None
-    except BaseException:
+    except BaseException as error:
+        mark(path, error)
         log.removeHandler(handlers[1])
         log.exception("failed")
         raise
@@ -62,6 +101,13 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
         for handler in handlers:
             log.removeHandler(handler)
             handler.close()
+
+
+def mark(path: Path, error: BaseException) -> None:
+    """Leave the mark of a fault that would come again beside a log."""
+    if comes_again(error):
+        with suppress(OSError):  # the fault itself is what has to be told
+            path.with_suffix(".fault").write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
 
 
 def progress(items: Iterable[T] | None, title: str, total: int | None = None) -> tqdm:
@@ -93,7 +139,8 @@ def start(
         run: what the trackers call it.
 
     Raises:
-        RuntimeError: if ``device`` is "cuda" and there is none, or the package of a tracker is missing.
+        RuntimeError: if ``device`` is "cuda" and there is none.
+        MissingPackageError: for a tracker's.
     """
     import torch
     from accelerate import Accelerator
@@ -109,7 +156,8 @@ def start(
     transformers_logging.disable_progress_bar()
     trackers = tracking["trackers"] if tracking else []
     if missing := set(trackers) - set(map(str, get_available_trackers())):
-        raise RuntimeError(f"no package for {', '.join(sorted(missing))}: install it, or take it out of the trackers")
+        names = ", ".join(sorted(missing))
+        raise MissingPackageError(f"no package for {names}: install it, or take it out of tracking.trackers")
     folder = Path(tracking["folder"], run) if trackers else None
     accelerator = Accelerator(
         cpu=device == "cpu",

@@ -12,8 +12,9 @@ MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
-from cluster import check_cluster
+from cluster import check_cluster, teach_plugins
 from recipes import Recipe, Recipes, checksum, stale
+from retries import tell_faults_apart
 from settings import (
     SHOWN,
     ConfigError,
@@ -24,8 +25,11 @@ from settings import (
     published_row,
     share_library,
 )
+from start import check_modules, clear_leftovers, note_command, take_directory
 
 share_library(ROOT, MAIN)
+tell_faults_apart(MAIN)
+teach_plugins()
 config = check_config(config, ROOT)
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]

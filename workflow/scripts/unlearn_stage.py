@@ -3,7 +3,6 @@
 A stage behind one that has collapsed is not run: it passes the model on, marked.
 """
 
-import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +10,7 @@ from safetensors.torch import load_file
 
 from atu.files import atomic_path, link_tree, write_json
 from atu.hidden import HiddenStates, write_hidden_states
+from atu.leftovers import scratch_folder
 from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
 from atu.models import load_llm, save_llm
 from atu.predictor import EmbeddingPredictor
@@ -41,14 +41,17 @@ def pass_on(inputs, outputs, stage):
 def realign(accelerator, llm, predictor, corpora, seed, params, scratch, tracked_before):
     """Align the predictor on hidden states of the changed model, kept on local scratch meanwhile."""
     options = {key: value for key, value in params.align.items() if key not in ("steps", "steps_between")}
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+    with scratch_folder(scratch, "states") as folder:
         parts = []
         for i, corpus in enumerate(corpora):
             with accelerator.autocast():
                 write_hidden_states(llm, corpus, params.layer, Path(folder, str(i)), params.precision)
             parts.append(AlignmentText(corpus, HiddenStates(Path(folder, str(i)), corpus)))
         options |= {"steps": params.align["steps_between"], "tracked_before": tracked_before}
-        return align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
+        steps = align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
+        for part in parts:
+            part.states.close()
+        return steps
 
 
 def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
