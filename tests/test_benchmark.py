@@ -114,7 +114,7 @@ def test_splits_are_by_probe_and_do_not_depend_on_order(tiny, tmp_path):
     [
         ([{"query": "Who?", "level": "2", "type": "q"}], r"1_Ada/forget_level2.json, row 1: lacks field 'answer'"),
         ({"query": "Who?"}, r"must hold a JSON list of rows, not dict"),
-        (["Who?"], r"row 1: string indices"),
+        (["Who?"], r"row 1: 'Who\?' is not an object with fields"),
     ],
 )
 def test_faulty_rows_are_named(tmp_path, rows, message):

@@ -1,6 +1,5 @@
 """Hidden states of a frozen LLM, computed once, on disk, read by memory map."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from atu.batching import pad, sorted_batches
-from atu.files import atomic_path, write_json
+from atu.files import atomic_path, intact, read_json, write_json
 from atu.models import hidden_states, layers_up_to
 from atu.runtime import progress
 from atu.windows import WindowedCorpus
@@ -59,11 +58,16 @@ class HiddenStates:
     """Rows of a directory written by :func:`write_hidden_states`; nothing is read before it is asked for."""
 
     def __init__(self, directory: str | Path):
-        index = json.loads((Path(directory) / "index.json").read_text())
-        self.tokens = index["tokens"]
-        self.first_tokens = np.array([shard["first_token"] for shard in index["shards"]])
-        files = [safe_open(Path(directory) / shard["file"], framework="pt") for shard in index["shards"]]
-        self.slices = [file.get_slice("hidden_states") for file in files]
+        path = Path(directory) / "index.json"
+        index = read_json(path, directory)
+        with intact(path, directory):
+            self.tokens = index["tokens"]
+            self.first_tokens = np.array([shard["first_token"] for shard in index["shards"]])
+            names = [Path(directory) / shard["file"] for shard in index["shards"]]
+        self.slices = []
+        for name in names:
+            with intact(name, directory):
+                self.slices.append(safe_open(name, framework="pt").get_slice("hidden_states"))
         self.size = self.slices[0].get_shape()[1]
 
     def __getitem__(self, tokens: slice) -> Tensor:

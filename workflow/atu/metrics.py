@@ -11,7 +11,8 @@ from nltk.tokenize import NLTKWordTokenizer
 from punkt import PunktSentenceTokenizer, load_model
 from rouge import Rouge
 
-NO_ANSWER = "NOANSWER"
+from atu.rows import NO_ANSWER
+
 ANSWER = re.compile(r"[tT]he answer is (.*?)\.")  # BBH: once found, no later word changes what is found
 
 

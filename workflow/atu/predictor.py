@@ -1,13 +1,12 @@
 """The embedding predictor E: from hidden states to the embedding of the next k tokens."""
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from atu.files import write_json
+from atu.files import read_json, read_tensors, write_json
 
 
 class EmbeddingPredictor(nn.Module):
@@ -78,6 +77,6 @@ class EmbeddingPredictor(nn.Module):
 
     @classmethod
     def load(cls, directory: str | Path, device: torch.device | str = "cpu") -> "EmbeddingPredictor":
-        predictor = cls(**json.loads((Path(directory) / "predictor.json").read_text()))
-        predictor.load_state_dict(load_file(Path(directory) / "predictor.safetensors"))
+        predictor = cls(**read_json(Path(directory) / "predictor.json", directory))
+        predictor.load_state_dict(read_tensors(Path(directory) / "predictor.safetensors", directory))
         return predictor.to(device)

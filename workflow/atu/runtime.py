@@ -16,15 +16,12 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from atu.errors import ExplainedError
 from atu.files import write_json
 
 T = TypeVar("T")
 THREADS = {}  # what start() was given, for the job's record
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
-
-
-class ExplainedError(Exception):
-    """An error whose message says what is wrong and how to mend it: a traceback would only hide that."""
 
 
 @contextmanager

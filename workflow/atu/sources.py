@@ -15,8 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from atu.benchmark import target_name
+from atu.errors import ExplainedError
 from atu.files import atomic_path, write_json
-from atu.runtime import ExplainedError
+from atu.rows import folded
 
 # Weights in safetensors, tokenizers and configs; never code, never pickles.
 PLAIN_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
@@ -148,7 +149,10 @@ def check_model(directory: Path) -> None:
     index = directory / "model.safetensors.index.json"
     names = {"model.safetensors"}
     if index.exists():
-        names = set(json.loads(index.read_text())["weight_map"].values())
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SourceError(f"{directory.name}/{index.name} is truncated or damaged: {error}") from error
     for name in sorted(names):
         try:
             with safe_open(directory / name, framework="pt") as file:
@@ -198,13 +202,14 @@ def fetch_tables(
         with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
             local = sorted({str(path) for pattern in files for path in folder.glob(pattern)})
             for row in load_dataset("json", data_files=local, split="train", cache_dir=scratch):
-                rows[row["subject"] if "subject" in row else row["target"]].append(row)
-        unknown = [target for target in targets if target_name(target) not in rows]
+                rows[folded(row.get("subject") or row.get("target") or "")].append(row)
+        names = {target: folded(target_name(target)) for target in targets}
+        unknown = [target for target in targets if names[target] not in rows]
         if file == "intro" and unknown:
             raise SourceError(f"{repo} at {revision} has no target {', '.join(unknown)}")
         for target in targets:
-            if target_name(target) in rows:
-                write_json(directory / "Target" / target / f"{file}.json", rows[target_name(target)])
+            if names[target] in rows:
+                write_json(directory / "Target" / target / f"{file}.json", rows[names[target]])
     return missing
 
 

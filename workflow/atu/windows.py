@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from atu.files import atomic_path
+from atu.files import atomic_path, check_weights, intact
 from atu.runtime import progress
 
 
@@ -39,6 +39,7 @@ def token_ends(tokenizer: PreTrainedTokenizerBase, text: str, **options) -> tupl
 
 def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceTransformer:
     """Load a sentence encoder from a local directory."""
+    check_weights(directory)
     return SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
 
 
@@ -91,7 +92,7 @@ class WindowedCorpus:
 
     @classmethod
     def load(cls, path: str | Path) -> "WindowedCorpus":
-        with safe_open(path, framework="pt") as file:
+        with intact(path), safe_open(path, framework="pt") as file:
             return cls(*(file.get_tensor(field.name) for field in fields(cls)))
 
 

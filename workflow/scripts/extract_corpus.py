@@ -1,16 +1,14 @@
 """The texts about a subject that ship with the benchmark, in the form the pipeline reads."""
 
-from pathlib import Path
-
-from atu.benchmark import BenchmarkError, read_rows
+from atu.benchmark import BenchmarkError, file_of, read_texts
 from atu.files import write_jsonl
 from atu.runtime import job_log
 
 with job_log(snakemake.log[0]) as log:
     params, subject = snakemake.params, snakemake.wildcards.subject
-    rows = read_rows(params.folder, subject, params.text_set)
+    rows = read_texts(params.folder, subject, params.text_set)
     if not rows:
-        place = Path(params.folder, "Target", subject)
+        place = file_of(params.folder, subject, params.text_set).parent
         raise BenchmarkError(
             f"{place} has no texts in {params.text_set}.json; set corpus.text_set to another set, or corpus.source "
             "to generate"

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file
 
 from atu.examples import read_items
-from atu.files import atomic_path, read_jsonl
+from atu.files import atomic_path, read_jsonl, read_tensors
 from atu.methods import load
 from atu.methods.training import train_epochs
 from atu.models import add_lora, load_llm, save_llm
@@ -25,7 +24,7 @@ with job_log(snakemake.log[0]) as log:
     length = settings["max_tokens"]
     items = read_items(settings["texts"], read_jsonl(snakemake.input.texts), tokenizer, length)
     others = [row for file in snakemake.input.retain for row in read_jsonl(file)]
-    reference = load_file(snakemake.input.reference)["log_probs"] if snakemake.input.reference else None
+    reference = read_tensors(snakemake.input.reference)["log_probs"] if snakemake.input.reference else None
     with atomic_path(snakemake.output.epochs) as part:
         steps = train_epochs(
             accelerator,

@@ -7,9 +7,8 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file
 
-from atu.files import atomic_path, link_tree, write_json
+from atu.files import atomic_path, link_tree, read_tensors, write_json
 from atu.hidden import HiddenStates, write_hidden_states
 from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
 from atu.models import load_llm, save_llm
@@ -66,7 +65,7 @@ def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
         llm,
         predictor,
         corpora[0],
-        load_file(inputs.target)["embedding"],
+        read_tensors(inputs.target)["embedding"],
         layer=params.layer,
         tau=params.tau,
         seed=seed,

@@ -1,0 +1,9 @@
+"""Errors whose message is enough: a traceback would only hide it."""
+
+
+class ExplainedError(Exception):
+    """An error whose message says what is wrong and how to mend it."""
+
+
+class DamagedError(ExplainedError, ValueError):
+    """A file is cut, or holds what no job has written there; the message names it and what to delete."""
