@@ -37,6 +37,8 @@ include: "workflow/rules/experiments.smk"
 
 onstart:
     check_cluster(workflow.executor_settings)
+    for note in notes(config):
+        logger.info(f"note: {note}")
 
 
 localrules:

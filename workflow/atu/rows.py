@@ -51,8 +51,9 @@ def row_of(path: str | Path, number: int) -> Iterator[None]:
 
 
 def folded(name: str) -> str:
-    """A name as it is compared: case, underscores and the way in which accents are composed do not count."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold().replace("_", " ")).strip()
+    """A name as it is compared: case, blanks, underscores and the way in which accents are composed do not count."""
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return " ".join(composed.replace("_", " ").split())
 
 
 def read_list(path: str | Path) -> list[dict] | None:
