@@ -192,9 +192,7 @@ def check_utility(name: str, benchmark: dict) -> None:
             f"{key}: true, but {folder} has none of {', '.join(files)}; put them there, or set it to false"
         )
     if held and not shared:
-        raise ConfigError(
-            f"{key}: false, so {', '.join(held)} in {folder} would not be asked; set it to true, or remove them"
-        )
+        raise ConfigError(f"{key}: false, so {', '.join(held)} in {folder} would not be asked; set it to true")
 
 
 def check_primers(name: str, config: dict) -> None:
