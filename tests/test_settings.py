@@ -261,7 +261,7 @@ def test_conda_and_pip_agree():
         (
             {"benchmarks": {"demo": {"shared_utility": False}}},
             "benchmarks.demo.shared_utility: false, so retain_mia.json, retain_mmlu.json, retain_bbh.json, "
-            "truthful.json, triviaqa.json, fluency.json in workflow/benchmarks/demo/Utility would not be asked; set it to true",
+            "truthful.json, triviaqa.json, fluency.json in workflow/benchmarks/demo/Utility would not be asked; set it",
         ),
     ],
 )
@@ -457,3 +457,13 @@ def test_what_is_easily_overlooked_is_said_where_a_run_starts():
     )
     _, dev = notes(check(DEMO, targets=["1"]))
     assert dev.startswith("all targets are dev targets")
+
+
+def test_a_grid_without_dev_probes(tiny):
+    """Four rows a set: round(0.1 x 4) = 0 are dev probes, round(0.2 x 4) = 1 is."""
+    mine = {"benchmarks": {"mine": {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}}}
+    mine |= {"benchmark": "mine", "targets": "all", "dev_targets": [], "methods": ["ga"]}
+    mine |= {"method_settings": {"ga": {"train": {"learning_rate": [1e-5, 1e-4]}}}}
+    said = refused(DEMO, **(mine | {"split": {"dev_share": 0.1}}))
+    assert said.startswith("split.dev_share: at 0.1 no row of forget_level2.json of 1_Ada, 2_Bo, 3_Cy is a dev probe")
+    assert list(check(DEMO, **(mine | {"split": {"dev_share": 0.2}}))["grids"]) == ["ga"]

@@ -22,6 +22,7 @@ from atu.benchmark import (
     file_of,
     list_targets,
     read_primers,
+    read_rows,
     target_name,
 )
 from atu.rows import folded
@@ -587,6 +588,29 @@ def check_corpus(corpus: dict) -> None:
         )
 
 
+def check_grid_probes(config: dict) -> None:
+    """Check that a benchmark of one's own leaves dev probes by which learning rates can be chosen.
+
+    Raises:
+        ConfigError: naming the set that has none.
+    """
+    benchmark, share = config["benchmarks"][config["benchmark"]], config["split"]["dev_share"]
+    if not config["grids"] or benchmark["source"] == "hub":
+        return
+    targets = [name for name in config["targets"] if name in config["dev_targets"]] or config["targets"]
+    for name in ("forget_qa", "neighbor_qa"):
+        file = PROBE_SETS[name]["file"]
+        try:
+            sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in targets]
+        except BenchmarkError as error:
+            raise ConfigError(f"benchmarks.{config['benchmark']}.path: {error}") from error
+        if not any(round(share * size) for size in sizes):
+            raise ConfigError(
+                f"split.dev_share: at {share:g} no row of {file}.json of {', '.join(targets[:3])} is a dev probe, and "
+                f"the learning rates of {', '.join(config['grids'])} are chosen on them; set it higher"
+            )
+
+
 def notes(config: dict) -> list[str]:
     """What holds under this config and is easily overlooked: said once where a run starts.
 
@@ -700,4 +724,5 @@ def check_config(config: dict, root: Path) -> dict:
             "model would stand beside it; ask it in both, or take it out"
         )
     check_primers(config["benchmark"], config)
+    check_grid_probes(config)
     return config

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from atu.files import atomic_path, check_weights, intact
+from atu.rows import BenchmarkError
 from atu.runtime import progress
 
 
@@ -109,7 +110,7 @@ def build_corpus(
     beyond). Texts too short for a single full window give tokens without windows.
 
     Raises:
-        ValueError: if no text has a full window.
+        BenchmarkError: if no text has a full window.
     """
     input_ids, starts, window_tokens, bounds = [], [], [], [0]
     for text in texts:
@@ -123,7 +124,10 @@ def build_corpus(
         window_tokens.append(np.array(encoder_ids, dtype=np.int64)[first[full][:, None] + np.arange(k)])
     full = np.concatenate(starts) if starts else np.zeros(0, dtype=bool)
     if not full.any():
-        raise ValueError(f"no text of the corpus is long enough for a window of {k} encoder tokens")
+        raise BenchmarkError(
+            f"no text of the corpus is long enough for a window of {k} encoder tokens: set k lower, or give longer "
+            "texts (corpus.max_new_tokens where the model writes them)"
+        )
     distinct, row = np.unique(np.concatenate(window_tokens), axis=0, return_inverse=True)
     windows = np.full(len(full), -1, dtype=np.int32)
     windows[full] = row.ravel()
