@@ -428,12 +428,12 @@ def test_faults_of_a_list_of_targets(tmp_path, text, message):
     assert message in refused(PAPER, benchmarks={"rwku": {"targets": str(file)}})
 
 
-def test_groups_are_checked_used_or_not():
+def test_groups():
     def said(**groups):
-        return refused(PAPER, benchmarks={"rwku": {"groups": groups}})
+        return refused(PAPER, benchmarks={"rwku": {"groups": groups}}, targets=["mine"])
 
-    assert said(mine=["201"]) == "benchmarks.rwku.groups.mine: 201 names ranks that do not exist (known: 1-200)"
-    assert said(mine=["Stephen Kong"]).startswith("benchmarks.rwku.groups.mine: unknown 'Stephen Kong'; did you mean")
+    assert said(mine=["201"]) == "groups.mine: 201 names ranks that do not exist (known: 1-200)"
+    assert said(mine=["Stephen Kong"]).startswith("groups.mine: unknown 'Stephen Kong'; did you mean")
     assert said(mine=[]) == "benchmarks.rwku.groups.mine: is empty; name one at least"
     for name in ("7", "1-3", "all", "Rihanna"):
         assert f"groups.{name}: '{name}' names targets by itself" in said(**{name: ["1"]})
