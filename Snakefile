@@ -43,6 +43,8 @@ onstart:
     note_command(log, workflow.rundir)
     for line in clear_leftovers():
         logger.info(line)
+    for note in notes(config):
+        logger.info(f"note: {note}")
 
 
 localrules:

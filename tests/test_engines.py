@@ -10,7 +10,7 @@ import torch
 
 from atu.attention import GrowingLayer, Prefixes, new_cache
 from atu.batching import budget_batches
-from atu.benchmark import build_probes, read_primers
+from atu.benchmark import BenchmarkError, build_probes, read_primers
 from atu.chat import chat_prompt, stop_tokens, turn_end
 from atu.evaluation import asked_alike, build_prompt, evaluate
 from atu.generation import generate, tokens_with
@@ -300,3 +300,11 @@ def test_attack_types_are_asked_in_their_own_way(llm):
     probe |= {"type": "in-context learning", "query": "Question: a?\nAnswer: b\nQuestion: c?"}
     expected = "the following question.\nQuestion: a?\nAnswer: b\nQuestion: c?\n<|end|><|assistant|>Answer:"
     assert build_prompt(llm[1], probe, {}).endswith(expected)
+
+
+def test_a_text_of_one_token_is_named(llm, tiny):
+    probes, _ = build_probes(tiny / "benchmark", "1_Ada", 0.0, 0)
+    texts = probes[probes["set"] == "mia_fm"]
+    short = pd.concat([texts, texts.assign(query="a", id="mia_fm/1")], ignore_index=True)
+    with pytest.raises(BenchmarkError, match=r"forget_mia.json, row 2: 'a' is a single token of this model"):
+        evaluate(*llm, short, ["mia_fm"], {}, 400)

@@ -2,10 +2,28 @@
 
 import errno
 import os
+import shutil
 
+import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from atu.files import atomic_path, read_jsonl, write_json, write_jsonl
+from atu.errors import DamagedError
+from atu.files import (
+    atomic_path,
+    check_weights,
+    read_json,
+    read_jsonl,
+    read_parquet,
+    read_tensors,
+    write_json,
+    write_jsonl,
+)
+from atu.hidden import HiddenStates
+from atu.models import load_llm
+from atu.predictor import EmbeddingPredictor
+from atu.windows import WindowedCorpus, load_encoder
 
 
 def test_a_failure_leaves_what_was_there(tmp_path):
@@ -61,3 +79,106 @@ def test_a_full_disk_while_writing_rows(tmp_path):
     assert list(tmp_path.iterdir()) == []
     write_jsonl(tmp_path / "corpus.jsonl", [{"text": "Beyoncé"}])
     assert read_jsonl(tmp_path / "corpus.jsonl") == [{"text": "Beyoncé"}]
+
+
+def cut(path, share=0.5):
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{"text": "one"}\n{"text": "tw', "line 2: "),  # cut in mid-line
+        ('{"text": "one"}\n{"text": "two"}', "line 2 has no end"),
+        ('{"text": "one"}\n3\n', "line 2 is no object"),
+        ("", "it has no line"),
+        ('{"text": "one"}\n\x00\x00\x00', "line 2: "),  # what a lost write leaves
+    ],
+)
+def test_json_lines_that_are_cut(tmp_path, text, fault):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(text)
+    with pytest.raises(DamagedError) as raised:
+        read_jsonl(path)
+    said = str(raised.value)
+    assert said.startswith(f"{path} is damaged")
+    assert fault in said
+    assert f"delete {path} and start again" in said
+    assert "\n" not in said
+
+
+def test_tables_and_tensors_that_are_cut(tmp_path):
+    table, tensors = tmp_path / "probes.parquet", tmp_path / "states" / "00000.safetensors"
+    pd.DataFrame({"score": range(100)}).to_parquet(table)
+    tensors.parent.mkdir()
+    save_file({"states": torch.zeros(100)}, tensors)
+    assert len(read_parquet(table)) == 100
+    assert list(read_tensors(tensors)) == ["states"]
+    for path, read in ((table, read_parquet), (tensors, lambda path: read_tensors(path, path.parent))):
+        cut(path)
+        with pytest.raises(DamagedError) as raised:
+            read(path)
+        assert str(raised.value).startswith(f"{path} is damaged")
+        assert f"delete {table if path == table else tensors.parent} and" in str(raised.value)
+    with pytest.raises(DamagedError, match=r"nowhere\.json is damaged, cut or missing"):
+        read_json(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.safetensors", cut),
+        ("model.safetensors", lambda path: path.write_bytes(b"")),
+        ("config.json", cut),
+        ("tokenizer.json", cut),
+        ("model.safetensors.index.json", cut),
+        ("model.safetensors.index.json", lambda path: path.write_text("[]")),
+        ("model.safetensors.index.json", lambda path: path.write_text('{"weight_map": {"a": "gone.safetensors"}}')),
+    ],
+)
+def test_a_model_with_a_damaged_file_is_not_read(tiny, tmp_path, name, change):
+    copy = tmp_path / "llm"
+    shutil.copytree(tiny / "llm", copy)
+    (copy / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}')
+    check_weights(copy)
+    change(copy / name)
+    with pytest.raises(DamagedError, match=f"{copy}/{name} is damaged.*delete {copy} and start again"):
+        load_llm(copy)
+
+
+def test_an_encoder_and_a_predictor_with_a_damaged_file_are_not_read(tiny, tmp_path):
+    shutil.copytree(tiny / "encoder", tmp_path / "encoder")
+    cut(next((tmp_path / "encoder").rglob("*.safetensors")))
+    with pytest.raises(DamagedError, match=r"model.safetensors is damaged"):
+        load_encoder(tmp_path / "encoder", "cpu")
+    EmbeddingPredictor(4, 4, width=4, layers=1, heads=1, dropout=0.0).save(tmp_path / "predictor")
+    for name in ("predictor.safetensors", "predictor.json"):
+        shutil.copytree(tmp_path / "predictor", tmp_path / name)
+        cut(tmp_path / name / name)
+        with pytest.raises(DamagedError, match=f"{name}/{name} is damaged.*delete {tmp_path}/{name} and"):
+            EmbeddingPredictor.load(tmp_path / name)
+
+
+def test_states_and_windows_that_are_cut_are_not_read(tmp_path):
+    states = tmp_path / "states"
+    states.mkdir()
+    save_file({"hidden_states": torch.zeros(4, 2)}, states / "00000.safetensors")
+    write_json(states / "index.json", {"tokens": 4, "shards": [{"file": "00000.safetensors", "first_token": 0}]})
+    assert HiddenStates(states).size == 2
+    cut(states / "00000.safetensors")
+    with pytest.raises(DamagedError, match=f"00000.safetensors is damaged.*delete {states} and"):
+        HiddenStates(states)
+    (states / "00000.safetensors").unlink()
+    with pytest.raises(DamagedError, match=r"00000.safetensors is damaged, cut or missing"):
+        HiddenStates(states)
+    for text in ('{"tokens": 4', "{}", '{"tokens": 4, "shards": [{}]}'):
+        (states / "index.json").write_text(text)
+        with pytest.raises(DamagedError, match=f"index.json is damaged.*delete {states} and"):
+            HiddenStates(states)
+    windows = tmp_path / "1_Ada.safetensors"
+    save_file({"input_ids": torch.zeros(4)}, windows)
+    with pytest.raises(DamagedError, match=r"1_Ada.safetensors is damaged"):  # bounds are not there
+        WindowedCorpus.load(windows)
+    cut(windows)
+    with pytest.raises(DamagedError, match=r"1_Ada.safetensors is damaged"):
+        WindowedCorpus.load(windows)

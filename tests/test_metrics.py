@@ -21,6 +21,9 @@ from atu.tables import summarize
         ("", "Juliet", 0.0),
         ("", "NOANSWER", 1.0),
         ("...", "Juliet", 0.0),  # rouge finds no word in the prediction
+        ("...", "...", 0.0),  # nor in the answer: nothing could be recalled
+        ("Who?", "?", 0.0),  # rouge keeps punctuation: a mark alone is a word,
+        ("Who ?", "?", 1.0),  # and is recalled where it stands alone
     ],
 )
 def test_rouge_l_recall(prediction, answer, recall):
@@ -34,7 +37,38 @@ def test_normalize():
 def test_exact_match():
     assert metrics.exact_match("The Beatles.", ["beatles", "Fab Four"]) == 1
     assert metrics.exact_match("Beatles band", ["beatles"]) == 0
-    assert metrics.exact_match("the", [""]) == 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "score"),
+    [
+        # the option (A): nothing is left of it without its article and brackets
+        ("(A)", "(A)", 1),
+        ("A", "(A)", 1),
+        ("a.", "(A)", 1),
+        ("......", "(A)", 0),
+        ("the", "(A)", 0),
+        ("", "(A)", 0),
+        ("(B)", "(A)", 0),
+        ("A", "(B)", 0),
+        ("(B)", "(B)", 1),
+        # brackets to be closed: nothing is left of them without punctuation
+        ("] )", "] )", 1),
+        ("......", "] )", 0),
+        ("] }", "] )", 0),
+        # a blank answer is matched by nothing
+        ("", "", 0),
+        ("the", "", 0),
+        ("...", " ", 0),
+    ],
+)
+def test_an_answer_that_normalises_to_nothing(prediction, answer, score):
+    assert metrics.exact_match(prediction, [answer]) == score
+    assert metrics.exact_match(prediction, ["", answer]) == score  # nor does a blank alias match anything
+    assert metrics.exact_match(prediction, [answer, "Rome"]) == score
+    if answer != "] )":
+        assert metrics.token_f1(prediction, [answer]) == score
+        assert metrics.token_f1(prediction, ["", answer]) == score
 
 
 def test_token_f1():
@@ -42,7 +76,9 @@ def test_token_f1():
     assert metrics.token_f1("Paris, France city", ["paris france"]) == pytest.approx(0.8)
     assert metrics.token_f1("Rome", ["Paris", "Rome"]) == 1
     assert metrics.token_f1("", ["Rome"]) == 0
-    assert metrics.token_f1("the", ["a"]) == 1  # both empty once normalised
+    assert metrics.token_f1("the", ["a"]) == 0  # both are empty once normalised, and not the same
+    assert metrics.token_f1("] }", ["] )"]) == 0.5  # one bracket of two: 2*1/(2+2)
+    assert metrics.token_f1("...", ["Rome", "The"]) == 0
 
 
 def test_extract_answer():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from settings import ConfigError, check_config, experiment_of, method_options
+from settings import ConfigError, check_config, experiment_of, method_options, notes
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +28,13 @@ def load(*files):
 
 PAPER = load("config.yaml")
 DEMO = load("config.yaml", "workflow/configs/demo.yaml")
+
+
+def refused(base, **over):
+    with pytest.raises(ConfigError) as fault:
+        check(base, **over)
+    assert "\n" not in str(fault.value)
+    return str(fault.value)
 
 
 def check(base, **over):
@@ -177,7 +184,40 @@ def test_conda_and_pip_agree():
         ),
         ({"method_settings": {"atu": 5}}, "method_settings.atu: 5 is not a block of settings"),
         ({"method_settings": {"foo": {"layer": 3}}}, "method_settings.foo: lacks method, one of atu, dpo,"),
-        ({"method_settings": {"a/b": {"method": "atu"}}}, "method_settings: 'a/b' does not match"),
+        (
+            {"method_settings": {"a/b": {"method": "atu"}}},
+            "method_settings: 'a/b' does not match ^[A-Za-z0-9][A-Za-z0-9._+-]*$, as it names files; call it b",
+        ),
+        ({"models": {"org/name": {"source": "path", "path": "."}}}, "models: 'org/name' does not match"),
+        ({"models": {"..": {"source": "path", "path": "."}}}, "models: '..' does not match"),
+        ({"benchmarks": {"a b": {"source": "path", "path": "."}}}, "benchmarks: 'a b' does not match"),
+        ({"experiments": {"../x": {"shows": ["main"]}}}, "experiments: '../x' does not match"),
+        ({"experiments": {"mia": {"targets": []}}}, "experiments.mia.targets: is empty; name one at least"),
+        ({"experiments": {"mia": {"methods": []}}}, "experiments.mia.methods: is empty"),
+        ({"experiments": {"mia": {"shows": []}}}, "experiments.mia.shows: is empty"),
+        ({"seeds": []}, "seeds: is empty; name one at least"),
+        (
+            {"evaluation": {"before_and_after": []}},
+            "before_and_after: [] is not all, or a list of one probe set or more",
+        ),
+        (
+            {"evaluation": {"before_and_after": ["forget_qa"], "between": ["forget_fb"]}},
+            "evaluation.between: forget_fb is not in evaluation.before_and_after",
+        ),
+        ({"published": {"file": "nowhere.csv"}}, "published.file: there is no file nowhere.csv"),
+        ({"published": {"benchmark": "rwk"}}, "published.benchmark: unknown 'rwk'; did you mean rwku?"),
+        ({"model_cards": {"phi": {"license": "mit"}}}, "model_cards: unknown 'phi'"),
+        ({"split": {"dev_share": float("nan")}}, "split.dev_share: nan is no number that can be computed with"),
+        ({"hardware": {"gpu_tflops": {"bf16": float("inf")}}}, "hardware.gpu_tflops.bf16: inf is no number"),
+        ({"hardware": {"margin": 0}}, "hardware.margin: 0 is less than the minimum of 1"),
+        ({"bootstrap": {"resamples": 1}}, "bootstrap.resamples: 1 is less than the minimum of 100"),
+        ({"collapse": {"fluency_share": 50}}, "collapse.fluency_share: 50 is greater than the maximum of 1"),
+        ({"corpus": {"temperature": 0}}, "corpus.temperature: at 0 the model writes one text 48 times"),
+        ({"corpus": {"temperature": 1e-9}}, "corpus.temperature: at 1e-09 the model writes one text 48 times"),
+        ({"corpus": {"top_p": 0}}, "corpus.top_p: 0 is less than or equal to the minimum of 0"),
+        ({"corpus": {"seed": 2**32}}, "corpus.seed: 4294967296 is greater than the maximum of 4294967295"),
+        ({"corpus": {"max_tokens": 1}}, "corpus.max_tokens: 1 is less than the minimum of 2"),
+        ({"corpus": {"text_set": "passage"}}, "corpus.text_set: passage holds no biographies; choose one of positive"),
         (
             {"method_settings": {"ga": {"train": {"learning_rate": "abc"}}}},
             "'abc' is not a number above 0, or a list of",
@@ -217,7 +257,12 @@ def test_conda_and_pip_agree():
         ),
         ({"models": {"x": {"source": "ftp"}}}, "models.x.source: 'ftp' is not one of hub, pypi, path"),
         ({"models": {"x": {"source": "hub", "repo": "a/b"}}}, "models.x: 'revision' is a required property"),
-        ({"benchmarks": {"demo": {"path": "/nowhere"}}}, "has no folder Target/"),
+        ({"benchmarks": {"demo": {"path": "/nowhere"}}}, "benchmarks.demo.path: /nowhere has no folder Target/"),
+        (
+            {"benchmarks": {"demo": {"shared_utility": False}}},
+            "benchmarks.demo.shared_utility: false, so retain_mia.json, retain_mmlu.json, retain_bbh.json, "
+            "truthful.json, triviaqa.json, fluency.json in workflow/benchmarks/demo/Utility would not be asked; set it",
+        ),
     ],
 )
 def test_faults(over, message):
@@ -257,3 +302,168 @@ def test_a_missing_key():
     del config["threads"]
     with pytest.raises(ConfigError, match="config: 'threads' is a required property"):
         check_config(config, ROOT)
+
+
+def benchmark_of(folder, *targets, **over):
+    """A config for a benchmark with those targets."""
+    for target in targets:
+        (folder / "Target" / target).mkdir(parents=True)
+    mine = {"source": "path", "path": str(folder), "shared_utility": False}
+    base = {"benchmark": "mine", "targets": "all", "dev_targets": [], "methods": ["icu"]}
+    return base | over | {"benchmarks": {"mine": mine | over.get("benchmarks", {})}}
+
+
+def test_a_fault_is_what_snakemake_ends_with():
+    """A SystemExit passes through Snakemake, which would put a traceback around any other error."""
+    fault = ConfigError("seeds: is empty")
+    assert isinstance(fault, SystemExit)
+    assert not isinstance(fault, Exception)
+    assert (str(fault), fault.code) == ("seeds: is empty", "config: seeds: is empty")
+
+
+def test_ranks_with_gaps(tmp_path):
+    mine = benchmark_of(tmp_path, "1_Ada", "2_Bo", "5_Cy")
+
+    def ids(*names):
+        return check(DEMO, **(mine | {"targets": list(names)}))["targets"]
+
+    assert ids("1-2", 5) == ["1_Ada", "2_Bo", "5_Cy"]
+    for name in ("1-5", "3", "3-4", "1-999999999999"):
+        said = refused(DEMO, **(mine | {"targets": [name]}))
+        assert said == f"targets: {name} names ranks that do not exist (known: 1-2, 5)"
+
+
+def test_a_name_of_digits(tmp_path):
+    mine = benchmark_of(tmp_path, "1_Ada", "3_2", "4_5-6", "7_1984")
+
+    def ids(*names):
+        return check(DEMO, **(mine | {"targets": list(names)}))["targets"]
+
+    assert ids(1984) == ids("1984") == ids("7") == ids("7_1984") == ["7_1984"]
+    assert ids("5-6") == ["4_5-6"]
+    assert ids(2) == ["3_2"]  # no target has this rank
+    said = refused(DEMO, **(mine | {"targets": [71984]}))
+    assert said == 'targets: 71984 is no rank; if 7_1984 is meant, write ["7_1984"]: YAML takes it for a number'
+    (tmp_path / "Target/2_Bo").mkdir()
+    said = refused(DEMO, **(mine | {"targets": [2]}))
+    assert said == "targets: 2 is the name of 3_2 and the rank of 2_Bo; write the id"
+    assert ids("2_Bo", "3_2") == ["2_Bo", "3_2"]
+
+
+def test_names_with_commas_and_accents(tmp_path):
+    composed, decomposed = "24_Beyonc\u00e9", "24_Beyonce\u0301"
+    harry = "10_Prince_Harry,_Duke_of_Sussex"
+    for spelt in (composed, decomposed):
+        mine = benchmark_of(tmp_path / spelt, spelt, harry, "3_Bo")
+
+        def ids(*names, mine=mine):
+            return check(DEMO, **(mine | {"targets": list(names)}))["targets"]
+
+        for name in (composed, decomposed, composed[3:], decomposed[3:].upper()):
+            assert ids(name) == [spelt]  # the folder's own spelling
+        assert ids(harry) == ids("Prince Harry, Duke of Sussex") == [harry]
+        assert check(DEMO, **(mine | {"targets": harry}))["targets"] == [harry]  # --config targets=...
+        assert ids(composed, decomposed, harry, "Prince harry,  Duke of Sussex") == [spelt, harry]  # each once
+        for name in ("10_Prince_Harry", "Prince Harry"):
+            said = refused(DEMO, **(mine | {"targets": [name, "_Duke_of_Sussex"]}))
+            assert said == f'targets: {name!r} is a name cut at its comma; write it in quotes: ["{harry}"]'
+        said = refused(DEMO, **(mine | {"targets": f"3_Bo,{harry}"}))
+        assert said.endswith(f'is one text; write a list: [3_Bo, "{harry}"]')
+
+
+def test_targets_that_cannot_be_told_apart(tmp_path):
+    two = benchmark_of(tmp_path / "accents", "24_Beyonc\u00e9", "24_Beyonce\u0301")
+    assert "cannot be told apart; remove or rename one" in refused(DEMO, **two)
+    names = benchmark_of(tmp_path / "names", "1_Ada", "2_Ada", targets=["Ada"])
+    assert refused(DEMO, **names) == "targets: 'Ada' is the name of 1_Ada and of 2_Ada; write the id"
+    ranks = benchmark_of(tmp_path / "ranks", "1_Ada", "1_Bo", targets=["1"])
+    assert refused(DEMO, **ranks) == "targets: 1 is the rank of 1_Ada and of 1_Bo; write the id"
+    assert check(DEMO, **(ranks | {"targets": ["1_Bo"]}))["targets"] == ["1_Bo"]
+
+
+def test_names_that_files_cannot_have(tmp_path):
+    said = refused(DEMO, **benchmark_of(tmp_path / "braces", "1_{x}"))
+    assert said == "benchmarks.mine.path: '1_{x}' holds '{', which names of files cannot have here; rename it"
+    (tmp_path / "file/Target").mkdir(parents=True)
+    (tmp_path / "file/Target/1_Ada").write_text("[]")
+    assert "Target/1_Ada is a file; it must be a folder" in refused(DEMO, **benchmark_of(tmp_path / "file"))
+    odd = ["1_$HOME", "2_It's", '3_"Q"', "4_a b", "5_a*b", "6_[c]"]
+    assert check(DEMO, **benchmark_of(tmp_path / "odd", *odd))["targets"] == odd
+
+
+def test_utility_sets_are_where_the_config_says(tmp_path):
+    mine = benchmark_of(tmp_path, "1_Ada")
+    shared = {"benchmarks": {"mine": mine["benchmarks"]["mine"] | {"shared_utility": True}}}
+    said = refused(DEMO, **(mine | shared))
+    assert said.startswith(f"benchmarks.mine.shared_utility: true, but {tmp_path}/Utility has none of retain_mia.json")
+    (tmp_path / "Utility").mkdir()
+    (tmp_path / "Utility/primers.json").write_text('{"truthfulqa": "Q: a"}')
+    assert check(DEMO, **mine)["targets"] == ["1_Ada"]  # few-shot texts are shared in any case
+    (tmp_path / "Target/1_Ada/triviaqa.json").write_text("[]")
+    assert "utility_fac is asked with the few-shot text triviaqa, which" in refused(DEMO, **mine)
+    (tmp_path / "Utility/fluency.json").write_text("[]")
+    said = refused(DEMO, **mine)
+    assert said.endswith(f"false, so fluency.json in {tmp_path}/Utility would not be asked; set it to true")
+    assert "in a dataset of the hub" in refused(PAPER, benchmarks={"rwku": {"shared_utility": True}})
+    (tmp_path / "Utility/primers.json").write_text("[")
+    assert "Utility/primers.json is not valid JSON" in refused(DEMO, **(mine | shared))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "benchmarks.rwku.targets: there is no file"),
+        ('["1_Stephen', "is not valid JSON"),
+        ('{"1": "Stephen King"}', "must hold a JSON list of target ids"),
+        ("[]", "must hold a JSON list of target ids"),
+        ('["1_Stephen_King", 2]', "holds 2, which is no id such as 1_Stephen_King"),
+        ('["Stephen King"]', "holds 'Stephen King', which is no id"),
+        ('["1_a/b"]', "holds '1_a/b', which is no id"),
+    ],
+)
+def test_faults_of_a_list_of_targets(tmp_path, text, message):
+    file = tmp_path / "targets.json"
+    if text is not None:
+        file.write_text(text)
+    assert message in refused(PAPER, benchmarks={"rwku": {"targets": str(file)}})
+
+
+def test_groups():
+    def said(**groups):
+        return refused(PAPER, benchmarks={"rwku": {"groups": groups}}, targets=["mine"])
+
+    assert said(mine=["201"]) == "groups.mine: 201 names ranks that do not exist (known: 1-200)"
+    assert said(mine=["Stephen Kong"]).startswith("groups.mine: unknown 'Stephen Kong'; did you mean")
+    assert said(mine=[]) == "benchmarks.rwku.groups.mine: is empty; name one at least"
+    for name in ("7", "1-3", "all", "Rihanna"):
+        assert f"groups.{name}: '{name}' names targets by itself" in said(**{name: ["1"]})
+    numbers = check(PAPER, benchmarks={"rwku": {"groups": {"mine": [1, 2]}}}, targets=["mine"])
+    assert numbers["targets"] == ["1_Stephen_King", "2_Confucius"]
+
+
+def test_an_experiment_names_targets_as_the_config_does():
+    given = {"mia": {"targets": [1, "2-3", "Stephen King"]}}
+    chosen = experiment_of("mia", check(PAPER, experiments=given))["targets"]
+    assert chosen == ["1_Stephen_King", "2_Confucius", "3_Bruce_Lee"]
+    with pytest.raises(ConfigError, match=r"experiments\.mia\.targets: 300 names ranks that do not exist"):
+        experiment_of("mia", check(PAPER, experiments={"mia": {"targets": [300]}}))
+
+
+def test_what_is_easily_overlooked_is_said_where_a_run_starts():
+    assert notes(check(PAPER)) == []
+    (share,) = notes(check(DEMO))
+    assert share.startswith(
+        "split.dev_share is 0.5: that share of the probes of each set is kept for choosing settings"
+    )
+    _, dev = notes(check(DEMO, targets=["1"]))
+    assert dev.startswith("all targets are dev targets")
+
+
+def test_a_grid_without_dev_probes(tiny):
+    """Four rows a set: round(0.1 x 4) = 0 are dev probes, round(0.2 x 4) = 1 is."""
+    mine = {"benchmarks": {"mine": {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}}}
+    mine |= {"benchmark": "mine", "targets": "all", "dev_targets": [], "methods": ["ga"]}
+    mine |= {"method_settings": {"ga": {"train": {"learning_rate": [1e-5, 1e-4]}}}}
+    said = refused(DEMO, **(mine | {"split": {"dev_share": 0.1}}))
+    assert said.startswith("split.dev_share: at 0.1 no row of forget_level2.json of 1_Ada, 2_Bo, 3_Cy is a dev probe")
+    assert list(check(DEMO, **(mine | {"split": {"dev_share": 0.2}}))["grids"]) == ["ga"]

@@ -14,7 +14,7 @@ import yaml
 
 import lineage
 from atu.tables import layout
-from conftest import ROOT, Workflow
+from conftest import ROOT, Workflow, build_benchmark
 
 RUN = "results/llm/tiny/1_Ada/atu/seed0"
 SHARED = {"download_model", "generate_corpus", "embed_windows", "hidden_states", "align"}
@@ -306,3 +306,46 @@ def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
     assert "not recorded" not in said
     lineage.main(["results/tables/main.csv", "--write-config", str(tmp_path / "again.yaml"), *place])
     assert finished.planned("--configfile", str(tmp_path / "again.yaml")) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--config", "targets=[9]"], "config: targets: 9 names ranks that do not exist (known: 1-4)"),
+        (["--config", "evaluation={before_and_after: []}"], "config: evaluation.before_and_after: [] is not all, or a"),
+        # found in an input function, where Snakemake would add a traceback
+        (["hook_layer"], "config: experiments.hook_layer.targets: unknown 'ablations'"),
+        (["results/answers/2_Bo.html"], "config: 2_Bo is not run: add it to targets"),
+    ],
+)
+def test_a_refused_config_is_one_line(workflow, arguments, fault):
+    done = workflow.run("--dry-run", *arguments, check=False)
+    assert done.returncode == 1
+    *before, last = done.stderr.splitlines()
+    assert last.startswith(fault)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not [line for line in before if "rror" in line]
+
+
+def test_targets_with_odd_names_reach_every_job(tiny, tmp_path):
+    """Commas, quotes, marks of shells and of file patterns, an accent composed by the file system, a number."""
+    names = ["$HOME", "Prince_Harry,_Duke_of_Sussex", "Beyonce\u0301", "1984", 'It\'s_"a" name', "a*b?[c]", "x#%&;(|)"]
+    build_benchmark(tmp_path / "benchmark", tuple(names))
+    for place in (tmp_path / "benchmark/Target").iterdir():
+        for file in place.glob("*.json"):
+            file.write_text(file.read_text().replace("_", " ").replace("Beyonce\\u0301", "Beyonc\u00e9"))
+    workflow = Workflow(tiny, tmp_path)
+    config = json.loads(workflow.config.read_text())
+    config["benchmarks"]["tiny"]["path"] = str(tmp_path / "benchmark")
+    config["targets"] = "all"
+    workflow.config.write_text(json.dumps(config))
+    ids = [f"{rank}_{name}" for rank, name in enumerate(names, start=1)]
+    outputs = "\n".join(workflow.planned_outputs())
+    for target in ids:
+        assert f"results/tiny/probes/{target}.parquet" in outputs
+        assert f"results/llm/tiny/{target}/atu/seed0/stage2/probes.parquet" in outputs
+    spelt = workflow.planned_outputs("--config", "targets=Beyonc\u00e9")
+    assert [line for line in spelt if "3_Beyonce\u0301/atu" in line]  # the folder's own spelling
+    probes = [f"results/tiny/probes/{target}.parquet" for target in ids[4:6]]  # quotes, and marks of file patterns
+    workflow.run(*probes)
+    assert all((tmp_path / probe).exists() for probe in probes)

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -12,7 +13,19 @@ from pathlib import Path
 
 from jsonschema import Draft202012Validator
 
-from atu.benchmark import PROBE_SETS, TEXT_SETS, list_targets, target_name
+from atu.benchmark import (
+    PRIMERS,
+    PROBE_SETS,
+    SHARED_SETS,
+    TEXT_SETS,
+    BenchmarkError,
+    file_of,
+    list_targets,
+    read_primers,
+    read_rows,
+    target_name,
+)
+from atu.rows import folded
 from atu.runtime import COMMIT, code_version
 
 
@@ -41,8 +54,16 @@ def share_library(root: Path, first: bool) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
 
 
-class ConfigError(ValueError):
-    """The config is wrong; the message says where and what is allowed."""
+class ConfigError(SystemExit):
+    """The config is wrong; the message says where and what is allowed.
+
+    It ends Snakemake with this one line alone, wherever it is raised: Snakemake puts its own words and a traceback
+    around every ``Exception`` of a Snakefile or an input function, and a SystemExit is none.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.code = f"config: {message}"  # what Python prints, and leaves with exit status 1
 
 
 def meant(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -87,20 +108,126 @@ def describe(error) -> str:
         return f"{where}: {error.message}" + ("; is its name spelt as in the config?" if new else "")
     if error.validator == "type":
         return f"{where}: {error.instance!r} is not {NOUNS[error.validator_value]}"
+    if "propertyNames" in error.absolute_schema_path:
+        short = re.sub(r"[^A-Za-z0-9._+-]+", "-", error.instance.split("/")[-1]).strip("-.") or "another name"
+        return f"{where}: {error.instance!r} does not match {error.validator_value}, as it names files; call it {short}"
+    if error.validator == "minItems":
+        return f"{where}: is empty; name one at least"
     if error.validator == "anyOf":
         return f"{where}: {error.instance!r} is not {error.schema['description']}"
     return f"{where}: {error.message}"
 
 
-def known_targets(benchmark: dict, root: Path) -> list[str]:
-    """All target ids of a benchmark; no network is needed."""
+def own_file(key: str, name: str, root: Path) -> Path:
+    """A file that a key of the config names: from the working directory, or one that ships with the checkout.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    for path in (Path(name), root / name):
+        if path.is_file():
+            return path
+    raise ConfigError(f"{key}: there is no file {name}; correct the path")
+
+
+def listed_targets(key: str, path: Path) -> list[str]:
+    """Target ids of a JSON list.
+
+    Raises:
+        ConfigError: if the file is no such list.
+    """
+    try:
+        ids = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{key}: {path} is not valid JSON ({error}); restore the file") from error
+    if not isinstance(ids, list) or not ids:
+        raise ConfigError(f"{key}: {path} must hold a JSON list of target ids, such as 1_Stephen_King")
+    if wrong := [name for name in ids if not isinstance(name, str) or not re.fullmatch(r"\d+_[^/]+", name)]:
+        raise ConfigError(f"{key}: {path} holds {wrong[0]!r}, which is no id such as 1_Stephen_King")
+    return sorted(ids, key=lambda name: (rank(name), name))
+
+
+def known_targets(name: str, benchmark: dict, root: Path) -> list[str]:
+    """All target ids of a benchmark by rank; no network is needed.
+
+    Args:
+        name: its key in ``benchmarks``.
+
+    Raises:
+        ConfigError: if they cannot be read, cannot be names of files of this workflow, or cannot be told apart.
+    """
+    where = f"benchmarks.{name}"
     if benchmark["source"] == "hub":
-        return json.loads((root / benchmark["targets"]).read_text(encoding="utf-8"))
-    if not (Path(benchmark["path"]) / "Target").is_dir():
-        raise ConfigError(f"benchmarks.path: {benchmark['path']} has no folder Target/ with a folder for each target")
-    if not (found := list_targets(benchmark["path"])):
-        raise ConfigError(f"benchmarks.path: {benchmark['path']}/Target has no folder like 1_Stephen_King")
+        key = f"{where}.targets"
+        found = listed_targets(key, own_file(key, benchmark["targets"], root))
+    else:
+        key, folder = f"{where}.path", Path(benchmark["path"], "Target")
+        if not folder.is_dir():
+            raise ConfigError(f"{key}: {benchmark['path']} has no folder Target/ with a folder for each target")
+        if not (found := list_targets(benchmark["path"])):
+            raise ConfigError(f"{key}: {folder} has no folder like 1_Stephen_King")
+        if files := [target for target in found if not (folder / target).is_dir()]:
+            raise ConfigError(f"{key}: {folder / files[0]} is a file; it must be a folder of JSON files")
+    for target in found:
+        if wrong := UNUSABLE.search(target):
+            raise ConfigError(f"{key}: {target!r} holds {wrong[0]!r}, which names of files cannot have here; rename it")
+    ids: dict[str, str] = {}
+    for target in found:
+        if (other := ids.setdefault(folded(target), target)) != target:
+            raise ConfigError(f"{key}: {other!a} and {target!a} cannot be told apart; remove or rename one")
     return found
+
+
+def check_utility(name: str, benchmark: dict) -> None:
+    """Compare ``shared_utility`` with what the benchmark has.
+
+    Raises:
+        ConfigError: if sets would be left out, or there are none.
+    """
+    key, shared = f"benchmarks.{name}.shared_utility", benchmark["shared_utility"]
+    if benchmark["source"] == "hub":
+        if shared:
+            raise ConfigError(
+                f"{key}: true, but in a dataset of the hub the sets lie with each target; set it to false"
+            )
+        return
+    folder = Path(benchmark["path"], "Utility")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{key}: {folder} is a file; it must be a folder of JSON files")
+    files = [f"{PROBE_SETS[probe_set]['file']}.json" for probe_set in SHARED_SETS]
+    held = [file for file in files if (folder / file).exists()]
+    if shared and not held:
+        raise ConfigError(
+            f"{key}: true, but {folder} has none of {', '.join(files)}; put them there, or set it to false"
+        )
+    if held and not shared:
+        raise ConfigError(f"{key}: false, so {', '.join(held)} in {folder} would not be asked; set it to true")
+
+
+def check_primers(name: str, config: dict) -> None:
+    """Check that a benchmark of one's own has the few-shot texts that its sets are asked with.
+
+    Raises:
+        ConfigError: naming the file and what it lacks.
+    """
+    benchmark, evaluation = config["benchmarks"][name], config["evaluation"]
+    if benchmark["source"] == "hub" or benchmark.get("primers"):
+        return
+    path = Path(benchmark["path"], "Utility/primers.json")
+    try:
+        primers = read_primers(path if path.exists() else None)
+    except BenchmarkError as error:
+        raise ConfigError(f"benchmarks.{name}.path: {error}") from error
+    places = [None, *config["targets"]]
+    for probe_set in {*evaluation["before_and_after"], *evaluation["between"]}:
+        spec = PROBE_SETS[probe_set]
+        needed = [primer for primer in PRIMERS if f"{{primer_{primer}}}" in spec.get("message", "")]
+        asked = any(file_of(benchmark["path"], place, spec["file"]).exists() for place in places)
+        if asked and (lacking := [primer for primer in needed if primer not in primers]):
+            raise ConfigError(
+                f"benchmarks.{name}.path: {probe_set} is asked with the few-shot text {lacking[0]}, which "
+                f"{path} lacks; write it there"
+            )
 
 
 def kind_of(block: dict) -> str:
@@ -143,38 +270,109 @@ def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[f
     return f"{name}{star} ({'LoRA' if block['lora']['rank'] else 'Full'})"
 
 
+# What the names of targets must not have, since they become names of files and parts of Snakemake's patterns.
+UNUSABLE = re.compile(r"[{}\x00-\x1f\x7f\\]")
+
+
 def rank(target: str) -> int:
     """1 for "1_Stephen_King"."""
     return int(target.split("_")[0])
+
+
+def spans(ranks: Iterable[int]) -> str:
+    """Numbers in words: "1-3, 5"."""
+    parts: list[list[int]] = []
+    for number in sorted(set(ranks)):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    said = [str(first) if first == last else f"{first}-{last}" for first, last in parts]
+    return ", ".join(said[:12]) + (", ..." if len(said) > 12 else "")
+
+
+def named_targets(key: str, name: str, known: list[str]) -> list[str]:
+    """The target of that id or name, however it is spelt; none if there is none.
+
+    Raises:
+        ConfigError: if two have this name.
+    """
+    if name in known:
+        return [name]
+    found = [target for target in known if folded(name) in (folded(target), folded(target_name(target)))]
+    if len(found) > 1:
+        raise ConfigError(f"{key}: {name!r} is the name of {' and of '.join(found)}; write the id")
+    return found
+
+
+def in_list(name: str) -> str:
+    """A name as it stands in a YAML list on one line."""
+    return f'"{name}"' if "," in name else name
+
+
+def misread(key: str, name: str, known: list[str]) -> str | None:
+    """What is wrong with a name that YAML has changed: at its commas, or taken for a number; None if nothing is."""
+    start = folded(f"{name},")
+    if cut := [target for target in known for text in (target, target_name(target)) if folded(text).startswith(start)]:
+        return f"{key}: {name!r} is a name cut at its comma; write it in quotes: [{in_list(cut[0])}]"
+    if number := [target for target in known if name.isdecimal() and target.replace("_", "") == name]:
+        return f'{key}: {name} is no rank; if {number[0]} is meant, write ["{number[0]}"]: YAML takes it for a number'
+    if "," not in name:
+        return None
+    parts, names = name.split(","), []
+    while parts:
+        ends = [end for end in range(len(parts), 1, -1) if named_targets(key, ",".join(parts[:end]).strip(), known)]
+        end = ends[0] if ends else 1
+        names.append(in_list(",".join(parts[:end]).strip()))
+        parts = parts[end:]
+    return f"{key}: {name!r} is one text; write a list: [{', '.join(names)}]"
 
 
 def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[str, list[str]]) -> list[str]:
     """Ids, each once, for what may be an id, a name, a rank, a range of ranks ("1-100") or a group.
 
     Raises:
-        ConfigError: naming what is unknown.
+        ConfigError: naming what is unknown, or means two things.
     """
     found: dict[str, None] = {}
     for name in names:
-        span = re.fullmatch(r"(\d+)(?:-(\d+))?", name)
+        span = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", name)
+        chosen = named_targets(key, name, known)
         if name in groups:
             chosen = resolve_targets(f"groups.{name}", groups[name], known, {})
         elif span:
             ranks = range(int(span[1]), int(span[2] or span[1]) + 1)
-            if not ranks:
-                raise ConfigError(f"{key}: {name} is empty; write {span[2]}-{span[1]}")
-            chosen = [target for target in known if rank(target) in ranks]
-            if len(chosen) != len(ranks):
-                last = rank(known[-1])
-                raise ConfigError(f"{key}: {name} names ranks that do not exist (known: {rank(known[0])}-{last})")
-        else:
-            chosen = [t for t in known if name.casefold() in (t.casefold(), target_name(t).casefold())]
-            if not chosen and "," in name:
-                raise ConfigError(f"{key}: {name!r} is one text; write a list: [{', '.join(name.split(','))}]")
+            ranked = [target for target in known if rank(target) in ranks]
+            if chosen and ranked and chosen != ranked:
+                raise ConfigError(f"{key}: {name} is the name of {chosen[0]} and the rank of {ranked[0]}; write the id")
             if not chosen:
-                raise ConfigError(unknown(key, name, [*known, *groups]))
+                if not ranks:
+                    raise ConfigError(f"{key}: {name} is empty; write {span[2]}-{span[1]}")
+                if len({rank(target) for target in ranked}) != len(ranks):
+                    has = spans(map(rank, known))
+                    raise ConfigError(
+                        misread(key, name, known) or f"{key}: {name} names ranks that do not exist (known: {has})"
+                    )
+                if len(ranked) != len(ranks) and not span[2]:
+                    raise ConfigError(f"{key}: {name} is the rank of {' and of '.join(ranked)}; write the id")
+                chosen = ranked
+        elif not chosen:
+            raise ConfigError(misread(key, name, known) or unknown(key, name, [*known, *groups]))
         found |= dict.fromkeys(chosen)
     return list(found)
+
+
+def check_groups(name: str, groups: Iterable[str], known: list[str]) -> None:
+    """Check the names of a benchmark's groups; what they name is looked up where it is asked for, as another list of
+    targets may not have it.
+
+    Raises:
+        ConfigError: if the name of a group means something else.
+    """
+    for group in groups:
+        key = f"benchmarks.{name}.groups.{group}"
+        if group == "all" or re.fullmatch(r"[0-9]+(-[0-9]+)?", group) or named_targets(key, group, known):
+            raise ConfigError(f"{key}: {group!r} names targets by itself; call the group otherwise")
 
 
 def expand_grids(config: dict) -> None:
@@ -312,6 +510,25 @@ def check_method(name: str, block: dict, all_targets: list[str], root: Path) -> 
         )
 
 
+# Below this temperature all texts that a model samples are alike.
+LEAST_TEMPERATURE = 0.01
+
+
+def ranks_as_text(config: dict) -> None:
+    """Turn ranks that came as numbers into texts wherever targets are listed; in place.
+
+    What has another form than it should have is left for the schema to refuse.
+    """
+    tables = [config.get(key) for key in ("experiments", "benchmarks")]
+    blocks = [block for table in tables if isinstance(table, dict) for block in table.values()]
+    groups = [block.get("groups") for block in blocks if isinstance(block, dict)]
+    places = [(block, "targets") for block in [config, *blocks]] + [(config, "dev_targets")]
+    places += [(block, name) for block in groups if isinstance(block, dict) for name in block]
+    for block, key in places:
+        if isinstance(block, dict) and isinstance(block.get(key), list):
+            block[key] = list(map(str, block[key]))
+
+
 CASTS = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
 
 
@@ -338,6 +555,88 @@ def overlay(base: dict, over: dict) -> dict:
     return base | over | nested
 
 
+def check_finite(value: object, where: str = "") -> None:
+    """Raises a ConfigError that names the key of a number which is none, or which is infinite."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        check_finite(part, f"{where}.{key}" if where else str(key))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: {value} is no number that can be computed with; write one")
+
+
+def check_evaluation(evaluation: dict) -> None:
+    """Resolve ``all``, in place, and check the names of the probe sets.
+
+    Raises:
+        ConfigError: naming the key and what is unknown.
+    """
+    for key in ("before_and_after", "between"):
+        if evaluation[key] == "all":
+            evaluation[key] = list(PROBE_SETS)
+        for name in evaluation[key]:
+            if name not in PROBE_SETS:
+                raise ConfigError(unknown(f"evaluation.{key}", name, list(PROBE_SETS)))
+
+
+def check_corpus(corpus: dict) -> None:
+    """What the schema cannot say of the texts.
+
+    Raises:
+        ConfigError: naming the key and the mend.
+    """
+    if corpus["text_set"] not in TEXT_SETS:
+        raise ConfigError(unknown("corpus.text_set", corpus["text_set"], list(TEXT_SETS)))
+    if not corpus["text_set"].startswith("positive"):
+        known = ", ".join(name for name in TEXT_SETS if name.startswith("positive"))
+        raise ConfigError(f"corpus.text_set: {corpus['text_set']} holds no biographies; choose one of {known}")
+    if corpus["source"] == "generate" and corpus["texts"] > 1 and corpus["temperature"] < LEAST_TEMPERATURE:
+        raise ConfigError(
+            f"corpus.temperature: at {corpus['temperature']:g} the model writes one text {corpus['texts']} times; "
+            "set it higher (RWKU: 1.0), or corpus.texts to 1"
+        )
+
+
+def check_grid_probes(config: dict) -> None:
+    """Check that a benchmark of one's own leaves dev probes by which learning rates can be chosen.
+
+    Raises:
+        ConfigError: naming the set that has none.
+    """
+    benchmark, share = config["benchmarks"][config["benchmark"]], config["split"]["dev_share"]
+    if not config["grids"] or benchmark["source"] == "hub":
+        return
+    targets = [name for name in config["targets"] if name in config["dev_targets"]] or config["targets"]
+    for name in ("forget_qa", "neighbor_qa"):
+        file = PROBE_SETS[name]["file"]
+        try:
+            sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in targets]
+        except BenchmarkError as error:
+            raise ConfigError(f"benchmarks.{config['benchmark']}.path: {error}") from error
+        if not any(round(share * size) for size in sizes):
+            raise ConfigError(
+                f"split.dev_share: at {share:g} no row of {file}.json of {', '.join(targets[:3])} is a dev probe, and "
+                f"the learning rates of {', '.join(config['grids'])} are chosen on them; set it higher"
+            )
+
+
+def notes(config: dict) -> list[str]:
+    """What holds under this config and is easily overlooked: said once where a run starts.
+
+    Args:
+        config: from :func:`check_config`.
+    """
+    said = []
+    share = config["split"]["dev_share"]
+    if share > 0:
+        said.append(
+            f"split.dev_share is {share:g}: that share of the probes of each set is kept for choosing settings, and "
+            "tables and figures show the rest alone; set it to 0 if nothing is chosen on them"
+        )
+    if set(config["targets"]) <= set(config["dev_targets"]):
+        said.append("all targets are dev targets: tables average those on which settings were chosen")
+    return said
+
+
 def check_config(config: dict, root: Path) -> dict:
     """Check the config and resolve what may be written short.
 
@@ -352,11 +651,11 @@ def check_config(config: dict, root: Path) -> dict:
         ConfigError: with one line a fault.
     """
     config = json.loads(json.dumps(config))
+    check_finite(config)
     for key in ("targets", "dev_targets", "methods", "seeds"):
         if isinstance(config.get(key), (str, int)) and config[key] != "all":
             config[key] = [config[key]]
-        if key.endswith("targets") and isinstance(config.get(key), list):
-            config[key] = list(map(str, config[key]))  # ranks may come as numbers
+    ranks_as_text(config)
     blocks = config.get("method_settings") or {}
     for name, block in blocks.items():
         if not isinstance(block, dict):
@@ -388,8 +687,14 @@ def check_config(config: dict, root: Path) -> dict:
         if method not in config["method_settings"]:
             raise ConfigError(unknown("methods", method, sorted(config["method_settings"])))
 
-    if not Path(config["published"]["file"]).exists():
-        config["published"]["file"] = str(root / config["published"]["file"])
+    published = config["published"]
+    published["file"] = str(own_file("published.file", published["file"], root))
+    for key, name, table in (
+        ("published.benchmark", published["benchmark"], "benchmarks"),
+        *(("model_cards", name, "models") for name in config["model_cards"]),
+    ):
+        if name not in config[table]:
+            raise ConfigError(unknown(key, name, sorted(config[table])))
     for name, experiment in config["experiments"].items():
         for method in experiment.get("methods", []):
             if method not in config["method_settings"]:
@@ -406,21 +711,26 @@ def check_config(config: dict, root: Path) -> dict:
         if source["source"] == "path" and not Path(source["path"]).is_dir():
             raise ConfigError(f"models.{config[key]}.path: {source['path']} is not a directory")
 
-    config["all_targets"] = known_targets(config["benchmarks"][config["benchmark"]], root)
-    groups = config["benchmarks"][config["benchmark"]].get("groups", {})
+    benchmark = config["benchmarks"][config["benchmark"]]
+    config["all_targets"] = known_targets(config["benchmark"], benchmark, root)
+    check_utility(config["benchmark"], benchmark)
+    groups = benchmark.get("groups", {})
+    check_groups(config["benchmark"], groups, config["all_targets"])
     for key in ("targets", "dev_targets"):
         names = config["all_targets"] if config[key] == "all" else config[key]
         config[key] = resolve_targets(key, names, config["all_targets"], groups)
-    if config["corpus"]["text_set"] not in TEXT_SETS:
-        raise ConfigError(unknown("corpus.text_set", config["corpus"]["text_set"], list(TEXT_SETS)))
+    check_corpus(config["corpus"])
     for method in config["methods"]:
         check_method(method, config["method_settings"][method], config["all_targets"], root)
 
-    for key in ("before_and_after", "between"):
-        sets = config["evaluation"][key]
-        config["evaluation"][key] = list(PROBE_SETS) if sets == "all" else sets
-        for name in config["evaluation"][key]:
-            if name not in PROBE_SETS:
-                raise ConfigError(unknown(f"evaluation.{key}", name, list(PROBE_SETS)))
+    check_evaluation(config["evaluation"])
     expand_grids(config)
+    before, between = (config["evaluation"][key] for key in ("before_and_after", "between"))
+    if alone := [name for name in between if name not in before]:
+        raise ConfigError(
+            f"evaluation.between: {alone[0]} is not in evaluation.before_and_after, so no number of the unmodified "
+            "model would stand beside it; ask it in both, or take it out"
+        )
+    check_primers(config["benchmark"], config)
+    check_grid_probes(config)
     return config

@@ -3,21 +3,35 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from atu.runtime import ExplainedError
+from atu.rows import (
+    CHOICES,
+    BenchmarkError,
+    check_form,
+    check_row,
+    check_subject,
+    check_text,
+    check_text_row,
+    read_list,
+    row_of,
+)
 
 DATA = Path(__file__).parents[1] / "benchmarks"
 PROBE_SETS: dict[str, dict] = yaml.safe_load((DATA / "probe_sets.yaml").read_text(encoding="utf-8"))
 TEXT_SETS: dict[str, dict] = yaml.safe_load((DATA / "text_sets.yaml").read_text(encoding="utf-8"))
 UTILITY = "utility"  # the subject of sets that all targets share
 SHARED_SETS = ("mia_rm", "utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu")
+# Few-shot texts that the sets' prompts name.
+PRIMERS = sorted(
+    {name for spec in PROBE_SETS.values() for name in re.findall(r"{primer_(\w+)}", spec.get("message", ""))}
+)
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "context", "answers", "choices", "mc1", "mc2"]
-CHOICES = "ABCD"
 
 # The nine attack types of forget_aa, and how RWKU's rows spell them.
 ATTACK_TYPES = {
@@ -33,25 +47,10 @@ ATTACK_TYPES = {
 }
 ATTACK_SPELLINGS = {spelling: name for name, spellings in ATTACK_TYPES.items() for spelling in spellings}
 
-# What a raw row must have, by the metric of its set; more fields may be there.
-REQUIRED = {
-    "rouge_l_recall": {"query": str, "answer": str, "type": str, "level": (str, int)},
-    "membership": {"text": str},
-    "accuracy": {"task": str, "question": str, "choices": list, "answer": int, "examples": list},
-    "reasoning_exact_match": {"task": str, "cot": str, "question": str, "answer": (str, list)},
-    "truthfulness": {"question": str, "mc1_targets": dict, "mc2_targets": dict},
-    "factuality": {"question": str, "answers": list},
-    "fluency": {"instruction": str},
-}
-
-
-class BenchmarkError(ExplainedError, ValueError):
-    """A benchmark's data does not have the form it must have."""
-
 
 def target_name(target: str) -> str:
-    """ "1_Stephen_King" -> "Stephen King"."""
-    return re.sub(r"^\d+_", "", target).replace("_", " ")
+    """ "1_Stephen_King" -> "Stephen King"; accents are composed, however a file system has stored them."""
+    return unicodedata.normalize("NFC", re.sub(r"^\d+_", "", target).replace("_", " "))
 
 
 def list_targets(folder: str | Path) -> list[str]:
@@ -60,22 +59,45 @@ def list_targets(folder: str | Path) -> list[str]:
     return sorted(names, key=lambda name: (int(name.split("_")[0]), name))
 
 
+def file_of(folder: str | Path, target: str | None, file: str) -> Path:
+    """Where the rows of a target lie, or with ``target`` None those that all targets share."""
+    return Path(folder) / ("Utility" if target is None else f"Target/{target}") / f"{file}.json"
+
+
 def read_rows(folder: str | Path, target: str | None, file: str) -> list[dict] | None:
-    """Rows of one JSON file: of a target, or with ``target`` None of the shared sets.
+    """Rows of one JSON file: of a target, or with ``target`` None of the shared sets; None without the file.
 
     Raises:
-        BenchmarkError: if the file is no JSON list.
+        BenchmarkError: if the file is no JSON list of objects.
     """
-    path = Path(folder) / ("Utility" if target is None else f"Target/{target}") / f"{file}.json"
-    if not path.exists():
-        return None
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BenchmarkError(f"{path} is not valid JSON ({error}); restore the file") from error
-    if not isinstance(rows, list):
-        raise BenchmarkError(f"{path} must hold a JSON list of rows, not {type(rows).__name__}")
+    return read_list(file_of(folder, target, file))
+
+
+def read_texts(folder: str | Path, target: str, text_set: str) -> list[dict]:
+    """Texts about a target, each with the fields that its kind must have; none without the file.
+
+    Raises:
+        BenchmarkError: naming file, row and fault.
+    """
+    path = file_of(folder, target, text_set)
+    rows = read_list(path) or []
+    for number, row in enumerate(rows, start=1):
+        with row_of(path, number):
+            check_text_row(row, text_set.split("_")[0], target_name(target))
     return rows
+
+
+def read_intro(folder: str | Path, target: str) -> str:
+    """The sentence about a target that the model is told when it writes texts itself.
+
+    Raises:
+        BenchmarkError: if there is none, or more than one.
+    """
+    rows = read_texts(folder, target, "intro")
+    if len(rows) != 1:
+        path = file_of(folder, target, "intro")
+        raise BenchmarkError(f"{path} must hold one row with field 'intro', a sentence; it has {len(rows) or 'none'}")
+    return rows[0]["intro"]
 
 
 def multiple_choice(row: dict, solved: bool) -> str:
@@ -89,23 +111,18 @@ def normalize_row(name: str, row: dict) -> dict:
 
     Raises:
         KeyError: if a field is missing.
-        BenchmarkError: if the attack type is unknown.
+        BenchmarkError: saying what is wrong with which field.
     """
     spec = PROBE_SETS[name]
     probe = dict.fromkeys(COLUMNS, "") | {"set": name, "answers": [], "choices": [], "mc1": [], "mc2": []}
-    for field, kind in REQUIRED[spec["metric"]].items():
-        if not isinstance(row[field], kind):
-            expected = " or ".join(cls.__name__ for cls in (kind if isinstance(kind, tuple) else (kind,)))
-            raise BenchmarkError(f"field {field!r} is {row[field]!r}, not of type {expected}")
+    check_row(row, spec["metric"])
     if spec["metric"] == "rouge_l_recall":
         if "level" in spec and str(row["level"]) != spec["level"]:
             raise BenchmarkError(f"level is {row['level']!r}, not {spec['level']}: the row is of another probe set")
         kind = row["type"].strip().lower()
         if name == "forget_aa" and kind not in ATTACK_SPELLINGS:
             raise BenchmarkError(f"unknown attack type {row['type']!r}; known: {', '.join(ATTACK_TYPES)}")
-        if not row["answer"].strip():
-            raise BenchmarkError("the answer is empty: nothing could be recalled")
-        probe |= {"query": row["query"], "answers": [row["answer"]], "neighbor": row.get("neighbor", "")}
+        probe |= {"query": row["query"], "answers": [row["answer"]], "neighbor": row.get("neighbor") or ""}
         probe["type"] = ATTACK_SPELLINGS.get(kind, kind) if name == "forget_aa" else kind
     elif spec["ask"] == "text":
         probe["query"] = row["text"]
@@ -137,6 +154,9 @@ def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
     """Mark ``dev_share`` of the probes of each set and type as dev, the rest as test; in place.
 
     Which ones depends on the seed and the texts of the probes, not on the order of rows.
+
+    Raises:
+        BenchmarkError: if a set has no test probe left.
     """
     groups = defaultdict(list)
     for probe in probes:
@@ -146,6 +166,13 @@ def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
         dev = round(dev_share * len(group))
         for rank, probe in enumerate(group):
             probe["split"] = "dev" if rank < dev else "test"
+    for name in dict.fromkeys(probe["set"] for probe in probes):
+        splits = [probe["split"] for probe in probes if probe["set"] == name]
+        if "test" not in splits:
+            raise BenchmarkError(
+                f"{name} has no test probe: with split.dev_share {dev_share:g} all of its {len(splits)} are dev "
+                f"probes; lower split.dev_share, or give {PROBE_SETS[name]['file']}.json more rows"
+            )
 
 
 def build_probes(folder: str | Path, target: str | None, dev_share: float, seed: int) -> tuple[pd.DataFrame, list[str]]:
@@ -155,23 +182,27 @@ def build_probes(folder: str | Path, target: str | None, dev_share: float, seed:
         The table (columns COLUMNS), and the sets for which there is no file.
 
     Raises:
-        BenchmarkError: naming file, row and fault; also if a target has no forget probes.
+        BenchmarkError: naming file, row and fault; also if a target has no forget probes, or a set would be asked
+            twice.
     """
     probes, missing = [], []
     names = SHARED_SETS if target is None else PROBE_SETS
     for name in names:
-        rows = read_rows(folder, target, PROBE_SETS[name]["file"])
+        path = file_of(folder, target, PROBE_SETS[name]["file"])
+        rows = read_list(path)
         if rows is None:
             missing.append(name)
             continue
+        if not rows:
+            raise BenchmarkError(f"{path} has no rows; give it some, or remove it")
+        shared = file_of(folder, None, PROBE_SETS[name]["file"])
+        if target is not None and name in SHARED_SETS and shared.exists():
+            raise BenchmarkError(f"{name} would be asked twice, from {shared} and {path}; remove one of the two")
         for number, row in enumerate(rows):
-            try:
-                probe = normalize_row(name, row)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                problem = f"lacks field {error}" if isinstance(error, KeyError) else str(error)
-                where = f"{target or 'Utility'}/{PROBE_SETS[name]['file']}.json, row {number + 1}"
-                raise BenchmarkError(f"{where}: {problem}") from error
-            probes.append(probe | {"id": f"{name}/{number}"})
+            with row_of(path, number + 1):
+                if target is not None:
+                    check_subject(row, target_name(target))
+                probes.append(normalize_row(name, row) | {"id": f"{name}/{number}"})
     if target is not None and not any(probe["set"].startswith("forget_") for probe in probes):
         raise BenchmarkError(
             f"target {target} has no forget probes in {folder}: nothing could be measured; give it a "
@@ -206,5 +237,24 @@ def difference_from_published(counts: pd.DataFrame) -> str:
 
 
 def read_primers(path: str | Path | None) -> dict[str, str]:
-    """Few-shot primers by name from their JSON file; none without one."""
-    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    """Few-shot primers by name from their JSON file; none without one.
+
+    Raises:
+        BenchmarkError: if the file is not an object of texts by name.
+    """
+    if not path:
+        return {}
+    try:
+        primers = json.loads(Path(path).read_text(encoding="utf-8"))
+        check_form(primers)
+        for name in primers:
+            check_text(primers, name)
+            if name not in PRIMERS:
+                raise BenchmarkError(f"unknown primer {name!r} (known: {', '.join(PRIMERS)})")
+    except OSError as error:
+        raise BenchmarkError(f"{path} cannot be read ({error.strerror}); restore the file") from error
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise BenchmarkError(f"{path} is not valid JSON ({error}); restore the file") from error
+    return primers

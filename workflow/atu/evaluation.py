@@ -47,6 +47,12 @@ def asked_alike(names: list[str]) -> list[list[str]]:
     return list(groups.values())
 
 
+def place(probe: dict) -> str:
+    """File and row of a probe."""
+    name, number = probe["id"].split("/")
+    return f"{PROBE_SETS[name]['file']}.json, row {int(number) + 1}"
+
+
 def ask(
     llm: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -90,6 +96,12 @@ def ask(
     if spec["ask"] == "choices":
         return score_choices(llm, tokenizer, probes, prompts, batch_tokens, title)
     ids = tokenizer(prompts)["input_ids"]
+    for probe, row in zip(probes, ids, strict=True):
+        if len(row) < 2:
+            raise BenchmarkError(
+                f"{place(probe)}: {probe['query']!r} is a single token of this model: it has no likelihood; take the "
+                "row out"
+            )
     scores = score_tokens(llm, ids, [1] * len(ids), batch_tokens, title)
     outcomes = []
     for text, score in zip(prompts, scores, strict=True):

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.batching import pad
 from atu.chat import chat_prompt, turn_end
-from atu.files import atomic_path
+from atu.files import atomic_path, intact
 from atu.recipe import RecipeError
 
 
@@ -99,7 +99,7 @@ def load_reference(path: str | Path, items: Sequence[list[Example]]) -> Tensor:
     Raises:
         RecipeError: if they are of other items.
     """
-    with safe_open(path, framework="pt") as file:
+    with intact(path), safe_open(path, framework="pt") as file:
         if (file.metadata() or {}).get("items") != checksum(items):
             raise RecipeError(f"{path} holds log-probabilities of other texts; delete it to have it made again")
         return file.get_tensor("log_probs")

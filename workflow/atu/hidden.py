@@ -1,6 +1,5 @@
 """Hidden states of a frozen LLM, computed once, on disk, read by memory map."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from atu.batching import pad, sorted_batches
-from atu.files import atomic_path, write_json
+from atu.files import atomic_path, intact, read_json, write_json
 from atu.models import hidden_states, layers_up_to
 from atu.recipe import RecipeError
 from atu.runtime import progress
@@ -62,19 +61,26 @@ class HiddenStates:
 
     Raises:
         RecipeError: if the states are of other texts than ``corpus``, or shards lack some of its tokens.
+        DamagedError: if a file is cut.
     """
 
     def __init__(self, directory: str | Path, corpus: WindowedCorpus):
         self.directory = directory
-        index = json.loads((Path(directory) / "index.json").read_text())
-        if index.get("texts") != corpus.checksum:
+        path = Path(directory) / "index.json"
+        index = read_json(path, directory)
+        with intact(path, directory):
+            tokens, texts = index["tokens"], index["texts"]
+            self.first_tokens = np.array([shard["first_token"] for shard in index["shards"]])
+            names = [Path(directory) / shard["file"] for shard in index["shards"]]
+        if texts != corpus.checksum:
             raise RecipeError(
-                f"{directory} holds hidden states of other texts than those beside it ({index['tokens']} tokens, not "
+                f"{directory} holds hidden states of other texts than those beside it ({tokens} tokens, not "
                 f"{len(corpus.input_ids)}, or other ones); delete it to have them made again"
             )
-        self.first_tokens = np.array([shard["first_token"] for shard in index["shards"]])
-        files = [safe_open(Path(directory) / shard["file"], framework="pt") for shard in index["shards"]]
-        self.slices = [file.get_slice("hidden_states") for file in files]
+        self.slices = []
+        for name in names:
+            with intact(name, directory):
+                self.slices.append(safe_open(name, framework="pt").get_slice("hidden_states"))
         self.size = self.slices[0].get_shape()[1]
         self.tokens = sum(part.get_shape()[0] for part in self.slices)
         if self.tokens != len(corpus.input_ids):

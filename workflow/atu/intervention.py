@@ -1,16 +1,15 @@
 """What is applied to an unmodified model at inference: an instruction, control vectors, both or nothing."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from atu.files import write_json
+from atu.files import read_json, read_tensors, write_json
 from atu.methods.repe import steered
 
 
@@ -41,5 +40,5 @@ class Intervention:
 
     @classmethod
     def load(cls, directory: str | Path) -> "Intervention":
-        values = json.loads(Path(directory, "intervention.json").read_text(encoding="utf-8"))
-        return cls(vectors=load_file(Path(directory, "vectors.safetensors"))["vectors"], **values)
+        values = read_json(Path(directory, "intervention.json"), directory)
+        return cls(vectors=read_tensors(Path(directory, "vectors.safetensors"), directory)["vectors"], **values)

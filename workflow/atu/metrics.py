@@ -11,14 +11,15 @@ from nltk.tokenize import NLTKWordTokenizer
 from punkt import PunktSentenceTokenizer, load_model
 from rouge import Rouge
 
-NO_ANSWER = "NOANSWER"
+from atu.rows import NO_ANSWER
+
 ANSWER = re.compile(r"[tT]he answer is (.*?)\.")  # BBH: once found, no later word changes what is found
 
 
 def rouge_l_recall(prediction: str, answer: str) -> float:
     """Recall of ROUGE-L, 0 to 1, by the ``rouge`` package; an empty prediction stands for NOANSWER.
 
-    ``rouge`` refuses a text without a single word ("..."): that scores 0.
+    ``rouge`` refuses a text without a single word ("..."), be it prediction or answer: that scores 0.
     """
     try:
         return Rouge().get_scores(prediction.strip() or NO_ANSWER, answer)[0]["rouge-l"]["r"]
@@ -26,28 +27,47 @@ def rouge_l_recall(prediction: str, answer: str) -> float:
         return 0.0
 
 
+def bare(text: str) -> str:
+    """Lower case without punctuation."""
+    return "".join(character for character in text.lower() if character not in string.punctuation)
+
+
 def normalize(text: str) -> list[str]:
     """Lower-case words without punctuation and articles."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", text).split()
+    return re.sub(r"\b(a|an|the)\b", " ", bare(text)).split()
+
+
+def compared(prediction: str, answer: str) -> tuple[list[str], list[str]]:
+    """Both texts as the words that are compared, read in the same way.
+
+    Normalised, some answers are nothing, and would be matched by any prediction that is nothing as well. They are
+    compared by what they do have: the option "(A)" with its article ("A" and "(a)" match it, "the" and "......" do
+    not), brackets to be closed ("] )") with their punctuation.
+
+    Returns:
+        Words of the prediction and of the answer; those of the answer are none only if it is blank.
+    """
+    for read in (normalize, lambda text: bare(text).split(), lambda text: text.lower().split()):
+        if expected := read(answer):
+            return read(prediction), expected
+    return [], []
 
 
 def exact_match(prediction: str, answers: list[str]) -> float:
-    """1 if the normalised prediction equals any of the normalised answers, else 0."""
-    return float(any(normalize(prediction) == normalize(answer) for answer in answers))
+    """1 if the prediction equals any of the answers as :func:`compared`, else 0; a blank answer is never matched."""
+    pairs = (compared(prediction, answer) for answer in answers)
+    return float(any(expected and predicted == expected for predicted, expected in pairs))
 
 
 def token_f1(prediction: str, answers: list[str]) -> float:
-    """Best F1 over normalised tokens among the aliases, 0 to 1."""
+    """Best F1 over tokens as :func:`compared` among the aliases, 0 to 1; 0 for a blank alias."""
 
     def f1(answer: str) -> float:
-        predicted, expected = normalize(prediction), normalize(answer)
-        if not predicted or not expected:
-            return float(predicted == expected)
+        predicted, expected = compared(prediction, answer)
         common = (Counter(predicted) & Counter(expected)).total()
-        return 2 * common / (len(predicted) + len(expected))
+        return 2 * common / (len(predicted) + len(expected)) if common else 0.0
 
-    return max(f1(answer) for answer in answers)
+    return max(map(f1, answers), default=0.0)
 
 
 def extract_answer(output: str) -> str:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from atu.files import check_weights
+
 
 def load_llm(
     directory: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
@@ -17,6 +19,7 @@ def load_llm(
     A directory with a LoRA adapter alone loads its base model and merges the adapter into it.
     Nothing is downloaded and no code that came with the model is run.
     """
+    check_weights(directory)
     options = {"local_files_only": True, "trust_remote_code": False}
     base, adapter = directory, Path(directory, "adapter_config.json").exists()
     if adapter:

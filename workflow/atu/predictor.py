@@ -1,13 +1,12 @@
 """The embedding predictor E: from hidden states to the embedding of the next k tokens."""
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from atu.files import write_json
+from atu.files import read_json, read_tensors, write_json
 from atu.recipe import RecipeError
 
 
@@ -87,8 +86,9 @@ class EmbeddingPredictor(nn.Module):
 
         Raises:
             RecipeError: if it was aligned on others.
+            DamagedError: if a file is cut.
         """
-        settings = json.loads((Path(directory) / "predictor.json").read_text())
+        settings = read_json(Path(directory) / "predictor.json", directory)
         aligned_on = settings.pop("texts", None)
         if aligned_on != texts:
             raise RecipeError(
@@ -96,5 +96,5 @@ class EmbeddingPredictor(nn.Module):
             )
         predictor = cls(**settings)
         predictor.texts = texts
-        predictor.load_state_dict(load_file(Path(directory) / "predictor.safetensors"))
+        predictor.load_state_dict(read_tensors(Path(directory) / "predictor.safetensors", directory))
         return predictor.to(device)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from atu.errors import ExplainedError
 from atu.files import write_json
-from atu.runtime import ExplainedError
 
 RECORD = "recipe.json"
 LATER = {RECORD, "README.md"}  # what is written into a directory after its job

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from atu.errors import ExplainedError
 from atu.files import write_json
 
 T = TypeVar("T")
@@ -25,18 +26,6 @@ THREADS = {}  # what start() was given, for the job's record
 COMMIT = "ATU_COMMIT"  # the environment variable that says which code runs
 ARCHIVED = "workflow/commit.txt"  # which `git archive` fills in
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
-
-
-class ExplainedError(Exception):
-    """An error whose message says what is wrong and how to mend it: a traceback would only hide that.
-
-    Attributes:
-        passing: whether another try may do without any mend, as where a network failed.
-    """
-
-    def __init__(self, message: str, passing: bool = False):
-        super().__init__(message)
-        self.passing = passing
 
 
 class MissingPackageError(ExplainedError, RuntimeError):

@@ -20,8 +20,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from atu.benchmark import target_name
+from atu.errors import ExplainedError
 from atu.files import atomic_path, write_json
-from atu.runtime import ExplainedError
+from atu.rows import folded
 
 # Tokenizers, configs and indices, beside which lie weights in safetensors; never code, never pickles.
 PLAIN_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
@@ -416,13 +417,14 @@ def fetch_tables(
             for row in load_dataset("json", data_files=local, split="train", cache_dir=scratch):
                 if "subject" not in row and "target" not in row:
                     raise SourceError(f"{repo} at {revision}: rows of {file} have no field subject or target")
-                rows[row["subject"] if "subject" in row else row["target"]].append(row)
-        unknown = [target for target in targets if target_name(target) not in rows]
+                rows[folded(row.get("subject") or row.get("target") or "")].append(row)
+        names = {target: folded(target_name(target)) for target in targets}
+        unknown = [target for target in targets if names[target] not in rows]
         if file == "intro" and unknown:
             raise SourceError(f"{repo} at {revision} has no target {', '.join(unknown)}")
         for target in targets:
-            if target_name(target) in rows:
-                write_json(directory / "Target" / target / f"{file}.json", rows[target_name(target)])
+            if names[target] in rows:
+                write_json(directory / "Target" / target / f"{file}.json", rows[names[target]])
     return missing
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from atu.benchmark import PROBE_SETS
+from atu.files import read_parquet
 from atu.metrics import repeats
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
@@ -91,7 +92,7 @@ def has_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: f
 
 def read_outcomes(files: Iterable[str]) -> pd.DataFrame:
     """Outcomes of one evaluation, which may lie in several files."""
-    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+    return pd.concat([read_parquet(file) for file in files], ignore_index=True)
 
 
 def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from atu.files import atomic_path
+from atu.files import atomic_path, check_weights, intact
+from atu.rows import BenchmarkError
 from atu.runtime import progress
 
 
@@ -40,6 +41,7 @@ def token_ends(tokenizer: PreTrainedTokenizerBase, text: str, **options) -> tupl
 
 def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceTransformer:
     """Load a sentence encoder from a local directory."""
+    check_weights(directory)
     return SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
 
 
@@ -98,7 +100,7 @@ class WindowedCorpus:
 
     @classmethod
     def load(cls, path: str | Path) -> "WindowedCorpus":
-        with safe_open(path, framework="pt") as file:
+        with intact(path), safe_open(path, framework="pt") as file:
             return cls(*(file.get_tensor(field.name) for field in fields(cls)))
 
 
@@ -115,7 +117,7 @@ def build_corpus(
     beyond). Texts too short for a single full window give tokens without windows.
 
     Raises:
-        ValueError: if no text has a full window.
+        BenchmarkError: if no text has a full window.
     """
     input_ids, starts, window_tokens, bounds = [], [], [], [0]
     for text in texts:
@@ -129,7 +131,10 @@ def build_corpus(
         window_tokens.append(np.array(encoder_ids, dtype=np.int64)[first[full][:, None] + np.arange(k)])
     full = np.concatenate(starts) if starts else np.zeros(0, dtype=bool)
     if not full.any():
-        raise ValueError(f"no text of the corpus is long enough for a window of {k} encoder tokens")
+        raise BenchmarkError(
+            f"no text of the corpus is long enough for a window of {k} encoder tokens: set k lower, or give longer "
+            "texts (corpus.max_new_tokens where the model writes them)"
+        )
     distinct, row = np.unique(np.concatenate(window_tokens), axis=0, return_inverse=True)
     windows = np.full(len(full), -1, dtype=np.int32)
     windows[full] = row.ravel()

@@ -45,6 +45,7 @@ rule extract_texts:
         "logs/extract_texts/{llm}/{benchmark}/{kind}/{subject}.log",
     wildcard_constraints:
         kind="|".join(EXTRACTED),
+    priority: 3
     conda:
         "../../envs/workflow.yaml"
     resources:

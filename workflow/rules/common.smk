@@ -1,5 +1,6 @@
 # What the rules share: the checked config, and which files belong to a run.
 
+import glob
 import itertools
 import random
 import re
@@ -22,6 +23,7 @@ from settings import (
     check_config,
     experiment_of,
     kind_of,
+    notes,
     published_row,
     share_library,
 )
@@ -344,7 +346,7 @@ def benchmark_files(wildcards, pattern):
 def subject_files(wildcards, pattern):
     """Files of the benchmark about one subject."""
     shared = wildcards.subject == UTILITY
-    place = "Utility" if shared else f"Target/{wildcards.subject}"
+    place = "Utility" if shared else f"Target/{glob.escape(wildcards.subject)}"
     return benchmark_files(wildcards, f"{place}/{pattern}")
 
 

@@ -10,6 +10,7 @@ rule count_probes:
         "results/{benchmark}/counts.csv",
     log:
         "logs/count_probes/{benchmark}.log",
+    priority: 3
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -32,6 +33,8 @@ rule prepare_probes:
         "results/{benchmark}/probes/{subject}.parquet",
     log:
         "logs/prepare_probes/{benchmark}/{subject}.log",
+    # before all that takes long: faults of the benchmark are found here
+    priority: 3
     group:
         "prepare"
     conda:
@@ -85,6 +88,7 @@ else:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
             "logs/extract_corpus/{llm}/{benchmark}/{subject}.log",
+        priority: 3
         group:
             "prepare"
         conda:

@@ -7,7 +7,7 @@ import torch
 
 from atu.benchmark import read_primers
 from atu.evaluation import evaluate
-from atu.files import atomic_path
+from atu.files import atomic_path, read_parquet
 from atu.intervention import Intervention
 from atu.models import load_llm
 from atu.recipe import fetched, made_by
@@ -26,12 +26,12 @@ with (
     if (checkpoint / NOT_RUN).exists():
         log.warning("this stage was not run, as one before it has collapsed: nothing is asked")
         sets = []
+    probes = pd.concat([read_parquet(file) for file in snakemake.input.probes], ignore_index=True)
+    primers = read_primers(next(iter(snakemake.input.primers), None))
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
     llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype)
     intervention = Intervention.load(folder) if folder else Intervention()
-    probes = pd.concat([pd.read_parquet(file) for file in snakemake.input.probes], ignore_index=True)
-    primers = read_primers(next(iter(snakemake.input.primers), None))
     limits = (params.batch_tokens, params.max_new_tokens)
     with intervention.applied(llm):
         outcomes = evaluate(llm, tokenizer, probes, sets, primers, *limits, intervention.instruction)

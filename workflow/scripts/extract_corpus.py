@@ -1,8 +1,6 @@
 """The texts about a subject that ship with the benchmark, in the form the pipeline reads."""
 
-from pathlib import Path
-
-from atu.benchmark import BenchmarkError, read_rows
+from atu.benchmark import BenchmarkError, file_of, read_texts
 from atu.files import write_jsonl
 from atu.recipe import fetched, made_by
 from atu.runtime import job_log
@@ -12,9 +10,9 @@ with (
     made_by(snakemake.params.recipe, fetched(snakemake.input), snakemake.output),
 ):
     params, subject = snakemake.params, snakemake.wildcards.subject
-    rows = read_rows(params.folder, subject, params.text_set)
+    rows = read_texts(params.folder, subject, params.text_set)
     if not rows:
-        place = Path(params.folder, "Target", subject)
+        place = file_of(params.folder, subject, params.text_set).parent
         raise BenchmarkError(
             f"{place} has no texts in {params.text_set}.json; set corpus.text_set to another set, or corpus.source "
             "to generate"

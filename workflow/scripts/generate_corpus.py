@@ -1,6 +1,6 @@
 """The model writes about a subject: biographies, made-up ones, or questions with refusals."""
 
-from atu.benchmark import read_rows, target_name
+from atu.benchmark import BenchmarkError, read_intro, target_name
 from atu.corpus import write_texts
 from atu.files import write_jsonl
 from atu.models import load_llm
@@ -11,9 +11,11 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(
     params, subject = snakemake.params, snakemake.wildcards.subject
     kind = snakemake.wildcards.get("kind", "positive")
     options = dict(params.corpus)
+    intro = read_intro(params.folder, subject)
     accelerator = start(options.pop("seed"), snakemake.threads, params.device, params.precision)
     llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)
-    intro = (read_rows(params.folder, subject, "intro") or [{}])[0].get("intro", "")
     rows = write_texts(llm, tokenizer, kind, target_name(subject), intro, **options)
+    if not rows:
+        raise BenchmarkError(f"the model wrote no word about {target_name(subject)}: nothing could be trained on")
     log.info("%d %s texts about %s", len(rows), kind, target_name(subject))
     write_jsonl(snakemake.output[0], rows)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from atu.files import atomic_path
+from atu.files import atomic_path, read_parquet
 from atu.recipe import check_files
 from atu.runtime import job_log
 from atu.tables import known_probes
@@ -10,7 +10,7 @@ from atu.tables import known_probes
 with job_log(snakemake.log[0]) as log:
     check_files(snakemake.params.recipes)
     frames = [
-        known_probes(pd.read_parquet(file)).assign(target=target)
+        known_probes(read_parquet(file)).assign(target=target)
         for target, file in zip(snakemake.params.targets, snakemake.input, strict=True)
     ]
     known = pd.concat(frames)

@@ -1,6 +1,7 @@
 """Normalise the probes of one subject into a typed table, with dev and test marked."""
 
 from atu.benchmark import UTILITY, build_probes
+from atu.doubts import doubts
 from atu.files import atomic_path
 from atu.recipe import fetched, made_by
 from atu.runtime import job_log
@@ -13,7 +14,11 @@ with (
     target = None if subject == UTILITY else subject
     probes, missing = build_probes(snakemake.params.folder, target, **snakemake.params.split)
     log.info("%s: %s", subject, probes["set"].value_counts(sort=False).to_dict())
+    if dev := int((probes["split"] == "dev").sum()):
+        log.info("%d of %d are dev probes: tables and figures show the others", dev, len(probes))
     if missing:
         log.info("no file for %s: skipped", ", ".join(missing))
+    for line in doubts(probes):
+        log.warning("%s", line)
     with atomic_path(snakemake.output[0]) as part:
         probes.to_parquet(part, index=False)

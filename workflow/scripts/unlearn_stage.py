@@ -6,9 +6,8 @@ A stage behind one that has collapsed is not run: it passes the model on, marked
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file
 
-from atu.files import atomic_path, link_tree, write_json
+from atu.files import atomic_path, link_tree, read_tensors, write_json
 from atu.hidden import HiddenStates, write_hidden_states
 from atu.leftovers import scratch_folder
 from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
@@ -71,7 +70,7 @@ def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
         llm,
         predictor,
         corpora[0],
-        load_file(inputs.target)["embedding"],
+        read_tensors(inputs.target)["embedding"],
         layer=params.layer,
         tau=params.tau,
         seed=seed,
