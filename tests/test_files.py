@@ -156,25 +156,27 @@ def test_an_encoder_and_a_predictor_with_a_damaged_file_are_not_read(tiny, tmp_p
         shutil.copytree(tmp_path / "predictor", tmp_path / name)
         cut(tmp_path / name / name)
         with pytest.raises(DamagedError, match=f"{name}/{name} is damaged.*delete {tmp_path}/{name} and"):
-            EmbeddingPredictor.load(tmp_path / name)
+            EmbeddingPredictor.load(tmp_path / name, [])
 
 
 def test_states_and_windows_that_are_cut_are_not_read(tmp_path):
     states = tmp_path / "states"
     states.mkdir()
     save_file({"hidden_states": torch.zeros(4, 2)}, states / "00000.safetensors")
-    write_json(states / "index.json", {"tokens": 4, "shards": [{"file": "00000.safetensors", "first_token": 0}]})
-    assert HiddenStates(states).size == 2
+    corpus = WindowedCorpus(torch.arange(4), torch.tensor([0, 4]), torch.zeros(4), torch.zeros(1, 2))
+    shards = [{"file": "00000.safetensors", "first_token": 0}]
+    write_json(states / "index.json", {"tokens": 4, "texts": corpus.checksum, "shards": shards})
+    assert HiddenStates(states, corpus).size == 2
     cut(states / "00000.safetensors")
     with pytest.raises(DamagedError, match=f"00000.safetensors is damaged.*delete {states} and"):
-        HiddenStates(states)
+        HiddenStates(states, corpus)
     (states / "00000.safetensors").unlink()
     with pytest.raises(DamagedError, match=r"00000.safetensors is damaged, cut or missing"):
-        HiddenStates(states)
+        HiddenStates(states, corpus)
     for text in ('{"tokens": 4', "{}", '{"tokens": 4, "shards": [{}]}'):
         (states / "index.json").write_text(text)
         with pytest.raises(DamagedError, match=f"index.json is damaged.*delete {states} and"):
-            HiddenStates(states)
+            HiddenStates(states, corpus)
     windows = tmp_path / "1_Ada.safetensors"
     save_file({"input_ids": torch.zeros(4)}, windows)
     with pytest.raises(DamagedError, match=r"1_Ada.safetensors is damaged"):  # bounds are not there
