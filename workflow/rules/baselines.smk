@@ -58,6 +58,7 @@ rule reference_log_probs:
     # Of the unmodified model, once: no method keeps a second model in memory for them.
     input:
         llm="resources/models/{llm}",
+        checked=checked(),
         texts=lambda wildcards: method_texts(wildcards, wildcards.kind),
     output:
         "results/{llm}/{benchmark}/reference/{kind}/tokens{max_tokens}/{target}.safetensors",
@@ -70,6 +71,7 @@ rule reference_log_probs:
         **needs("reference_log_probs"),
     params:
         **COMPUTE,
+        **TEMPLATE,
     script:
         "../scripts/compute_reference.py"
 
@@ -77,6 +79,7 @@ rule reference_log_probs:
 rule train:
     input:
         llm="resources/models/{llm}",
+        checked=checked(),
         texts=lambda wildcards: method_texts(wildcards, settings(wildcards)["texts"]),
         reference=reference_file,
         retain=retain_texts,
@@ -95,6 +98,7 @@ rule train:
         **needs("train"),
     params:
         **COMPUTE,
+        **TEMPLATE,
         settings=settings,
         gradient_checkpointing=config["gradient_checkpointing"],
     script:
@@ -105,6 +109,7 @@ rule find_intervention:
     # ICU's instruction or RepE's control vector: what the evaluation applies to the unmodified model.
     input:
         llm="resources/models/{llm}",
+        checked=checked(),
         texts=lambda wildcards: (
             method_texts(wildcards, settings(wildcards)["texts"])
             if "texts" in settings(wildcards)
@@ -123,6 +128,7 @@ rule find_intervention:
         **needs("find_intervention"),
     params:
         **COMPUTE,
+        **TEMPLATE,
         settings=settings,
     script:
         "../scripts/find_intervention.py"

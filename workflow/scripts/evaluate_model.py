@@ -21,7 +21,7 @@ with job_log(snakemake.log[0]) as log:
         sets = []
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype)
+    llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype, params.get("template_options"))
     folder = snakemake.input.get("intervention")
     intervention = Intervention.load(folder) if folder else Intervention()
     probes = pd.concat([pd.read_parquet(file) for file in snakemake.input.probes], ignore_index=True)

@@ -11,7 +11,7 @@ with job_log(snakemake.log[0]) as log:
     kind = snakemake.wildcards.get("kind", "positive")
     options = dict(params.corpus)
     accelerator = start(options.pop("seed"), snakemake.threads, params.device, params.precision)
-    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)
+    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=params.get("template_options"))
     intro = (read_rows(params.folder, subject, "intro") or [{}])[0].get("intro", "")
     rows = write_texts(llm, tokenizer, kind, target_name(subject), intro, **options)
     log.info("%d %s texts about %s", len(rows), kind, target_name(subject))
