@@ -39,8 +39,9 @@ def engine_logits(llm: PreTrainedModel, ids: list[list[int]]) -> Iterator[tuple[
     """
     starts, groups = [row[:-GROWN] for row in ids], ["shared"] * len(OWN) + ["alone"]
     for batch, start in prefilled_batches(llm, starts, [1] * len(ids), 10**6, groups, GROWN):
+        states = start.states
         for step in range(GROWN):
-            logits = read_logits(llm, (start.states if step == 0 else states)[:, -1])
+            logits = read_logits(llm, states[:, -1])
             for i, row in zip(batch, logits, strict=True):
                 yield "a shared prefix" if step == 0 else "a growing cache", i, len(starts[i]) - 1 + step, row[None]
             token = torch.tensor([[ids[i][len(starts[i]) + step]] for i in batch], device=llm.device)
@@ -90,9 +91,7 @@ def check_engine(llm: PreTrainedModel) -> None:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise ExplainedError(
-            f"the engines cannot run {name} ({type(error).__name__}: {reason}); {advice}"
-        ) from error
+        raise ExplainedError(f"the engines cannot run {name} ({type(error).__name__}: {reason}); {advice}") from error
     tolerance = TOLERANCE[llm.dtype]
     wrong = [f"{way} by {far:.2g}" for way, far in found.items() if not far <= tolerance]
     if wrong:

@@ -112,7 +112,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Id of the special token that the template writes behind an assistant's answer; None if there is none."""
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}]
     try:
-        before, found, behind = render(tokenizer, messages, generation=False).rpartition(PROBE)
+        _, found, behind = render(tokenizer, messages, generation=False).rpartition(PROBE)
     except (TemplateError, TypeError, ValueError) as error:
         raise explained(error) from error
     ids = tokenizer.encode(behind.strip(), add_special_tokens=False) if found else []

@@ -179,8 +179,9 @@ def check_needs(needs: list[dict], described: dict) -> None:
                         there = ", ".join(sorted({known.rpartition(".")[2] for known in described["modules"]}))
                         faults.append(f"{key}: {name} is no linear map of {described['class']}, which has {there}")
             case {"tokens": tokens}:
-                if described["context"] is not None and tokens > described["context"]:
-                    faults.append(f"{key}: {tokens} tokens do not fit into the model's context of {described['context']}")
+                room = described["context"]
+                if room is not None and tokens > room:
+                    faults.append(f"{key}: {tokens} tokens do not fit into the model's context of {room}")
             case {"offsets": True}:
                 if not described["offsets"]:
                     faults.append(

@@ -145,7 +145,11 @@ def score_choices(
 
 
 def check_lengths(
-    llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probes: list[dict], prompts: list[str], max_new_tokens: int
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    probes: list[dict],
+    prompts: list[str],
+    max_new_tokens: int,
 ) -> None:
     """Refuse prompts that the model cannot read whole, before any is asked.
 
@@ -169,8 +173,8 @@ def check_lengths(
         if longest + new - scored > context:
             more = f" with {new} for the answer" if new else ""
             raise ExplainedError(
-                f"{probe['id']} has a prompt of {longest} tokens{more}, and the model's context has {context}: it cannot "
-                "be asked whole; shorten that probe, leave its set out of evaluation, or choose a model with a longer "
+                f"{probe['id']} has a prompt of {longest} tokens{more}, and the model's context has {context}: it "
+                "cannot be asked whole; shorten that probe, leave its set out of evaluation, or choose a model with a longer "
                 "context"
             )
 

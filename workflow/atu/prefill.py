@@ -21,7 +21,8 @@ def context_length(config: PreTrainedConfig) -> int | None:
     longest = getattr(config, "max_position_embeddings", None)
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":
-        first = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+        key = "original_max_position_embeddings"
+        first = rope.get(key) or getattr(config, key, None)
         longest = min(filter(None, (longest, first)), default=None)
     return longest
 
@@ -38,8 +39,8 @@ def check_tokens(llm: PreTrainedModel, ids: list[list[int]], new_tokens: int) ->
     if context is not None and longest > context:
         new = f" and {new_tokens} new ones" if new_tokens else ""
         raise ExplainedError(
-            f"a text of {longest - new_tokens} tokens{new} is longer than the model's context of {context}; shorten it, "
-            "ask for fewer new tokens, or choose a model with a longer context"
+            f"a text of {longest - new_tokens} tokens{new} is longer than the model's context of {context}; "
+            "shorten it, ask for fewer new tokens, or choose a model with a longer context"
         )
     if (highest := max((token for row in ids for token in row), default=0)) >= known:
         raise ExplainedError(
