@@ -49,6 +49,7 @@ def engine_logits(llm: PreTrainedModel, ids: list[list[int]]) -> Iterator[tuple[
             states = run(llm, token, start.mask, start.cache, start.prefixes)
 
 
+@torch.inference_mode()
 def differences(llm: PreTrainedModel) -> dict[str, float]:
     """By each way in which the jobs run the model, how far what it predicts is from its own plain forward pass."""
     size, count = llm.get_input_embeddings().num_embeddings, SHARED + sum(OWN) + GROWN * len(OWN)
@@ -74,7 +75,6 @@ def differences(llm: PreTrainedModel) -> dict[str, float]:
     return {way: worst(torch.cat(rows)).item() for way, rows in found.items()}
 
 
-@torch.inference_mode()
 def check_engine(llm: PreTrainedModel) -> None:
     """Compare the engines with the model's plain forward pass on a few tokens.
 

@@ -1,6 +1,6 @@
 """Chat templates: the text that a chat model sees, and the tokens that end its turn."""
 
-from datetime import date, datetime
+from datetime import datetime
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,7 +12,7 @@ DATE = "26 Jul 2024"  # the day on which all prompts are asked; Llama 3's templa
 DATE_FORM = "%d %b %Y"
 # What strftime knows of days, and of times: all prompts are asked at midnight.
 DIRECTIVES = ("a", "A", "b", "B", "c", "d", "-d", "e", "F", "D", "H", "I", "j", "m", "-m", "M", "p", "S", "T", "u", "U")
-DIRECTIVES += ("w", "W", "x", "X", "y", "Y", "Z")
+DIRECTIVES += ("f", "G", "V", "w", "W", "x", "X", "y", "Y", "z", "Z")
 
 
 def set_template_options(tokenizer: PreTrainedTokenizerBase, options: dict | None) -> None:
@@ -35,10 +35,13 @@ def set_template_options(tokenizer: PreTrainedTokenizerBase, options: dict | Non
     tokenizer.template_options = options
 
 
-def on_one_day(template: str, day: date) -> str:
-    """A chat template to which ``day`` is today: the function that would ask the clock is written anew in its head."""
+def on_one_day(template: str, day: datetime) -> str:
+    """A chat template to which ``day`` is today: the function that would ask the clock is written anew in its head.
+
+    The line break behind it is the one that the templates' environment takes away, so that nothing else changes.
+    """
     told = "".join(f'|replace("%{name}", "{day.strftime(f"%{name}")}")' for name in DIRECTIVES)
-    return "{%- macro strftime_now(format) -%}{{ format" + told + " }}{%- endmacro -%}" + template
+    return "{% macro strftime_now(format) %}{{ format" + told + " }}{% endmacro %}\n" + template
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], generation: bool) -> str:

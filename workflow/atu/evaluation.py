@@ -174,8 +174,8 @@ def check_lengths(
             more = f" with {new} for the answer" if new else ""
             raise ExplainedError(
                 f"{probe['id']} has a prompt of {longest} tokens{more}, and the model's context has {context}: it "
-                "cannot be asked whole; shorten that probe, leave its set out of evaluation, or choose a model with a longer "
-                "context"
+                "cannot be asked whole; shorten that probe, leave its set out of evaluation, or choose a model with a "
+                "longer context"
             )
 
 
