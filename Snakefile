@@ -53,6 +53,7 @@ localrules:
     forget,
     paper,
     download_model,
+    check_model,
     download_benchmark,
     download_texts,
     download_primers,

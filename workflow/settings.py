@@ -461,6 +461,39 @@ def experiment_of(name: str, config: dict) -> dict:
     return chosen
 
 
+def model_needs(config: dict, methods: list[str]) -> dict[str, list[dict]]:
+    """What methods ask of the language model ("llm") and of the encoder, each with its key: layers, linear maps, room.
+
+    Args:
+        config: from :func:`check_config`.
+        methods: variants of a grid count once.
+
+    Returns:
+        What :func:`atu.checks.check_needs` compares with a model; of the encoder None if no method reads it.
+    """
+    corpus = "max_new_tokens" if config["corpus"]["source"] == "generate" else "max_tokens"
+    llm = [{"key": f"corpus.{corpus}", "tokens": config["corpus"][corpus]}]
+    encoder = []
+    for name in dict.fromkeys(method.split("@")[0] for method in methods):
+        block, where = config["method_settings"][name], f"method_settings.{name}"
+        if kind_of(block) == "aligned":
+            llm.append({"key": f"{where}.layer", "layer": block["layer"]})
+            llm.append({"key": "corpus.max_tokens", "tokens": config["corpus"]["max_tokens"]})
+            llm.append({"key": where, "offsets": True})
+            encoder.append({"key": f"{where}.k", "tokens": block["k"]})
+        options = block.get("options", {})
+        layers = options.get("layers", [])
+        llm += [{"key": f"{where}.options.layers", "layer": layer} for layer in layers]
+        if "layer" in options:
+            llm.append({"key": f"{where}.options.layer", "layer": options["layer"]})
+        if "max_tokens" in block:
+            llm.append({"key": f"{where}.max_tokens", "tokens": block["max_tokens"]})
+        if block.get("lora", {}).get("rank"):
+            llm.append({"key": f"{where}.lora.modules", "modules": block["lora"]["modules"]})
+    distinct = {json.dumps(need): need for need in llm}
+    return {"llm": list(distinct.values()), "encoder": encoder or None}
+
+
 def method_files(root: Path) -> list[str]:
     """Names of the methods that the library has."""
     other = {"__init__", "retain", "training"}

@@ -14,7 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.batching import pad
 from atu.chat import chat_prompt, turn_end
+from atu.errors import ExplainedError
 from atu.files import atomic_path, intact
+from atu.logits import read_logits
 from atu.recipe import RecipeError
 
 
@@ -129,7 +131,7 @@ def scored_logits(llm: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits [tokens, vocabulary] and labels [tokens] of all scored tokens; the LM head runs on those alone."""
     states = llm.get_decoder()(input_ids=batch.input_ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
     scored = batch.scored[:, 1:]
-    return llm.get_output_embeddings()(states[:, :-1][scored]).float(), batch.input_ids[:, 1:][scored]
+    return read_logits(llm, states[:, :-1][scored]), batch.input_ids[:, 1:][scored]
 
 
 def token_log_probs(llm: PreTrainedModel, batch: Batch) -> Tensor:
@@ -147,4 +149,8 @@ def reference_log_probs(llm: PreTrainedModel, items: Sequence[list[Example]], ba
     for chosen in batches:
         batch = collate(items, chosen, llm.device)
         sums[chosen] = token_log_probs(llm, batch).sum(1).view(len(chosen), -1).cpu()
+    if not sums.isfinite().all():
+        raise ExplainedError(
+            "log-probabilities under the unmodified model are not finite: its weights are damaged; fetch them again"
+        )
     return sums

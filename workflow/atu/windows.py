@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from atu.checks import describe_encoder
 from atu.files import atomic_path, check_weights, intact
 from atu.rows import BenchmarkError
 from atu.runtime import progress
@@ -40,8 +41,13 @@ def token_ends(tokenizer: PreTrainedTokenizerBase, text: str, **options) -> tupl
 
 
 def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceTransformer:
-    """Load a sentence encoder from a local directory."""
+    """Load a sentence encoder from a local directory.
+
+    Raises:
+        ModelError: if windows of bare tokens mean nothing to it.
+    """
     check_weights(directory)
+    describe_encoder(directory)
     return SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
 
 
@@ -57,8 +63,9 @@ def embed_windows(encoder: SentenceTransformer, windows: np.ndarray, batch_size:
 
 
 def embed_name(encoder: SentenceTransformer, name: str) -> Tensor:
-    """Embedding [d] of the concept to forget: its name as a sentence (with CLS and SEP)."""
-    return encoder.encode(name, convert_to_tensor=True, show_progress_bar=False).float().cpu()
+    """Embedding [d] of the concept to forget: its name as a sentence (with CLS and SEP), without the prompt that some
+    encoders put before a text, since windows have none either."""
+    return encoder.encode(name, prompt="", convert_to_tensor=True, show_progress_bar=False).float().cpu()
 
 
 @dataclass

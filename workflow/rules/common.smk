@@ -23,6 +23,7 @@ from settings import (
     check_config,
     experiment_of,
     kind_of,
+    model_needs,
     notes,
     published_row,
     share_library,
@@ -38,6 +39,12 @@ LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
 TARGETS = config["targets"]
 COMPUTE = {key: config[key] for key in ("device", "precision")}
 ASKING = {key: config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
+# What the LLM's chat template is rendered with; a part of what jobs are made of where it is set at all.
+TEMPLATE = {
+    key: config["models"][LLM][key]
+    for key in ("template_options",)
+    if config["models"][LLM].get(key)
+}
 # aligned (ATU), trained (a loss on texts) or applied (at inference, to the unmodified model)
 KINDS = {name: kind_of(block) for name, block in config["method_settings"].items()}
 SHARED_UTILITY = config["benchmarks"][BENCHMARK]["shared_utility"]
@@ -168,6 +175,23 @@ def table_recipe(rows):
 def outcome_files(where=""):
     """Outcomes of all evaluations of all runs."""
     return sorted({file for row in runs(where) for file in row["files"]})
+
+
+def methods_need(where=""):
+    """What the methods of an experiment ask of the models."""
+    return model_needs(config, experiment(where)["methods"])
+
+
+def checked_folders(wildcards):
+    """The models that an experiment reads: the encoder only if one of its methods does."""
+    encoder = methods_need(wildcards.where)["encoder"]
+    folders = {"llm": f"resources/models/{wildcards.llm}"}
+    return folders | ({"encoder": f"resources/models/{ENCODER}"} if encoder else {})
+
+
+def checked(where=""):
+    """Whether the models can be used: looked at once, and again without consequence."""
+    return ancient(f"resources/checks/{where}{LLM}.json")
 
 
 def kept_models():

@@ -23,6 +23,27 @@ rule download_model:
         "../scripts/download_model.py"
 
 
+rule check_model:
+    # Seconds, before anything that costs time: every rule that reads the LLM asks for the check of the config's own
+    # methods, every experiment for one of its own. Ancient: other methods compute nothing anew that is there.
+    input:
+        unpack(checked_folders),
+    output:
+        "resources/checks/{where}{llm}.json",
+    log:
+        "logs/check_model/{where}{llm}.log",
+    priority: 10
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        **light(mem_mb=4000),
+    params:
+        **TEMPLATE,
+        needs=lambda wildcards: methods_need(wildcards.where),
+    script:
+        "../scripts/check_model.py"
+
+
 rule download_benchmark:
     # The probes of all targets; sets that the dataset lacks are left out.
     output:

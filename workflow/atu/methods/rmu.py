@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from atu.examples import Batch
 from atu.methods import Trained
-from atu.models import hidden_states, layers_up_to
+from atu.models import decoder_layers, hidden_states, layers_up_to
 
 
 def misdirection_loss(states: Tensor, control: Tensor, mask: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class RMU(Trained):
         self.control = (self.coefficient * direction / direction.norm()).to(llm.device)
         self.unmodified = copy.deepcopy(llm).requires_grad_(False)
         llm.requires_grad_(False)
-        for layer in llm.get_decoder().layers[max(0, self.layer - 3) : self.layer]:
+        for layer in decoder_layers(llm)[max(0, self.layer - 3) : self.layer]:
             layer.requires_grad_(True)
 
     def counted(self, batch: Batch) -> Tensor:
