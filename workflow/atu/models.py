@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from atu.chat import set_template_options
 from atu.errors import ExplainedError
 from atu.files import check_weights
+from atu.finite import check_finite
 
 # What classes call the list of their layers and the norm behind it.
 LAYERS = ("layers", "h")
@@ -36,7 +37,7 @@ def load_llm(
         template_options: what the chat template is rendered with; see :func:`atu.chat.set_template_options`.
 
     Raises:
-        ExplainedError: if what the engines compute is not what the model says.
+        ExplainedError: if a weight is not finite, or what the engines compute is not what the model says.
     """
     from atu.agreement import check_engine  # imports this module
 
@@ -55,6 +56,7 @@ def load_llm(
         tokenizer.pad_token = tokenizer.eos_token
     set_template_options(tokenizer, template_options)
     llm = llm.to(device).eval()
+    check_finite(llm.named_parameters(), directory)
     check_engine(llm)
     return llm, tokenizer
 

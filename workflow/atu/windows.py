@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from atu.checks import describe_encoder
 from atu.files import atomic_path, check_weights, intact
+from atu.finite import check_finite
 from atu.rows import BenchmarkError
 from atu.runtime import progress
 
@@ -45,10 +46,13 @@ def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceT
 
     Raises:
         ModelError: if windows of bare tokens mean nothing to it.
+        NotFiniteError: if a weight is not finite.
     """
     check_weights(directory)
     describe_encoder(directory)
-    return SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
+    encoder = SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
+    check_finite(encoder.named_parameters(), directory)
+    return encoder
 
 
 @torch.inference_mode()
@@ -108,7 +112,9 @@ class WindowedCorpus:
     @classmethod
     def load(cls, path: str | Path) -> "WindowedCorpus":
         with intact(path), safe_open(path, framework="pt") as file:
-            return cls(*(file.get_tensor(field.name) for field in fields(cls)))
+            corpus = cls(*(file.get_tensor(field.name) for field in fields(cls)))
+        check_finite([("embeddings", corpus.embeddings)], path)
+        return corpus
 
 
 def build_corpus(

@@ -32,6 +32,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
             llm,
             load(settings["method"], **settings["options"]),
             items,
+            texts=settings["texts"],
             reference=reference,
             retain_items=read_items("positive", others, tokenizer, length),
             retain=settings["retain"],

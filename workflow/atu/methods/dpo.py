@@ -18,6 +18,7 @@ def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 
 
 class DPO(Trained):
+    texts = ("pair",)
     reads = ("reference",)
 
     def __init__(self, beta: float):

@@ -23,7 +23,7 @@ class SimNPO(Trained):
         self.beta, self.gamma = beta, gamma
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
-        means = token_log_probs(llm, batch).sum(1) / batch.scored.sum(1)
+        means = token_log_probs(llm, batch).sum(1) / batch.predicted.sum(1)
         return simnpo_loss(means, self.beta, self.gamma)
 
 
