@@ -7,6 +7,7 @@ rule download_model:
     log:
         "logs/download_model/{model}.log",
     retries: 2
+    priority: 10
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -19,10 +20,12 @@ rule download_model:
 
 
 rule check_model:
-    # Seconds, before anything that costs time: every rule that reads the LLM asks for the check of the config's own
-    # methods, every experiment for one of its own. Ancient: other methods compute nothing anew that is there.
+    # Seconds, before anything that costs time: all rules that read the LLM wait for the check of the config's own
+    # methods, an experiment for one of its own. It is never the reason to compute anything anew: its params do not
+    # count, its output is ancient to the others, and its script is a link, whose age no change of the code changes.
+    # Methods that are asked for later are checked when the config is read (check_methods_fit).
     input:
-        unpack(checked_folders),
+        llm="resources/models/{llm}",
     output:
         "resources/checks/{where}{llm}.json",
     log:
@@ -33,8 +36,10 @@ rule check_model:
     resources:
         **light(mem_mb=4000),
     params:
-        **TEMPLATE,
-        needs=lambda wildcards: methods_need(wildcards.where),
+        source=lambda wildcards: Uncompared([config["models"][wildcards.llm]]),
+        needs=lambda wildcards: Uncompared(
+            model_needs(config, experiment(wildcards.where)["methods"])
+        ),
     script:
         "../scripts/check_model.py"
 
