@@ -620,7 +620,10 @@ def test_methods_that_are_asked_for_later_are_refused_when_the_config_is_read(fi
     lora = over(ga={"lora": {"rank": 4, "modules": ["qkv_proj"]}})
     done = finished.run("--dry-run", "--config", lora, "methods=[ga]", check=False)
     assert done.returncode
-    assert "method_settings.ga.lora.modules: qkv_proj is no linear map of LlamaForCausalLM, which has" in done.stderr
+    assert (
+        "method_settings.ga.lora.modules: qkv_proj is no linear map of LlamaForCausalLM, which has"
+        in done.stdout + done.stderr
+    )
     three = {"hook_layer": {"targets": ["1_Ada"], "methods": ["atu-layer10"], "shows": ["main"]}}
     done = finished.run("--dry-run", "hook_layer", "--config", "experiments=" + json.dumps(three), check=False)
     assert "method_settings.atu-layer10.layer: 10 is no layer of the model" in done.stdout + done.stderr

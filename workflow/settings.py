@@ -332,6 +332,11 @@ def unmet_needs(needs: list[dict], described: dict) -> list[str]:
     return faults
 
 
+def fetched_from(model: dict) -> dict:
+    """Of a model's block, what says which files it is made of."""
+    return {key: value for key, value in model.items() if key not in ("parameters", "template_options")}
+
+
 def described_model(config: dict) -> dict | None:
     """What an earlier run has found out about the config's language model; None if that is another model by now."""
     path, source = Path("resources/checks", f"{config['llm']}.json"), config["models"][config["llm"]]
@@ -341,8 +346,7 @@ def described_model(config: dict) -> dict | None:
         current = own is None or hashlib.sha256(own.read_bytes()).hexdigest() == described["config_sha256"]
     except (OSError, ValueError, KeyError):
         return None
-    fetched = {key: value for key, value in source.items() if key not in ("parameters", "template_options")}
-    return described if current and described["source"] == fetched else None
+    return described if current and described["source"] == fetched_from(source) else None
 
 
 def check_methods_fit(config: dict, methods: list[str]) -> None:

@@ -20,6 +20,7 @@ from settings import (
     check_config,
     check_methods_fit,
     experiment_of,
+    fetched_from,
     kind_of,
     model_needs,
     published_row,

@@ -6,15 +6,15 @@ rule download_model:
         directory("resources/models/{model}"),
     log:
         "logs/download_model/{model}.log",
-    retries: 2
     priority: 10
+    retries: 2
     conda:
         "../../envs/workflow.yaml"
     resources:
         **needs("download_model"),
         network=1,
     params:
-        source=lambda wildcards: config["models"][wildcards.model],
+        source=lambda wildcards: fetched_from(config["models"][wildcards.model]),
     script:
         "../scripts/download_model.py"
 
@@ -36,7 +36,10 @@ rule check_model:
     resources:
         **light(mem_mb=4000),
     params:
-        source=lambda wildcards: Uncompared([config["models"][wildcards.llm]]),
+        source=lambda wildcards: Uncompared(
+            [fetched_from(config["models"][wildcards.llm])]
+        ),
+        template_options=Uncompared([TEMPLATE.get("template_options")]),
         needs=lambda wildcards: Uncompared(
             model_needs(config, experiment(wildcards.where)["methods"])
         ),

@@ -10,9 +10,7 @@ from atu.runtime import ExplainedError, job_log
 from settings import unmet_needs
 
 with job_log(snakemake.log[0]) as log:
-    folder, source = snakemake.input.llm, dict(snakemake.params.source[0])
-    options = source.pop("template_options", None)
-    source.pop("parameters", None)
+    folder, (source,), (options,) = snakemake.input.llm, snakemake.params.source, snakemake.params.template_options
     try:
         described = describe_llm(folder, options)
     except ExplainedError as error:
