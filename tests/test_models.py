@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from atu.agreement import check_engine, differences
 from atu.chat import chat_prompt, set_template_options, turn_end
-from atu.checks import check_architecture, check_needs, describe_encoder, describe_llm, open_config
+from atu.checks import check_architecture, check_encoder, describe_llm, open_config
 from atu.evaluation import build_prompt, check_score, evaluate
 from atu.examples import Example, answer_example, collate, reference_log_probs, scored_logits
 from atu.generation import generate
@@ -25,7 +25,7 @@ from atu.prefill import context_length
 from atu.runtime import ExplainedError
 from atu.windows import load_encoder
 from conftest import build_encoder, build_llm
-from settings import model_needs
+from settings import model_needs, unmet_needs
 from test_settings import DEMO, check
 
 # Real config classes, small; each setting is one that its class has and others lack, set so that it shows.
@@ -447,29 +447,28 @@ def test_a_model_is_described_without_its_weights(tiny, tmp_path):
 def test_needs_name_key_value_and_what_there_is(tmp_path):
     build_llm(tmp_path, family="phi3")
     described = describe_llm(tmp_path)
-    check_needs([{"key": "a", "layer": 3}, {"key": "b", "modules": ["qkv_proj", "mlp.down_proj"]}], described)
-    check_needs([{"key": "c", "tokens": 512}, {"key": "d", "offsets": True}], described)
+    fits = [{"key": "a", "layer": 3}, {"key": "b", "modules": ["qkv_proj", "mlp.down_proj"]}]
+    fits += [{"key": "c", "tokens": 512}, {"key": "d", "offsets": True}]
+    assert unmet_needs(fits, described) == []
     for need, message in (
         (
             {"key": "method_settings.rmu.options.layer", "layer": 99},
-            "options.layer: 99 is no layer of the model, which has 1 to 3",
+            "method_settings.rmu.options.layer: 99 is no layer of the model, which has layers 1 to 3",
         ),
-        ({"key": "m.layer", "layer": 0}, "m.layer: 0 is no layer"),
+        ({"key": "m.layer", "layer": 0}, "m.layer: 0 is no layer of the model, which has layers 1 to 3"),
         (
             {"key": "method_settings.ga.lora.modules", "modules": ["q_proj", "o_proj"]},
-            "lora.modules: q_proj is no linear map of Phi3ForCausalLM, which has .*o_proj, qkv_proj",
+            "method_settings.ga.lora.modules: q_proj is no linear map of Phi3ForCausalLM, which has down_proj, "
+            "embed_tokens, gate_up_proj, lm_head, o_proj, qkv_proj",
         ),
         (
             {"key": "corpus.max_tokens", "tokens": 513},
             "corpus.max_tokens: 513 tokens do not fit into the model's context of 512",
         ),
     ):
-        with pytest.raises(ModelError, match=message):
-            check_needs([need], described)
-    with pytest.raises(ModelError, match="k: 13 tokens do not fit"):
-        check_needs([{"key": "k", "tokens": 13}], {"context": 12})
-    with pytest.raises(ModelError, match="no fast one"):
-        check_needs([{"key": "method_settings.atu", "offsets": True}], described | {"offsets": False})
+        assert unmet_needs([need], described) == [message]
+    (slow,) = unmet_needs([{"key": "method_settings.atu", "offsets": True}], described | {"offsets": False})
+    assert slow.startswith("method_settings.atu: the model's tokenizer does not say where in a text")
 
 
 def config_at(folder, family: str, **settings):
@@ -557,7 +556,7 @@ def test_tokenizers_that_cannot_be_used_are_refused(tiny, tmp_path):
 
 def test_encoders_are_refused_unless_they_pool_by_the_mean(tmp_path):
     build_encoder(tmp_path / "encoder")
-    assert describe_encoder(tmp_path / "encoder")["context"] == 512
+    check_encoder(tmp_path / "encoder")
     (pooling,) = tmp_path.glob("encoder/*Pooling/config.json")
     whole = json.loads(pooling.read_text())
     legacy = {"word_embedding_dimension": 16, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
@@ -571,14 +570,14 @@ def test_encoders_are_refused_unless_they_pool_by_the_mean(tmp_path):
             load_encoder(tmp_path / "encoder", "cpu")
     pooling.write_text(json.dumps(legacy | {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}))
     with pytest.raises(ModelError, match="pools by cls_token"):
-        describe_encoder(tmp_path / "encoder")
+        check_encoder(tmp_path / "encoder")
     pooling.write_text(json.dumps(legacy))
     load_encoder(tmp_path / "encoder", "cpu")
     modules = tmp_path / "encoder/modules.json"
     rows = json.loads(modules.read_text())
     modules.write_text(json.dumps([rows[0] | {"type": "sentence_transformers.models.StaticEmbedding"}]))
     with pytest.raises(ModelError, match="built of StaticEmbedding"):
-        describe_encoder(tmp_path / "encoder")
+        check_encoder(tmp_path / "encoder")
 
 
 def test_methods_say_what_they_ask_of_a_model():
@@ -586,7 +585,7 @@ def test_methods_say_what_they_ask_of_a_model():
     config = check(DEMO, methods=["atu", "rmu", "repe", "ga", "icu"], method_settings=rank)
     needs = model_needs(config, config["methods"])
     by_key = {}
-    for need in needs["llm"]:
+    for need in needs:
         by_key.setdefault(need["key"], []).append({k: v for k, v in need.items() if k != "key"})
     assert by_key["method_settings.atu.layer"] == [{"layer": 15}]
     assert by_key["method_settings.rmu.options.layer"] == [{"layer": 7}]
@@ -594,8 +593,50 @@ def test_methods_say_what_they_ask_of_a_model():
     assert by_key["method_settings.ga.lora.modules"] == [{"modules": ["q_proj", "v_proj"]}]
     assert by_key["method_settings.ga.max_tokens"] == [{"tokens": 96}]
     assert by_key["corpus.max_tokens"] == [{"tokens": 96}]
-    assert needs["encoder"] == [{"key": "method_settings.atu.k", "tokens": 8}]
-    assert model_needs(config, ["icu"])["encoder"] is None
+    assert [need["key"] for need in model_needs(config, ["icu"])] == ["corpus.max_new_tokens"]
     grid = check(DEMO, methods=["ga"], method_settings={"ga": {"train": {"learning_rate": [1e-6, 1e-5]}}})
-    keys = [need["key"] for need in model_needs(grid, grid["methods"])["llm"]]
+    keys = [need["key"] for need in model_needs(grid, grid["methods"])]
     assert keys.count("method_settings.ga.max_tokens") == 1
+
+
+# --- the workflow ---------------------------------------------------------------------------------------------------
+
+
+def over(**blocks) -> str:
+    return "method_settings=" + json.dumps(blocks)
+
+
+def test_a_layer_that_the_model_lacks_is_refused_before_anything_is_computed(workflow):
+    layer = over(atu={"layer": 9})
+    done = workflow.run("--config", layer, check=False)
+    assert done.returncode
+    assert "method_settings.atu.layer: 9 is no layer of the model, which has layers 1 to 3" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (workflow.directory / "results/llm/tiny/corpus").exists()
+    assert not (workflow.directory / "resources/checks").exists()
+
+
+def test_methods_that_are_asked_for_later_are_refused_when_the_config_is_read(finished):
+    lora = over(ga={"lora": {"rank": 4, "modules": ["qkv_proj"]}})
+    done = finished.run("--dry-run", "--config", lora, "methods=[ga]", check=False)
+    assert done.returncode
+    assert (
+        "method_settings.ga.lora.modules: qkv_proj is no linear map of LlamaForCausalLM, which has"
+        in done.stdout + done.stderr
+    )
+    three = {"hook_layer": {"targets": ["1_Ada"], "methods": ["atu-layer10"], "shows": ["main"]}}
+    done = finished.run("--dry-run", "hook_layer", "--config", "experiments=" + json.dumps(three), check=False)
+    assert "method_settings.atu-layer10.layer: 10 is no layer of the model" in done.stdout + done.stderr
+    fits = over(ga={"lora": {"rank": 4}, "max_tokens": 64})
+    jobs = finished.planned("forget", "--config", fits, "methods=[ga]")
+    assert jobs["train"] == 1
+    assert not {"check_model", "generate_corpus"} & set(jobs)
+
+
+def test_template_options_are_part_of_what_is_computed(finished):
+    """They ask the model anew; of another model they change nothing here."""
+    config = json.loads(finished.config.read_text())
+    model = config["models"]["llm"] | {"template_options": {"enable_thinking": False}}
+    jobs = finished.planned("--config", "models=" + json.dumps({"llm": model}))
+    assert {"generate_corpus", "evaluate_before"} <= set(jobs)
+    assert not {"check_model", "download_model"} & set(jobs)

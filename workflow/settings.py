@@ -41,6 +41,18 @@ class Rows(list):
         return list, (list(self),)  # a plain list to the scripts, which know nothing of this class
 
 
+class Uncompared(list):
+    """A list that always prints alike: a changed one makes no job run again."""
+
+    def __repr__(self) -> str:
+        return "not compared"
+
+    __str__ = __repr__
+
+    def __reduce__(self):
+        return list, (list(self),)
+
+
 def share_library(root: Path, first: bool) -> None:
     """Let the jobs' scripts import the library from the checkout, on whichever host they run, and tell its commit.
 
@@ -461,37 +473,97 @@ def experiment_of(name: str, config: dict) -> dict:
     return chosen
 
 
-def model_needs(config: dict, methods: list[str]) -> dict[str, list[dict]]:
-    """What methods ask of the language model ("llm") and of the encoder, each with its key: layers, linear maps, room.
+def model_needs(config: dict, methods: list[str]) -> list[dict]:
+    """What methods ask of the language model: layers, linear maps, room, a tokenizer that says where tokens stand.
 
     Args:
         config: from :func:`check_config`.
         methods: variants of a grid count once.
 
     Returns:
-        What :func:`atu.checks.check_needs` compares with a model; of the encoder None if no method reads it.
+        Rows of key (where it stands in the config) and one of layer, modules, tokens, offsets.
     """
     corpus = "max_new_tokens" if config["corpus"]["source"] == "generate" else "max_tokens"
-    llm = [{"key": f"corpus.{corpus}", "tokens": config["corpus"][corpus]}]
-    encoder = []
+    needs = [{"key": f"corpus.{corpus}", "tokens": config["corpus"][corpus]}]
     for name in dict.fromkeys(method.split("@")[0] for method in methods):
         block, where = config["method_settings"][name], f"method_settings.{name}"
         if kind_of(block) == "aligned":
-            llm.append({"key": f"{where}.layer", "layer": block["layer"]})
-            llm.append({"key": "corpus.max_tokens", "tokens": config["corpus"]["max_tokens"]})
-            llm.append({"key": where, "offsets": True})
-            encoder.append({"key": f"{where}.k", "tokens": block["k"]})
+            needs.append({"key": f"{where}.layer", "layer": block["layer"]})
+            needs.append({"key": "corpus.max_tokens", "tokens": config["corpus"]["max_tokens"]})
+            needs.append({"key": where, "offsets": True})
         options = block.get("options", {})
-        layers = options.get("layers", [])
-        llm += [{"key": f"{where}.options.layers", "layer": layer} for layer in layers]
         if "layer" in options:
-            llm.append({"key": f"{where}.options.layer", "layer": options["layer"]})
+            needs.append({"key": f"{where}.options.layer", "layer": options["layer"]})
+        needs += [{"key": f"{where}.options.layers", "layer": layer} for layer in options.get("layers", [])]
         if "max_tokens" in block:
-            llm.append({"key": f"{where}.max_tokens", "tokens": block["max_tokens"]})
+            needs.append({"key": f"{where}.max_tokens", "tokens": block["max_tokens"]})
         if block.get("lora", {}).get("rank"):
-            llm.append({"key": f"{where}.lora.modules", "modules": block["lora"]["modules"]})
-    distinct = {json.dumps(need): need for need in llm}
-    return {"llm": list(distinct.values()), "encoder": encoder or None}
+            needs.append({"key": f"{where}.lora.modules", "modules": block["lora"]["modules"]})
+    return list({json.dumps(need): need for need in needs}.values())
+
+
+def unmet_needs(needs: list[dict], described: dict) -> list[str]:
+    """One line for each key that asks for what a language model lacks, with what there is.
+
+    Args:
+        needs: from :func:`model_needs`.
+        described: from :func:`atu.checks.describe_llm`.
+    """
+    faults = []
+    layers, room, maps = (described[key] for key in ("layers", "context", "modules"))
+    for need in needs:
+        key = need["key"]
+        match need:
+            case {"layer": layer}:
+                if not 1 <= layer <= layers:
+                    faults.append(f"{key}: {layer} is no layer of the model, which has layers 1 to {layers}")
+            case {"modules": modules}:
+                for name in modules:
+                    if not any(f".{known}".endswith(f".{name}") for known in maps):
+                        there = sorted({known.rpartition(".")[2] for known in maps})
+                        faults.append(
+                            f"{key}: {name} is no linear map of {described['class']}, which has {', '.join(there)}"
+                        )
+            case {"tokens": tokens}:
+                if room is not None and tokens > room:
+                    faults.append(f"{key}: {tokens} tokens do not fit into the model's context of {room}")
+            case {"offsets": _}:
+                if not described["offsets"]:
+                    faults.append(
+                        f"{key}: the model's tokenizer does not say where in a text its tokens stand (it is no fast "
+                        "one), and windows need that; choose a model with a tokenizer.json, or another method"
+                    )
+            case _:
+                raise ValueError(f"unknown need {need}")
+    return faults
+
+
+def fetched_from(model: dict) -> dict:
+    """Of a model's block, what says which files it is made of."""
+    return {key: value for key, value in model.items() if key not in ("parameters", "template_options")}
+
+
+def described_model(config: dict) -> dict | None:
+    """What an earlier run has found out about the config's language model; None if that is another model by now."""
+    path, source = Path("resources/checks", f"{config['llm']}.json"), config["models"][config["llm"]]
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        own = Path(source["path"], "config.json") if source["source"] == "path" else None
+        current = own is None or hashlib.sha256(own.read_bytes()).hexdigest() == described["config_sha256"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return described if current and described["source"] == fetched_from(source) else None
+
+
+def check_methods_fit(config: dict, methods: list[str]) -> None:
+    """Refuse methods that ask for what the language model lacks, as far as an earlier run has looked at it.
+
+    Raises:
+        ConfigError: with one line a fault.
+    """
+    described = described_model(config)
+    if described and (faults := unmet_needs(model_needs(config, methods), described)):
+        raise ConfigError("; ".join(faults))
 
 
 def method_files(root: Path) -> list[str]:

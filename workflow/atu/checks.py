@@ -113,13 +113,10 @@ def describe_llm(directory: str | Path, template_options: dict | None = None) ->
     }
 
 
-def describe_encoder(directory: str | Path) -> dict:
-    """What methods may ask about a sentence encoder, after it was checked; plain JSON is read, nothing is loaded.
+def check_encoder(directory: str | Path) -> None:
+    """Refuse a sentence encoder that windows mean nothing to; plain JSON is read, nothing is loaded.
 
     Windows are embedded as bare tokens, without CLS: only the mean over them means anything.
-
-    Returns:
-        {context: most tokens, or None}.
 
     Raises:
         ModelError: if it does not pool by the mean, or has parts that this library does not know.
@@ -151,44 +148,3 @@ def describe_encoder(directory: str | Path) -> dict:
                 f"the encoder pools by {', '.join(modes)}, and windows of bare tokens (no CLS, no SEP) "
                 "have a meaning under the mean alone; choose an encoder with mean pooling, all-mpnet-base-v2 say"
             )
-    config = read("config.json") or read(*([modules[0]["path"]] if modules else []), "config.json")
-    return {"context": config.get("max_position_embeddings")}
-
-
-def check_needs(needs: list[dict], described: dict) -> None:
-    """Compare what methods ask of a model with what it has.
-
-    Args:
-        needs: {key: where it stands in the config, and one of layer: a number, modules: names, tokens: a length,
-            offsets: true}.
-        described: from :func:`describe_llm` or :func:`describe_encoder`.
-
-    Raises:
-        ModelError: naming every key that asks for what is not there, and what there is.
-    """
-    faults = []
-    for need in needs:
-        key = need["key"]
-        match need:
-            case {"layer": layer}:
-                if not 1 <= layer <= described["layers"]:
-                    faults.append(f"{key}: {layer} is no layer of the model, which has 1 to {described['layers']}")
-            case {"modules": modules}:
-                for name in modules:
-                    if not any(f".{known}".endswith(f".{name}") for known in described["modules"]):
-                        there = ", ".join(sorted({known.rpartition(".")[2] for known in described["modules"]}))
-                        faults.append(f"{key}: {name} is no linear map of {described['class']}, which has {there}")
-            case {"tokens": tokens}:
-                room = described["context"]
-                if room is not None and tokens > room:
-                    faults.append(f"{key}: {tokens} tokens do not fit into the model's context of {room}")
-            case {"offsets": True}:
-                if not described["offsets"]:
-                    faults.append(
-                        f"{key}: the model's tokenizer does not say where in a text its tokens stand (it is no fast "
-                        "one), and windows need that; convert it to tokenizer.json, or choose another model"
-                    )
-            case _:
-                raise ValueError(f"unknown need {need}")
-    if faults:
-        raise ModelError("; ".join(faults))

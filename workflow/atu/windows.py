@@ -12,9 +12,10 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from atu.checks import describe_encoder
+from atu.checks import check_encoder
 from atu.files import atomic_path, check_weights, intact
 from atu.finite import check_finite
+from atu.models import ModelError
 from atu.rows import BenchmarkError
 from atu.runtime import progress
 
@@ -49,7 +50,7 @@ def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceT
         NotFiniteError: if a weight is not finite.
     """
     check_weights(directory)
-    describe_encoder(directory)
+    check_encoder(directory)
     encoder = SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
     check_finite(encoder.named_parameters(), directory)
     return encoder
@@ -131,7 +132,16 @@ def build_corpus(
 
     Raises:
         BenchmarkError: if no text has a full window.
+        ModelError: if one of the tokenizers does not say where its tokens stand, or the encoder reads less than k.
     """
+    for name, own in (("the model", tokenizer), ("the encoder", encoder.tokenizer)):
+        if not own.is_fast:
+            raise ModelError(
+                f"the tokenizer of {name} does not say where in a text its tokens stand (it is no fast one), and "
+                "windows need that; choose one with a tokenizer.json"
+            )
+    if encoder.max_seq_length is not None and k > encoder.max_seq_length:
+        raise ModelError(f"a window of {k} tokens is longer than the encoder reads ({encoder.max_seq_length}); lower k")
     input_ids, starts, window_tokens, bounds = [], [], [], [0]
     for text in texts:
         ids, llm_ends = token_ends(tokenizer, text, truncation=True, max_length=max_tokens)

@@ -20,8 +20,11 @@ from settings import (
     SHOWN,
     ConfigError,
     Rows,
+    Uncompared,
     check_config,
+    check_methods_fit,
     experiment_of,
+    fetched_from,
     kind_of,
     model_needs,
     notes,
@@ -34,6 +37,7 @@ share_library(ROOT, MAIN)
 tell_faults_apart(MAIN)
 teach_plugins()
 config = check_config(config, ROOT)
+check_methods_fit(config, config["methods"])
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
 TARGETS = config["targets"]
@@ -136,7 +140,9 @@ def before_files(target):
 @cache
 def experiment(where=""):
     """What an experiment runs and shows; the config's own targets and methods are one without a name."""
-    return experiment_of(where.removeprefix("experiments/").rstrip("/"), config)
+    chosen = experiment_of(where.removeprefix("experiments/").rstrip("/"), config)
+    check_methods_fit(config, chosen["methods"])
+    return chosen
 
 
 def chosen_runs(where=""):
@@ -177,20 +183,8 @@ def outcome_files(where=""):
     return sorted({file for row in runs(where) for file in row["files"]})
 
 
-def methods_need(where=""):
-    """What the methods of an experiment ask of the models."""
-    return model_needs(config, experiment(where)["methods"])
-
-
-def checked_folders(wildcards):
-    """The models that an experiment reads: the encoder only if one of its methods does."""
-    encoder = methods_need(wildcards.where)["encoder"]
-    folders = {"llm": f"resources/models/{wildcards.llm}"}
-    return folders | ({"encoder": f"resources/models/{ENCODER}"} if encoder else {})
-
-
 def checked(where=""):
-    """Whether the models can be used: looked at once, and again without consequence."""
+    """What was found out about the LLM, before anything else is computed with it."""
     return ancient(f"resources/checks/{where}{LLM}.json")
 
 

@@ -6,6 +6,7 @@ rule download_model:
         directory("resources/models/{model}"),
     log:
         "logs/download_model/{model}.log",
+    priority: 10
     retries: 2
     conda:
         "../../envs/workflow.yaml"
@@ -13,21 +14,19 @@ rule download_model:
         **needs("download_model"),
         network=1,
     params:
-        source=lambda wildcards: {
-            key: value
-            for key, value in config["models"][wildcards.model].items()
-            if key != "parameters"  # for estimates alone
-        },
+        source=lambda wildcards: fetched_from(config["models"][wildcards.model]),
         recipe=recipe("model", "model"),
     script:
         "../scripts/download_model.py"
 
 
 rule check_model:
-    # Seconds, before anything that costs time: every rule that reads the LLM asks for the check of the config's own
-    # methods, every experiment for one of its own. Ancient: other methods compute nothing anew that is there.
+    # Seconds, before anything that costs time: all rules that read the LLM wait for the check of the config's own
+    # methods, an experiment for one of its own. It is never the reason to compute anything anew: its params do not
+    # count, nor what its script says, and its output is ancient to the others. Methods that are asked for later are
+    # checked when the config is read (check_methods_fit).
     input:
-        unpack(checked_folders),
+        llm="resources/models/{llm}",
     output:
         "resources/checks/{where}{llm}.json",
     log:
@@ -38,8 +37,13 @@ rule check_model:
     resources:
         **light(mem_mb=4000),
     params:
-        **TEMPLATE,
-        needs=lambda wildcards: methods_need(wildcards.where),
+        source=lambda wildcards: Uncompared(
+            [fetched_from(config["models"][wildcards.llm])]
+        ),
+        template_options=Uncompared([TEMPLATE.get("template_options")]),
+        needs=lambda wildcards: Uncompared(
+            model_needs(config, experiment(wildcards.where)["methods"])
+        ),
     script:
         "../scripts/check_model.py"
 

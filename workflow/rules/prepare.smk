@@ -108,7 +108,6 @@ else:
 rule embed_target:
     input:
         encoder="resources/models/{encoder}",
-        checked=checked(),
     output:
         "results/{llm}/{benchmark}/target_embeddings/{encoder}/{target}.safetensors",
     log:
