@@ -606,7 +606,7 @@ def as_number(value: object) -> object:
     """A text as the number or truth value that YAML would have read; else what it is."""
     if isinstance(value, list):
         return list(map(as_number, value))
-    for cast in CASTS.values() if isinstance(value, str) else ():
+    for cast in (CASTS["number"], CASTS["boolean"]) if isinstance(value, str) else ():
         with suppress(ValueError, KeyError):
             return cast(value)
     return value
@@ -729,7 +729,7 @@ def check_instruction(name: str, text: str) -> None:
     try:
         places, said = {field for _, field, *_ in string.Formatter().parse(text) if field is not None}, ""
         text.format(name="")
-    except (ValueError, LookupError, AttributeError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
         places, said = set(), f" ({error})"
     if places != {"name"}:
         raise ConfigError(
