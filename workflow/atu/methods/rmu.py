@@ -33,6 +33,8 @@ class RMU(Trained):
     """
 
     reads = ("others",)
+    positive = ("layer", "coefficient")
+    not_negative = ("alpha", "sink_tokens")
 
     def __init__(self, layer: int, coefficient: float, alpha: float, sink_tokens: int = 0):
         self.layer, self.coefficient, self.alpha, self.sink_tokens = layer, coefficient, alpha, sink_tokens

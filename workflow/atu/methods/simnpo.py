@@ -19,6 +19,8 @@ def simnpo_loss(mean_log_probs: Tensor, beta: float, gamma: float) -> Tensor:
 
 
 class SimNPO(Trained):
+    positive = ("beta",)
+
     def __init__(self, beta: float, gamma: float):
         self.beta, self.gamma = beta, gamma
 
