@@ -5,6 +5,7 @@ import itertools
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from atu.figures import FIGURES
 from atu.tables import (
@@ -93,7 +94,21 @@ def test_a_seed_without_a_value():
 
 def test_a_repeated_tau_keeps_its_row():
     table = layout(TABLES["two methods of other schedules"], [])
-    assert table["Method"].tolist() == ["Before", "ATU τ=0.2", "ATU τ=0.1", "ATU τ=0.2", "ATU-x τ=0.5"]
+    names = ["Before", "ATU τ=0.2 (stage 1)", "ATU τ=0.1", "ATU τ=0.2 (stage 3)", "ATU-x τ=0.5"]
+    assert table["Method"].tolist() == names
+
+
+def test_the_labels_of_points_do_not_overlap():
+    """Also where all points lie on one another, the worst there can be, with more of them than the paper has."""
+    schedules = {"atu": [0.9, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2], "atu-x": [0.0, 0.0]}
+    figure = FIGURES["tradeoff"](long_table(schedules=schedules).assign(value=50.0), [])
+    figure.canvas.draw()
+    for axis in figure.axes:
+        boxes = [Text.get_window_extent(text) for text in axis.texts]
+        assert len(boxes) == 14
+        assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
+        assert {"τ=0.2 (stage 10)", "τ=0.2 (stage 11)", "τ=0.9"} <= {text.get_text() for text in axis.texts}
+    plt.close(figure)
 
 
 def test_the_rate_is_chosen_on_dev_probes():

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
-from atu.tables import name_runs
+from atu.names import name_runs
 from settings import meant
 
 OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")

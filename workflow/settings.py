@@ -25,6 +25,7 @@ from atu.benchmark import (
     read_rows,
     target_name,
 )
+from atu.names import display_name
 from atu.rows import folded
 from atu.runtime import COMMIT, code_version
 
@@ -113,6 +114,9 @@ def describe(error) -> str:
         return f"{where}: {error.instance!r} does not match {error.validator_value}, as it names files; call it {short}"
     if error.validator == "minItems":
         return f"{where}: is empty; name one at least"
+    if error.validator == "uniqueItems":
+        again = next(item for i, item in enumerate(error.instance) if item in error.instance[:i])
+        return f"{where}: {again} stands there twice, and would count twice; name it once"
     if error.validator == "anyOf":
         return f"{where}: {error.instance!r} is not {error.schema['description']}"
     return f"{where}: {error.message}"
@@ -454,11 +458,24 @@ def experiment_of(name: str, config: dict) -> dict:
                     f"experiments.{name}.methods: {method} has a list of learning rates; choose one first"
                 )
             chosen["methods"] += config["grids"].get(method, [method])
+        check_names(f"experiments.{name}.methods", chosen["methods"])
     if "targets" in experiment:
         groups = config["benchmarks"][config["benchmark"]].get("groups", {})
         key = f"experiments.{name}.targets"
         chosen["targets"] = resolve_targets(key, experiment["targets"], config["all_targets"], groups)
     return chosen
+
+
+def check_names(key: str, methods: list[str]) -> None:
+    """Raises a ConfigError if tables would call two methods alike, and take them for one."""
+    called: dict[str, str] = {}
+    for method in methods:
+        other = called.setdefault(display_name(method), method)
+        if other != method:
+            raise ConfigError(
+                f"{key}: {other} and {method} are both called {display_name(method)} in tables; rename one under "
+                "method_settings"
+            )
 
 
 def method_files(root: Path) -> list[str]:
@@ -725,6 +742,7 @@ def check_config(config: dict, root: Path) -> dict:
 
     check_evaluation(config["evaluation"])
     expand_grids(config)
+    check_names("methods", config["methods"])
     before, between = (config["evaluation"][key] for key in ("before_and_after", "between"))
     if alone := [name for name in between if name not in before]:
         raise ConfigError(

@@ -11,7 +11,8 @@ import pandas as pd
 from itables.javascript import generate_init_offline_itables_html
 
 from atu.benchmark import PROBE_SETS
-from atu.tables import PERCENT, display_name
+from atu.names import display_name
+from atu.tables import PERCENT
 
 KEYS = ["set", "id"]
 BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables itself, so that nothing is fetched

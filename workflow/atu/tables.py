@@ -1,6 +1,5 @@
 """Results in long form, and the paper's table from them."""
 
-import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy import stats
 from atu.benchmark import PROBE_SETS
 from atu.files import read_parquet
 from atu.metrics import repeats
+from atu.names import label
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
 NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
@@ -156,8 +156,8 @@ def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
         wide = with_half_widths(wide, rows)
     wide = wide.rename(columns=LAYOUT).reset_index()
     before = wide["stage"] == 0
-    last = wide.groupby("method")["stage"].transform("max")
-    wide.insert(0, "Method", list(map(label, wide["method"], wide["stage"], wide["tau"], last)))
+    taus = taus_of(wide)
+    wide.insert(0, "Method", [label(row.method, row.stage, taus[row.method]) for row in wide.itertuples()])
     if collapsed is not None:
         shares = reported(collapsed, dev_targets).groupby(["method", "stage"])["collapsed"].mean()
         found = [shares.get(key, 0.0) for key in zip(wide["method"], wide["stage"], strict=True)]
@@ -167,6 +167,17 @@ def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
         wide.insert(2, "Seeds", seeds)
     wide = wide[~(before & before.duplicated())]  # every method has the same row Before
     return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True).rename_axis(columns=None)
+
+
+def taus_of(rows: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """By method the tau of each stage but 0.
+
+    Args:
+        rows: with columns method, stage and tau.
+    """
+    stages = rows.loc[rows["stage"] > 0, ["method", "stage", "tau"]].drop_duplicates()
+    found = {method: dict(zip(part["stage"], part["tau"], strict=True)) for method, part in stages.groupby("method")}
+    return {method: found.get(method, {}) for method in rows["method"].unique()}
 
 
 def half_width(values: pd.Series) -> float:
@@ -231,35 +242,6 @@ def choose_rates(long: pd.DataFrame, grids: dict[str, dict[str, float]], dev_tar
 def without_unchosen(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     """Rows of a table with a column method, without the variants that :func:`choose_rates` did not choose."""
     return rows[~rows["method"].isin(rates.loc[~rates["chosen"].astype(bool), "variant"])]
-
-
-NAMES = {"repe": "RepE", "simnpo": "SimNPO", "ga_star": "GA*"}
-
-
-def display_name(method: str) -> str:
-    """As papers write a method: GA* for ga_star, ATU-layer10 for the variant atu-layer10."""
-    head = re.split(r"[-@]", method)[0]
-    return NAMES.get(head, head.upper()) + method[len(head) :]
-
-
-def label(method: str, stage: int, tau: float, last: int) -> str:
-    """How a row is called: ATU's stages by tau, those of trained methods by epoch, others by name alone."""
-    if stage == 0:
-        return "Before"
-    name = display_name(method)
-    if np.isfinite(tau):
-        return f"{name} τ={tau:g}"
-    return f"{name} epoch {stage}" if last > 1 else name
-
-
-def name_runs(runs: list[dict]) -> None:
-    """Add to each run how its row is called, as ``run``; in place."""
-    last: dict[str, int] = {}
-    for run in runs:
-        last[run["method"]] = max(last.get(run["method"], 0), run["stage"])
-    for run in runs:
-        tau = float("inf") if run["tau"] is None else run["tau"]
-        run["run"] = label(run["method"], run["stage"], tau, last[run["method"]])
 
 
 def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:

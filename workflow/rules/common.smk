@@ -13,6 +13,7 @@ MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
+from atu.names import name_runs
 from cluster import check_cluster, teach_plugins
 from recipes import Recipe, Recipes, checksum, stale
 from retries import tell_faults_apart
@@ -151,6 +152,7 @@ def runs(where=""):
             file = run_path(target, method, seed, f"stage{stage}", "probes.parquet")
             files = {file: RECIPES.evaluation(target, method, str(seed), stage)}
             rows.append(run | {"stage": stage, "tau": tau, "files": files})
+    name_runs(rows)
     table = {f"results/{where}tables/main.csv": table_recipe(rows)}
     if fault := MAIN and stale([*(row["files"] for row in rows), table]):
         raise ConfigError(fault)

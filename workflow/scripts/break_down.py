@@ -9,14 +9,13 @@ from atu.files import atomic_path
 from atu.published import collapsed_shares
 from atu.recipe import check_files
 from atu.runtime import job_log
-from atu.tables import name_runs, reported, reported_runs
+from atu.tables import reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
     rates = pd.read_csv(snakemake.input.learning_rates)
     runs = reported_runs(params.runs, rates, params.dev_targets)
-    name_runs(runs)
     collapsed = reported(pd.read_csv(snakemake.input.collapsed), params.dev_targets)
     shares = collapsed_shares(runs, collapsed)
     for run in runs:

@@ -2,10 +2,11 @@
 
 from atu.benchmark import target_name
 from atu.files import atomic_path
+from atu.names import display_name
 from atu.pages import answers, answers_page
 from atu.recipe import check_files
 from atu.runtime import job_log
-from atu.tables import display_name, read_outcomes
+from atu.tables import read_outcomes
 
 with job_log(snakemake.log[0]) as log:
     params, target = snakemake.params, target_name(snakemake.wildcards.target)
