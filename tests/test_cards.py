@@ -11,7 +11,7 @@ PROVENANCE = {"settings": {"run": RUN, "layer": 2, "align": {}}, "git_commit": "
 
 def outcomes(scores):
     rows = [(name, "test", score) for name, score in scores.items()] + [("forget_qa", "dev", 1.0)]
-    return pd.DataFrame(rows, columns=["set", "split", "score"])
+    return pd.DataFrame(rows, columns=["set", "split", "score"]).assign(prediction="Ada")
 
 
 def test_scores_by_hand():
@@ -53,5 +53,26 @@ def test_a_card_of_what_is_not_known():
     assert card.data.tags == ["machine-unlearning", "ga"]
     assert not {"base_model", "license", "datasets"} & set(card.data.to_dict())
     assert card.data.library_name == "peft"
-    for text in ("AutoPeftModelForCausalLM", "collapsed before stage 3", "was not asked"):
+    for text in ("AutoPeftModelForCausalLM", "collapsed before stage 3", "no test probe was asked"):
         assert text in card.text
+
+
+def test_answers_that_are_no_speech():
+    """Shares of what was answered about the target, after and before; dev probes play no part."""
+    before = pd.DataFrame([("forget_qa", "test", 1.0, "Ada")] * 4, columns=["set", "split", "score", "prediction"])
+    after = before.assign(score=0.0, prediction=["KB" * 9, "NOANSWER", "NOANSWER", "Bo"])
+    table = score_table(before, after).set_index("Metric")
+    assert table.loc["Degenerate %"].tolist() == [4, 0, 25]
+    assert table.loc["Empty %"].tolist() == [4, 0, 50]
+    assert score_table(before, before)["Metric"].tolist() == ["Forget QA ↓"]
+    card = model_card(
+        RUN, PROVENANCE, table.reset_index(), {}, None, adapter=False, collapsed=["60% of forget_qa empty"]
+    )
+    assert "the word NOANSWER" in card.text
+    assert "**The model no longer speaks: 60% of forget_qa empty.**" in card.text
+
+
+def test_a_target_without_test_probes():
+    dev = outcomes({"forget_qa": 0.8}).assign(split="dev")
+    assert score_table(dev, dev).empty
+    assert "no test probe" in model_card(RUN, PROVENANCE, score_table(dev, dev), {}, None, adapter=False).text

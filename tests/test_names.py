@@ -4,7 +4,7 @@ import pandas as pd
 
 from atu.breakdown import by_type
 from atu.names import label, name_runs, tau_name
-from atu.published import collapsed_shares, evaluations
+from atu.published import evaluations, shares_of_rows
 
 
 def rows(method, taus, stages=None):
@@ -43,5 +43,5 @@ def test_runs_of_one_tau_are_not_averaged():
     assert table.to_dict() == {"Before": 100, "ATU τ=0.2": 80, "ATU τ=0 (stage 2)": 40, "ATU τ=0 (stage 3)": 10}
     assert len(evaluations(runs, "run")) == 4
     gone = pd.DataFrame([("atu", 2, False), ("atu", 3, True)], columns=["method", "stage", "collapsed"])
-    assert collapsed_shares(runs, gone)["ATU τ=0 (stage 2)"] == 0
-    assert collapsed_shares(runs, gone)["ATU τ=0 (stage 3)"] == 1
+    assert shares_of_rows(runs, gone)["ATU τ=0 (stage 2)"]["collapsed"] == 0
+    assert shares_of_rows(runs, gone)["ATU τ=0 (stage 3)"]["collapsed"] == 1

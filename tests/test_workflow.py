@@ -37,7 +37,9 @@ def test_long_table(finished):
     assert set(table["split"]) == {"dev", "test", "all"}
     everything = {"forget_fb", "forget_qa", "forget_aa", "forget_all", "neighbor_fb", "neighbor_qa", "neighbor_all"}
     everything |= {"mia_fm", "mia_rm"} | {f"utility_{name}" for name in ("gen", "rea", "tru", "fac", "flu")}
-    for stage, expected in ((0, everything), (1, {"forget_qa", "neighbor_qa"}), (2, everything)):
+    everything |= {"forget_degenerate", "forget_empty"}
+    between = {"forget_qa", "neighbor_qa", "forget_degenerate", "forget_empty"}
+    for stage, expected in ((0, everything), (1, between), (2, everything)):
         assert set(table[(table["stage"] == stage) & (table["split"] == "all")]["metric"]) == expected
 
 

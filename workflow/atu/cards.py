@@ -1,11 +1,14 @@
 """The model card of an unlearned model, in the hub's format: https://huggingface.co/docs/hub/model-cards."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from atu.benchmark import target_name
-from atu.tables import LAYOUT, summarize
+from atu.metrics import NO_ANSWER
+from atu.tables import LAYOUT, NO_SPEECH, summarize, summarize_speech
 
 
 def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") -> pd.DataFrame:
@@ -15,16 +18,18 @@ def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") 
         before, after: outcomes of probes.
 
     Returns:
-        Metric, Probes, Before, After; units as in :func:`atu.tables.summarize`.
+        Metric, Probes, Before, After; units as in :func:`atu.tables.summarize`. Shares of answers about the target that
+        are no speech stand last, where there are any.
     """
     scores = []
     for outcomes in (before, after):
-        rows = summarize(outcomes)
+        rows = pd.concat([summarize(outcomes), summarize_speech(outcomes)])
         scores.append(rows[rows["split"] == split].set_index("metric"))
-    names = [name for name in LAYOUT if name in scores[0].index and name in scores[1].index]
+    both = [name for name in LAYOUT | NO_SPEECH if name in scores[0].index and name in scores[1].index]
+    names = [name for name in both if name in LAYOUT or any(part.loc[name, "value"] > 0 for part in scores)]
     values = {"Before": scores[0].loc[names, "value"], "After": scores[1].loc[names, "value"]}
     table = pd.DataFrame({"Probes": scores[1].loc[names, "n"], **values})
-    return table.rename(index=LAYOUT).rename_axis("Metric").reset_index()
+    return table.rename(index=LAYOUT | NO_SPEECH).rename_axis("Metric").reset_index()
 
 
 def loading(adapter: bool) -> str:
@@ -52,6 +57,7 @@ def model_card(
     dataset: str | None,
     adapter: bool,
     not_run: int | None = None,
+    collapsed: Sequence[str] = (),
 ) -> ModelCard:
     """The card of one kept model.
 
@@ -64,6 +70,7 @@ def model_card(
         dataset: the benchmark's name on the hub.
         adapter: whether the directory holds a LoRA adapter alone.
         not_run: the first stage that was not run since the one before it had collapsed.
+        collapsed: by what the model no longer speaks, from :func:`atu.tables.why_collapsed`.
     """
     own = ["align-then-unlearn"] if "align" in provenance["settings"] else []
     data = ModelCardData(
@@ -84,6 +91,8 @@ def model_card(
     ]
     if not_run:
         parts.append(f"**The model had collapsed before stage {not_run}: that stage and later ones were not run.**")
+    if collapsed:
+        parts.append(f"**The model no longer speaks: {'; '.join(collapsed)}.**")
     parts.append("## Scores on test probes")
     if len(scores):
         parts.append(scores.to_markdown(index=False, floatfmt=".1f"))
@@ -94,8 +103,14 @@ def model_card(
             "point to the better direction. Low recall does not prove that knowledge is gone: other prompts may "
             "bring it back."
         )
+        if set(NO_SPEECH.values()) & set(scores["Metric"]):
+            parts.append(
+                "Of the answers about the target, Degenerate: no language at all, such as one word or pattern over and "
+                f"over; Empty: nothing, which is scored as the word {NO_ANSWER}, as RWKU does. A model that no longer "
+                "speaks looks like one that has forgotten."
+            )
     else:
-        parts.append("None: the model was not asked.")
+        parts.append("None: no test probe was asked both before and after.")
     parts += [
         f"## How to load it\n\n```python\n{loading(adapter)}\n```",
         f"## Settings\n\n```yaml\n{yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True).strip()}\n```",

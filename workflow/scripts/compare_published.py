@@ -4,7 +4,7 @@ import pandas as pd
 
 from atu.files import atomic_path
 from atu.pages import table_page
-from atu.published import collapsed_shares, compare, layout, measure, sentences
+from atu.published import compare, layout, measure, sentences, shares_of_rows
 from atu.recipe import check_files
 from atu.runtime import job_log
 from atu.tables import reported, reported_runs
@@ -20,7 +20,7 @@ with job_log(snakemake.log[0]) as log:
     runs = reported_runs(comparable, rates, params.dev_targets)
     ours = measure(runs, **params.bootstrap)
     collapsed = reported(pd.read_csv(inputs.collapsed), params.dev_targets)
-    table = compare(same, ours, params.model, collapsed_shares(runs, collapsed))
+    table = compare(same, ours, params.model, shares_of_rows(runs, collapsed))
     said = sentences(table, published, params.model, params.benchmark, params.measured_on)
     log.info("%s", " ".join(said))
     with atomic_path(output.long) as part:
