@@ -32,21 +32,26 @@ def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") 
     return table.rename(index=LAYOUT | NO_SPEECH).rename_axis("Metric").reset_index()
 
 
-def loading(adapter: bool) -> str:
-    """Python lines that load the model."""
+def loading(adapter: bool, base: dict) -> str:
+    """Python lines that load the model.
+
+    Args:
+        adapter: whether the directory holds a LoRA adapter alone.
+        base: as for :func:`model_card`; of an adapter whose base is not on the hub, the reader has to bring it.
+    """
+    alone = adapter and not base.get("revision")  # peft does not find its base
+    loader = "AutoPeftModelForCausalLM" if adapter and not alone else "AutoModelForCausalLM"
+    lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
     if adapter:
-        loader = "AutoPeftModelForCausalLM"
-        lines = [f"from peft import {loader}", "from transformers import AutoTokenizer"]
+        imported = "PeftModel" if alone else loader
+        lines = [f"from peft import {imported}", *(lines if alone else ["from transformers import AutoTokenizer"])]
+    lines += ["", 'folder = "."  # this directory, or the name of its repository']
+    if alone:
+        lines.append(f'base = "base-model"  # a directory with the base weights ({base.get("weights", "unknown")})')
+        lines.append(f"llm = PeftModel.from_pretrained({loader}.from_pretrained(base), folder)")
     else:
-        loader = "AutoModelForCausalLM"
-        lines = [f"from transformers import {loader}, AutoTokenizer"]
-    lines += [
-        "",
-        'folder = "."  # this directory, or the name of its repository',
-        f"llm = {loader}.from_pretrained(folder)",
-        "tokenizer = AutoTokenizer.from_pretrained(folder)",
-    ]
-    return "\n".join(lines)
+        lines.append(f"llm = {loader}.from_pretrained(folder)")
+    return "\n".join([*lines, "tokenizer = AutoTokenizer.from_pretrained(folder)"])
 
 
 def model_card(
@@ -65,8 +70,8 @@ def model_card(
         run: llm, benchmark, target, method, seed.
         provenance: as :func:`atu.runtime.provenance` recorded it beside the model.
         scores: from :func:`score_table`; empty if nothing was asked.
-        base: what is known of the base model: base_model (its name on the hub), license, and weights (where they
-            were taken from), all optional.
+        base: what is known of the base model: base_model (its name on the hub), license, weights (where they were
+            taken from) and revision (if that was the hub), all optional.
         dataset: the benchmark's name on the hub.
         adapter: whether the directory holds a LoRA adapter alone.
         not_run: the first stage that was not run since the one before it had collapsed.
@@ -112,7 +117,7 @@ def model_card(
     else:
         parts.append("None: no test probe was asked both before and after.")
     parts += [
-        f"## How to load it\n\n```python\n{loading(adapter)}\n```",
+        f"## How to load it\n\n```python\n{loading(adapter, base)}\n```",
         f"## Settings\n\n```yaml\n{yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True).strip()}\n```",
         "## Provenance",
         "\n".join(

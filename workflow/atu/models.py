@@ -1,5 +1,6 @@
 """Language models: loading, and running only the layers that are read."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,25 +9,37 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from atu.files import check_weights
+from atu.files import check_weights, write_json
 
 
 def load_llm(
-    directory: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    directory: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    base: str | Path | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer from a plain safetensors directory.
 
     A directory with a LoRA adapter alone loads its base model and merges the adapter into it.
     Nothing is downloaded and no code that came with the model is run.
+
+    Args:
+        base: the directory of the base model of an adapter; without it, the directory that the adapter names.
+
+    Raises:
+        FileNotFoundError: if that is no directory.
     """
     check_weights(directory)
     options = {"local_files_only": True, "trust_remote_code": False}
-    base, adapter = directory, Path(directory, "adapter_config.json").exists()
+    whole, adapter = directory, Path(directory, "adapter_config.json").exists()
     if adapter:
         from peft import PeftConfig, PeftModel  # slow to import, and few jobs need it
 
-        base = PeftConfig.from_pretrained(directory).base_model_name_or_path
-    llm = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, **options)
+        whole = base or PeftConfig.from_pretrained(directory).base_model_name_or_path
+        if not whole or not Path(whole).is_dir():  # a name on the hub would be looked up in its cache
+            raise FileNotFoundError(f"{directory} is an adapter of {whole}, which is no directory here")
+        check_weights(whole)
+    llm = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, use_safetensors=True, **options)
     if adapter:
         llm = PeftModel.from_pretrained(llm, directory).merge_and_unload()
     tokenizer = AutoTokenizer.from_pretrained(directory, **options)
@@ -46,6 +59,17 @@ def add_lora(llm: PreTrainedModel, rank: int, alpha: float, modules: list[str]) 
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(llm, LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM"))
+
+
+def name_base(directory: Path, repo: str | None, revision: str | None) -> None:
+    """Write into an adapter's directory where peft finds its base model, in place of a path of this machine.
+
+    Args:
+        repo, revision: on the hub; None if it is not there, and whoever loads the adapter has to bring it.
+    """
+    path = directory / "adapter_config.json"
+    named = {"base_model_name_or_path": repo, "revision": revision}
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | named)
 
 
 def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:

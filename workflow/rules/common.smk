@@ -214,6 +214,18 @@ def stage_checkpoint(wildcards):
     return f"{RUN}/stage{wildcards.get('stage', len(stages(wildcards.method)))}/llm"
 
 
+def adapter_base(wildcards):
+    """The base model of the LoRA adapter that a method trains; where it is merged, the kept model stands alone."""
+    lora = settings(wildcards).get("lora", {"rank": 0})
+    return "resources/models/{llm}" if lora["rank"] else []
+
+
+def base_on_hub(wildcards):
+    """Repository and revision of the base model on the hub; None and None where it comes from elsewhere."""
+    source = config["models"][wildcards.llm]
+    return [source.get(key) for key in ("repo", "revision")]
+
+
 def checkpoint_inside(wildcards):
     """Where in its input an evaluation or the kept model finds that checkpoint."""
     if KINDS[wildcards.method] == "trained":

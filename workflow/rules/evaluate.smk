@@ -30,6 +30,7 @@ rule evaluate_before:
 use rule evaluate_before as evaluate_after with:
     input:
         llm=finished_llm,
+        base=adapter_base,
         probes=asked_probes,
         primers=primers_file,
         intervention=applied_intervention,
@@ -53,6 +54,7 @@ use rule evaluate_before as evaluate_after with:
 rule evaluate_between:
     input:
         llm=stage_checkpoint,
+        base=adapter_base,
         probes=asked_probes,
         primers=primers_file,
     output:

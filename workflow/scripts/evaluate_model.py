@@ -30,7 +30,7 @@ with (
     primers = read_primers(next(iter(snakemake.input.primers), None))
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype)
+    llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype, base=inputs.get("base") or None)
     intervention = Intervention.load(folder) if folder else Intervention()
     limits = (params.batch_tokens, params.max_new_tokens)
     with intervention.applied(llm):
