@@ -15,15 +15,15 @@ from atu.models import load_llm, save_llm
 from atu.predictor import EmbeddingPredictor
 from atu.recipe import made_by
 from atu.runtime import job_log, start
-from atu.tables import NOT_RUN, has_collapsed, read_outcomes
+from atu.tables import NOT_RUN, read_outcomes, why_collapsed
 from atu.windows import WindowedCorpus
 
 
 def collapsed_before(guard, llm, fluency_share):
-    """Whether the stage before this one has collapsed, or was not run since one before it had."""
+    """By what the stage before this one has collapsed, in words; nothing if it has not."""
     if not guard or Path(llm, NOT_RUN).exists():
-        return bool(guard)
-    return has_collapsed(read_outcomes(guard[:1]), read_outcomes(guard[1:]), fluency_share)
+        return ["it was not run either"] if guard else []
+    return why_collapsed(read_outcomes(guard[:1]), read_outcomes(guard[1:]), fluency_share)
 
 
 def pass_on(inputs, outputs, stage):
@@ -98,8 +98,8 @@ with (
     made_by(snakemake.params.recipe, read, snakemake.output),
 ):
     params, stage = snakemake.params, int(snakemake.wildcards.stage)
-    if collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
-        log.warning("the stage before has collapsed: stage %d is not run", stage)
+    if why := collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
+        log.warning("the stage before has collapsed (%s): stage %d is not run", "; ".join(why), stage)
         pass_on(snakemake.input, snakemake.output, stage)
     else:
         seed = 1000 * int(snakemake.wildcards.seed) + stage  # another order of batches in every stage
