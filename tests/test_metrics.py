@@ -1,6 +1,7 @@
 """RWKU's metrics against numbers worked out by hand."""
 
 import math
+import sys
 import zlib
 
 import numpy as np
@@ -123,3 +124,12 @@ def test_summary_weights_by_the_whole_benchmark():
     assert summary.loc[("test", "mia_fm"), "value"] == 250
     assert summary.loc[("test", "utility_flu"), "value"] == 700
     assert ("dev", "forget_all") not in summary.index  # not all three were asked
+
+
+def test_recall_of_a_very_long_answer():
+    """3 of 3000 distinct words; the package calls itself once a word."""
+    answer = " ".join(f"w{i}" for i in range(3000))
+    assert metrics.rouge_l_recall("w0 w1500 w2999", answer) == pytest.approx(3 / 3000)
+    limit = sys.getrecursionlimit()
+    assert metrics.rouge_l_recall(answer, answer[:20]) > 0
+    assert sys.getrecursionlimit() == limit
