@@ -14,7 +14,7 @@ from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
 from atu.models import load_llm, save_llm
 from atu.predictor import EmbeddingPredictor
 from atu.recipe import made_by
-from atu.runtime import job_log, start
+from atu.runtime import job_log, stage_seed, start
 from atu.tables import NOT_RUN, has_collapsed, read_outcomes
 from atu.windows import WindowedCorpus
 
@@ -102,7 +102,7 @@ with (
         log.warning("the stage before has collapsed: stage %d is not run", stage)
         pass_on(snakemake.input, snakemake.output, stage)
     else:
-        seed = 1000 * int(snakemake.wildcards.seed) + stage  # another order of batches in every stage
+        seed = stage_seed(int(snakemake.wildcards.seed), stage)
         tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
         accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
         scratch = snakemake.resources.tmpdir
