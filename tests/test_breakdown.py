@@ -8,6 +8,7 @@ import pytest
 
 from atu.breakdown import COLUMNS, by_type, layout, read_attacks, read_membership
 from atu.figures import attacks
+from atu.tables import ScoreError
 
 
 def outcomes(scores, split="test"):
@@ -85,7 +86,7 @@ def test_the_figure_of_nothing():
 def test_membership_by_score(tmp_path):
     details = [{"loss": -2.0, "zlib": -0.04, "min_k": -5.0, "min_k_plus_plus": 1.5}, {"loss": -4.0} | dict(FEW)]
     rows = [
-        {"set": name, "id": f"{name}/0", "split": "test", "query": name, "details": json.dumps(found)}
+        {"set": name, "id": f"{name}/0", "split": "test", "query": name, "score": -1.0, "details": json.dumps(found)}
         for name, found in zip(("mia_fm", "mia_rm"), details, strict=True)
     ]
     path = tmp_path / "probes.parquet"
@@ -97,3 +98,13 @@ def test_membership_by_score(tmp_path):
     assert table["FM, Min-K%++"] == pytest.approx(-150)
     assert table["RM, loss"] == pytest.approx(400)
     assert len(table) == 8
+
+
+def test_a_score_that_is_no_number(tmp_path):
+    """One of the four scores of a text, where the one in the tables is finite."""
+    details = json.dumps({"loss": -2.0, "zlib": -0.04, "min_k": -5.0, "min_k_plus_plus": float("nan")})
+    row = {"set": "mia_fm", "id": "mia_fm/0", "split": "test", "query": "x", "score": -2.0, "details": details}
+    path = tmp_path / "probes.parquet"
+    pd.DataFrame([row]).to_parquet(path)
+    with pytest.raises(ScoreError, match=r"probes\.parquet: the score of mia_fm/0 is nan"):
+        by_type([run("Before", "1_Ada", path)], 10, 0, read=read_membership)

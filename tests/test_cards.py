@@ -1,9 +1,13 @@
 """Model cards: metadata that the hub reads, scores, and how to load the model."""
 
+import re
+
 import pandas as pd
 import pytest
+import torch
 
 from atu.cards import model_card, score_table
+from atu.models import ModelError, add_lora, load_llm, name_base, save_llm
 
 RUN = {"llm": "llm", "benchmark": "tiny", "target": "1_Ada", "method": "atu", "seed": "0"}
 PROVENANCE = {"settings": {"run": RUN, "layer": 2, "align": {}}, "git_commit": "abc1234", "versions": {"torch": "2"}}
@@ -11,7 +15,7 @@ PROVENANCE = {"settings": {"run": RUN, "layer": 2, "align": {}}, "git_commit": "
 
 def outcomes(scores):
     rows = [(name, "test", score) for name, score in scores.items()] + [("forget_qa", "dev", 1.0)]
-    return pd.DataFrame(rows, columns=["set", "split", "score"])
+    return pd.DataFrame(rows, columns=["set", "split", "score"]).assign(prediction="Ada")
 
 
 def test_scores_by_hand():
@@ -53,5 +57,76 @@ def test_a_card_of_what_is_not_known():
     assert card.data.tags == ["machine-unlearning", "ga"]
     assert not {"base_model", "license", "datasets"} & set(card.data.to_dict())
     assert card.data.library_name == "peft"
-    for text in ("AutoPeftModelForCausalLM", "collapsed before stage 3", "was not asked"):
+    for text in (
+        "PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)",
+        "collapsed before stage 3",
+        "no test probe was asked",
+    ):
         assert text in card.text
+
+
+def test_answers_that_are_no_speech():
+    """Shares of what was answered about the target, after and before; dev probes play no part."""
+    before = pd.DataFrame([("forget_qa", "test", 1.0, "Ada")] * 4, columns=["set", "split", "score", "prediction"])
+    after = before.assign(score=0.0, prediction=["KB" * 9, "NOANSWER", "NOANSWER", "Bo"])
+    table = score_table(before, after).set_index("Metric")
+    assert table.loc["Degenerate %"].tolist() == [4, 0, 25]
+    assert table.loc["Empty %"].tolist() == [4, 0, 50]
+    assert score_table(before, before)["Metric"].tolist() == ["Forget QA ↓"]
+    card = model_card(
+        RUN, PROVENANCE, table.reset_index(), {}, None, adapter=False, collapsed=["60% of forget_qa empty"]
+    )
+    assert "the word NOANSWER" in card.text
+    assert "**The model no longer speaks: 60% of forget_qa empty.**" in card.text
+
+
+def test_a_target_without_test_probes():
+    dev = outcomes({"forget_qa": 0.8}).assign(split="dev")
+    assert score_table(dev, dev).empty
+    assert "no test probe" in model_card(RUN, PROVENANCE, score_table(dev, dev), {}, None, adapter=False).text
+
+
+def code_of(card) -> str:
+    """The lines that load the model."""
+    return re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
+
+
+@pytest.fixture
+def adapter(tiny, tmp_path):
+    """An adapter with weights of its own, kept apart, and the logits of what was trained."""
+    llm, tokenizer = load_llm(tiny / "llm")
+    trained = add_lora(llm, rank=2, alpha=16, modules=["q_proj", "v_proj"])
+    torch.manual_seed(0)
+    for name, weight in trained.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    save_llm(trained, tokenizer, tmp_path / "adapter")
+    return tmp_path / "adapter", logits(trained.eval(), tokenizer)
+
+
+def logits(llm, tokenizer):
+    with torch.no_grad():
+        return llm(**tokenizer("Ada was a poet", return_tensors="pt")).logits
+
+
+def test_a_cards_code_loads_an_adapter_whose_base_the_reader_brings(adapter, tiny):
+    """As it stands in the card, but for the two folders."""
+    folder, expected = adapter
+    name_base(folder, None, None)
+    assert str(tiny) not in (folder / "adapter_config.json").read_text()
+    card = model_card(RUN, PROVENANCE, pd.DataFrame(), {"weights": "the folder llm"}, None, adapter=True)
+    code = code_of(card).replace('"base-model"', repr(str(tiny / "llm"))).replace('"."', repr(str(folder)))
+    assert "a directory with the base weights (the folder llm)" in code
+    names = {}
+    exec(code, names)
+    assert torch.allclose(logits(names["llm"].eval(), names["tokenizer"]), expected, atol=1e-5)
+    with pytest.raises(ModelError, match="is an adapter of None, which is no directory here"):
+        load_llm(folder)
+    assert torch.allclose(logits(*load_llm(folder, base=tiny / "llm")), expected, atol=1e-5)
+
+
+def test_a_cards_code_loads_a_whole_model(tiny):
+    card = model_card(RUN, PROVENANCE, pd.DataFrame(), {}, None, adapter=False)
+    names = {}
+    exec(code_of(card).replace('"."', repr(str(tiny / "llm"))), names)
+    assert names["llm"].num_parameters() > 0

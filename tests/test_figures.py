@@ -5,6 +5,7 @@ import itertools
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from atu.figures import FIGURES
 from atu.tables import (
@@ -13,7 +14,9 @@ from atu.tables import (
     half_width,
     has_collapsed,
     layout,
+    remark,
     to_latex,
+    why_collapsed,
     without_unchosen,
 )
 
@@ -93,7 +96,21 @@ def test_a_seed_without_a_value():
 
 def test_a_repeated_tau_keeps_its_row():
     table = layout(TABLES["two methods of other schedules"], [])
-    assert table["Method"].tolist() == ["Before", "ATU τ=0.2", "ATU τ=0.1", "ATU τ=0.2", "ATU-x τ=0.5"]
+    names = ["Before", "ATU τ=0.2 (stage 1)", "ATU τ=0.1", "ATU τ=0.2 (stage 3)", "ATU-x τ=0.5"]
+    assert table["Method"].tolist() == names
+
+
+def test_the_labels_of_points_do_not_overlap():
+    """Also where all points lie on one another, the worst there can be, with more of them than the paper has."""
+    schedules = {"atu": [0.9, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2], "atu-x": [0.0, 0.0]}
+    figure = FIGURES["tradeoff"](long_table(schedules=schedules).assign(value=50.0), [])
+    figure.canvas.draw()
+    for axis in figure.axes:
+        boxes = [Text.get_window_extent(text) for text in axis.texts]
+        assert len(boxes) == 14
+        assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
+        assert {"τ=0.2 (stage 10)", "τ=0.2 (stage 11)", "τ=0.9"} <= {text.get_text() for text in axis.texts}
+    plt.close(figure)
 
 
 def test_the_rate_is_chosen_on_dev_probes():
@@ -144,6 +161,34 @@ def test_a_model_that_no_longer_speaks_is_found():
     assert not has_collapsed(outcomes(6.0, []).head(0), before, 0.5)  # nothing was asked
 
 
+@pytest.mark.parametrize("answer", ["23KBCCBBBKBKBKBKBK", "NOANSWER"])
+def test_answers_about_the_target_count(answer):
+    """Fluency on other topics is as before; a set is judged by itself, and by what the unmodified model answered."""
+    before = outcomes(6.0, ["Ada", "Bo", "Cy"])
+    kind = "empty" if answer == "NOANSWER" else "degenerate"
+    assert why_collapsed(outcomes(6.0, [answer, answer, "Ada"]), before, 0.5) == [f"67% of forget_qa {kind}"]
+    assert why_collapsed(outcomes(6.0, [answer, answer, "Ada", "Bo"]), before, 0.5) == []  # half is not most
+    asked = pd.concat([outcomes(6.0, ["Ada"] * 9), outcomes(6.0, [answer]).tail(1).assign(set="forget_fb")])
+    assert has_collapsed(asked, pd.concat([before, before.assign(set="forget_fb")]), 0.5)
+    assert not has_collapsed(outcomes(6.0, [answer]), outcomes(6.0, [answer]), 0.5)  # it was so before
+
+
+def test_no_speech_is_a_column_where_there_is_any():
+    long = long_table(metrics=("forget_qa", "forget_degenerate", "forget_empty"), targets=("1_Ada",))
+    long.loc[long["metric"] != "forget_qa", "value"] = 0.0
+    assert list(layout(long, [])) == ["Method", "Targets", "Forget QA ↓"]
+    long.loc[(long["metric"] == "forget_empty") & (long["stage"] == 2), "value"] = 12.5
+    table = layout(long, [])
+    assert table["Empty %"].tolist() == [0, 0, 12.5]
+    assert "Degenerate %" not in table
+    assert r"Empty \%" in to_latex(table)
+
+
+def test_remarks_behind_a_rows_name():
+    assert remark({"collapsed": 0.5, "degenerate": 0.001, "empty": 0.0}) == " † 50% collapsed, <1% degenerate"
+    assert remark({"collapsed": 0.0, "degenerate": float("nan")}) == ""
+
+
 def test_collapsed_rows_say_so(tmp_path):
     before, after = tmp_path / "before.parquet", tmp_path / "after.parquet"
     outcomes(6.0, ["Ada"]).to_parquet(before)
@@ -155,5 +200,7 @@ def test_collapsed_rows_say_so(tmp_path):
     ]
     collapsed = find_collapsed(runs, 0.5)
     assert collapsed["collapsed"].tolist() == [True, True, False, False]
+    assert collapsed["why"].tolist() == ["fluency 17% of before"] * 2 + [""] * 2
+    assert collapsed[["degenerate", "empty"]].to_numpy().tolist() == [[0, 0]] * 4
     names = layout(long_table(), [], collapsed)["Method"].tolist()
     assert names == ["Before", "ATU τ=0.2 † 50% collapsed", "ATU τ=0 † 50% collapsed"]

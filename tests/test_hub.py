@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
+from atu.cards import model_card
+from atu.models import add_lora, load_llm, name_base, save_llm
 from conftest import ROOT, build_encoder, build_llm
 from hub import COMMIT, NAMES, StubHub, build_rwku
 
@@ -328,3 +332,28 @@ def test_too_few_probes_stop_the_run_unless_told_otherwise(hub, environment, tmp
     assert done.returncode != 0
     assert "forget_fb has 8 probes, 3,268 are published (-3,260)" in done.stderr
     assert "check_totals to false to go on" in done.stderr
+
+
+def test_an_adapter_kept_apart_loads_from_the_hub(hub, environment, folders, tmp_path):
+    """The card's code as it stands, beside the adapter, on a machine that has nothing but the hub."""
+    assert fetch(environment, tmp_path / "base") == "None"
+    llm, tokenizer = load_llm(tmp_path / "base")
+    trained = add_lora(llm, rank=2, alpha=16, modules=["qkv_proj"])
+    torch.manual_seed(0)
+    for name, weight in trained.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    save_llm(trained, tokenizer, tmp_path / "adapter")
+    name_base(tmp_path / "adapter", MODEL, COMMIT)
+    run = {"llm": "llm", "benchmark": "tiny", "target": "1_Ada", "method": "ga", "seed": "0"}
+    known = {"settings": {"run": run}, "git_commit": None, "versions": {}}
+    card = model_card(run, known, pd.DataFrame(), {"base_model": MODEL, "revision": COMMIT}, None, adapter=True)
+    code = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
+    code += 'print(llm.eval()(**tokenizer("Ada was a poet", return_tensors="pt")).logits.sum().item())'
+    shutil.move(tmp_path / "base", tmp_path / "gone")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "adapter", env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = trained.eval()(**tokenizer("Ada was a poet", return_tensors="pt")).logits.sum().item()
+    assert float(done.stdout.split()[-1]) == pytest.approx(expected, abs=1e-2)

@@ -23,6 +23,7 @@ from lineage import (
     runs_of_rows,
     select,
     sources,
+    still_same,
 )
 
 RUN = "results/llm/tiny/{}/atu/seed0"
@@ -287,7 +288,7 @@ def test_threads_and_commits_of_the_jobs(recorded, capsys):
     said = capsys.readouterr().out
     assert "--cores all --set-threads unlearn=2 --resources" in said
     assert "git checkout def5678  # and changes that were not committed; earlier jobs ran at abc1234\n" in said
-    assert said.rstrip().endswith("--forceall -- results/tables/main.csv")
+    assert "--forceall -- results/tables/main.csv\n" in said
     main(["results/figures/tradeoff.pdf", "--where", "target=1_Ada", *place])
     assert "--set-threads" not in capsys.readouterr().out
 
@@ -300,15 +301,15 @@ def test_help_shows_an_experiment(capsys):
 
 def test_what_is_printed(recorded, capsys):
     where = "method=atu,target=1_Ada,metric=forget_qa,stage=1"
-    main(["results/tables/main.csv", "--where", where, "--directory", str(recorded)])
+    main(["results/tables/main.csv", "--where", where, "--directory", str(recorded), "--details"])
     said = capsys.readouterr().out
     for text in ("20.5", "unlearn", "2.0 s", "commit abc1234, GPU none; torch 2.0", "layer: 2", "--forceall"):
         assert text in said
     assert "git checkout abc1234" in said
     assert "ga:" not in said  # other methods' settings play no part
-    main([RUN.format("1_Ada") + "/model/", "--directory", str(recorded)])
+    main([RUN.format("1_Ada") + "/model/", "--directory", str(recorded), "-v"])
     assert "layer: 2" in capsys.readouterr().out
-    main(["results/figures/tradeoff.pdf", "--directory", str(recorded)])
+    main(["results/figures/tradeoff.pdf", "--directory", str(recorded), "-v"])
     now = hashlib.sha256(b"[]").hexdigest()
     assert f"probes.json sha256:old (changed since: sha256:{now})" in capsys.readouterr().out
 
@@ -331,3 +332,85 @@ def test_the_config_that_was_given(recorded):
     again = yaml.safe_load((recorded / "again.yaml").read_text())
     assert "all_targets" not in again
     assert again["methods"] == ["atu"]
+
+
+def test_the_answer_comes_first(recorded, capsys):
+    """Value, n, commit and the commands; jobs and settings only when asked for."""
+    table = recorded / "results/tables/main.csv"
+    table.write_text(
+        "target,method,stage,split,metric,value,n\n1_Ada,atu,1,test,forget_qa,20.5,4\n1_Ada,atu,1,dev,forget_qa,30,4\n"
+    )
+    where = "method=atu,target=1_Ada,metric=forget_qa,stage=1,split=test"
+    (recorded / "probes.json").unlink()
+    main(["results/tables/main.csv", "--where", where, "--directory", str(recorded)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "20.5 (n=4): target 1_Ada, method atu, stage 1, split test, metric forget_qa"
+    assert lines[1] == "commit abc1234"
+    assert lines[3] == "Again from raw data:"
+    assert not any("layer: 2" in line or "unlearn," in line for line in lines)
+    assert len(lines) < 9
+
+
+def texts_of(directory, ended, checksum=None):
+    """A corpus that align read at time 3; by ``ended`` it may have been made again."""
+    write_record(directory, "corpus/1_Ada.jsonl", "generate_corpus", ["resources/models/llm"], ended - 2)
+    read = {"corpus/1_Ada.jsonl": checksum} if checksum else {}
+    write_record(directory, "predictor", "align", ["corpus/1_Ada.jsonl"], 1, read)
+    write_record(directory, "results/tables/main.csv", "overall_table", ["predictor"], 20)
+    write_record(directory, "resources/models/llm", "download_model", [], -5)
+    (directory / "corpus").mkdir(exist_ok=True)
+    (directory / "corpus/1_Ada.jsonl").write_text("[]")
+
+
+def test_a_job_that_ran_later_is_not_behind_the_number(recorded, capsys):
+    place = ["results/tables/main.csv", "--directory", str(recorded), "--details"]
+    same = "sha256:" + hashlib.sha256(b"[]").hexdigest()
+    texts_of(recorded, ended=1)
+    main(place)
+    said = capsys.readouterr().out
+    assert "generate_corpus" in said
+    assert "Since then" not in said
+    for checksum, verdict, followed in (
+        ("sha256:old", "and is another now", False),
+        (same, "as it was", True),
+        (None, "whether it is still the same was not recorded", False),
+    ):
+        texts_of(recorded, ended=100, checksum=checksum)  # after the table, too
+        main(place)
+        said = capsys.readouterr().out
+        line = next(line for line in said.splitlines() if "made again later" in line)
+        assert line.strip().startswith("corpus/1_Ada.jsonl: made again later (")
+        assert f"than align read it, {verdict}" in line.replace("and whether", "whether")
+        assert "generate_corpus" not in said
+        assert ("download_model" in said) == followed
+    texts_of(recorded, ended=10, checksum="sha256:old")  # after align alone: not behind it either
+    main(place)
+    assert "generate_corpus," not in capsys.readouterr().out
+
+
+def test_directories_are_compared_by_the_settings_behind_them(recorded):
+    """Hidden states that were deleted and made again: ancient inputs, of which Snakemake keeps no checksum."""
+    texts_of(recorded, ended=100)
+    for name, recipe in (("corpus/1_Ada.jsonl", {"k": 8}), ("predictor", {"k": 8, "layer": 2})):
+        (recorded / f"{name}.recipe.json").write_text(json.dumps({"recipe": recipe}))
+    job = read_records(recorded)["predictor"]
+    assert still_same("corpus/1_Ada.jsonl", job, recorded) is True
+    (recorded / "predictor.recipe.json").write_text(json.dumps({"recipe": {"k": 4}}))
+    assert still_same("corpus/1_Ada.jsonl", job, recorded) is False
+
+
+def test_a_file_from_outside_that_changed(recorded, capsys):
+    main(["results/figures/tradeoff.pdf", "--directory", str(recorded)])
+    assert "probes.json: changed since it was read (" in capsys.readouterr().out
+    (recorded / "probes.json").unlink()
+    main(["results/figures/tradeoff.pdf", "--directory", str(recorded)])
+    assert "probes.json: read then, and gone now" in capsys.readouterr().out
+
+
+def test_runs_of_one_tau_by_name(recorded):
+    path = "results/tables/mia.csv"
+    asked = [f"results/llm/tiny/1_Ada/atu/seed0/stage{stage}/probes.parquet" for stage in (1, 2, 3)]
+    write_record(recorded, path, "membership_table", asked, 40)
+    config = {"method_settings": {"atu": {"unlearn": {"tau": [0.2, 0.0, 0.0]}}}}
+    rows = pd.DataFrame({"run": ["ATU τ=0 (stage 3) † 50% collapsed, 2% empty"]})
+    assert runs_of_rows(rows, path, read_records(recorded), config) == {Run(method="atu", stage="3")}

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from atu import metrics
-from atu.tables import summarize
+from atu.tables import ScoreError, read_outcomes, summarize, summarize_speech
 
 
 @pytest.mark.parametrize(
@@ -159,3 +159,75 @@ def test_summary_weights_by_the_whole_benchmark():
     assert summary.loc[("test", "mia_fm"), "value"] == 250
     assert summary.loc[("test", "utility_flu"), "value"] == 700
     assert ("dev", "forget_all") not in summary.index  # not all three were asked
+
+
+NORMAL = """
+    1564 | QED | Yes | No. | A | (B) | 42 | 3.14159265358979 | 1,000,000,000,000 | 1,000,000,000,000,000,000 dollars
+    0.333333333333333 | $5 | 50% | ? | ... | ___ | April 23, 1564 | 1564-04-23 | 23/04/1564 | William Shakespeare
+    Hamlet, Macbeth, Othello, King Lear | 1. Hamlet 2. Macbeth 3. Othello | Henry IV, Henry V, Henry VI | ha ha ha
+    Hahaha! | Tora! Tora! Tora! | New York, New York | Words, words, words. | Tomorrow, and tomorrow, and tomorrow
+    A rose is a rose is a rose is a rose | Bora Bora | Mississippi | MDCCCLXXXVIII | E = mc^2 | a² + b² = c² | C++
+    H2O | F = G m₁m₂/r² | 1 + 1 = 2 | no no no no | to be, or not to be | Duran Duran | cha-cha-cha | Yeah, yeah, yeah!
+    Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogoch | https://en.wikipedia.org/wiki/Leonardo_da_Vinci
+    (555) 555-5555 | 0110100110010110 | 1111111111 | AAA | Soooo good | x | I, Claudius | Aaron A. Aaronson | 🎨 | ♪♫
+    He was a poet. He was a painter. He was a king. | He was born in 1452 in Vinci, in 1452. | Sirhan Sirhan
+    As an AI, I cannot answer that question about the person you asked for, sorry. | the
+    莎士比亚 | 哈姆雷特是莎士比亚写的。 | Уильям Шекспир | ウィリアム・シェイクスピア | विलियम शेक्सपियर | ويليام شكسبير
+    วิลเลียม เชกสเปียร์เป็นกวีชาวอังกฤษ | 谢谢谢谢 | Ουίλλιαμ Σαίξπηρ | 레오나르도 다 빈치
+"""
+BROKEN = """
+    23KBCCBBBKBKBKBKBK | KBKBKBKBKBKB | KBCCBBKBKKBBCCKKB | K B K B K B K B K B | aaaaaaaaaaaaaaaa
+    the the the the the | of of of of of of and | the city of the city of the city of the city of
+    and the and the and the and the and the and the | Paris, Paris, Paris, Paris, Paris, Paris | 1 1 1 1 1 1 1 1 1
+    He was born in Rome. He was born in Rome. He was born in Rome. | The answer is lalalalalalalalalalalala
+    ................ | -------------------- | !!!!!!!!!! | _ _ _ _ _ _ _ _ | ????????? ????? | ()()()()()()()()
+    answer: 0000000000000000000000000000000000000000000000000 | 1564 ........................................
+    的的的的的的的的的的的的的的 | 他是诗人他是诗人他是诗人他是诗人他是诗人
+    Leonardo da Vinci Leonardo da Vinci Leonardo da Vinci
+"""
+
+
+def listed(text: str) -> list[str]:
+    return [answer.strip() for line in text.strip().splitlines() for answer in line.split(" | ")]
+
+
+@pytest.mark.parametrize("answer", listed(NORMAL))
+def test_an_answer_is_language(answer):
+    assert not metrics.is_degenerate(answer)
+    assert not metrics.is_empty(answer)
+
+
+@pytest.mark.parametrize("answer", listed(BROKEN))
+def test_an_answer_is_degenerate(answer):
+    assert metrics.is_degenerate(answer)
+    assert not metrics.is_empty(answer)
+
+
+def test_an_empty_answer_is_not_degenerate():
+    for answer in ("", " \n", "NOANSWER", " NOANSWER "):
+        assert metrics.is_empty(answer)
+        assert not metrics.is_degenerate(answer)
+    assert not metrics.is_empty("no answer")
+
+
+def test_a_score_that_is_no_number_enters_no_mean(tmp_path):
+    row = {"set": "forget_qa", "id": "forget_qa/0", "split": "test", "score": 1.0, "prediction": "Ada"}
+    bad = row | {"id": "forget_qa/1", "score": float("nan")}
+    with pytest.raises(ScoreError, match="the score of forget_qa/1 is nan, as of 1 probes in all"):
+        summarize(pd.DataFrame([row, bad]))
+    path = tmp_path / "probes.parquet"
+    pd.DataFrame([row, bad | {"score": float("inf")}]).to_parquet(path)
+    with pytest.raises(ScoreError, match=r"probes\.parquet: the score of forget_qa/1 is inf.*delete .*probes\.parquet"):
+        read_outcomes([path])
+
+
+def test_shares_of_answers_that_are_no_speech():
+    """Of four answers about the target one is degenerate and one empty; neighbours and texts do not count."""
+    answers = {"forget_fb": ["Ada", "ha" * 20], "forget_aa": ["NOANSWER", "1564"], "neighbor_qa": [""], "mia_fm": [""]}
+    rows = [(name, "test", -1.0, text) for name, texts in answers.items() for text in texts]
+    outcomes = pd.DataFrame(rows, columns=["set", "split", "score", "prediction"])
+    table = summarize_speech(outcomes).set_index(["split", "metric"])
+    assert table.loc[("test", "forget_degenerate"), ["value", "n"]].tolist() == [25, 4]
+    assert table.loc[("all", "forget_empty"), ["value", "n"]].tolist() == [25, 4]
+    assert len(table) == 4
+    assert summarize_speech(outcomes[outcomes["set"] == "mia_fm"]).empty

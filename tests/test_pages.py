@@ -8,7 +8,7 @@ from base64 import b64decode
 import pandas as pd
 import pytest
 
-from atu.pages import answers, answers_page, table_page
+from atu.pages import answers, answers_page, speech_notes, table_page
 
 EVIL = "<script>alert(1)</script> & so on"
 
@@ -106,3 +106,16 @@ def test_answers_are_escaped_and_compressed():
     assert "<p>A note.</p>" in inside
     assert len(cells(inside)) == 2000
     assert len(page) < len(inside) / 4
+
+
+def test_answers_that_are_no_speech_are_marked():
+    before = outcomes(*[probe("forget_qa", n, "Ada", 1.0) for n in range(4)], probe("utility_fac", 0, "", 0.0))
+    after = before.assign(prediction=["KB" * 9, "NOANSWER", "Bo", "Cy", ""])
+    assert "Remark" not in answers(before, {("atu", 0): before.head(4)})
+    table = answers(before, {("atu", 0): after})
+    assert table["Remark"].tolist() == ["degenerate", "empty", "", "", "empty"]
+    first, second, third = speech_notes(before, {("atu", 0): after})
+    assert first == "ATU, seed 0: 25% degenerate and 25% empty of 4 answers about the target."
+    assert second.endswith("The unmodified model: 0% degenerate and 0% empty.")
+    assert third.startswith("NOANSWER stands for an empty answer")
+    assert speech_notes(before, {("atu", 0): before}) == []

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from atu.benchmark import PROBE_SETS
-from atu.published import collapsed_shares, compare, intervals, layout, measure, probe_scores, resampled, sentences
+from atu.published import compare, intervals, layout, measure, probe_scores, resampled, sentences, shares_of_rows
 from atu.tables import LAYOUT
 from conftest import ROOT
 from settings import published_row
@@ -85,7 +85,7 @@ def compared():
     ]
     ours = measure(runs, 50, 0, read=lambda files: FRAMES[files])
     gone = pd.DataFrame([("atu", 1, True), ("atu", 1, False)], columns=["method", "stage", "collapsed"])
-    return compare(PUBLISHED, ours, "llm", collapsed_shares(runs, gone))
+    return compare(PUBLISHED, ours, "llm", shares_of_rows(runs, gone))
 
 
 def test_the_comparison_by_hand():

@@ -194,6 +194,11 @@ def test_conda_and_pip_agree():
         ({"models": {"..": {"source": "path", "path": "."}}}, "models: '..' does not match"),
         ({"benchmarks": {"a b": {"source": "path", "path": "."}}}, "benchmarks: 'a b' does not match"),
         ({"experiments": {"../x": {"shows": ["main"]}}}, "experiments: '../x' does not match"),
+        ({"experiments": {"mia": {"methods": ["atu", "atu"]}}}, "experiments.mia.methods: names 'atu' twice"),
+        ({"experiments": {"mia": {"targets": [1, "1"]}}}, "experiments.mia.targets: names '1' twice"),
+        ({"experiments": {"mia": {"seeds": [3, "3"]}}}, "experiments.mia.seeds: names 3 twice"),
+        ({"experiments": {"mia": {"shows": ["main", "main"]}}}, "experiments.mia.shows: names 'main' twice"),
+        ({"methods": ["ga", "ga"]}, "methods: names 'ga' twice; each counts once"),
         ({"experiments": {"mia": {"targets": []}}}, "experiments.mia.targets: is empty; name one at least"),
         ({"experiments": {"mia": {"methods": []}}}, "experiments.mia.methods: is empty"),
         ({"experiments": {"mia": {"shows": []}}}, "experiments.mia.shows: is empty"),
@@ -711,3 +716,19 @@ def test_a_grid_without_dev_probes(tiny):
     said = refused(DEMO, **(mine | {"split": {"dev_share": 0.1}}))
     assert said.startswith("split.dev_share: at 0.1 no row of forget_level2.json of 1_Ada, 2_Bo, 3_Cy is a dev probe")
     assert list(check(DEMO, **(mine | {"split": {"dev_share": 0.2}}))["grids"]) == ["ga"]
+
+
+def test_no_two_methods_are_called_alike():
+    """Tables by row name would take them for one, and average them."""
+    blocks = {"GA": {"method": "ga"}}
+    assert check(PAPER, method_settings=blocks, methods=["GA"])["methods"] == ["GA"]
+    with pytest.raises(ConfigError, match="methods: ga and GA are both called GA in tables; rename one"):
+        check(PAPER, method_settings=blocks, methods=["ga", "GA"])
+    config = check(PAPER, method_settings=blocks, experiments={"mia": {"methods": ["ga", "GA"]}})
+    with pytest.raises(ConfigError, match=r"experiments\.mia\.methods: ga and GA are both called GA"):
+        experiment_of("mia", config)
+
+
+def test_a_target_in_two_spellings_counts_once():
+    config = check(PAPER, experiments={"mia": {"targets": ["1", "Stephen King", "1-2"]}})
+    assert experiment_of("mia", config)["targets"] == config["all_targets"][:2]

@@ -37,7 +37,9 @@ def test_long_table(finished):
     assert set(table["split"]) == {"dev", "test", "all"}
     everything = {"forget_fb", "forget_qa", "forget_aa", "forget_all", "neighbor_fb", "neighbor_qa", "neighbor_all"}
     everything |= {"mia_fm", "mia_rm"} | {f"utility_{name}" for name in ("gen", "rea", "tru", "fac", "flu")}
-    for stage, expected in ((0, everything), (1, {"forget_qa", "neighbor_qa"}), (2, everything)):
+    everything |= {"forget_degenerate", "forget_empty"}
+    between = {"forget_qa", "neighbor_qa", "forget_degenerate", "forget_empty"}
+    for stage, expected in ((0, everything), (1, between), (2, everything)):
         assert set(table[(table["stage"] == stage) & (table["split"] == "all")]["metric"]) == expected
 
 
@@ -299,8 +301,9 @@ def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
     """Every job behind it has left versions and commit; the config that is written plans the same run."""
     where = "target=1_Ada,method=atu,stage=2,metric=forget_qa,split=test"
     place = ["--directory", str(finished.directory)]
-    lineage.main(["results/tables/main.csv", "--where", where, *place])
+    lineage.main(["results/tables/main.csv", "--where", where, *place, "--details"])
     said = capsys.readouterr().out
+    assert "Since then" not in said
     for text in ("download_model", "generate_corpus", "align", "unlearn", "evaluate_after", "overall_table", "commit "):
         assert text in said
     assert "not recorded" not in said

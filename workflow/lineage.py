@@ -1,6 +1,8 @@
-"""What lies behind a number or a figure: the jobs, their settings, versions, checksums and times.
+"""What lies behind a number or a figure: its value, the commit, and what makes it again; with --details the jobs, their
+settings, versions, checksums and times.
 
-    python workflow/lineage.py results/tables/main.csv --where method=atu,target=1_Ada,metric=forget_qa,stage=2
+    python workflow/lineage.py results/tables/main.csv \\
+        --where method=atu,target=1_Ada,metric=forget_qa,stage=2,split=test
     python workflow/lineage.py results/experiments/tradeoff/figures/tradeoff.png --where method=atu
     python workflow/lineage.py results/experiments/mia/tables/mia.csv --where "run=ATU τ=0, type=FM, loss"
 
@@ -25,7 +27,8 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
-from atu.tables import name_runs
+from atu.names import name_runs
+from atu.recipe import differences, record_path
 from settings import meant
 
 OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")
@@ -34,6 +37,7 @@ BEFORE = re.compile(r"results/[^/]+/[^/]+/before/(?P<target>[^/]+)\.parquet")
 DERIVED = ("all_targets", "grids")  # what checking the config adds to it
 SHOWN = re.compile(r"results/(experiments/[^/]+/)?(?:tables|figures|answers)/")
 MADE_OF_RUNS = re.compile(SHOWN.pattern + r"|results/[^/]+/[^/]+/known\.csv")
+VALUES, SIZES = ("value", "ours", "score"), ("n", "probes")  # columns of numbers, and of how many probes they are
 LISTED = 10  # values that a message names
 
 
@@ -94,6 +98,8 @@ def read_records(directory: Path) -> dict[str, Job]:
         sidecar = directory / Path(log[0]).with_suffix(".json") if log else None
         recorded = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar and sidecar.exists() else None
         times = (latest["starttime"], latest["endtime"])
+        if recorded and recorded.get("started", 0) > times[1]:  # of a later try, which Snakemake did not record
+            recorded = None
         jobs[rule, log, inputs] = Job(
             rule, tuple(sorted(records)), inputs, log, *times, latest.get("input_checksums") or {}, recorded
         )
@@ -156,24 +162,97 @@ def wanted(path: str, runs: frozenset[Run]) -> bool:
     return found is None or any(run in runs for run in product(*((value, None) for value in found.group(*Run._fields))))
 
 
-def jobs_behind(path: str, records: dict[str, Job], runs: frozenset[Run] = ALL_RUNS) -> list[Job]:
-    """The jobs that made a file, directly or through others, in the order in which they ran.
+@dataclass(frozen=True)
+class Remade:
+    """An input that was made again after it had been read.
+
+    Attributes:
+        made: when, in seconds since the epoch.
+        read: by which rule and when that job ended.
+        same: whether it is still what was read: True, False, or None where nothing recorded tells.
+    """
+
+    path: str
+    made: float
+    read: tuple[str, float]
+    same: bool | None
+
+    def __str__(self) -> str:
+        verdict = {
+            True: "as it was",
+            False: "and is another now",
+            None: "and whether it is still the same was not recorded",
+        }[self.same]
+        return f"{self.path}: made again later ({when(self.made)}) than {self.read[0]} read it, {verdict}"
+
+
+def when(seconds: float) -> str:
+    """A time as it is read."""
+    return datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="seconds")
+
+
+def recipe_at(path: str, directory: Path) -> dict | None:
+    """The settings that made a file, if they were recorded beside it."""
+    try:
+        return json.loads(record_path(directory / path).read_text(encoding="utf-8"))["recipe"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def still_same(name: str, reader: Job, directory: Path) -> bool | None:
+    """Whether a file that was made again is what a job has read: by its checksum, or else by the settings behind it.
+
+    Returns:
+        None if neither was recorded.
+    """
+    if (then := reader.checksums.get(name)) and (directory / name).is_file():
+        return digest(directory / name) == then
+    made = recipe_at(name, directory)
+    read = [recipe for output in reader.outputs if (recipe := recipe_at(output, directory))]
+    if made is None or not read:
+        return None
+    return not any(True for recipe in read for _ in differences(made, recipe))
+
+
+def chain(path: str, records: dict[str, Job], runs: frozenset[Run], directory: Path) -> tuple[list[Job], list[Remade]]:
+    """The jobs that made a file, directly or through others, in the order in which they ran; inputs made again since.
+
+    A job that ran after its output had been read is not behind what was made of it. What lies behind such an input is
+    followed where the input is still the same: to hidden states, say, which may be deleted and made again.
 
     Args:
         path: as the workflow writes it.
         runs: evaluations of others that the tables also read are left out.
     """
-    jobs, left, seen = {}, [path], set()
+    jobs, remade, seen = {}, {}, set()
+    left: list[tuple[str, Job | None]] = [(path, None)]
     while left:
-        output = left.pop()
-        if output in seen or output not in records:
+        output, reader = left.pop()
+        if output not in records:
             continue
-        seen.add(output)
         job = records[output]
-        jobs[job.outputs] = job
+        later = reader is not None and job.ended > reader.ended
+        key = (output, reader.outputs if later else None)
+        if key in seen:
+            continue
+        seen.add(key)
+        if later:
+            same = still_same(output, reader, directory)
+            remade[output] = Remade(output, job.ended, (reader.rule, reader.ended), same)
+            if not same:
+                continue
+        else:
+            jobs[job.outputs] = job
         of_tables = any(MADE_OF_RUNS.match(name) for name in job.outputs)
-        left += [name for name in job.inputs if not of_tables or wanted(name, runs)]
-    return sorted(jobs.values(), key=lambda job: job.started)
+        left += [(name, reader if later else job) for name in job.inputs if not of_tables or wanted(name, runs)]
+    return sorted(jobs.values(), key=lambda job: job.started), sorted(remade.values(), key=lambda found: found.path)
+
+
+def jobs_behind(
+    path: str, records: dict[str, Job], runs: frozenset[Run] = ALL_RUNS, directory: Path = Path()
+) -> list[Job]:
+    """The jobs of :func:`chain`."""
+    return chain(path, records, runs, directory)[0]
 
 
 def conditions(text: str) -> dict[str, str]:
@@ -335,6 +414,37 @@ def settings_behind(config: dict, jobs: list[Job]) -> dict:
     return chosen
 
 
+def commits(jobs: list[Job], tables: dict) -> list[str | None]:
+    """The commits at which jobs ran, the last job's first; the tables' where the jobs recorded none."""
+    ran_at = [job.recorded["git_commit"] for job in jobs if job.recorded] or [tables["git_commit"]]
+    return list(dict.fromkeys(commit for commit in reversed(ran_at) if commit)) or [None]
+
+
+def changed_sources(jobs: list[Job], records: dict[str, Job], directory: Path) -> list[str]:
+    """Files from outside that are no longer what was read."""
+    found = []
+    for name, before in sources(jobs, records).items():
+        path = directory / name
+        if before and not path.exists():
+            found.append(f"{name}: read then, and gone now")
+        elif before and path.is_file() and digest(path) != before:
+            found.append(f"{name}: changed since it was read ({when(path.stat().st_mtime)})")
+    return found
+
+
+def told(rows: pd.DataFrame) -> str:
+    """Rows of a table as an answer: of one that has a number this first, then n, then what it is of."""
+    value = next((name for name in VALUES if name in rows), None)
+    if len(rows) != 1 or value is None:
+        return rows.to_string(index=False)
+    row = rows.iloc[0].dropna()
+    n = next((f" (n={written(row[name])})" for name in SIZES if name in row), "")
+    spread = f" [{row['low']:.4g}, {row['high']:.4g}]" if {"low", "high"} <= set(row.index) else ""
+    rest = ", ".join(f"{key} {written(cell)}" for key, cell in row.items() if key not in (value, *SIZES, "low", "high"))
+    shown = f"{row[value]:.6g}" if value in row and isinstance(row[value], float) else str(row.get(value, "none"))
+    return f"{shown}{spread}{n}: {rest}"
+
+
 def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[str]:
     """The commands that make a file again, everything behind it included, on the config of the last run.
 
@@ -345,8 +455,7 @@ def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[s
     Args:
         tables: the provenance beside the tables; its commit counts where the jobs did not record theirs.
     """
-    ran_at = [job.recorded["git_commit"] for job in jobs if job.recorded] or [tables["git_commit"]]
-    last, *others = dict.fromkeys(commit for commit in reversed(ran_at) if commit) or [None]
+    last, *others = commits(jobs, tables)
     tool = [sys.executable, str(Path(__file__)), path]
     snakemake = [sys.executable, "-m", "snakemake"]
     for command in (tool, snakemake):
@@ -370,8 +479,7 @@ def describe(jobs: list[Job], records: dict[str, Job], directory: Path) -> str:
     """The jobs and what they read, as text."""
     lines = ["Jobs:"]
     for job in jobs:
-        when = datetime.fromtimestamp(job.started).isoformat(sep=" ", timespec="seconds")
-        lines.append(f"  {job.rule}, {when}, {job.ended - job.started:.1f} s")
+        lines.append(f"  {job.rule}, {when(job.started)}, {job.ended - job.started:.1f} s")
         lines += [f"    makes {name}" for name in job.outputs]
         if job.recorded:
             versions = ", ".join(f"{name} {version}" for name, version in job.recorded["versions"].items())
@@ -398,6 +506,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default="",
         help="key=value,...: any columns of a CSV; for figures and pages target, method, seed, stage",
     )
+    parser.add_argument("-v", "--details", action="store_true", help="jobs, inputs, versions, settings too")
     parser.add_argument("--directory", type=Path, default=Path("."), help="where the workflow ran")
     parser.add_argument("--write-config", type=Path, help="write the config of the run there, and do nothing else")
     return parser.parse_args(arguments)
@@ -432,16 +541,25 @@ def main(arguments: list[str] | None = None) -> None:
             runs = runs_of_figure(path, where, records)
     except LineageError as error:
         sys.exit(str(error))
-    jobs = jobs_behind(path, records, runs)
+    jobs, remade = chain(path, records, runs, directory)
     if rows is not None:
-        print(rows.to_string(index=False), end="\n\n")
-    print(f"Tables: commit {provenance['git_commit']}, GPU {provenance['gpu'] or 'none'}")
-    print(describe(jobs, records, directory))
-    chosen = settings_behind(provenance["settings"], jobs)
-    print("Settings:\n" + yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True))
+        print(told(rows))
+    last, *others = commits(jobs, provenance)
+    earlier = f" (earlier jobs at {', '.join(others)})" if others else ""
+    print(f"commit {last or 'unknown'}{earlier}")
+    print(f"made {when(records[path].ended)} by {len(jobs)} jobs, GPU {provenance['gpu'] or 'none'}")
+    if since := [*map(str, remade), *changed_sources(jobs, records, directory)]:
+        print("Since then:")
+        print("\n".join(f"  {line}" for line in since))
     print("Again from raw data:")
     for command in rebuild(path, jobs, provenance, directory):
         print(f"  {command}")
+    if options.details:
+        print(describe(jobs, records, directory))
+        chosen = settings_behind(provenance["settings"], jobs)
+        print("Settings:\n" + yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True))
+    else:
+        print("Jobs, inputs, versions and settings: --details")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from atu.benchmark import (
     read_rows,
     target_name,
 )
+from atu.names import display_name
 from atu.rows import folded
 from atu.runtime import COMMIT, code_version
 from declared import FOLDER, Declared, UnreadableError, declared
@@ -484,6 +485,7 @@ def experiment_of(name: str, config: dict, root: Path = Path(__file__).parents[1
                     f"experiments.{name}.methods: {method} has a list of learning rates; choose one first"
                 )
             chosen["methods"] += config["grids"].get(method, [method])
+        check_names(f"experiments.{name}.methods", chosen["methods"])
     if "targets" in experiment:
         groups = config["benchmarks"][config["benchmark"]].get("groups", {})
         key = f"experiments.{name}.targets"
@@ -582,6 +584,18 @@ def check_methods_fit(config: dict, methods: list[str]) -> None:
     described = described_model(config)
     if described and (faults := unmet_needs(model_needs(config, methods), described)):
         raise ConfigError("; ".join(faults))
+
+
+def check_names(key: str, methods: list[str]) -> None:
+    """Raises a ConfigError if tables would call two methods alike, and take them for one."""
+    called: dict[str, str] = {}
+    for method in methods:
+        other = called.setdefault(display_name(method), method)
+        if other != method:
+            raise ConfigError(
+                f"{key}: {other} and {method} are both called {display_name(method)} in tables; rename one under "
+                "method_settings"
+            )
 
 
 def method_files(root: Path) -> list[str]:
@@ -1030,6 +1044,7 @@ def check_config(config: dict, root: Path) -> dict:
 
     check_evaluation(config["evaluation"])
     expand_grids(config)
+    check_names("methods", config["methods"])
     before, between = (config["evaluation"][key] for key in ("before_and_after", "between"))
     if alone := [name for name in between if name not in before]:
         raise ConfigError(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from atu.published import bounds, evaluations, probe_scores, resampled
-from atu.tables import PERCENT, read_outcomes
+from atu.tables import PERCENT, check_scores, read_outcomes
 
 MEMBERSHIP = {"mia_fm": "FM", "mia_rm": "RM"}
 SCORES = {"loss": "loss", "zlib": "zlib", "min_k": "Min-K%", "min_k_plus_plus": "Min-K%++"}
@@ -23,6 +23,9 @@ def read_membership(files: tuple[str, ...]) -> pd.DataFrame:
     """One row a text and score: its type is "FM, loss" and the like (FM: about the target, RM: about others).
 
     Signs are turned as in RWKU's tables: higher is less like training data.
+
+    Raises:
+        ScoreError: if a score is not finite.
     """
     outcomes = read_outcomes(files)
     rows = []
@@ -31,7 +34,9 @@ def read_membership(files: tuple[str, ...]) -> pd.DataFrame:
         for name, written in SCORES.items():
             kept = {"set": row.set, "id": row.id, "split": row.split, "query": row.query}
             rows.append(kept | {"type": f"{MEMBERSHIP[row.set]}, {written}", "score": -details[name]})
-    return pd.DataFrame(rows, columns=["set", "id", "split", "query", "type", "score"])
+    scores = pd.DataFrame(rows, columns=["set", "id", "split", "query", "type", "score"])
+    check_scores(scores, ", ".join(map(str, files)))
+    return scores
 
 
 READERS = {"adversarial_types": read_attacks, "mia": read_membership}

@@ -1,11 +1,14 @@
 """The model card of an unlearned model, in the hub's format: https://huggingface.co/docs/hub/model-cards."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from atu.benchmark import target_name
-from atu.tables import LAYOUT, summarize
+from atu.metrics import NO_ANSWER
+from atu.tables import LAYOUT, NO_SPEECH, summarize, summarize_speech
 
 
 def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") -> pd.DataFrame:
@@ -15,33 +18,40 @@ def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") 
         before, after: outcomes of probes.
 
     Returns:
-        Metric, Probes, Before, After; units as in :func:`atu.tables.summarize`.
+        Metric, Probes, Before, After; units as in :func:`atu.tables.summarize`. Shares of answers about the target that
+        are no speech stand last, where there are any.
     """
     scores = []
     for outcomes in (before, after):
-        rows = summarize(outcomes)
+        rows = pd.concat([summarize(outcomes), summarize_speech(outcomes)])
         scores.append(rows[rows["split"] == split].set_index("metric"))
-    names = [name for name in LAYOUT if name in scores[0].index and name in scores[1].index]
+    both = [name for name in LAYOUT | NO_SPEECH if name in scores[0].index and name in scores[1].index]
+    names = [name for name in both if name in LAYOUT or any(part.loc[name, "value"] > 0 for part in scores)]
     values = {"Before": scores[0].loc[names, "value"], "After": scores[1].loc[names, "value"]}
     table = pd.DataFrame({"Probes": scores[1].loc[names, "n"], **values})
-    return table.rename(index=LAYOUT).rename_axis("Metric").reset_index()
+    return table.rename(index=LAYOUT | NO_SPEECH).rename_axis("Metric").reset_index()
 
 
-def loading(adapter: bool) -> str:
-    """Python lines that load the model."""
+def loading(adapter: bool, base: dict) -> str:
+    """Python lines that load the model.
+
+    Args:
+        adapter: whether the directory holds a LoRA adapter alone.
+        base: as for :func:`model_card`; of an adapter whose base is not on the hub, the reader has to bring it.
+    """
+    alone = adapter and not base.get("revision")  # peft does not find its base
+    loader = "AutoPeftModelForCausalLM" if adapter and not alone else "AutoModelForCausalLM"
+    lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
     if adapter:
-        loader = "AutoPeftModelForCausalLM"
-        lines = [f"from peft import {loader}", "from transformers import AutoTokenizer"]
+        imported = "PeftModel" if alone else loader
+        lines = [f"from peft import {imported}", *(lines if alone else ["from transformers import AutoTokenizer"])]
+    lines += ["", 'folder = "."  # this directory, or the name of its repository']
+    if alone:
+        lines.append(f'base = "base-model"  # a directory with the base weights ({base.get("weights", "unknown")})')
+        lines.append(f"llm = PeftModel.from_pretrained({loader}.from_pretrained(base), folder)")
     else:
-        loader = "AutoModelForCausalLM"
-        lines = [f"from transformers import {loader}, AutoTokenizer"]
-    lines += [
-        "",
-        'folder = "."  # this directory, or the name of its repository',
-        f"llm = {loader}.from_pretrained(folder)",
-        "tokenizer = AutoTokenizer.from_pretrained(folder)",
-    ]
-    return "\n".join(lines)
+        lines.append(f"llm = {loader}.from_pretrained(folder)")
+    return "\n".join([*lines, "tokenizer = AutoTokenizer.from_pretrained(folder)"])
 
 
 def model_card(
@@ -52,6 +62,7 @@ def model_card(
     dataset: str | None,
     adapter: bool,
     not_run: int | None = None,
+    collapsed: Sequence[str] = (),
 ) -> ModelCard:
     """The card of one kept model.
 
@@ -59,11 +70,12 @@ def model_card(
         run: llm, benchmark, target, method, seed.
         provenance: as :func:`atu.runtime.provenance` recorded it beside the model.
         scores: from :func:`score_table`; empty if nothing was asked.
-        base: what is known of the base model: base_model (its name on the hub), license, and weights (where they
-            were taken from), all optional.
+        base: what is known of the base model: base_model (its name on the hub), license, weights (where they were
+            taken from) and revision (if that was the hub), all optional.
         dataset: the benchmark's name on the hub.
         adapter: whether the directory holds a LoRA adapter alone.
         not_run: the first stage that was not run since the one before it had collapsed.
+        collapsed: by what the model no longer speaks, from :func:`atu.tables.why_collapsed`.
     """
     own = ["align-then-unlearn"] if "align" in provenance["settings"] else []
     data = ModelCardData(
@@ -84,6 +96,8 @@ def model_card(
     ]
     if not_run:
         parts.append(f"**The model had collapsed before stage {not_run}: that stage and later ones were not run.**")
+    if collapsed:
+        parts.append(f"**The model no longer speaks: {'; '.join(collapsed)}.**")
     parts.append("## Scores on test probes")
     if len(scores):
         parts.append(scores.to_markdown(index=False, floatfmt=".1f"))
@@ -94,10 +108,16 @@ def model_card(
             "point to the better direction. Low recall does not prove that knowledge is gone: other prompts may "
             "bring it back."
         )
+        if set(NO_SPEECH.values()) & set(scores["Metric"]):
+            parts.append(
+                "Of the answers about the target, Degenerate: no language at all, such as one word or pattern over and "
+                f"over; Empty: nothing, which is scored as the word {NO_ANSWER}, as RWKU does. A model that no longer "
+                "speaks looks like one that has forgotten."
+            )
     else:
-        parts.append("None: the model was not asked.")
+        parts.append("None: no test probe was asked both before and after.")
     parts += [
-        f"## How to load it\n\n```python\n{loading(adapter)}\n```",
+        f"## How to load it\n\n```python\n{loading(adapter, base)}\n```",
         f"## Settings\n\n```yaml\n{yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True).strip()}\n```",
         "## Provenance",
         "\n".join(

@@ -8,7 +8,7 @@ from pathlib import Path
 from atu.errors import DivergedError
 from atu.files import write_json
 
-DIVERGED = "diverged.json"  # marks a checkpoint that training could not change: the model before it
+DIVERGED = "diverged.json"  # all that is in the checkpoint of a stage that training did not reach: there is no model
 
 
 @contextmanager
@@ -25,11 +25,12 @@ def rate_of(setting: str) -> Iterator[None]:
 
 
 def mark_diverged(checkpoint: Path, error: DivergedError, stage: int) -> None:
-    """Leave the mark in a checkpoint.
+    """Leave the mark in place of a model.
 
     Args:
         stage: the first stage, or epoch, that training did not reach.
     """
+    checkpoint.mkdir(parents=True, exist_ok=True)
     write_json(checkpoint / DIVERGED, {"first_stage_not_reached": stage, "message": str(error)})
 
 

@@ -1,5 +1,6 @@
 """The figures, each from the long table alone; one style for all."""
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -10,9 +11,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 
 from atu.files import atomic_path
-from atu.tables import display_name, reported
+from atu.names import display_name, tau_name
+from atu.tables import reported, taus_of
 
 # Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -66,6 +70,32 @@ def mark_collapsed(axis, curve: pd.DataFrame, x: pd.Series, y: pd.Series, collap
         axis.plot(x[gone], y[gone], ls="", marker="x", ms=8, mew=1.2, color="0.3", zorder=3)
 
 
+def name_points(figure: Figure, points: list[tuple]) -> None:
+    """Write a text beside each point of finished axes, so that no text lies on another.
+
+    Args:
+        points: axis, text and (x, y) each. The nearest free place is taken, above or below the point; a text that
+            had to go farther is tied to its point by a line, one that finds no place is left out.
+    """
+    figure.draw_without_rendering()  # where things are is known once the layout is
+    renderer, taken = figure.canvas.get_renderer(), []
+    for axis, text, point in points:
+        frame = axis.get_window_extent()
+        for step, (right, up) in itertools.product(range(25), itertools.product((1, -1), (1, -1))):
+            tie = {"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2} if step else None
+            sides = {"ha": "left" if right > 0 else "right", "va": "bottom" if up > 0 else "top"}
+            place = {"xytext": (3 * right, up * (4 + 7 * step)), "textcoords": "offset points"}
+            look = {"fontsize": 6, "path_effects": [withStroke(linewidth=1.5, foreground="white")]}
+            note = axis.annotate(text, point, arrowprops=tie, **place, **sides, **look)
+            note.update_positions(renderer)
+            box = Text.get_window_extent(note, renderer)  # of the words alone, without the line
+            inside = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            note.remove()
+
+
 def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
     """What neighbours (left) and abilities (right) keep while each method forgets."""
     means = stage_means(long, dev_targets)
@@ -76,6 +106,7 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
         "utility": "utility kept, % of before, mean\n(higher is better)",
     }
     methods = list(means.groupby("method"))
+    taus, named = taus_of(means), []
     figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN, 2.7), layout="constrained", sharex=True)
     for axis, (metric, label) in zip(axes, panels.items(), strict=True):
         for i, (method, curve) in enumerate(methods):
@@ -88,12 +119,13 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
             if len(methods) > 2:  # too many points to name each
                 continue
             for row in curve[(curve["stage"] > 0) | (i == 0)].itertuples():  # all begin at one point
-                text = "before" if row.stage == 0 else f"τ={row.tau:g}" if math.isfinite(row.tau) else f"{row.stage}"
-                place = (row.forget_qa, getattr(row, metric))
-                axis.annotate(text, place, xytext=(3, 4), textcoords="offset points", fontsize=6)
+                tau = tau_name(row.stage, taus[method])
+                text = "before" if row.stage == 0 else f"τ={tau}" if tau else f"{row.stage}"
+                named.append((axis, text, (row.forget_qa, getattr(row, metric))))
         axis.set(xlabel="forget QA recall, % (lower is better)", ylabel=label)
         axis.set(xlim=(108, -4), ylim=(-4, 112))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(methods), 5))
+    name_points(figure, named)
     return figure
 
 
@@ -104,7 +136,8 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
         "neighbour recall, %\n(higher is better)": ["neighbor_fb", "neighbor_qa"],
         "utility, % of before\n(higher is better)": UTILITY,
     }
-    methods = list(stage_means(long, dev_targets).groupby("method"))
+    by_stage = stage_means(long, dev_targets)
+    methods, taus = list(by_stage.groupby("method")), taus_of(by_stage)
     size = (2 * COLUMN, 2.3 * len(methods))
     figure, grid = plt.subplots(len(methods), 3, figsize=size, layout="constrained", squeeze=False)
     for axes, (method, means) in zip(grid, methods, strict=True):
@@ -120,8 +153,7 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
                 axis.plot(asked["stage"], y, marker=MARKERS[i], ms=3.5, lw=1.2, color=COLORS[i], label=name)
                 mark_collapsed(axis, asked, asked["stage"], y, collapsed)
             ticks = [
-                "before" if row.stage == 0 else f"{row.tau:g}" if by_tau else str(row.stage)
-                for row in means.itertuples()
+                "before" if stage == 0 else tau_name(stage, taus[method]) or str(stage) for stage in means["stage"]
             ]
             axis.set_xticks(means["stage"], ticks, rotation=45)
             axis.set(xlabel="stage, by τ" if by_tau else "stage", ylabel=label)

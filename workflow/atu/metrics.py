@@ -3,8 +3,10 @@
 import re
 import string
 import sys
+import unicodedata
 import zlib
 from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 from nltk import ngrams
@@ -102,6 +104,55 @@ def repeats(text: str, least: int = 5, share: float = 0.8) -> bool:
     """Whether an answer of at least ``least`` words is little but one word."""
     words = text.lower().split()
     return len(words) >= least and Counter(words).most_common(1)[0][1] >= share * len(words)
+
+
+def is_empty(answer: str) -> bool:
+    """Whether an answer is nothing, or NOANSWER, which stands for nothing."""
+    return answer.strip() in ("", NO_ANSWER)
+
+
+# Parts that stand several times in a row: (least and most characters of the part, times).
+REPEATED = ((1, 1, 12), (2, 7, 5), (8, 11, 4), (12, 40, 3))
+IN_A_ROW = [re.compile(rf"(.{{{least},{most}}}?)\1{{{times - 1},}}", re.DOTALL) for least, most, times in REPEATED]
+LONG_NUMBER = 40  # characters; a shorter number may well be 1,000,000,000,000 or 0.333333333333
+LETTERLESS = 5  # characters without a letter or digit; fewer may be a sign (?, %, ...)
+FEW_LETTERS, LONG_WORD = 4, 14  # Mississippi has four different letters in eleven
+
+
+@lru_cache(maxsize=2**17)
+def is_degenerate(answer: str) -> bool:
+    """Whether a short answer is no language at all, right or wrong: little but one word, mostly one phrase or pattern
+    over and over ("23KBCCBBBKBKBKBKBK"), mostly words of very few letters, or mostly neither letters nor digits.
+
+    Wrong, odd and foreign answers are not degenerate, nor are empty ones (:func:`is_empty`); a salad of real words is
+    not recognised.
+    """
+    if is_empty(answer):
+        return False
+    solid = "".join(answer.casefold().split())
+    read = [character for character in solid if unicodedata.category(character)[0] in "LMN"]  # marks are of letters
+    if len(solid) >= LETTERLESS and (not read or (len(solid) >= 2 * LETTERLESS and len(read) < len(solid) / 3)):
+        return True
+    return repeats(answer) or repeats_a_part("".join(read)) or is_babble(answer)
+
+
+def repeats_a_part(text: str) -> bool:
+    """Whether at least half of a text is one part several times in a row (:data:`REPEATED`)."""
+    for pattern in IN_A_ROW:
+        found = (match for match in pattern.finditer(text))
+        counted = (match for match in found if not match[1].isnumeric() or len(match[0]) >= LONG_NUMBER)
+        if any(2 * len(match[0]) >= len(text) for match in counted):
+            return True
+    return False
+
+
+def is_babble(text: str) -> bool:
+    """Whether at least half of a text lies in long words of hardly any different letters."""
+    words = ["".join(filter(str.isalnum, word)) for word in text.casefold().split()]
+    babble = [
+        word for word in words if len(word) >= LONG_WORD and len(set(word)) <= FEW_LETTERS and not word.isnumeric()
+    ]
+    return 0 < sum(map(len, words)) <= 2 * sum(map(len, babble))
 
 
 def min_k(token_scores: np.ndarray, share: float = 0.2) -> float:

@@ -1,5 +1,6 @@
 """Language models: loading, and running only the layers that are read."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from atu.chat import set_template_options
 from atu.errors import ExplainedError
-from atu.files import check_weights
+from atu.files import check_weights, write_json
 from atu.finite import check_finite
 
 # What classes call the list of their layers and the norm behind it.
@@ -27,6 +28,7 @@ def load_llm(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     template_options: dict | None = None,
+    base: str | Path | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer from a plain safetensors directory.
 
@@ -35,20 +37,25 @@ def load_llm(
 
     Args:
         template_options: what the chat template is rendered with; see :func:`atu.chat.set_template_options`.
+        base: the directory of the base model of an adapter; without it, the directory that the adapter names.
 
     Raises:
         ExplainedError: if a weight is not finite, or what the engines compute is not what the model says.
+        ModelError: if the base model of an adapter is no directory.
     """
     from atu.agreement import check_engine  # imports this module
 
     check_weights(directory)
     options = {"local_files_only": True, "trust_remote_code": False}
-    base, adapter = directory, Path(directory, "adapter_config.json").exists()
+    whole, adapter = directory, Path(directory, "adapter_config.json").exists()
     if adapter:
         from peft import PeftConfig, PeftModel  # slow to import, and few jobs need it
 
-        base = PeftConfig.from_pretrained(directory).base_model_name_or_path
-    llm = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, **options)
+        whole = base or PeftConfig.from_pretrained(directory).base_model_name_or_path
+        if not whole or not Path(whole).is_dir():  # a name on the hub would be looked up in its cache
+            raise ModelError(f"{directory} is an adapter of {whole}, which is no directory here")
+        check_weights(whole)
+    llm = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, use_safetensors=True, **options)
     if adapter:
         llm = PeftModel.from_pretrained(llm, directory).merge_and_unload()
     tokenizer = AutoTokenizer.from_pretrained(directory, **options)
@@ -94,6 +101,17 @@ def add_lora(llm: PreTrainedModel, rank: int, alpha: float, modules: list[str]) 
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(llm, LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM"))
+
+
+def name_base(directory: Path, repo: str | None, revision: str | None) -> None:
+    """Write into an adapter's directory where peft finds its base model, in place of a path of this machine.
+
+    Args:
+        repo, revision: on the hub; None if it is not there, and whoever loads the adapter has to bring it.
+    """
+    path = directory / "adapter_config.json"
+    named = {"base_model_name_or_path": repo, "revision": revision}
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | named)
 
 
 def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:

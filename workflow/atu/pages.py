@@ -11,7 +11,9 @@ import pandas as pd
 from itables.javascript import generate_init_offline_itables_html
 
 from atu.benchmark import PROBE_SETS
-from atu.tables import PERCENT, display_name
+from atu.metrics import NO_ANSWER, is_degenerate, is_empty
+from atu.names import display_name
+from atu.tables import ABOUT_TARGET, GENERATED, PERCENT, without_speech
 
 KEYS = ["set", "id"]
 BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables itself, so that nothing is fetched
@@ -61,6 +63,7 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
         One row a probe and run that were asked both before and after, a probe's runs one below the other: Set,
         Split, Type, Question, Expected, Before, Score before, Method, Seed, After, Score after, Change. Scores are
         times 100, as in the tables. Texts whose likelihood alone is measured have no answer and are left out.
+        Where any answer after is empty or, about the target, degenerate, a column Remark says of which.
     """
     asked = before[before["set"].map(lambda name: PROBE_SETS[name]["ask"] != "text")]
     asked = asked.assign(place=range(len(asked)), expected=asked["answers"].map(" / ".join))
@@ -89,7 +92,43 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
         return pd.DataFrame(columns=[*names.values(), "Change"])
     table = pd.concat(rows).sort_values("place", kind="stable")[list(names)].rename(columns=names)
     table[["Score before", "Score after"]] *= PERCENT
-    return table.assign(Change=table["Score after"] - table["Score before"]).reset_index(drop=True)
+    table = table.assign(Change=table["Score after"] - table["Score before"]).reset_index(drop=True)
+    said = [remark_on(row["Set"], row["After"]) for _, row in table.iterrows()]
+    return table.assign(Remark=said) if any(said) else table
+
+
+def remark_on(name: str, answer: str) -> str:
+    """Of an answer to a probe of a set: empty, degenerate, or nothing."""
+    if name in GENERATED and is_empty(answer):
+        return "empty"
+    return "degenerate" if name in ABOUT_TARGET and is_degenerate(answer) else ""
+
+
+def speech_notes(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame]) -> list[str]:
+    """Sentences about answers that are no speech: of each run their share, where there are any, and what NOANSWER is.
+
+    Args:
+        before, after: as for :func:`answers`.
+    """
+    said = []
+    for (method, seed), outcomes in after.items():
+        about = outcomes[outcomes["set"].isin(ABOUT_TARGET)]
+        found = {name: share for name, share in without_speech(about).items() if share > 0}
+        if found:
+            shares = " and ".join(f"{share:.0%} {name}" for name, share in found.items())
+            said.append(f"{display_name(method)}, seed {seed}: {shares} of {len(about)} answers about the target.")
+    if said:
+        said.append(
+            "Degenerate: no language at all, such as one word, phrase or pattern over and over. The unmodified model: "
+            + " and ".join(
+                f"{share:.0%} {name}"
+                for name, share in without_speech(before[before["set"].isin(ABOUT_TARGET)]).items()
+            )
+            + "."
+        )
+    if any((frame["prediction"] == NO_ANSWER).any() for frame in (before, *after.values())):
+        said.append(f"{NO_ANSWER} stands for an empty answer, and is scored as that word, as RWKU does.")
+    return said
 
 
 def answers_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> str:

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 
 from atu.benchmark import PROBE_SETS
-from atu.tables import LAYOUT, PERCENT, SCALES, WEIGHTED, read_outcomes
+from atu.tables import LAYOUT, PERCENT, REMARKED, SCALES, WEIGHTED, read_outcomes, remark
 
 NOTES = "paper-notes"  # the source of numbers that were not read in the publication itself
 DIGITS = 1  # decimals that published numbers have
 MEASURED = ["metric", "ours", "low", "high", "targets", "probes"]
 COLUMNS = ["run", "seeds", "published_row", "metric", "targets", "probes", "ours", "low", "high", "collapsed"]
-COLUMNS += ["published", "difference", "outside", "status", "source", "second_hand"]
+COLUMNS += ["degenerate", "empty", "published", "difference", "outside", "status", "source", "second_hand"]
 
 
 def probe_scores(outcomes: list[pd.DataFrame], split: str = "test") -> pd.DataFrame:
@@ -128,24 +128,31 @@ def measure(runs: list[dict], resamples: int, seed: int, read=read_outcomes) -> 
     return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
 
 
-def collapsed_shares(runs: list[dict], collapsed: pd.DataFrame) -> dict[str, float]:
-    """Share of collapsed runs by the row's name.
+def shares_of_rows(runs: list[dict], collapsed: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """What :func:`atu.tables.remark` says of each row, by its name; shares of what is not known are NaN.
 
     Args:
         runs: as for :func:`measure`, with method and stage.
         collapsed: from :func:`atu.tables.find_collapsed`.
     """
-    shares = collapsed.groupby(["method", "stage"])["collapsed"].mean()
-    return {run["run"]: float(shares.get((run["method"], run["stage"]), 0.0)) for run in runs}
+    shares = collapsed.reindex(columns=["method", "stage", *REMARKED]).astype(dict.fromkeys(REMARKED, float))
+    means = shares.groupby(["method", "stage"]).mean()
+    none = dict.fromkeys(REMARKED, 0.0)
+    return {
+        run["run"]: dict(means.loc[key]) if (key := (run["method"], run["stage"])) in means.index else none
+        for run in runs
+    }
 
 
-def compare(published: pd.DataFrame, ours: pd.DataFrame, model: str, collapsed: dict[str, float]) -> pd.DataFrame:
+def compare(
+    published: pd.DataFrame, ours: pd.DataFrame, model: str, shares: dict[str, dict[str, float]]
+) -> pd.DataFrame:
     """Published numbers of a model, each with ours where there is one.
 
     Args:
         published: model, method, metric, value, source.
         ours: from :func:`measure`.
-        collapsed: share of collapsed runs by the row's name.
+        shares: from :func:`shares_of_rows`.
 
     Returns:
         One row a published number and run of ours (COLUMNS). ``outside``: the published value lies outside our
@@ -156,7 +163,8 @@ def compare(published: pd.DataFrame, ours: pd.DataFrame, model: str, collapsed: 
     names = ours[["run", "seeds", "published_row"]].drop_duplicates()
     table = theirs.merge(names, how="left", on="published_row")
     table = table.merge(ours, how="left", on=["run", "seeds", "published_row", "metric"])
-    table["collapsed"] = table["run"].map(collapsed)
+    for name in REMARKED:
+        table[name] = table["run"].map({run: found[name] for run, found in shares.items()}).astype(float)
     table["status"] = np.where(table["run"].isna(), "not run", np.where(table["ours"].isna(), "not asked", "compared"))
     table["difference"] = table["ours"] - table["published"]
     low, high = table["low"].round(DIGITS), table["high"].round(DIGITS)
@@ -201,7 +209,7 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
     seeds = len(done) > 0 and done["seeds"].max() > 1
     rows = [
         {
-            "Run": row.run + (f" † {row.collapsed:.0%} collapsed" if row.collapsed > 0 else ""),
+            "Run": row.run + remark({name: getattr(row, name) for name in REMARKED}),
             "Metric": LAYOUT[row.metric],
             "Targets": row.targets,
             **({"Seeds": row.seeds} if seeds else {}),

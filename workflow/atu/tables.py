@@ -1,15 +1,16 @@
 """Results in long form, and the paper's table from them."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from atu.benchmark import PROBE_SETS
+from atu.errors import ExplainedError
 from atu.files import read_parquet
-from atu.metrics import repeats
+from atu.metrics import is_degenerate, is_empty, repeats
+from atu.names import label
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
 NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
@@ -33,6 +34,12 @@ LAYOUT = {
     "utility_flu": "Flu ↑",
 }
 
+# Of the answers about the target, in percent; columns of the table where any row has some.
+NO_SPEECH = {"forget_degenerate": "Degenerate %", "forget_empty": "Empty %"}
+SPEECHLESS = {"degenerate": is_degenerate, "empty": is_empty}
+GENERATED = [name for name, spec in PROBE_SETS.items() if spec["ask"] == "generate"]
+ABOUT_TARGET = [name for name in GENERATED if name.startswith("forget_")]
+
 # Factors from the mean of a set's scores to the number that RWKU's tables print.
 SCALES = {"membership": -100.0}
 PERCENT = 100.0
@@ -50,6 +57,34 @@ def known_probes(outcomes: pd.DataFrame) -> pd.DataFrame:
     return asked[["set", "id", "split", "type", "query", "answer", "prediction", "score", "known"]]
 
 
+def by_split(outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The probes of each split, and all of them."""
+    return {split: outcomes[outcomes["split"] == split] for split in ("dev", "test")} | {"all": outcomes}
+
+
+class ScoreError(ExplainedError, ValueError):
+    """A score is not a finite number; the message names its probe."""
+
+
+def check_scores(outcomes: pd.DataFrame, place: str = "") -> None:
+    """Refuse outcomes with a score that is not finite: a mean would hide it.
+
+    Args:
+        place: the file that holds them, for the message.
+    """
+    wrong = outcomes[~np.isfinite(outcomes["score"].astype(float))]
+    if len(wrong):
+        first = wrong.iloc[0]
+        name = first.get("id", first["set"])
+        where = f"{place}: " if place else ""
+        mend = (
+            f"delete {place} to ask again"
+            if place
+            else "check the model, and lower its learning rate if it was trained"
+        )
+        raise ScoreError(f"{where}the score of {name} is {first['score']}, as of {len(wrong)} probes in all; {mend}")
+
+
 def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
     """RWKU's numbers from the outcomes of probes.
 
@@ -57,10 +92,13 @@ def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
         One row a split (dev, test, all) and metric: split, metric, value, n. Recall, accuracy, F1 and
         MC1 in percent, fluency in bits x 100, membership as -100 x log-likelihood. forget_all and
         neighbor_all are weighted by the probe counts of the whole benchmark.
+
+    Raises:
+        ScoreError: if a score is not finite.
     """
+    check_scores(outcomes)
     rows = []
-    splits = {split: outcomes[outcomes["split"] == split] for split in ("dev", "test")} | {"all": outcomes}
-    for split, part in splits.items():
+    for split, part in by_split(outcomes).items():
         values = {}
         for name, group in part.groupby("set", sort=False):
             scale = SCALES.get(PROBE_SETS[name]["metric"], PERCENT)
@@ -74,25 +112,71 @@ def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
 
-def has_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> bool:
-    """Whether a model no longer speaks. Metrics of logits do not notice it, so generations are looked at.
+def without_speech(answers: pd.DataFrame) -> dict[str, float]:
+    """Shares of answers that are ``degenerate`` and that are ``empty``, 0 to 1; NaN of no answers.
+
+    Args:
+        answers: outcomes of generated answers, with their column prediction.
+    """
+    said = answers["prediction"]
+    return {name: said.map(judge).astype(float).mean() for name, judge in SPEECHLESS.items()}
+
+
+def summarize_speech(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Percent of the answers about the target that are no speech: rows as of :func:`summarize`, of the metrics
+    forget_degenerate and forget_empty; none where no such answers were generated."""
+    rows = []
+    for split, part in by_split(outcomes).items():
+        answers = part[part["set"].isin(ABOUT_TARGET)]
+        if len(answers):
+            shares = without_speech(answers).items()
+            rows += [(split, f"forget_{name}", PERCENT * share, len(answers)) for name, share in shares]
+    return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
+
+
+def why_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> list[str]:
+    """By what a model no longer speaks, in words; nothing if it does.
+
+    Metrics of logits do not notice it, so what it generates is looked at: fluency, whether most of all answers repeat
+    one word, and for each set about the target whether most answers are degenerate or empty where those of the
+    unmodified model were not.
 
     Args:
         outcomes, before: of the model and of the unmodified one.
         fluency_share: fluency below this share of its value before is a collapse.
-
-    Returns:
-        Also True if more than half of the generated answers repeat one word.
     """
+    found = []
     fluency, normal = (frame.loc[frame["set"] == "utility_flu", "score"].mean() for frame in (outcomes, before))
-    asked = [name for name, spec in PROBE_SETS.items() if spec["ask"] == "generate"]
-    answers = outcomes.loc[outcomes["set"].isin(asked), "prediction"]
-    return bool(fluency < fluency_share * normal) or (len(answers) > 0 and answers.map(repeats).mean() > 0.5)
+    if fluency < fluency_share * normal:
+        found.append(f"fluency {fluency / normal:.0%} of before")
+    answers = outcomes.loc[outcomes["set"].isin(GENERATED), "prediction"]
+    if len(answers) and (share := answers.map(repeats).mean()) > 0.5:
+        found.append(f"{share:.0%} of all answers repeat one word")
+    for name in ABOUT_TARGET:
+        now, then = (without_speech(frame[frame["set"] == name]) for frame in (outcomes, before))
+        found += [f"{now[kind]:.0%} of {name} {kind}" for kind in now if now[kind] > 0.5 and not then[kind] > 0.5]
+    return found
+
+
+def has_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> bool:
+    """Whether a model no longer speaks, by any of :func:`why_collapsed`."""
+    return bool(why_collapsed(outcomes, before, fluency_share))
 
 
 def read_outcomes(files: Iterable[str]) -> pd.DataFrame:
-    """Outcomes of one evaluation, which may lie in several files."""
-    return pd.concat([read_parquet(file) for file in files], ignore_index=True)
+    """Outcomes of one evaluation, which may lie in several files.
+
+    Raises:
+        DamagedError: if a file cannot be read.
+        ScoreError: if a score is not finite.
+    """
+    frames = {file: read_parquet(file) for file in files}
+    for file, frame in frames.items():
+        check_scores(frame, str(file))
+    return pd.concat(frames.values(), ignore_index=True)
+
+
+COLLAPSED = ["target", "method", "seed", "stage", "collapsed", "why", "degenerate", "empty"]
 
 
 def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
@@ -102,19 +186,35 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
         runs: as for :func:`collect`; stage 0 is the unmodified model.
 
     Returns:
-        One row a stage but 0: target, method, seed, stage, collapsed. A stage that was not run since the one
-        before had collapsed counts as collapsed.
+        One row a stage but 0: target, method, seed, stage, collapsed, why (in words), and the shares of answers about
+        the target that are degenerate and that are empty. A stage that was not run since the one before had collapsed
+        counts as collapsed.
     """
     before = {run["target"]: run["files"] for run in runs if run["stage"] == 0}
     rows = []
     for run in runs:
         if run["stage"] > 0:
             outcomes = read_outcomes(run["files"])
-            done = len(outcomes) > 0
-            collapsed = not done or has_collapsed(outcomes, read_outcomes(before[run["target"]]), fluency_share)
+            why = ["not run: the stage before had collapsed"]
+            if len(outcomes):
+                why = why_collapsed(outcomes, read_outcomes(before[run["target"]]), fluency_share)
             keys = {key: run[key] for key in ("target", "method", "seed", "stage")}
-            rows.append(keys | {"collapsed": collapsed})
-    return pd.DataFrame(rows, columns=["target", "method", "seed", "stage", "collapsed"])
+            shares = without_speech(outcomes[outcomes["set"].isin(ABOUT_TARGET)])
+            rows.append(keys | {"collapsed": bool(why), "why": "; ".join(why)} | shares)
+    return pd.DataFrame(rows, columns=COLLAPSED)
+
+
+REMARKED = ("collapsed", "degenerate", "empty")
+
+
+def remark(shares: Mapping[str, float]) -> str:
+    """What stands behind a row's name: " † 50% collapsed, 12% empty"; nothing where all shares are 0 or unknown.
+
+    Args:
+        shares: of runs that collapsed, and of answers about the target that are degenerate or empty (REMARKED).
+    """
+    said = [f"{share:.0%} {name}" if share >= 0.005 else f"<1% {name}" for name, share in shares.items() if share > 0]
+    return f" † {', '.join(said)}" if said else ""
 
 
 def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
@@ -132,7 +232,8 @@ def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
     for run in runs:
         files = tuple(run["files"])
         if files not in summaries:
-            summaries[files] = summarize(read_outcomes(files))
+            outcomes = read_outcomes(files)
+            summaries[files] = pd.concat([summarize(outcomes), summarize_speech(outcomes)])
         keys = {key: run[key] for key in ("target", "method", "stage", "tau", "seed")}
         frames.append(summaries[files].assign(model=model, benchmark=benchmark, **keys))
     return pd.concat(frames, ignore_index=True)[COLUMNS]
@@ -143,30 +244,43 @@ def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
     in which they come.
 
     Targets on which settings were chosen are left out, unless there are no others. Rows in which runs have
-    collapsed (from :func:`find_collapsed`) say so. With several seeds cells are texts, mean ± half of a 95 %
+    collapsed (from :func:`find_collapsed`) say so. Shares of degenerate and of empty answers about the target are
+    columns where there are any. With several seeds cells are texts, mean ± half of a 95 %
     interval (:func:`half_width`), and a column says how many seeds there are.
     """
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
     wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
-    wide = wide.reindex(columns=[name for name in LAYOUT if name in wide])
+    shown = [name for name in NO_SPEECH if name in wide and (wide[name] > 0).any()]
+    wide = wide.reindex(columns=[*(name for name in LAYOUT if name in wide), *shown])
     wide = wide.reindex(rows["method"].unique(), level="method")
     seeds = rows["seed"].nunique()
     if seeds > 1:
         wide = with_half_widths(wide, rows)
-    wide = wide.rename(columns=LAYOUT).reset_index()
+    wide = wide.rename(columns=LAYOUT | NO_SPEECH).reset_index()
     before = wide["stage"] == 0
-    last = wide.groupby("method")["stage"].transform("max")
-    wide.insert(0, "Method", list(map(label, wide["method"], wide["stage"], wide["tau"], last)))
+    taus = taus_of(wide)
+    wide.insert(0, "Method", [label(row.method, row.stage, taus[row.method]) for row in wide.itertuples()])
     if collapsed is not None:
         shares = reported(collapsed, dev_targets).groupby(["method", "stage"])["collapsed"].mean()
         found = [shares.get(key, 0.0) for key in zip(wide["method"], wide["stage"], strict=True)]
-        wide["Method"] += [f" † {share:.0%} collapsed" if share else "" for share in found]
+        wide["Method"] += [remark({"collapsed": share}) for share in found]
     wide.insert(1, "Targets", rows["target"].nunique())
     if seeds > 1:
         wide.insert(2, "Seeds", seeds)
     wide = wide[~(before & before.duplicated())]  # every method has the same row Before
     return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True).rename_axis(columns=None)
+
+
+def taus_of(rows: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """By method the tau of each stage but 0.
+
+    Args:
+        rows: with columns method, stage and tau.
+    """
+    stages = rows.loc[rows["stage"] > 0, ["method", "stage", "tau"]].drop_duplicates()
+    found = {method: dict(zip(part["stage"], part["tau"], strict=True)) for method, part in stages.groupby("method")}
+    return {method: found.get(method, {}) for method in rows["method"].unique()}
 
 
 def half_width(values: pd.Series) -> float:
@@ -231,35 +345,6 @@ def choose_rates(long: pd.DataFrame, grids: dict[str, dict[str, float]], dev_tar
 def without_unchosen(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     """Rows of a table with a column method, without the variants that :func:`choose_rates` did not choose."""
     return rows[~rows["method"].isin(rates.loc[~rates["chosen"].astype(bool), "variant"])]
-
-
-NAMES = {"repe": "RepE", "simnpo": "SimNPO", "ga_star": "GA*"}
-
-
-def display_name(method: str) -> str:
-    """As papers write a method: GA* for ga_star, ATU-layer10 for the variant atu-layer10."""
-    head = re.split(r"[-@]", method)[0]
-    return NAMES.get(head, head.upper()) + method[len(head) :]
-
-
-def label(method: str, stage: int, tau: float, last: int) -> str:
-    """How a row is called: ATU's stages by tau, those of trained methods by epoch, others by name alone."""
-    if stage == 0:
-        return "Before"
-    name = display_name(method)
-    if np.isfinite(tau):
-        return f"{name} τ={tau:g}"
-    return f"{name} epoch {stage}" if last > 1 else name
-
-
-def name_runs(runs: list[dict]) -> None:
-    """Add to each run how its row is called, as ``run``; in place."""
-    last: dict[str, int] = {}
-    for run in runs:
-        last[run["method"]] = max(last.get(run["method"], 0), run["stage"])
-    for run in runs:
-        tau = float("inf") if run["tau"] is None else run["tau"]
-        run["run"] = label(run["method"], run["stage"], tau, last[run["method"]])
 
 
 def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ rule model_card:
         **light(),
     params:
         recipes=described,
+        collapse=config["collapse"],
         base=base_model,
         dataset=lambda wildcards: config["benchmarks"][wildcards.benchmark].get("repo"),
     script:

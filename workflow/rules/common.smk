@@ -13,6 +13,7 @@ MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
+from atu.names import name_runs
 from cluster import check_cluster, teach_plugins
 from recipes import Recipe, Recipes, checksum, stale
 from retries import tell_faults_apart
@@ -164,6 +165,7 @@ def runs(where=""):
             file = run_path(target, method, seed, f"stage{stage}", "probes.parquet")
             files = {file: RECIPES.evaluation(target, method, str(seed), stage)}
             rows.append(run | {"stage": stage, "tau": tau, "files": files})
+    name_runs(rows)
     table = {f"results/{where}tables/main.csv": table_recipe(rows)}
     if fault := MAIN and stale([*(row["files"] for row in rows), table]):
         raise ConfigError(fault)
@@ -228,6 +230,18 @@ def stage_checkpoint(wildcards):
     if KINDS[wildcards.method] == "trained":
         return f"{RUN}/epochs"
     return f"{RUN}/stage{wildcards.get('stage', len(stages(wildcards.method)))}/llm"
+
+
+def adapter_base(wildcards):
+    """The base model of the LoRA adapter that a method trains; where it is merged, the kept model stands alone."""
+    lora = settings(wildcards).get("lora", {"rank": 0})
+    return "resources/models/{llm}" if lora["rank"] else []
+
+
+def base_on_hub(wildcards):
+    """Repository and revision of the base model on the hub; None and None where it comes from elsewhere."""
+    source = config["models"][wildcards.llm]
+    return [source.get(key) for key in ("repo", "revision")]
 
 
 def checkpoint_inside(wildcards):

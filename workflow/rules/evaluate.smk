@@ -33,6 +33,7 @@ use rule evaluate_before as evaluate_after with:
     input:
         llm=finished_llm,
         checked=checked(),
+        base=adapter_base,
         probes=asked_probes,
         primers=primers_file,
         intervention=applied_intervention,
@@ -57,6 +58,7 @@ rule evaluate_between:
     input:
         llm=stage_checkpoint,
         checked=checked(),
+        base=adapter_base,
         probes=asked_probes,
         primers=primers_file,
     output:

@@ -35,6 +35,7 @@ def base_model(wildcards):
     if source["source"] == "hub":
         known = {
             "base_model": source["repo"],
+            "revision": source["revision"],
             "weights": f"{source['repo']} at {source['revision']}",
         }
     elif source["source"] == "pypi":

@@ -43,6 +43,7 @@ rule keep_model:
     # The last stage's model, as a directory that from_pretrained loads.
     input:
         llm=stage_checkpoint,
+        base=adapter_base,
     output:
         directory(f"{RUN}/model"),
     log:
@@ -54,6 +55,7 @@ rule keep_model:
     params:
         settings=settings,
         inside=checkpoint_inside,
+        base=base_on_hub,
         recipe=recipe("kept", *RUN_NAMES),
     script:
         "../scripts/keep_model.py"

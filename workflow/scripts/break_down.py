@@ -6,21 +6,20 @@ import pandas as pd
 
 from atu.breakdown import READERS, by_type, layout
 from atu.files import atomic_path
-from atu.published import collapsed_shares
+from atu.published import shares_of_rows
 from atu.recipe import check_files
 from atu.runtime import job_log
-from atu.tables import name_runs, reported, reported_runs
+from atu.tables import remark, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
     rates = pd.read_csv(snakemake.input.learning_rates)
     runs = reported_runs(params.runs, rates, params.dev_targets)
-    name_runs(runs)
     collapsed = reported(pd.read_csv(snakemake.input.collapsed), params.dev_targets)
-    shares = collapsed_shares(runs, collapsed)
+    shares = shares_of_rows(runs, collapsed)
     for run in runs:
-        run["run"] += f" † {shares[run['run']]:.0%} collapsed" if shares[run["run"]] else ""
+        run["run"] += remark(shares[run["run"]])
     table = by_type(runs, **params.bootstrap, read=READERS[Path(output.long).stem])
     log.info("%d types of probes", table["type"].nunique())
     with atomic_path(output.long) as part:

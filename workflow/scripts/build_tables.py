@@ -13,7 +13,7 @@ with job_log(snakemake.log[0]) as log:
     log.info("%d numbers of %d runs", len(long), len(params.runs))
     collapsed = find_collapsed(params.runs, params.collapse["fluency_share"])
     for row in collapsed[collapsed["collapsed"]].itertuples():
-        log.warning("collapsed: %s, %s, seed %s, stage %s", row.target, row.method, row.seed, row.stage)
+        log.warning("collapsed: %s, %s, seed %s, stage %s (%s)", row.target, row.method, row.seed, row.stage, row.why)
     rates = choose_rates(long, params.grids, params.dev_targets)
     for row in rates[rates["chosen"]].itertuples():
         log.info("%s: learning rate %g, chosen on dev probes (score %.2f)", row.method, row.learning_rate, row.score)

@@ -6,9 +6,10 @@ import pandas as pd
 
 from atu.curves import KEPT, matched
 from atu.files import atomic_path
+from atu.names import display_name
 from atu.recipe import check_files
 from atu.runtime import job_log
-from atu.tables import display_name, reported_runs
+from atu.tables import reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output

@@ -4,10 +4,10 @@ import pandas as pd
 
 from atu.files import atomic_path
 from atu.pages import table_page
-from atu.published import collapsed_shares, compare, layout, measure, sentences
+from atu.published import compare, layout, measure, sentences, shares_of_rows
 from atu.recipe import check_files
 from atu.runtime import job_log
-from atu.tables import name_runs, reported, reported_runs
+from atu.tables import reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, output = snakemake.input, snakemake.params, snakemake.output
@@ -16,12 +16,11 @@ with job_log(snakemake.log[0]) as log:
     rates = pd.read_csv(inputs.learning_rates)
     same = published if params.benchmark == params.measured_on else published.head(0)
     rows = set(same.loc[same["model"] == params.model, "method"])
-    name_runs(params.runs)
     comparable = [run for run in params.runs if run["published_row"] in rows]
     runs = reported_runs(comparable, rates, params.dev_targets)
     ours = measure(runs, **params.bootstrap)
     collapsed = reported(pd.read_csv(inputs.collapsed), params.dev_targets)
-    table = compare(same, ours, params.model, collapsed_shares(runs, collapsed))
+    table = compare(same, ours, params.model, shares_of_rows(runs, collapsed))
     said = sentences(table, published, params.model, params.benchmark, params.measured_on)
     log.info("%s", " ".join(said))
     with atomic_path(output.long) as part:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from atu.files import atomic_path, link_tree, write_json
-from atu.models import load_llm, save_llm
+from atu.models import load_llm, name_base, save_llm
 from atu.recipe import made_by
 from atu.runtime import job_log, provenance
 
@@ -13,9 +13,12 @@ with (
     atomic_path(snakemake.output[0]) as part,
 ):
     checkpoint = Path(snakemake.input.llm, snakemake.params.inside)
-    if snakemake.params.settings.get("lora", {}).get("merge") and Path(checkpoint, "adapter_config.json").exists():
-        save_llm(*load_llm(checkpoint), part)
+    adapter = (checkpoint / "adapter_config.json").exists()
+    if adapter and snakemake.params.settings["lora"]["merge"]:
+        save_llm(*load_llm(checkpoint, base=snakemake.input.base), part)
     else:
         link_tree(checkpoint, part)
+        if adapter:
+            name_base(part, *snakemake.params.base)
     write_json(part / "provenance.json", provenance(run=dict(snakemake.wildcards), **snakemake.params.settings))
     log.info("kept %s", snakemake.output[0])

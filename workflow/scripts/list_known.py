@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from atu.files import atomic_path, read_parquet
+from atu.files import atomic_path
 from atu.recipe import check_files
 from atu.runtime import job_log
-from atu.tables import known_probes
+from atu.tables import known_probes, read_outcomes
 
 with job_log(snakemake.log[0]) as log:
     check_files(snakemake.params.recipes)
     frames = [
-        known_probes(read_parquet(file)).assign(target=target)
+        known_probes(read_outcomes([file])).assign(target=target)
         for target, file in zip(snakemake.params.targets, snakemake.input, strict=True)
     ]
     known = pd.concat(frames)

@@ -2,10 +2,11 @@
 
 from atu.benchmark import target_name
 from atu.files import atomic_path
-from atu.pages import answers, answers_page
+from atu.names import display_name
+from atu.pages import answers, answers_page, speech_notes
 from atu.recipe import check_files
 from atu.runtime import job_log
-from atu.tables import display_name, read_outcomes
+from atu.tables import read_outcomes
 
 with job_log(snakemake.log[0]) as log:
     params, target = snakemake.params, target_name(snakemake.wildcards.target)
@@ -23,5 +24,6 @@ with job_log(snakemake.log[0]) as log:
         for (method, seed), outcomes in after.items()
         if outcomes.empty
     ]
+    notes += speech_notes(before, after)
     with atomic_path(snakemake.output[0]) as part:
         part.write_text(answers_page(table, f"{target}: answers before and after", notes), encoding="utf-8")

@@ -9,14 +9,15 @@ from atu.cards import model_card, score_table
 from atu.files import atomic_path
 from atu.recipe import check_files
 from atu.runtime import job_log
-from atu.tables import NOT_RUN, read_outcomes
+from atu.tables import NOT_RUN, read_outcomes, why_collapsed
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, model = snakemake.input, snakemake.params, Path(snakemake.input.model)
     check_files(params.recipes)
-    scores = pd.DataFrame()
+    scores, why = pd.DataFrame(), []
     if inputs.after:
-        scores = score_table(read_outcomes(inputs.before), read_outcomes(inputs.after))
+        before, after = read_outcomes(inputs.before), read_outcomes(inputs.after)
+        scores, why = score_table(before, after), why_collapsed(after, before, params.collapse["fluency_share"])
     stopped = model / NOT_RUN
     card = model_card(
         dict(snakemake.wildcards),
@@ -26,6 +27,7 @@ with job_log(snakemake.log[0]) as log:
         params.dataset,
         adapter=(model / "adapter_config.json").exists(),
         not_run=json.loads(stopped.read_text())["first_stage_not_run"] if stopped.exists() else None,
+        collapsed=why,
     )
     for path in (model / "README.md", snakemake.output[0]):
         with atomic_path(path) as part:

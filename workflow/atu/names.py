@@ -1,0 +1,59 @@
+"""How tables and figures call methods and their stages."""
+
+import math
+import re
+from collections.abc import Mapping
+
+NAMES = {"repe": "RepE", "simnpo": "SimNPO", "ga_star": "GA*"}
+
+
+def display_name(method: str) -> str:
+    """As papers write a method: GA* for ga_star, ATU-layer10 for the variant atu-layer10."""
+    head = re.split(r"[-@]", method)[0]
+    return NAMES.get(head, head.upper()) + method[len(head) :]
+
+
+def tau_name(stage: int, taus: Mapping[int, float | None]) -> str | None:
+    """The tau of a stage, with its number where several stages have one tau, as nothing else tells them apart.
+
+    Args:
+        taus: of all stages of the method that are shown; None, NaN or infinite where there is none.
+
+    Returns:
+        None if the stage has no tau.
+    """
+    given = {number: tau + 0.0 for number, tau in taus.items() if tau is not None}  # -0 is 0
+    written = {number: f"{tau:g}" for number, tau in given.items() if math.isfinite(tau)}
+    if stage not in written:
+        return None
+    again = list(written.values()).count(written[stage]) > 1
+    return written[stage] + (f" (stage {stage})" if again else "")
+
+
+def label(method: str, stage: int, taus: Mapping[int, float | None]) -> str:
+    """How a row is called: ATU's stages by tau, those of trained methods by epoch, others by name alone.
+
+    Args:
+        taus: as for :func:`tau_name`.
+    """
+    if stage == 0:
+        return "Before"
+    name = display_name(method)
+    if tau := tau_name(stage, taus):
+        return f"{name} τ={tau}"
+    return f"{name} epoch {stage}" if max(taus) > 1 else name
+
+
+def name_runs(runs: list[dict]) -> None:
+    """Add to each run how its row is called, as ``run``; in place. No two stages of a method are called alike.
+
+    Args:
+        runs: rows with method, stage and tau, of all stages that any table of them shows: a table of some of them
+            calls them as the others do.
+    """
+    taus: dict[str, dict[int, float | None]] = {}
+    for run in runs:
+        if run["stage"] > 0:
+            taus.setdefault(run["method"], {})[run["stage"]] = run["tau"]
+    for run in runs:
+        run["run"] = label(run["method"], run["stage"], taus.get(run["method"], {}))
