@@ -35,7 +35,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     name = snakemake.wildcards.method
     with atomic_path(snakemake.output.epochs) as part:
         try:
-            with rate_of(f"method_settings.{name.split('@')[0]}.train.learning_rate"):
+            with rate_of(f"{params.key}.train.learning_rate"):
                 steps = train_epochs(
                     accelerator,
                     llm,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from atu.divergence import DIVERGED, mark_diverged, rate_of
+from atu.divergence import DIVERGED, divergence, mark_diverged, rate_of
 from atu.errors import DivergedError
 from atu.files import atomic_path, link_tree, read_tensors, write_json
 from atu.hidden import HiddenStates, write_hidden_states
@@ -116,7 +116,10 @@ with (
     made_by(snakemake.params.recipe, read, snakemake.output),
 ):
     params, stage = snakemake.params, int(snakemake.wildcards.stage)
-    if why := collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
+    if said := divergence(Path(snakemake.input.llm)):
+        log.warning("%s: stage %d is not run", said, stage)
+        pass_on(snakemake.input, snakemake.output, stage)
+    elif why := collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
         log.warning("the stage before has collapsed (%s): stage %d is not run", "; ".join(why), stage)
         pass_on(snakemake.input, snakemake.output, stage)
     else:
@@ -124,5 +127,11 @@ with (
         tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
         accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
         scratch = snakemake.resources.tmpdir
-        run_stage(snakemake.input, snakemake.output, params, seed, accelerator, scratch, log)
+        try:
+            run_stage(snakemake.input, snakemake.output, params, seed, accelerator, scratch, log)
+        except DivergedError as error:
+            if not params.in_grid:
+                raise
+            log.warning("%s: this rate of the grid is marked, and never chosen", error)
+            give_up(snakemake.input, snakemake.output, error, stage)
         accelerator.end_training()
