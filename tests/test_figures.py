@@ -140,7 +140,7 @@ def test_the_rate_is_chosen_on_dev_probes():
     assert choose_rates(long, {}, []).empty
     assert choose_rates(long, {"npo": {"npo@1e-06": 1e-6}}, []).empty  # an experiment without it
     rates = choose_rates(long, grids, ["1_Ada"], {"ga@1e-05"})  # which would be the best
-    assert rates["chosen"].tolist() == [True, False, False]
+    assert rates["chosen"].tolist() == [False, False, True]
     assert rates["diverged"].tolist() == [False, True, False]
     assert np.isnan(rates["score"][1])
     with pytest.raises(
