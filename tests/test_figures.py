@@ -3,10 +3,12 @@
 import itertools
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from atu.errors import DivergedError
 from atu.figures import FIGURES
 from atu.tables import (
     choose_rates,
@@ -136,6 +138,15 @@ def test_the_rate_is_chosen_on_dev_probes():
     assert rates["score"].tolist() == [pytest.approx(0.1), pytest.approx(0.5), pytest.approx(0.1)]
     assert without_unchosen(long, rates)["method"].unique().tolist() == ["ga@1e-05"]
     assert choose_rates(long, {}, []).empty
+    assert choose_rates(long, {"npo": {"npo@1e-06": 1e-6}}, []).empty  # an experiment without it
+    rates = choose_rates(long, grids, ["1_Ada"], {"ga@1e-05"})  # which would be the best
+    assert rates["chosen"].tolist() == [False, False, True]
+    assert rates["diverged"].tolist() == [False, True, False]
+    assert np.isnan(rates["score"][1])
+    with pytest.raises(
+        DivergedError, match=r"at every learning rate of its list \(1e-06, 1e-05, 0.0001\); .* 1e-07 say"
+    ):
+        choose_rates(long, grids, ["1_Ada"], grids["ga"])
     with pytest.raises(ValueError, match="ga: no learning rate can be chosen, since no dev probe was known before"):
         choose_rates(long.assign(value=0.0), grids, ["1_Ada"])
 
