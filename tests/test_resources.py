@@ -174,3 +174,24 @@ def test_damaged_rows_are_no_matter_of_planning(tiny, tmp_path):
     (folder / "Target/1_Ada/forget_level2.json").write_text('[3, null, {"query": 5}]')
     demands.in_folder.cache_clear()
     assert demands.asked(small_config(tmp_path), ["forget_qa"])[1] == pytest.approx(10)  # a probe in three
+
+
+@pytest.mark.parametrize(
+    ("rule", "about", "threads", "measured"),
+    [
+        ("generate_corpus", {}, 1, 77),
+        ("evaluate_before", {"subject": "3_Leonardo_da_Vinci"}, 1, 50),
+        ("evaluate_before", {"subject": UTILITY}, 1, 101),
+        ("embed_windows", {}, 1, 22),
+        ("hidden_states", {}, 1, 17),
+        ("align", {"name": "atu"}, 2, 60),
+        ("unlearn", {"name": "atu"}, 2, 80),
+        ("evaluate_after", {}, 2, 80),
+    ],
+)
+def test_estimates_of_the_demos_jobs_are_within_a_factor_of_three(rule, about, threads, measured):
+    """Seconds of the processor (one thread) or of the clock (two), on a machine of two cores."""
+    config = check(DEMO)
+    rates = config["hardware"]["cpu_tflops"] * threads, config["hardware"]["disk_mb_per_s"]
+    expected = resources.seconds(demand(rule, config, **about), *rates, resources.START_SECONDS_CPU)
+    assert measured / 3 < expected < 3 * measured
