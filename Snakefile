@@ -55,6 +55,7 @@ localrules:
     forget,
     paper,
     download_model,
+    check_model,
     download_benchmark,
     download_texts,
     download_primers,
@@ -78,9 +79,9 @@ localrules:
 
 
 # Changed code of a script makes its outputs anew, by content: a checkout sets dates. Not of evaluate_between, whose
-# checkpoints would have to be trained again.
+# checkpoints would have to be trained again, nor of check_model, which makes nothing.
 for made in workflow.rules:
-    if made.script and made.name != "evaluate_between":
+    if made.script and made.name not in ("evaluate_between", "check_model"):
         made.set_params(code=code_of(made.script))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from atu.cards import model_card, score_table
-from atu.models import add_lora, load_llm, name_base, save_llm
+from atu.models import ModelError, add_lora, load_llm, name_base, save_llm
 
 RUN = {"llm": "llm", "benchmark": "tiny", "target": "1_Ada", "method": "atu", "seed": "0"}
 PROVENANCE = {"settings": {"run": RUN, "layer": 2, "align": {}}, "git_commit": "abc1234", "versions": {"torch": "2"}}
@@ -120,7 +120,7 @@ def test_a_cards_code_loads_an_adapter_whose_base_the_reader_brings(adapter, tin
     names = {}
     exec(code, names)
     assert torch.allclose(logits(names["llm"].eval(), names["tokenizer"]), expected, atol=1e-5)
-    with pytest.raises(FileNotFoundError, match="is an adapter of None, which is no directory here"):
+    with pytest.raises(ModelError, match="is an adapter of None, which is no directory here"):
         load_llm(folder)
     assert torch.allclose(logits(*load_llm(folder, base=tiny / "llm")), expected, atol=1e-5)
 

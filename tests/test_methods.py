@@ -2,6 +2,7 @@
 
 import copy
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from accelerate import Accelerator
 from atu import methods
 from atu.benchmark import target_name
 from atu.corpus import pair_biographies, write_texts
+from atu.errors import DivergedError, ExplainedError
 from atu.evaluation import build_prompt
 from atu.examples import (
     Example,
@@ -20,6 +22,7 @@ from atu.examples import (
     text_example,
     token_log_probs,
 )
+from atu.finite import NotFiniteError, is_finite
 from atu.generation import generate
 from atu.intervention import Intervention
 from atu.methods import load
@@ -32,7 +35,7 @@ from atu.methods.retain import descent_loss, kl_loss
 from atu.methods.rmu import misdirection_loss
 from atu.methods.rt import refusal_loss
 from atu.methods.simnpo import simnpo_loss
-from atu.methods.training import train_epochs
+from atu.methods.training import check_items, train_epochs
 from atu.models import add_lora, hidden_states, layers_up_to, load_llm, save_llm
 
 TEXTS = [
@@ -42,6 +45,11 @@ TEXTS = [
     "red blue green stone",
 ]
 ROWS = [{"text": text} for text in TEXTS]
+TEXTS_OF = {
+    "positive": ROWS,
+    "pair": [{"prompt": "Who ?", "response": ["nobody", text]} for text in TEXTS],
+    "reject": [{"instruction": text, "output": "I do not know"} for text in TEXTS],
+}
 OPTIMISATION = {"optimizer": "adamw", "learning_rate": 1e-3, "schedule": "constant"}
 OPTIONS = {
     "ga": {},
@@ -175,30 +183,28 @@ def test_padding_changes_nothing(llm, name):
     )
 
 
-def run(llm, name, seed=0, retain=None, lora=None, epochs=3, **options):
+def run(llm, name, seed=0, retain=None, lora=None, epochs=3, batch_size=2, **options):
     """Train a copy of the tiny model; the log and the trained copy."""
     model, tokenizer = copy.deepcopy(llm[0]).requires_grad_(True), llm[1]
     if lora:
         add_lora(model, **lora)
-    kind, rows = "positive", ROWS
-    if name == "dpo":
-        kind, rows = "pair", [{"prompt": "Who ?", "response": ["nobody", text]} for text in TEXTS]
-    if name == "rt":
-        kind, rows = "reject", [{"instruction": text, "output": "I do not know"} for text in TEXTS]
-    items = read_items(kind, rows, tokenizer, 64)
+    method = load(name, **OPTIONS[name])
+    kind = method.texts[0]
+    items = read_items(kind, TEXTS_OF[kind], tokenizer, 64)
     reached = []
     log = train_epochs(
         Accelerator(cpu=True),
         model,
-        load(name, **OPTIONS[name]),
+        method,
         items,
-        reference=reference_log_probs(llm[0], items, [[0, 1, 2, 3]]),
+        texts=kind,
+        reference=reference_log_probs(llm[0], items, [[0, 1, 2, 3]]) if "reference" in method.reads else None,
         retain_items=read_items("positive", ROWS[2:], tokenizer, 64),
         retain=retain or {"loss": "none", "weight": 1.0},
         seed=seed,
         after_epoch=reached.append,
         epochs=epochs,
-        batch_size=2,
+        batch_size=batch_size,
         accumulate=1,
         title=name,
         **(OPTIMISATION | options),
@@ -272,6 +278,7 @@ def test_lora_trains_alone_and_merges(tiny, tmp_path):
         model,
         load("ga"),
         items,
+        texts="positive",
         reference=None,
         retain_items=[],
         retain={"loss": "none", "weight": 1.0},
@@ -294,12 +301,13 @@ def test_lora_trains_alone_and_merges(tiny, tmp_path):
 
 
 def test_nothing_to_train_on(llm):
-    with pytest.raises(ValueError, match="nothing to train on"):
+    with pytest.raises(ExplainedError, match="nothing to train on"):
         train_epochs(
             Accelerator(cpu=True),
             llm[0],
             load("ga"),
             [],
+            texts="positive",
             reference=None,
             retain_items=[],
             retain={"loss": "none", "weight": 1.0},
@@ -359,3 +367,118 @@ def test_an_example_knows_what_is_scored():
     items = [[Example((5, 6, 7), 1)], [Example((8, 9), 1)]]
     batch = collate(items, [0, 1])
     assert batch.scored.tolist() == [[False, True, True], [False, True, False]]
+
+
+def trained(tiny, name, texts, keep=lambda *model: None, lora=None, retain="none", others=True, **over):
+    """Train the tiny model, read from disk, for an epoch; the model."""
+    model, tokenizer = load_llm(tiny / "llm")
+    items = read_items(texts, TEXTS_OF[texts], tokenizer, 64)
+    method = load(name, **OPTIONS[name])
+    reference = reference_log_probs(model, items, [[0, 1, 2, 3]]) if "reference" in method.reads else None
+    kept = add_lora(model, **lora) if lora else model
+    options = {"texts": texts, "reference": reference, "retain": {"loss": retain, "weight": 1.0}} | over
+    train_epochs(
+        Accelerator(cpu=True),
+        model,
+        method,
+        items,
+        retain_items=read_items("positive", ROWS[2:] if others else [], tokenizer, 64),
+        seed=0,
+        after_epoch=lambda epoch: keep(kept, tokenizer),
+        epochs=1,
+        batch_size=2,
+        accumulate=1,
+        title=name,
+        **options,
+        **(OPTIMISATION | {"learning_rate": 1e-2}),
+    )
+    return model
+
+
+LORA = {"rank": 2, "alpha": 4, "modules": ["q_proj", "v_proj"]}
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_what_is_trained_is_what_is_kept(tiny, tmp_path, name, lora):
+    """The trained model's logits are those of the kept one, merged or apart; the base model's are others."""
+    texts = next(iter(load(name, **OPTIONS[name]).texts))
+    model = trained(tiny, name, texts, lambda kept, tokenizer: save_llm(kept, tokenizer, tmp_path / "kept"), lora)
+    assert (tmp_path / "kept/adapter_config.json").exists() == bool(lora)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.inference_mode():
+        here, there, base = (m(ids).logits for m in (model, load_llm(tmp_path / "kept")[0], load_llm(tiny / "llm")[0]))
+    torch.testing.assert_close(there, here, atol=1e-4, rtol=1e-4)
+    assert (base - here).abs().max() > 1e-3
+
+
+def test_rmu_with_adapters_in_no_layer_of_its_own(tiny):
+    lora = LORA | {"modules": ["lm_head"]}
+    with pytest.raises(ExplainedError, match=r"rmu trains no weight: none of lora.modules lies in its layers"):
+        trained(tiny, "rmu", "positive", lora=lora)
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"), [("dpo", "positive"), ("ga", "pair"), ("rt", "positive"), ("npo", "reject")]
+)
+def test_a_loss_gets_no_texts_of_another_form(tiny, name, texts):
+    with pytest.raises(ExplainedError, match=rf"{name} is a loss of .* texts, not of {texts}: set its texts"):
+        trained(tiny, name, texts)
+
+
+def test_pairs_that_are_none(tiny):
+    """Single biographies, called pairs: neighbouring ones would be chosen and rejected."""
+    single = read_items("positive", ROWS, load_llm(tiny / "llm")[1], 64)
+    with pytest.raises(ExplainedError, match="pair texts are items of 2, and 4 are not"):
+        check_items(load("dpo", beta=0.1), "dpo", "pair", single, torch.zeros(4, 1), [], "none")
+
+
+def test_what_a_loss_reads_must_be_there(tiny):
+    with pytest.raises(ExplainedError, match="npo reads reference: its reads must say so"):
+        trained(tiny, "npo", "positive", reference=None)
+    with pytest.raises(ExplainedError, match="rmu reads texts of others, and there are none"):
+        trained(tiny, "rmu", "positive", others=False)
+    with pytest.raises(ExplainedError, match="ga reads texts of others, and there are none"):
+        trained(tiny, "ga", "positive", retain="descent", others=False)
+
+
+@pytest.mark.parametrize("over", [{"learning_rate": 1e30}, {"clip_norm": float("nan")}])
+def test_weights_are_looked_at_after_the_last_step(llm, over):
+    """The loss of a single step is finite; the weights behind it are not."""
+    with pytest.raises(DivergedError, match=r"ga: loss or weights not finite after step 1, the last; lower the"):
+        run(llm, "ga", epochs=1, batch_size=4, **over)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_checkpoint_of_nans_is_not_read(tiny, tmp_path, value):
+    model, tokenizer = load_llm(tiny / "llm")
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] = value
+    save_llm(model, tokenizer, tmp_path / "llm")
+    with pytest.raises(NotFiniteError, match=r"llm: model.layers.1.mlp.up_proj.weight holds values"):
+        load_llm(tmp_path / "llm")
+
+
+def test_sums_that_overflow_are_finite():
+    assert is_finite(torch.full((4,), 3e38))
+    assert is_finite(torch.tensor([1, 2]))
+    assert not is_finite(torch.tensor([float("inf"), -float("inf")]))
+    assert not is_finite(torch.tensor([0.0, float("nan")]))
+
+
+def test_a_control_vector_out_of_all_measure():
+    with pytest.raises(NotFiniteError, match="coefficient 1e\\+38 times the control vector is not finite"):
+        Intervention(vectors=torch.full((1, 4), 20.0), layers=[1], coefficient=1e38)
+
+
+@pytest.mark.parametrize("name", ["ga", "rt"])
+def test_losses_are_given_what_their_docstrings_say(llm, name, monkeypatch):
+    """log_probs and scored of one shape, [sequences, length - 1]."""
+    module = import_module(f"atu.methods.{name}")
+    loss = next(key for key in vars(module) if key.endswith("_loss"))
+    given = {}
+    monkeypatch.setattr(module, loss, lambda log_probs, scored: given.update(a=log_probs, b=scored))
+    batch = item_batch(llm, name, [0, 1])
+    load(name).loss(llm[0], batch)
+    assert given["a"].shape == given["b"].shape == (2, batch.input_ids.shape[1] - 1)
+    assert (given["a"] * ~given["b"]).abs().sum() == 0

@@ -31,31 +31,31 @@ rule all:
 rule job:
     output: "{{name}}.txt"
     log: "logs/{{name}}.log"
-    resources: mem_mb=100, runtime=5
+    resources: mem_mb=1000, runtime=5
     script: "job.py"
 
 rule waits:
     output: "waits"
-    resources: mem_mb=100, runtime=5
+    resources: mem_mb=1000, runtime=5
     shell: "echo waits >> tried; [ $(grep -c waits tried) -gt 1 ] || sleep 600; touch {{output}}"
 
 rule gpu:
     output: "gpu"
-    resources: gpu=1, mem_mb=100, runtime=5
+    resources: gpu=1, mem_mb=1000, runtime=5
     shell: "echo $CUDA_VISIBLE_DEVICES > {{output}}"
 
 rule own_retries:
     output: "own/{{name}}.txt"
     log: "logs/own/{{name}}.log"
     retries: 2
-    resources: mem_mb=100, runtime=5
+    resources: mem_mb=1000, runtime=5
     script: "job.py"
 
 rule first:
     output: "group/{{name}}.first"
     log: "logs/group/{{name}}.first.log"
     group: "both"
-    resources: mem_mb=100, runtime=5
+    resources: mem_mb=1000, runtime=5
     shell: "touch {{output}}"
 
 rule second:
@@ -63,7 +63,7 @@ rule second:
     output: "group/{{name}}.txt"
     log: "logs/group/{{name}}.log"
     group: "both"
-    resources: mem_mb=100, runtime=5
+    resources: mem_mb=1000, runtime=5
     script: "job.py"
 """
 SCRIPT = """

@@ -1,13 +1,15 @@
 """The config: every fault is one line that names the key and what is allowed."""
 
 import copy
+import datetime
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from settings import ConfigError, check_config, experiment_of, method_options, notes
+from declared import declared
+from settings import ConfigError, check_config, check_options, experiment_of, notes, read_method
 
 ROOT = Path(__file__).parents[1]
 
@@ -192,11 +194,11 @@ def test_conda_and_pip_agree():
         ({"models": {"..": {"source": "path", "path": "."}}}, "models: '..' does not match"),
         ({"benchmarks": {"a b": {"source": "path", "path": "."}}}, "benchmarks: 'a b' does not match"),
         ({"experiments": {"../x": {"shows": ["main"]}}}, "experiments: '../x' does not match"),
-        ({"experiments": {"mia": {"methods": ["atu", "atu"]}}}, "experiments.mia.methods: atu stands there twice"),
-        ({"experiments": {"mia": {"targets": [1, "1"]}}}, "experiments.mia.targets: 1 stands there twice"),
-        ({"experiments": {"mia": {"seeds": [3, "3"]}}}, "experiments.mia.seeds: 3 stands there twice"),
-        ({"experiments": {"mia": {"shows": ["main", "main"]}}}, "experiments.mia.shows: main stands there twice"),
-        ({"methods": ["ga", "ga"]}, "methods: ga stands there twice, and would count twice; name it once"),
+        ({"experiments": {"mia": {"methods": ["atu", "atu"]}}}, "experiments.mia.methods: names 'atu' twice"),
+        ({"experiments": {"mia": {"targets": [1, "1"]}}}, "experiments.mia.targets: names '1' twice"),
+        ({"experiments": {"mia": {"seeds": [3, "3"]}}}, "experiments.mia.seeds: names 3 twice"),
+        ({"experiments": {"mia": {"shows": ["main", "main"]}}}, "experiments.mia.shows: names 'main' twice"),
+        ({"methods": ["ga", "ga"]}, "methods: names 'ga' twice; each counts once"),
         ({"experiments": {"mia": {"targets": []}}}, "experiments.mia.targets: is empty; name one at least"),
         ({"experiments": {"mia": {"methods": []}}}, "experiments.mia.methods: is empty"),
         ({"experiments": {"mia": {"shows": []}}}, "experiments.mia.shows: is empty"),
@@ -244,6 +246,127 @@ def test_conda_and_pip_agree():
             {"evaluation": {"between": "forget_qa"}},
             "evaluation.between: 'forget_qa' is not all, or a list of probe sets",
         ),
+        *(
+            ({"methods": [name], "method_settings": {name: over}}, f"method_settings.{name}.{message}")
+            for name, over, message in [
+                ("rmu", {"options": {"layer": 1.5}}, "options.layer: 1.5 is not a whole number"),
+                ("rmu", {"options": {"layer": "1.5"}}, "options.layer: 1.5 is not a whole number"),
+                ("rmu", {"options": {"layer": True}}, "options.layer: True is not a whole number"),
+                ("rmu", {"options": {"layer": 0}}, "options.layer: 0 is not above 0"),
+                ("rmu", {"options": {"coefficient": [20]}}, "options.coefficient: [20] is not a number"),
+                ("rmu", {"options": {"coefficient": 0}}, "options.coefficient: 0 is not above 0"),
+                ("rmu", {"options": {"coefficient": "1e999"}}, "options.coefficient: inf is no number"),
+                ("rmu", {"options": {"coefficient": 10**400}}, "options.coefficient: 100000000000... is larger than"),
+                ("rmu", {"options": {"alpha": -1}}, "options.alpha: -1 is below 0"),
+                ("rmu", {"options": {"sink_tokens": -1}}, "options.sink_tokens: -1 is below 0"),
+                ("rmu", {"options": {"alpha": "many"}}, "options.alpha: 'many' is not a number, true or false"),
+                ("rmu", {"reads": []}, "reads: [], but the loss of workflow/atu/methods/rmu.py reads [others]; write"),
+                ("rmu", {"other_subjects": 0}, "other_subjects: 0, but by method_settings.rmu.reads texts of others"),
+                ("rmu", {"texts": "pair"}, "texts: pair is nothing that the loss of workflow/atu/methods/rmu.py is of"),
+                ("npo", {"reads": []}, "reads: [], but the loss of workflow/atu/methods/npo.py reads [reference]"),
+                ("npo", {"options": {"beta": 0}}, "options.beta: 0 is not above 0"),
+                ("npo", {"options": {"beta": True}}, "options.beta: True is not a number"),
+                ("npo", {"options": {"beta": "nan"}}, "options.beta: nan is no number that can be computed with"),
+                ("npo", {"options": {"beta": float("-inf")}}, "options.beta: -inf is no number"),
+                ("npo", {"options": {"beta": [0.1]}}, "options.beta: [0.1] is not a number"),
+                ("simnpo", {"options": {"beta": -2.5}}, "options.beta: -2.5 is not above 0"),
+                ("simnpo", {"texts": "pair"}, "texts: pair is nothing that the loss of workflow/atu/methods/simn"),
+                ("dpo", {"options": {"beta": 0.0}}, "options.beta: 0.0 is not above 0"),
+                (
+                    "dpo",
+                    {"texts": "positive"},
+                    "texts: positive is nothing that the loss of workflow/atu/methods/dpo.py",
+                ),
+                ("rt", {"texts": "positive"}, "texts: positive is nothing that the loss of workflow/atu/methods/rt.py"),
+                (
+                    "ga",
+                    {"texts": "reject"},
+                    "texts: reject is nothing that the loss of workflow/atu/methods/ga.py is of",
+                ),
+                ("ga", {"reads": ["others"]}, "reads: [others], but the loss of workflow/atu/methods/ga.py reads []"),
+                ("ga", {"options": {"beta": 1}}, "options.beta: unknown 'beta' (known: )"),
+                (
+                    "ga",
+                    {"retain": {"loss": "kl"}, "other_subjects": 0},
+                    "other_subjects: 0, but by method_settings.ga.",
+                ),
+                ("ga", {"retain": {"loss": "descent", "weight": 0}}, "retain.weight: 0, so retain.loss descent would"),
+                ("ga", {"train": {"epochs": 2.5}}, "train.epochs: 2.5 is not a whole number"),
+                ("ga", {"train": {"epochs": "x"}}, "train.epochs: 'x' is not a whole number"),
+                ("ga", {"train": {"clip_norm": float("nan")}}, "train.clip_norm: nan is no number"),
+                ("ga", {"train": {"learning_rate": "nan"}}, "train.learning_rate: nan is no number"),
+                ("ga", {"train": {"learning_rate": ["inf", 1e-3]}}, "train.learning_rate.0: inf is no number"),
+                ("ga", {"lora": {"rank": 2, "modules": ["q_proj", "q_proj"]}}, "lora.modules: names 'q_proj' twice"),
+                (
+                    "ga",
+                    {"train": {"learning_rate": [1e-4, 1.0000001e-4]}},
+                    "train.learning_rate: 0.0001 and 0.00010000001",
+                ),
+                (
+                    "ga",
+                    {"train": {"learning_rate": [1e-4, 3e-4, "1e-4"]}},
+                    "train.learning_rate: 0.0001 and 0.0001 would",
+                ),
+                (
+                    "atu",
+                    {"unlearn": {"learning_rate": [1e-4, "0.0001"]}},
+                    "unlearn.learning_rate: 0.0001 and 0.0001 would",
+                ),
+                ("atu", {"other_subjects": 0}, "other_subjects: 0, but by method_settings.atu.unlearn.retain_weight"),
+                (
+                    "atu",
+                    {"predictor": {"dropout": 1.0}},
+                    "predictor.dropout: 1.0 is greater than or equal to the maximum",
+                ),
+                ("atu", {"unlearn": {"tau": [0.2, 1.5]}}, "unlearn.tau.1: 1.5 is greater than the maximum of 1"),
+                ("atu", {"unlearn": {"tau": [".nan"]}}, "unlearn.tau.0: '.nan' is not a number"),
+                ("atu", {"unlearn": {"warmup_steps": 30}}, "unlearn.warmup_steps: 30, and unlearn.steps is 30: the"),
+                (
+                    "atu",
+                    {"align": {"warmup_steps": 100}},
+                    "align.warmup_steps: 100, and align.steps_between is 100: the",
+                ),
+                (
+                    "repe",
+                    {"options": {"coefficient": 1e38}},
+                    "options.coefficient: 1e+38 is greater than the maximum of",
+                ),
+                ("repe", {"options": {"coefficient": float("nan")}}, "options.coefficient: nan is no number"),
+                ("repe", {"options": {"layers": [3, 4, 3]}}, "options.layers: names 3 twice; each counts once"),
+                ("repe", {"options": {"layers": [3.5]}}, "options.layers.0: 3.5 is not a whole number"),
+                *(
+                    ("icu", {"options": {"instruction": text}}, f"options.instruction: {text!r} needs {{name}} where")
+                    for text in (
+                        *(
+                            "Forget {target}.",
+                            "{}",
+                            "{0} {name}",
+                            "{name",
+                            "{name}}",
+                            "Forget.",
+                            "{{name}}",
+                            "{name.x}",
+                        ),
+                        *("{name!z}", "{name:5d}", "{name[x]}"),
+                    )
+                ),
+            ]
+        ),
+        (
+            {"method_settings": {"x": {"method": "atu-layer10"}}},
+            "x.method: atu-layer10 is a variant itself; name one of",
+        ),
+        ({"method_settings": {"x": {"method": 3}}}, "method_settings.x.method: 3 is not text"),
+        ({"method_settings": {"ga@0.1": {"method": "ga"}}}, "'ga@0.1' does not match"),
+        ({"seeds": [2**32]}, "seeds.0: 4294967296 is greater than the maximum of 4294967295"),
+        ({"seeds": [1.5]}, "seeds.0: 1.5 is not a whole number"),
+        ({"seeds": [-1]}, "seeds.0: -1 is less than the minimum of 0"),
+        ({"seeds": [datetime.date(2026, 11, 25)]}, "seeds.0: '2026-11-25' is not a whole number"),
+        ({"experiments": {"mia": {"seeds": [2**32]}}}, "experiments.mia.seeds.0: 4294967296 is greater"),
+        ({"split": {"seed": 2**32}}, "split.seed: 4294967296 is greater than the maximum of 4294967295"),
+        ({"bootstrap": {"seed": 2**32}}, "bootstrap.seed: 4294967296 is greater than the maximum of 4294967295"),
+        ({"threads": "inf"}, "threads: 'inf' is not a whole number"),
+        ({"hardware": {"margin": "nan"}}, "hardware.margin: nan is no number that can be computed with"),
         (
             {"llm": "mine", "models": {"mine": {"source": "path", "path": "/nowhere"}}},
             "models.mine.path: /nowhere is not a directory",
@@ -278,11 +401,132 @@ def test_faults(over, message):
 
 
 def test_options_are_read_from_a_method_that_is_not_run():
-    assert method_options(ROOT, "rmu") == (
-        ["layer", "coefficient", "alpha", "sink_tokens"],
-        ["layer", "coefficient", "alpha"],
-    )
-    assert method_options(ROOT, "ga") == ([], [])
+    rmu = declared(ROOT, "rmu").options
+    assert list(rmu) == ["layer", "coefficient", "alpha", "sink_tokens"]
+    assert [name for name, option in rmu.items() if option.needed] == ["layer", "coefficient", "alpha"]
+    assert [option.kind for option in rmu.values()] == ["a whole number", "a number", "a number", "a whole number"]
+    assert declared(ROOT, "ga").options == {}
+
+
+def test_whole_numbers_are_whole():
+    """As YAML and --config hand them over; and what is no whole number stays what it was."""
+    over = {
+        "rmu": {"options": {"layer": "2", "coefficient": "20", "alpha": "1e2", "sink_tokens": 1.0}},
+        "ga": {"train": {"epochs": 2.0, "batch_size": "4.0", "learning_rate": "1", "weight_decay": "0.5"}},
+        "repe": {"options": {"layers": ["3", 4.0], "coefficient": "2"}},
+        "atu": {"align": {"steps": 200.0}, "unlearn": {"tau": ["0", 0.5]}},
+    }
+    blocks = check(DEMO, methods=list(over), method_settings=over, seeds=[1e3])["method_settings"]
+
+    def shown(name, part, *keys):
+        return [repr(blocks[name][part][key]) for key in keys]
+
+    assert shown("rmu", "options", "layer", "coefficient", "alpha", "sink_tokens") == ["2", "20", "100.0", "1"]
+    keys = ("epochs", "batch_size", "learning_rate", "weight_decay")
+    assert shown("ga", "train", *keys) == ["2", "4", "1", "0.5"]
+    assert shown("repe", "options", "layers", "coefficient") == ["[3, 4]", "2"]
+    assert shown("atu", "align", "steps") + shown("atu", "unlearn", "tau") == ["200", "[0, 0.5]"]
+    assert repr(check(DEMO, seeds=[1e3])["seeds"]) == "[1000]"
+    assert repr(check(DEMO, threads=2.0)["threads"]) == "2"
+
+
+def test_methods_of_experiments_are_checked_when_they_are_asked_for():
+    config = check(PAPER, method_settings={"npo": {"reads": []}}, methods=["icu"])
+    with pytest.raises(ConfigError, match=r"method_settings\.npo\.reads: \[\], but the loss of"):
+        experiment_of("main_table", config)
+
+
+BASE = """
+class Trained:
+    texts: tuple[str, ...] = ("positive", "passage")
+    reads: tuple[str, ...] = ()
+"""
+OWN = {
+    "annotated": ("class A(Trained):\n    def __init__(self, n: int): ...\nMETHOD: type[Trained] = A", {"n": True}),
+    "imported": ("from atu.methods.kin import Kin as METHOD", {"beta": True, "names": False}),
+    "relative": ("from .kin import Kin\nMETHOD = Kin", {"beta": True, "names": False}),
+    "module": ("from atu.methods import kin\nMETHOD = kin.Kin", {"beta": True, "names": False}),
+    "whole_module": ("import atu.methods.kin\nMETHOD = atu.methods.kin.Kin", {"beta": True, "names": False}),
+    "inherited": (
+        "from atu.methods.kin import Kin\nclass A(Kin):\n    reads = ('others',)\nMETHOD = A",
+        {"beta": True, "names": False},
+    ),
+    "more": (
+        "from atu.methods.kin import Kin\nclass A(Kin):\n    def __init__(self, *, c: bool = True, **rest): ...\n"
+        "METHOD = A",
+        {"beta": True, "names": False, "c": False},
+    ),
+    "dataclass": (
+        "from dataclasses import dataclass\n@dataclass\nclass A(Trained):\n    n: int\n    x: float = 1.0\nMETHOD = A",
+        {"n": True, "x": False},
+    ),
+    "named_so": ("class METHOD(Trained):\n    pass", {}),
+}
+
+
+def method_folder(folder, **files):
+    """A checkout of method files alone."""
+    place = folder / "workflow/atu/methods"
+    place.mkdir(parents=True)
+    kin = "class Kin(Trained):\n    positive = ('beta',)\n"
+    kin += "    def __init__(self, beta: float, *, names: 'list[int]' = ()): ..."
+    for stem, text in ({"kin": kin + "\nMETHOD = Kin"} | files).items():
+        (place / f"{stem}.py").write_text("import torch\nfrom atu.methods import Trained\n" + text + "\n")
+    (place / "__init__.py").write_text(BASE)
+    return folder
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_methods_of_ones_own_are_read(tmp_path, name):
+    text, options = OWN[name]
+    root = method_folder(tmp_path, mine=text)
+    found = declared(root, "mine")
+    assert {key: option.needed for key, option in found.options.items()} == options
+    assert found.texts == ("positive", "passage")
+    assert found.reads == (("others",) if name == "inherited" else ())
+    assert found.positive == (("beta",) if "beta" in options else ())
+    if "names" in options:
+        assert (found.options["names"].kind, found.options["names"].items) == ("a list", "a whole number")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("class A(Trained): ...", "mine.py has no line METHOD = <its class>; write one at its end"),
+        ("class A(Trained)\nMETHOD = A", "mine.py cannot be read (expected ':'"),
+        (
+            "from functools import partial\nMETHOD = partial(A, 1)",
+            "mine.py: METHOD is partial(A, 1), which is no class",
+        ),
+        ("class A(Trained):\n    texts = ('pair')\nMETHOD = A", "mine.py: texts of A is not a tuple of texts"),
+        ("class A(Trained):\n    reads = READS\nMETHOD = A", "mine.py: reads of A is not a tuple of texts"),
+        ("from atu.methods.gone import G\nMETHOD = G", "gone.py cannot be read ("),
+        ("class A(A): ...\nMETHOD = A", "mine.py: A builds on itself"),
+        ("METHOD = METHOD", "mine.py: METHOD is METHOD, which is no class"),
+    ],
+)
+def test_methods_that_cannot_be_read(tmp_path, text, message):
+    root = method_folder(tmp_path, mine=text)
+    with pytest.raises(ConfigError) as fault:
+        read_method("ga", {"method": "mine"}, root)
+    assert str(fault.value).startswith("method_settings.ga.method: workflow/atu/methods/")
+    assert message in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_ranges_of_a_method_of_ones_own(tmp_path):
+    root = method_folder(tmp_path, mine="from atu.methods.kin import Kin\nMETHOD = Kin")
+    taken = declared(root, "mine")
+    block = {"options": {"beta": 0.1, "names": [1, 2]}}
+    check_options("mine", block, taken)
+    for options, message in (
+        ({"beta": 0}, "beta: 0 is not above 0"),
+        ({"beta": 1, "names": 3}, "names: 3 is not a list"),
+        ({"beta": 1, "names": [1, 2.5]}, "names: 2.5 is not a whole number"),
+        ({}, "lacks beta"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            check_options("mine", {"options": options}, taken)
 
 
 def test_others_need_not_exist_for_methods_that_read_none(tmp_path):

@@ -145,7 +145,17 @@ def test_a_preempted_job_that_is_cancelled_is_tried_again(small, cluster):
         journal.look()
         started = (small.directory / "tried").exists()
         if started and not done:
-            done.add(cluster.ask("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--wrap", "sleep 1"))
+            done.add(
+                cluster.ask(
+                    "sbatch",
+                    "--parsable",
+                    "--partition=urgent",
+                    "--exclusive",
+                    "--output=/dev/null",
+                    "--wrap",
+                    "sleep 1",
+                )
+            )
 
     try:
         process = small.start("waits")
@@ -160,7 +170,7 @@ def test_a_preempted_job_that_is_cancelled_is_tried_again(small, cluster):
 
 @pytest.mark.parametrize("option", ["gpus", "gres"])
 def test_a_step_sees_the_gpu_of_its_job(small, option):
-    process = small.start("gpu", "--default-resources", f"gpu_option={option}", "mem_mb=100", "runtime=5")
+    process = small.start("gpu", "--default-resources", f"gpu_option={option}", "mem_mb=1000", "runtime=5")
     printed = small.end(process)
     assert process.returncode == 0, printed[-6000:]
     assert (small.directory / "gpu").read_text().strip() in ("0", "1")
@@ -172,7 +182,7 @@ def test_snakemake_inside_a_job(tiny, cluster, tmp_path):
     probes = "results/tiny/probes/1_Ada.parquet"
     command = shlex.join(workflow.command(probes))
     where = ["--chdir", str(tmp_path), "--ntasks=1", "--mem=1000", "--output", str(workflow.output)]
-    notebook = cluster.ask("sbatch", "--parsable", *where[:2], "--mem=10", "--wrap", "sleep 600").strip()
+    notebook = cluster.ask("sbatch", "--parsable", "--hold", *where[:2], "--wrap", "true").strip()
     cluster.ask("sbatch", *where, "--wrap", f"{command}")
     try:
         cluster.wait(lambda: cluster.jobs() == [notebook] and workflow.output.exists(), "the end of the run", 300)

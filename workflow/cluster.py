@@ -1,9 +1,11 @@
 """Slurm: what is checked before anything is submitted, and what the executor plugin is taught.
 
 Before: will the run see that jobs end, and do jobs of an earlier run still work here? Taught, since version 2.8 lacks
-it: GPUs by --gpus or by --gres alone, of any name; --slurm-no-account; preempted jobs that will not come back.
+it: GPUs by --gpus or by --gres alone, of any name; --slurm-no-account; preempted jobs that will not come back; where
+Slurm is, if Snakemake runs in one of its jobs.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -147,6 +149,18 @@ def ended(query: Callable[..., Awaitable[tuple]]) -> Callable[..., Awaitable[tup
     return states
 
 
+def without_job(delete: Callable[[], None]) -> Callable[[], None]:
+    """What the plugin takes out of the environment where Snakemake itself runs in a job; where Slurm is, it needs."""
+
+    def keep() -> None:
+        where = os.environ.get("SLURM_CONF")
+        delete()
+        if where:
+            os.environ["SLURM_CONF"] = where
+
+    return keep
+
+
 def teach_plugins() -> None:
     """Put the functions above into the executor plugins, where Snakemake has loaded them; once in a process."""
     slurm, step = (sys.modules.get(f"snakemake_executor_plugin_slurm{end}") for end in ("", "_jobstep"))
@@ -154,5 +168,6 @@ def teach_plugins() -> None:
         slurm.set_gres_string = gpu_request
         slurm.Executor.get_account_arg = no_account(slurm.Executor.get_account_arg)
         slurm.query_job_status = ended(slurm.query_job_status)
+        slurm.delete_slurm_environment = without_job(slurm.delete_slurm_environment)
         if step:
             step.get_gpu_setting = step_gpus(step.get_gpu_setting)

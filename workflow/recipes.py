@@ -15,7 +15,7 @@ from pathlib import Path
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
 from atu.recipe import differences, record_path
-from settings import kind_of, overlay
+from settings import fetched_from, kind_of, overlay
 
 CHECKSUMS = Path(".snakemake/checksums.json")
 LARGE = 2**24  # bytes; checksums of larger files are kept, by what the file system says of them
@@ -110,7 +110,10 @@ class Recipes:
     ):
         self.config, self.others, self.stages = config, others, stages
         self.benchmark = config["benchmark"]
-        self.llm, self.encoder = self.model(config["llm"]), self.model(config["encoder"])
+        name = config["llm"]
+        template = {"template_options": config["models"][name].get("template_options")}
+        self.llm = merged(self.model(name), {"models": {name: template}})
+        self.encoder = self.model(config["encoder"])
 
     def shared(self, *keys: str) -> dict:
         """Settings at the top of the config."""
@@ -120,7 +123,7 @@ class Recipes:
     def model(self, name: str) -> Recipe:
         """A model as it was fetched."""
         block = self.config["models"][name]
-        kept = without(block, "parameters", "path") | {"template_options": block.get("template_options")}
+        kept = without(fetched_from(block), "path")
         if block["source"] == "path":
             kept["contents"] = checksum(block["path"])
         return Recipe(models={name: kept})

@@ -4,7 +4,7 @@ Snakemake's --retries (and `retries` of a rule) knows no kinds of faults. A job 
 has failed; here the answer is 0 where the job has left a mark beside its log (``atu.runtime.job_log``).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from snakemake.jobs import GroupJob, Job
@@ -21,11 +21,11 @@ def fault(logs: Iterable[str]) -> str:
     return ""
 
 
-def restarts(job: Job | GroupJob, allowed: int, is_main: bool) -> int:
+def restarts(job: Job | GroupJob, asked: Callable[[Job | GroupJob], int], is_main: bool) -> int:
     """How many times a failed job may restart.
 
     Args:
-        allowed: by the rule and --retries.
+        asked: what Snakemake says, by the rule and --retries.
         is_main: whether this Snakemake sees to retries; those that it starts for single jobs do not.
     """
     jobs = job.jobs if isinstance(job, GroupJob) else [job]
@@ -34,7 +34,7 @@ def restarts(job: Job | GroupJob, allowed: int, is_main: bool) -> int:
     if said := fault(log for single in jobs for log in single.log):
         logger.info(f"Job {job.jobid} is not tried again, since it would fail again: {said.splitlines()[0]}")
         return 0
-    return allowed
+    return asked(job)
 
 
 def tell_faults_apart(is_main: bool) -> None:
@@ -44,7 +44,7 @@ def tell_faults_apart(is_main: bool) -> None:
         asked = getattr(kind.restart_times.fget, "asked", kind.restart_times.fget)
 
         def answer(job, asked=asked):
-            return restarts(job, asked(job), is_main)
+            return restarts(job, asked, is_main)
 
         answer.asked = asked
         kind.restart_times = property(answer)

@@ -1,17 +1,18 @@
 """The config: checked before anything runs, each fault one line that names the key and the mend."""
 
-import ast
 import hashlib
 import json
 import math
 import os
 import re
+import string
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 
 from atu.benchmark import (
     PRIMERS,
@@ -29,6 +30,7 @@ from atu.names import display_name
 from atu.publications import PublishedError, read_published
 from atu.rows import folded
 from atu.runtime import COMMIT, code_version
+from declared import FOLDER, Declared, UnreadableError, declared
 
 
 class Rows(list):
@@ -41,6 +43,18 @@ class Rows(list):
 
     def __reduce__(self):
         return list, (list(self),)  # a plain list to the scripts, which know nothing of this class
+
+
+class Uncompared(list):
+    """A list that always prints alike: a changed one makes no job run again."""
+
+    def __repr__(self) -> str:
+        return "not compared"
+
+    __str__ = __repr__
+
+    def __reduce__(self):
+        return list, (list(self),)
 
 
 def share_library(root: Path, first: bool) -> None:
@@ -117,7 +131,7 @@ def describe(error) -> str:
         return f"{where}: is empty; name one at least"
     if error.validator == "uniqueItems":
         again = next(item for i, item in enumerate(error.instance) if item in error.instance[:i])
-        return f"{where}: {again} stands there twice, and would count twice; name it once"
+        return f"{where}: names {again!r} twice; each counts once"
     if error.validator == "anyOf":
         return f"{where}: {error.instance!r} is not {error.schema['description']}"
     return f"{where}: {error.message}"
@@ -235,9 +249,13 @@ def check_primers(name: str, config: dict) -> None:
             )
 
 
+# Methods that are more, or less, than a loss on texts; each other file of the folder is one.
+UNTRAINED = {"atu": "aligned", "icu": "applied", "repe": "applied"}
+
+
 def kind_of(block: dict) -> str:
     """aligned (ATU), applied (at inference, without training) or trained (a loss on texts)."""
-    return {"atu": "aligned", "icu": "applied", "repe": "applied"}.get(block["method"], "trained")
+    return UNTRAINED.get(block["method"], "trained")
 
 
 # Methods as the published tables call them; what is trained stands there once in full and once as LoRA.
@@ -409,7 +427,14 @@ def expand_grids(config: dict) -> None:
                 f"method_settings.{method}.{part}.learning_rate: a list is chosen from by forget_qa and neighbor_qa; "
                 "ask both in evaluation.before_and_after"
             )
-        variants = {f"{method}@{rate:g}": rate for rate in rates}
+        variants: dict[str, float] = {}
+        for rate in rates:
+            if (name := f"{method}@{rate:g}") in variants:
+                raise ConfigError(
+                    f"method_settings.{method}.{part}.learning_rate: {variants[name]!r} and {rate!r} would both be "
+                    f"called {name}; take one of them out"
+                )
+            variants[name] = rate
         for name, rate in variants.items():
             config["method_settings"][name] = overlay(block, {part: {"learning_rate": rate}})
         config["grids"][method] = variants
@@ -432,7 +457,7 @@ SHOWN = {
 }
 
 
-def experiment_of(name: str, config: dict) -> dict:
+def experiment_of(name: str, config: dict, root: Path = Path(__file__).parents[1]) -> dict:
     """Targets, methods and seeds of an experiment, and what it shows; checked when it is asked for, as another
     benchmark may not have its targets.
 
@@ -441,7 +466,8 @@ def experiment_of(name: str, config: dict) -> dict:
         config: from :func:`check_config`.
 
     Raises:
-        ConfigError: if a target is unknown, or a learning rate is a grid that the config's own methods lack.
+        ConfigError: if a target is unknown, a method is wrong (:func:`check_method`), or a learning rate is a grid
+            that the config's own methods lack.
     """
     chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": list(SHOWN)}
     if not name:
@@ -452,6 +478,7 @@ def experiment_of(name: str, config: dict) -> dict:
         chosen["methods"] = []
         for method in experiment["methods"]:
             block = config["method_settings"][method]
+            check_method(method, block, config["all_targets"], root)
             part = next((part for part in ("unlearn", "train") if part in block), None)
             grid = part and isinstance(block[part]["learning_rate"], list)
             if grid and method not in config["grids"]:
@@ -465,6 +492,99 @@ def experiment_of(name: str, config: dict) -> dict:
         key = f"experiments.{name}.targets"
         chosen["targets"] = resolve_targets(key, experiment["targets"], config["all_targets"], groups)
     return chosen
+
+
+def model_needs(config: dict, methods: list[str]) -> list[dict]:
+    """What methods ask of the language model: layers, linear maps, room, a tokenizer that says where tokens stand.
+
+    Args:
+        config: from :func:`check_config`.
+        methods: variants of a grid count once.
+
+    Returns:
+        Rows of key (where it stands in the config) and one of layer, modules, tokens, offsets.
+    """
+    corpus = "max_new_tokens" if config["corpus"]["source"] == "generate" else "max_tokens"
+    needs = [{"key": f"corpus.{corpus}", "tokens": config["corpus"][corpus]}]
+    for name in dict.fromkeys(method.split("@")[0] for method in methods):
+        block, where = config["method_settings"][name], f"method_settings.{name}"
+        if kind_of(block) == "aligned":
+            needs.append({"key": f"{where}.layer", "layer": block["layer"]})
+            needs.append({"key": "corpus.max_tokens", "tokens": config["corpus"]["max_tokens"]})
+            needs.append({"key": where, "offsets": True})
+        options = block.get("options", {})
+        if "layer" in options:
+            needs.append({"key": f"{where}.options.layer", "layer": options["layer"]})
+        needs += [{"key": f"{where}.options.layers", "layer": layer} for layer in options.get("layers", [])]
+        if "max_tokens" in block:
+            needs.append({"key": f"{where}.max_tokens", "tokens": block["max_tokens"]})
+        if block.get("lora", {}).get("rank"):
+            needs.append({"key": f"{where}.lora.modules", "modules": block["lora"]["modules"]})
+    return list({json.dumps(need): need for need in needs}.values())
+
+
+def unmet_needs(needs: list[dict], described: dict) -> list[str]:
+    """One line for each key that asks for what a language model lacks, with what there is.
+
+    Args:
+        needs: from :func:`model_needs`.
+        described: from :func:`atu.checks.describe_llm`.
+    """
+    faults = []
+    layers, room, maps = (described[key] for key in ("layers", "context", "modules"))
+    for need in needs:
+        key = need["key"]
+        match need:
+            case {"layer": layer}:
+                if not 1 <= layer <= layers:
+                    faults.append(f"{key}: {layer} is no layer of the model, which has layers 1 to {layers}")
+            case {"modules": modules}:
+                for name in modules:
+                    if not any(f".{known}".endswith(f".{name}") for known in maps):
+                        there = sorted({known.rpartition(".")[2] for known in maps})
+                        faults.append(
+                            f"{key}: {name} is no linear map of {described['class']}, which has {', '.join(there)}"
+                        )
+            case {"tokens": tokens}:
+                if room is not None and tokens > room:
+                    faults.append(f"{key}: {tokens} tokens do not fit into the model's context of {room}")
+            case {"offsets": _}:
+                if not described["offsets"]:
+                    faults.append(
+                        f"{key}: the model's tokenizer does not say where in a text its tokens stand (it is no fast "
+                        "one), and windows need that; choose a model with a tokenizer.json, or another method"
+                    )
+            case _:
+                raise ValueError(f"unknown need {need}")
+    return faults
+
+
+def fetched_from(model: dict) -> dict:
+    """Of a model's block, what says which files it is made of."""
+    return {key: value for key, value in model.items() if key not in ("parameters", "template_options")}
+
+
+def described_model(config: dict) -> dict | None:
+    """What an earlier run has found out about the config's language model; None if that is another model by now."""
+    path, source = Path("resources/checks", f"{config['llm']}.json"), config["models"][config["llm"]]
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        own = Path(source["path"], "config.json") if source["source"] == "path" else None
+        current = own is None or hashlib.sha256(own.read_bytes()).hexdigest() == described["config_sha256"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return described if current and described["source"] == fetched_from(source) else None
+
+
+def check_methods_fit(config: dict, methods: list[str]) -> None:
+    """Refuse methods that ask for what the language model lacks, as far as an earlier run has looked at it.
+
+    Raises:
+        ConfigError: with one line a fault.
+    """
+    described = described_model(config)
+    if described and (faults := unmet_needs(model_needs(config, methods), described)):
+        raise ConfigError("; ".join(faults))
 
 
 def check_names(key: str, methods: list[str]) -> None:
@@ -485,16 +605,163 @@ def method_files(root: Path) -> list[str]:
     return sorted({path.stem for path in (root / "workflow/atu/methods").glob("*.py")} - other)
 
 
-def method_options(root: Path, method: str) -> tuple[list[str], list[str]]:
-    """Options that a trained method takes, and those that it needs: read from its file, which is not run."""
-    tree = ast.parse((root / f"workflow/atu/methods/{method}.py").read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    name = next(node.value.id for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "METHOD")
-    for node in classes[name].body:
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            taken = [argument.arg for argument in node.args.args[1:]]
-            return taken, taken[: len(taken) - len(node.args.defaults)]
-    return [], []
+def read_method(name: str, block: dict, root: Path) -> Declared:
+    """What the file of a trained method declares.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    try:
+        return declared(root, block["method"])
+    except UnreadableError as error:
+        raise ConfigError(f"method_settings.{name}.method: {error}") from error
+
+
+def as_number(value: object) -> object:
+    """A text as the number or truth value that YAML would have read; else what it is."""
+    if isinstance(value, list):
+        return list(map(as_number, value))
+    for cast in (CASTS["number"], CASTS["boolean"]) if isinstance(value, str) else ():
+        with suppress(ValueError, KeyError):
+            return cast(value)
+    return value
+
+
+def as_kind(value: object, kind: str | None, items: str | None = None) -> object:
+    """An option as its method's annotation wants it: whole numbers whole, texts as numbers; else what it is."""
+    value = as_number(value)
+    if isinstance(value, list):
+        return [as_kind(item, items) for item in value]
+    if kind == "a whole number" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def is_kind(value: object, kind: str | None) -> bool:
+    """Whether an option is of the kind that its method's annotation wants."""
+    if kind is None:
+        return True
+    types = {"a whole number": int, "a number": int | float, "true or false": bool, "a list": list}
+    return isinstance(value, types[kind]) and (isinstance(value, bool) == (kind == "true or false"))
+
+
+def cast_options(blocks: dict[str, dict], root: Path) -> None:
+    """Turn options of trained methods into what their files want; in place. What cannot be is reported later."""
+    for block in blocks.values():
+        if block["method"] in UNTRAINED or not isinstance(block.get("options"), dict):
+            continue
+        with suppress(UnreadableError):
+            options = declared(root, block["method"]).options
+            for key, value in block["options"].items():
+                option = options.get(key)
+                wanted = (option.kind, option.items) if option else (None, None)
+                block["options"][key] = as_kind(value, *wanted)
+
+
+def check_options(name: str, block: dict, taken: Declared) -> None:
+    """Compare a trained method's options with what its constructor takes.
+
+    Raises:
+        ConfigError: naming the key and the mend.
+    """
+    where = f"method_settings.{name}.options"
+    for key, value in block["options"].items():
+        option = taken.options.get(key)
+        if option is None and not taken.open:
+            raise ConfigError(unknown(f"{where}.{key}", key, list(taken.options)))
+        if option and not is_kind(value, option.kind):
+            raise ConfigError(f"{where}.{key}: {value!r} is not {option.kind}")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(value, list) and option and not is_kind(item, option.items):
+                raise ConfigError(f"{where}.{key}: {item!r} is not {option.items}")
+            if isinstance(item, str | dict | None):
+                raise ConfigError(f"{where}.{key}: {item!r} is neither a number nor true or false")
+            if key in taken.positive and not item > 0:
+                raise ConfigError(f"{where}.{key}: {item!r} is not above 0")
+            if key in taken.not_negative and not item >= 0:
+                raise ConfigError(f"{where}.{key}: {item!r} is below 0")
+    if missing := [key for key, option in taken.options.items() if option.needed and key not in block["options"]]:
+        raise ConfigError(f"{where}: lacks {', '.join(missing)}")
+
+
+def check_trained(name: str, block: dict, root: Path) -> None:
+    """Compare a trained method's block with what its file declares.
+
+    Raises:
+        ConfigError: naming the key and the mend.
+    """
+    where, file = f"method_settings.{name}", f"{FOLDER}/{block['method']}.py"
+    taken = read_method(name, block, root)
+    check_options(name, block, taken)
+    if block["texts"] not in taken.texts:
+        raise ConfigError(
+            f"{where}.texts: {block['texts']} is nothing that the loss of {file} is of; choose "
+            f"{' or '.join(taken.texts)}"
+        )
+    if set(block["reads"]) != set(taken.reads):
+        written, reads = (f"[{', '.join(names)}]" for names in (block["reads"], taken.reads))
+        raise ConfigError(f"{where}.reads: {written}, but the loss of {file} reads {reads}; write that")
+    if block["retain"]["loss"] != "none" and block["retain"]["weight"] == 0:
+        raise ConfigError(
+            f"{where}.retain.weight: 0, so retain.loss {block['retain']['loss']} would count for nothing; set it above "
+            "0, or retain.loss to none"
+        )
+
+
+def check_aligned(name: str, block: dict) -> None:
+    """What the schema cannot say of Align-then-Unlearn.
+
+    Raises:
+        ConfigError: naming the key and the mend.
+    """
+    where, predictor = f"method_settings.{name}", block["predictor"]
+    if predictor["width"] % predictor["heads"]:
+        raise ConfigError(
+            f"{where}.predictor.heads: {predictor['heads']} heads cannot share a width of {predictor['width']}; "
+            "choose a width that they divide"
+        )
+    lengths = {"unlearn": [("steps", block["unlearn"]["steps"])]}
+    lengths["align"] = [("steps", block["align"]["steps"])]
+    if len(block["unlearn"]["tau"]) > 1:  # after its last stage nothing is aligned anew
+        lengths["align"].append(("steps_between", block["align"]["steps_between"]))
+    for part, counted in lengths.items():
+        warmup = block[part]["warmup_steps"]
+        for key, steps in counted:
+            if warmup >= steps:
+                raise ConfigError(
+                    f"{where}.{part}.warmup_steps: {warmup}, and {part}.{key} is {steps}: the learning rate would "
+                    f"never be reached; set it below {steps}"
+                )
+
+
+def check_instruction(name: str, text: str) -> None:
+    """Check that a name can be put into ICU's instruction.
+
+    Raises:
+        ConfigError: saying how to write it.
+    """
+    key = f"method_settings.{name}.options.instruction"
+    try:
+        places, said = {field for _, field, *_ in string.Formatter().parse(text) if field is not None}, ""
+        text.format(name="")
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        places, said = set(), f" ({error})"
+    if places != {"name"}:
+        raise ConfigError(
+            f"{key}: {text!r} needs {{name}} where the target's name goes, and no other braces but doubled ones{said}"
+        )
+
+
+def others_for(block: dict) -> str | None:
+    """The key by which a method reads texts of others; None if it reads none."""
+    kind = kind_of(block)
+    if kind == "aligned":
+        return "unlearn.retain_weight" if block["unlearn"]["retain_weight"] > 0 else None
+    if kind == "trained":
+        if "others" in block["reads"]:
+            return "reads"
+        return "retain.loss" if block["retain"]["loss"] != "none" else None
+    return None
 
 
 def check_method(name: str, block: dict, all_targets: list[str], root: Path) -> None:
@@ -503,25 +770,19 @@ def check_method(name: str, block: dict, all_targets: list[str], root: Path) -> 
     Raises:
         ConfigError: naming the key and the mend.
     """
-    where = f"method_settings.{name}"
-    predictor = block.get("predictor", {"width": 1, "heads": 1})
-    if predictor["width"] % predictor["heads"]:
+    where, kind = f"method_settings.{name}", kind_of(block)
+    if kind == "aligned":
+        check_aligned(name, block)
+    elif kind == "trained":
+        check_trained(name, block, root)
+    elif block["method"] == "icu":
+        check_instruction(name, block["options"]["instruction"])
+    key = others_for(block)
+    if key and block["other_subjects"] == 0:
         raise ConfigError(
-            f"{where}.predictor.heads: {predictor['heads']} heads cannot share a width of {predictor['width']}; "
-            "choose a width that they divide"
+            f"{where}.other_subjects: 0, but by {where}.{key} texts of others are read; set it to 1 at least"
         )
-    kind = kind_of(block)
-    if kind == "trained":
-        taken, needed = method_options(root, block["method"])
-        for key in block["options"]:
-            if key not in taken:
-                raise ConfigError(unknown(f"{where}.options.{key}", key, taken))
-        if missing := [key for key in needed if key not in block["options"]]:
-            raise ConfigError(f"{where}.options: lacks {', '.join(missing)}")
-    reads_others = kind == "aligned" or (
-        kind == "trained" and ("others" in block["reads"] or block["retain"]["loss"] != "none")
-    )
-    if reads_others and block["other_subjects"] >= len(all_targets):
+    if (key or kind == "aligned") and block["other_subjects"] >= len(all_targets):
         raise ConfigError(
             f"{where}.other_subjects: {block['other_subjects']} others, but the benchmark has only "
             f"{len(all_targets)} targets; set it to at most {len(all_targets) - 1}"
@@ -547,23 +808,52 @@ def ranks_as_text(config: dict) -> None:
             block[key] = list(map(str, block[key]))
 
 
-CASTS = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
+def whole(value: str | float) -> int:
+    """A text or a number as a whole number.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    with suppress(ValueError):
+        return int(str(value))
+    if not float(value).is_integer():
+        raise ValueError(f"{value} is not whole")
+    return int(float(value))
 
 
-def cast_text(config: dict, validator: Draft202012Validator) -> None:
-    """Turn text into the number or truth value that the schema wants; in place.
+def number(value: str) -> int | float:
+    """A text as the number that YAML would read: a whole one stays whole."""
+    try:
+        return int(value)
+    except ValueError:
+        return float(value)
+
+
+CASTS = {"integer": whole, "number": number, "boolean": {"true": True, "false": False}.__getitem__}
+
+# JSON Schema takes 2.0 for a whole number; torch and range() do not.
+Validator = validators.extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
+def cast_text(config: dict, validator: Validator) -> None:
+    """Turn text into the number or truth value that the schema wants, and 2.0 into 2; in place.
 
     Snakemake hands over what is nested in ``--config`` as text.
     """
     errors = list(validator.iter_errors(config))
     inner = [part for error in errors for part in error.context]
     for error in errors + inner:
-        if error.validator == "type" and isinstance(error.instance, str) and error.validator_value in CASTS:
+        if error.validator == "type" and error.validator_value in CASTS and isinstance(error.instance, str | float):
             *parents, last = error.absolute_path
             place = config
             for key in parents:
                 place = place[key]
-            with suppress(ValueError, KeyError):  # what cannot be cast is reported as it is
+            with suppress(ValueError, KeyError, OverflowError):  # what cannot be cast is reported as it is
                 place[last] = CASTS[error.validator_value](error.instance)
 
 
@@ -580,6 +870,8 @@ def check_finite(value: object, where: str = "") -> None:
         check_finite(part, f"{where}.{key}" if where else str(key))
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where}: {value} is no number that can be computed with; write one")
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ConfigError(f"{where}: {str(value)[:12]}... is larger than any number that can be computed with")
 
 
 def check_evaluation(evaluation: dict) -> None:
@@ -668,25 +960,35 @@ def check_config(config: dict, root: Path) -> dict:
     Raises:
         ConfigError: with one line a fault.
     """
-    config = json.loads(json.dumps(config))
-    check_finite(config)
+    config = json.loads(json.dumps(config, default=str))  # YAML takes 2026-11-25 for a date
     for key in ("targets", "dev_targets", "methods", "seeds"):
         if isinstance(config.get(key), (str, int)) and config[key] != "all":
             config[key] = [config[key]]
     ranks_as_text(config)
     blocks = config.get("method_settings") or {}
+    if not isinstance(blocks, dict):
+        raise ConfigError(f"method_settings: {blocks!r} is not a block of settings")
     for name, block in blocks.items():
         if not isinstance(block, dict):
             raise ConfigError(f"method_settings.{name}: {block!r} is not a block of settings")
+        if not isinstance(block.get("method", ""), str):
+            raise ConfigError(f"method_settings.{name}.method: {block['method']!r} is not text")
         if "method" not in block:
             raise ConfigError(f"method_settings.{name}: lacks method, one of {', '.join(method_files(root))}")
+        if block["method"] in blocks and block["method"] not in method_files(root):
+            raise ConfigError(
+                f"method_settings.{name}.method: {block['method']} is a variant itself; name one of "
+                f"{', '.join(method_files(root))}, and set here all that differs from it"
+            )
         if block["method"] not in method_files(root):
             raise ConfigError(unknown(f"method_settings.{name}.method", block["method"], method_files(root)))
         if block["method"] != name:  # a variant sets only what differs from its method's own block
             blocks[name] = overlay(blocks.get(block["method"], {}), block)
     schema = json.loads((root / "workflow/schemas/config.schema.json").read_text(encoding="utf-8"))
-    validator = Draft202012Validator(schema)
+    validator = Validator(schema)
+    cast_options(blocks, root)
     cast_text(config, validator)
+    check_finite(config)
     faults = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
     if faults:
         said: dict[str, str] = {}  # what variants inherit is said once, of their method's own block

@@ -2,11 +2,12 @@
 
 A few-shot prompt is a long header and a short question. The header's keys and values are kept once for all
 rows that begin with it, and its part of the attention is one matrix product for all of them; a row owns only
-what comes behind. transformers hands the keyword ``prefixes`` from the decoder to this function as it is.
+what comes behind. The prefixes stand in a context variable: not every class hands keywords on to its attention.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,10 @@ class GrowingLayer(DynamicLayer):
         used = self.get_seq_length()
         total = used + key_states.shape[-2]
         if not used or total > self.stored[0].shape[-2]:
-            shape = (*key_states.shape[:-2], total + self.room, key_states.shape[-1])
-            stored = [key_states.new_empty(shape) for _ in range(2)]
+            stored = [
+                states.new_empty(*states.shape[:-2], total + self.room, states.shape[-1])
+                for states in (key_states, value_states)
+            ]
             for new, old in zip(stored, (self.keys, self.values) if used else (), strict=bool(used)):
                 new[..., :used, :] = old
             self.stored, self.is_initialized = stored, True
@@ -114,6 +117,9 @@ class Prefixes:
         return seen.expand(*self.positions.shape, -1)
 
 
+CONTINUED: ContextVar[Prefixes | None] = ContextVar("continued", default=None)  # prefixes of the rows that are run
+
+
 def attend(
     module: torch.nn.Module,
     query: Tensor,
@@ -123,27 +129,29 @@ def attend(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    prefixes: Prefixes | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """Softmax attention over a shared prefix and a row's own tokens.
+    """Softmax attention over a shared prefix (:data:`CONTINUED`) and a row's own tokens.
 
     Args:
         query: [rows, heads, queries, head size].
-        key, value: of the row's own tokens, [rows, key heads, own, head size].
+        key: of the row's own tokens, [rows, key heads, own, head size].
+        value: the same, of a head size of its own in some models.
         attention_mask: True where a query may see an own token, [rows, 1, queries, own].
-        prefixes: None if there is nothing to share.
 
     Returns:
-        [rows, queries, heads, head size], and no weights.
+        [rows, queries, heads, head size of the values], and no weights.
 
     Raises:
-        NotImplementedError: for attention with learned sinks.
+        NotImplementedError: for attention with learned sinks, or of a windowed layer that does not say its window.
     """
     if kwargs.get("s_aux") is not None:
         raise NotImplementedError(f"{type(module).__name__} has learned attention sinks, which the engines lack")
+    if sliding_window is None and windowed(module):
+        raise NotImplementedError(f"{type(module).__name__} does not hand its window on to its attention")
+    prefixes = CONTINUED.get()
     rows, heads, queries, size = query.shape
-    own = key.shape[2]
+    own, value_size = key.shape[2], value.shape[3]
     if sliding_window is not None and own > sliding_window:  # own tokens stand side by side in the cache
         last = torch.arange(own - queries, own, device=key.device)
         attention_mask = attention_mask & (last[:, None] - torch.arange(own, device=key.device) < sliding_window)
@@ -170,13 +178,13 @@ def attend(
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~torch.cat(masks, -1), torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    out = (weights[..., :own].reshape(rows, key_heads, -1, own) @ value).view(rows, heads, queries, size)
+    out = (weights[..., :own].reshape(rows, key_heads, -1, own) @ value).view(rows, heads, queries, value_size)
     if prefixes is not None:
         values = prefixes.values[module.layer_idx]
         shares = weights[..., own:].reshape(rows, key_heads, -1, values.shape[2])
         shares = prefixes.by_prefix(shares).transpose(1, 2).reshape(len(values), key_heads, -1, values.shape[2])
-        found = (shares @ values).view(len(values), key_heads, prefixes.slots, -1, size)
-        out = out + found.transpose(1, 2)[prefixes.group, prefixes.slot].reshape(rows, heads, queries, size)
+        found = (shares @ values).view(len(values), key_heads, prefixes.slots, -1, value_size)
+        out = out + found.transpose(1, 2)[prefixes.group, prefixes.slot].reshape(rows, heads, queries, value_size)
     return out.transpose(1, 2).contiguous(), None
 
 
@@ -191,9 +199,9 @@ def attend_by_prefix(
     prefixes: Prefixes,
 ) -> Tensor:
     """What :func:`attend` returns, prefix by prefix: only the rows of one have copies of it, and only meanwhile."""
-    rows, heads, queries, size = query.shape
+    rows, heads, queries, _ = query.shape
     own_mask, prefix_mask = attention_mask.expand(rows, 1, queries, -1), prefixes.seen(sliding_window)[:, None]
-    out = query.new_empty(rows, queries, heads, size)
+    out = query.new_empty(rows, queries, heads, value.shape[3])
     for number, length in enumerate(prefixes.lengths.tolist()):
         of = (prefixes.group == number).nonzero()[:, 0]
         keys, values = (
@@ -206,6 +214,12 @@ def attend_by_prefix(
         mask = torch.cat([prefix_mask[of, ..., :length], own_mask[of]], dim=-1)
         out[of] = sdpa_attention_forward(module, query[of], keys, values, mask, scaling=scaling)[0]
     return out
+
+
+def windowed(module: torch.nn.Module) -> bool:
+    """Whether the config says that this layer sees no further back than a window."""
+    kinds = getattr(getattr(module, "config", None), "layer_types", None)
+    return kinds is not None and kinds[module.layer_idx] == "sliding_attention"
 
 
 AttentionInterface.register(NAME, attend)
@@ -239,11 +253,14 @@ def run(
     if prefixes is not None:
         positions = positions + prefixes.lengths[prefixes.group][:, None]
         prefixes.positions = positions
-    return llm.get_decoder()(
-        input_ids=input_ids,
-        attention_mask=seen,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=cache is not None,
-        prefixes=prefixes,
-    ).last_hidden_state
+    before = CONTINUED.set(prefixes)
+    try:
+        return llm.get_decoder()(
+            input_ids=input_ids,
+            attention_mask=seen,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+    finally:
+        CONTINUED.reset(before)

@@ -15,3 +15,7 @@ class ExplainedError(Exception):
 
 class DamagedError(ExplainedError, ValueError):
     """A file is cut, or holds what no job has written there; the message names it and what to delete."""
+
+
+class DivergedError(ExplainedError, FloatingPointError):
+    """Training has left the numbers that there are."""

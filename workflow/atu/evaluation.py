@@ -1,6 +1,7 @@
 """Evaluation of a model on probe sets: every probe's prompt, prediction and score is kept."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from atu import metrics
 from atu.benchmark import CHOICES, PROBE_SETS, BenchmarkError
 from atu.chat import chat_prompt
+from atu.errors import ExplainedError
 from atu.generation import generate
 from atu.likelihood import pick_token, score_tokens
+from atu.prefill import context_length
 
 STOPS = ("stop_at_newline", "stop_at_answer")
 
@@ -153,6 +156,55 @@ def score_choices(
     return outcomes
 
 
+def check_lengths(
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    probes: list[dict],
+    prompts: list[str],
+    max_new_tokens: int,
+) -> None:
+    """Refuse prompts that the model cannot read whole, before any is asked.
+
+    Args:
+        probes: of sets that are asked alike.
+
+    Raises:
+        ExplainedError: naming probe and lengths.
+    """
+    context = context_length(llm.config)
+    if context is None or not prompts:
+        return
+    spec = PROBE_SETS[probes[0]["set"]]
+    new = min(spec["max_new_tokens"], max_new_tokens) if spec["ask"] == "generate" else 0
+    for probe, prompt in zip(probes, prompts, strict=True):
+        choices = [f" {choice}" for choice in probe["choices"]] if spec["ask"] == "choices" else [""]
+        texts = [prompt + choice for choice in choices]
+        rows = tokenizer(texts, add_special_tokens=spec["ask"] == "text", verbose=False)["input_ids"]
+        longest = max(map(len, rows))
+        scored = int(spec["ask"] in ("text", "choices"))  # the last token of what is scored is never read
+        if longest + new - scored > context:
+            more = f" with {new} for the answer" if new else ""
+            raise ExplainedError(
+                f"{probe['id']} has a prompt of {longest} tokens{more}, and the model's context has {context}: it "
+                "cannot be asked whole; shorten that probe, leave its set out of evaluation, or choose a model with a "
+                "longer context"
+            )
+
+
+def check_score(probe: dict, outcome: dict) -> None:
+    """Refuse a score that no mean can take.
+
+    Raises:
+        ExplainedError: naming the probe.
+    """
+    numbers = [outcome["score"], *outcome.get("details", {}).values()]
+    if not all(math.isfinite(number) for number in numbers if isinstance(number, float | int)):
+        raise ExplainedError(
+            f"{probe['id']}: its score is not finite ({outcome['score']}): the model gives a token of the text no "
+            "probability at all, or its logits are damaged; no mean is made of it"
+        )
+
+
 def evaluate(
     llm: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -168,13 +220,21 @@ def evaluate(
     Returns:
         One row a probe: set, id, split, type, neighbor, query, answers, prompt, prediction, score,
         details (JSON).
+
+    Raises:
+        ExplainedError: naming a probe that is too long for the model, or whose score is not finite.
     """
     outcomes: dict[str, list[dict]] = {name: [] for name in sets}
+    alike = []
     for names in asked_alike(sets):
         asked = [probe for name in names for probe in probes[probes["set"] == name].to_dict("records")]
         prompts = [build_prompt(tokenizer, probe, primers, instruction) for probe in asked]
+        check_lengths(llm, tokenizer, asked, prompts, max_new_tokens)
+        alike.append((asked, prompts))
+    for asked, prompts in alike:
         found = ask(llm, tokenizer, asked, prompts, batch_tokens, max_new_tokens) if asked else []
         for probe, prompt, outcome in zip(asked, prompts, found, strict=True):
+            check_score(probe, outcome)
             keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}
             keep |= {"answers": list(probe["answers"]), "prompt": prompt}
             outcomes[probe["set"]].append(keep | outcome | {"details": json.dumps(outcome.get("details", {}))})

@@ -14,7 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.batching import pad
 from atu.chat import chat_prompt, turn_end
+from atu.errors import ExplainedError
 from atu.files import atomic_path, intact
+from atu.finite import check_finite
+from atu.logits import read_logits
 from atu.recipe import RecipeError
 
 
@@ -42,6 +45,11 @@ class Batch:
     scored: Tensor
     reference: Tensor | None = None
     others: "Batch | None" = None
+
+    @property
+    def predicted(self) -> Tensor:
+        """True at positions whose next token is scored, [sequences, length - 1], as the log-probabilities stand."""
+        return self.scored[:, 1:]
 
 
 def text_example(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int) -> Example:
@@ -102,7 +110,9 @@ def load_reference(path: str | Path, items: Sequence[list[Example]]) -> Tensor:
     with intact(path), safe_open(path, framework="pt") as file:
         if (file.metadata() or {}).get("items") != checksum(items):
             raise RecipeError(f"{path} holds log-probabilities of other texts; delete it to have it made again")
-        return file.get_tensor("log_probs")
+        log_probs = file.get_tensor("log_probs")
+    check_finite([("log_probs", log_probs)], path)
+    return log_probs
 
 
 def collate(
@@ -128,15 +138,15 @@ def collate(
 def scored_logits(llm: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits [tokens, vocabulary] and labels [tokens] of all scored tokens; the LM head runs on those alone."""
     states = llm.get_decoder()(input_ids=batch.input_ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
-    scored = batch.scored[:, 1:]
-    return llm.get_output_embeddings()(states[:, :-1][scored]).float(), batch.input_ids[:, 1:][scored]
+    scored = batch.predicted
+    return read_logits(llm, states[:, :-1][scored]), batch.input_ids[:, 1:][scored]
 
 
 def token_log_probs(llm: PreTrainedModel, batch: Batch) -> Tensor:
     """Log-probability of each scored token given all before it, 0 elsewhere, [sequences, length - 1]."""
     logits, labels = scored_logits(llm, batch)
     picked = -F.cross_entropy(logits, labels, reduction="none")
-    scored = batch.scored[:, 1:]
+    scored = batch.predicted
     return torch.zeros(scored.shape, device=picked.device).index_put(scored.nonzero(as_tuple=True), picked)
 
 
@@ -147,4 +157,8 @@ def reference_log_probs(llm: PreTrainedModel, items: Sequence[list[Example]], ba
     for chosen in batches:
         batch = collate(items, chosen, llm.device)
         sums[chosen] = token_log_probs(llm, batch).sum(1).view(len(chosen), -1).cpu()
+    if not sums.isfinite().all():
+        raise ExplainedError(
+            "log-probabilities under the unmodified model are not finite: its weights are damaged; fetch them again"
+        )
     return sums

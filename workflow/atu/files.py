@@ -152,11 +152,16 @@ def read_tensors(path: str | Path, delete: str | Path | None = None) -> dict:
 
     Raises:
         DamagedError: naming the file and what to delete.
+        NotFiniteError: if a number in it is not finite.
     """
     from safetensors.torch import load_file  # torch is slow to import, and most jobs read no tensors
 
+    from atu.finite import check_finite
+
     with intact(path, delete):
-        return load_file(path)
+        tensors = load_file(path)
+    check_finite(tensors.items(), path)
+    return tensors
 
 
 def check_weights(directory: str | Path) -> None:

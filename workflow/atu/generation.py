@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWar
 
 from atu.attention import run
 from atu.chat import stop_tokens
+from atu.logits import read_logits, refuse_nan
 from atu.prefill import Prefilled, prefilled_batches
 from atu.runtime import progress
 
@@ -57,13 +58,12 @@ def continue_batch(
         ends_text: which of the given rows of token ids are complete without one (None: none is).
         ended_rows: told how many rows have just ended.
     """
-    head = llm.get_output_embeddings()
     written = torch.full((len(start.mask), max_new_tokens), -1, device=llm.device)
     rows = torch.arange(len(start.mask), device=llm.device)
     going = torch.ones_like(rows, dtype=torch.bool)
     states = start.states
     for step in range(max_new_tokens):
-        token = pick_next(head(states[:, -1]).float(), temperature, top_p)
+        token = pick_next(refuse_nan(read_logits(llm, states[:, -1])), temperature, top_p)
         written[rows[going], step] = token[going]
         ends = going & torch.isin(token, stops)
         if ends_text is not None:

@@ -93,13 +93,16 @@ class HiddenStates:
         """Hidden states [tokens, hidden] of one text (which never crosses a shard).
 
         Raises:
-            RecipeError: if one of them is all zero, as in a file whose end was never written.
+            RecipeError: if one of them is all zero, as in a file whose end was never written, or not finite.
         """
         shard = int(np.searchsorted(self.first_tokens, tokens.start, side="right")) - 1
         first = int(self.first_tokens[shard])
         states = self.slices[shard][tokens.start - first : tokens.stop - first].float()
-        if not states.any(-1).all():
-            raise RecipeError(f"{self.directory} holds states that are all zero; delete it to have them made again")
+        sizes = states.abs().sum(-1)
+        if not (torch.isfinite(sizes) & (sizes > 0)).all():
+            raise RecipeError(
+                f"{self.directory} holds states that are all zero or not finite; delete it to have them made again"
+            )
         return states
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from atu.files import read_json, read_tensors, write_json
+from atu.finite import NotFiniteError, is_finite
 from atu.methods.repe import steered
 
 
@@ -24,6 +25,13 @@ class Intervention:
     vectors: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     layers: list[int] = field(default_factory=list)
     coefficient: float = 1.0
+
+    def __post_init__(self):
+        if not is_finite(self.coefficient * self.vectors):
+            raise NotFiniteError(
+                f"coefficient {self.coefficient:g} times the control vector is not finite: set options.coefficient to "
+                "a number near 1"
+            )
 
     @contextmanager
     def applied(self, llm: PreTrainedModel) -> Iterator[None]:

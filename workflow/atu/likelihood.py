@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from atu.logits import read_logits, refuse_nan
 from atu.prefill import prefilled_batches
 from atu.runtime import progress
 
@@ -33,11 +34,10 @@ def next_token_logits(
 
     The LM head runs on those positions alone.
     """
-    head = llm.get_output_embeddings()
     with progress(None, title, total=len(ids)) as bar:
         for batch, prefilled in prefilled_batches(llm, ids, read, batch_tokens, groups):
             for i, states in zip(batch, prefilled.states, strict=True):
-                yield i, head(states[-read[i] :]).float()
+                yield i, refuse_nan(read_logits(llm, states[-read[i] :]))
             bar.update(len(batch))
 
 
@@ -67,11 +67,13 @@ def score_tokens(
     # the prediction of the last token is never read, so it need not be an input
     for i, logits in next_token_logits(llm, [row[:-1] for row in ids], read, batch_tokens, title, groups):
         log_probs = logits.log_softmax(-1)
+        tokens = torch.tensor(ids[i][first[i] :], device=logits.device)[:, None]
+        found = log_probs.gather(-1, tokens)[:, 0]
+        log_probs.clamp_(min=torch.finfo(log_probs.dtype).min)  # 0 * -inf: what a model never says weighs nothing
         weighted = log_probs.exp().mul_(log_probs)  # in place: new memory a vocabulary wide is slow to come by
         mean = weighted.sum(-1)
         variance = weighted.mul_(log_probs).sum(-1) - mean.square()
-        tokens = torch.tensor(ids[i][first[i] :], device=logits.device)[:, None]
-        scores[i] = TokenScores(log_probs.gather(-1, tokens)[:, 0].cpu(), mean.cpu(), variance.cpu())
+        scores[i] = TokenScores(found.cpu(), mean.cpu(), variance.cpu())
     return scores
 
 

@@ -2,6 +2,7 @@
 
 import re
 import string
+import sys
 import unicodedata
 import zlib
 from collections import Counter
@@ -21,12 +22,17 @@ ANSWER = re.compile(r"[tT]he answer is (.*?)\.")  # BBH: once found, no later wo
 def rouge_l_recall(prediction: str, answer: str) -> float:
     """Recall of ROUGE-L, 0 to 1, by the ``rouge`` package; an empty prediction stands for NOANSWER.
 
-    ``rouge`` refuses a text without a single word ("..."), be it prediction or answer: that scores 0.
+    ``rouge`` refuses a text without a single word ("..."), be it prediction or answer: that scores 0. It calls itself
+    once a word.
     """
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + len(prediction) + len(answer))
     try:
         return Rouge().get_scores(prediction.strip() or NO_ANSWER, answer)[0]["rouge-l"]["r"]
     except ValueError:
         return 0.0
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def bare(text: str) -> str:

@@ -9,13 +9,25 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from atu.chat import set_template_options
+from atu.errors import ExplainedError
 from atu.files import check_weights, write_json
+from atu.finite import check_finite
+
+# What classes call the list of their layers and the norm behind it.
+LAYERS = ("layers", "h")
+NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
+
+
+class ModelError(ExplainedError, ValueError):
+    """A model is not what this library can use, or not what it is asked for."""
 
 
 def load_llm(
     directory: str | Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    template_options: dict | None = None,
     base: str | Path | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer from a plain safetensors directory.
@@ -24,11 +36,15 @@ def load_llm(
     Nothing is downloaded and no code that came with the model is run.
 
     Args:
+        template_options: what the chat template is rendered with; see :func:`atu.chat.set_template_options`.
         base: the directory of the base model of an adapter; without it, the directory that the adapter names.
 
     Raises:
-        FileNotFoundError: if that is no directory.
+        ExplainedError: if a weight is not finite, or what the engines compute is not what the model says.
+        ModelError: if the base model of an adapter is no directory.
     """
+    from atu.agreement import check_engine  # imports this module
+
     check_weights(directory)
     options = {"local_files_only": True, "trust_remote_code": False}
     whole, adapter = directory, Path(directory, "adapter_config.json").exists()
@@ -37,7 +53,7 @@ def load_llm(
 
         whole = base or PeftConfig.from_pretrained(directory).base_model_name_or_path
         if not whole or not Path(whole).is_dir():  # a name on the hub would be looked up in its cache
-            raise FileNotFoundError(f"{directory} is an adapter of {whole}, which is no directory here")
+            raise ModelError(f"{directory} is an adapter of {whole}, which is no directory here")
         check_weights(whole)
     llm = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, use_safetensors=True, **options)
     if adapter:
@@ -45,7 +61,33 @@ def load_llm(
     tokenizer = AutoTokenizer.from_pretrained(directory, **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return llm.to(device).eval(), tokenizer
+    set_template_options(tokenizer, template_options)
+    llm = llm.to(device).eval()
+    check_finite(llm.named_parameters(), directory)
+    check_engine(llm)
+    return llm, tokenizer
+
+
+def decoder_parts(llm: PreTrainedModel) -> tuple[str, str]:
+    """What the decoder of ``llm`` calls its layers and its final norm.
+
+    Raises:
+        ModelError: if it has no such parts: the class is built in another way.
+    """
+    children = dict(llm.get_decoder().named_children())
+    layers = [name for name in LAYERS if isinstance(children.get(name), nn.ModuleList)]
+    norms = [name for name in NORMS if name in children]
+    if len(layers) != 1 or len(norms) != 1:
+        raise ModelError(
+            f"{type(llm).__name__} has no list of layers ({' or '.join(LAYERS)}) with one norm behind it "
+            f"({', '.join(NORMS)}): it cannot be cut at a layer; choose a model of another architecture"
+        )
+    return layers[0], norms[0]
+
+
+def decoder_layers(llm: PreTrainedModel) -> nn.ModuleList:
+    """The layers of ``llm``, first to last."""
+    return getattr(llm.get_decoder(), decoder_parts(llm)[0])
 
 
 def add_lora(llm: PreTrainedModel, rank: int, alpha: float, modules: list[str]) -> nn.Module:
@@ -88,19 +130,21 @@ def layers_up_to(llm: PreTrainedModel, layer: int) -> Iterator[nn.Module]:
     whole model, and the layers above are neither run nor kept in the autograd graph.
 
     Raises:
-        ValueError: if the model has fewer layers.
+        ModelError: if the model has fewer layers.
     """
     decoder = llm.get_decoder()
-    layers, norm = decoder.layers, decoder.norm
+    parts = decoder_parts(llm)
+    layers, norm = (getattr(decoder, name) for name in parts)
     if not 1 <= layer <= len(layers):
-        raise ValueError(f"hook layer {layer} does not exist: the model has layers 1 to {len(layers)}")
-    decoder.layers = layers[:layer]
+        raise ModelError(f"hook layer {layer} does not exist: the model has layers 1 to {len(layers)}")
+    setattr(decoder, parts[0], layers[:layer])
     if layer < len(layers):  # the last of hidden_states is the only one behind the final norm
-        decoder.norm = nn.Identity()
+        setattr(decoder, parts[1], nn.Identity())
     try:
         yield decoder
     finally:
-        decoder.layers, decoder.norm = layers, norm
+        for name, part in zip(parts, (layers, norm), strict=True):
+            setattr(decoder, name, part)
 
 
 def hidden_states(decoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

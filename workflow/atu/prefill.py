@@ -5,10 +5,48 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from atu.attention import Prefixes, new_cache, run, shared_prefixes
 from atu.batching import budget_batches
+from atu.errors import ExplainedError
+
+
+def context_length(config: PreTrainedConfig) -> int | None:
+    """The most tokens that a model reads at once; None if its config does not say.
+
+    Of a model that turns its positions in another way once a text is longer than it was first trained on
+    (``longrope``), that length: beyond it a row's numbers would depend on its neighbours in the batch.
+    """
+    longest = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        key = "original_max_position_embeddings"
+        first = rope.get(key) or getattr(config, key, None)
+        longest = min(filter(None, (longest, first)), default=None)
+    return longest
+
+
+def check_tokens(llm: PreTrainedModel, ids: list[list[int]], new_tokens: int) -> None:
+    """Refuse sequences that the model cannot read.
+
+    Raises:
+        ExplainedError: if one is longer than the model's context with its new tokens, or has a token that the model
+            has no embedding for.
+    """
+    context, known = context_length(llm.config), llm.get_input_embeddings().num_embeddings
+    longest = max(map(len, ids), default=0) + new_tokens
+    if context is not None and longest > context:
+        new = f" and {new_tokens} new ones" if new_tokens else ""
+        raise ExplainedError(
+            f"a text of {longest - new_tokens} tokens{new} is longer than the model's context of {context}; "
+            "shorten it, ask for fewer new tokens, or choose a model with a longer context"
+        )
+    if (highest := max((token for row in ids for token in row), default=0)) >= known:
+        raise ExplainedError(
+            f"the tokenizer writes token {highest}, and the model has embeddings for {known} tokens alone: they do not "
+            "belong together; fetch the model again, or another one"
+        )
 
 
 def common_prefix(rows: list[list[int]]) -> int:
@@ -75,7 +113,11 @@ def prefilled_batches(
 
     Yields:
         Indices of a batch, and the batch.
+
+    Raises:
+        ExplainedError: if the model cannot read a sequence.
     """
+    check_tokens(llm, ids, new_tokens)
     device = llm.device
     groups = groups or [""] * len(ids)
     shared = prefix_lengths(ids, read, groups)

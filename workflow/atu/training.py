@@ -9,6 +9,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import get_scheduler
 
+from atu.errors import DivergedError
+from atu.finite import is_finite
 from atu.runtime import progress
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -47,27 +49,27 @@ def train(
         One row a step: step, the loss terms, grad_norm (before clipping), learning_rate.
 
     Raises:
-        FloatingPointError: at the first loss or gradient that is not finite.
+        DivergedError: at the first loss or gradient that is not finite; or if after the last step a weight is not, or
+            the loss of its batch, which is computed once more.
     """
     parameters = list(parameters)
     optim = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
     scheduler = get_scheduler(schedule, optim, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    mend = f"lower the learning rate ({learning_rate}) or use precision fp32"
     log = []
     batches = iter(batches)
     bar = progress(range(1, steps + 1), title, total=steps)
     for step in bar:
         values: Counter[str] = Counter()
         for _ in range(accumulate):
+            batch = next(batches)
             with accelerator.autocast():
-                terms = loss_terms(next(batches))
+                terms = loss_terms(batch)
             accelerator.backward(terms["loss"] / accumulate)
             values.update({name: value.item() / accumulate for name, value in terms.items()})
         values["grad_norm"] = nn.utils.clip_grad_norm_(parameters, clip_norm).item()
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise FloatingPointError(
-                f"{title}: {', '.join(bad)} not finite at step {step}; lower the learning rate ({learning_rate}) "
-                "or use precision fp32"
-            )
+            raise DivergedError(f"{title}: {', '.join(bad)} not finite at step {step}; {mend}")
         values["learning_rate"] = scheduler.get_last_lr()[0]
         log.append({"step": step} | values)
         accelerator.log({f"{title}/{name}": value for name, value in values.items()}, step=tracked_before + step)
@@ -75,5 +77,10 @@ def train(
         scheduler.step()
         optim.zero_grad(set_to_none=True)
         bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        if step == steps:  # no later step would tell
+            with torch.no_grad(), torch.random.fork_rng(), accelerator.autocast():
+                last = loss_terms(batch)["loss"]
+            if not (is_finite(last) and all(map(is_finite, parameters))):
+                raise DivergedError(f"{title}: loss or weights not finite after step {step}, the last; {mend}")
         after_step(step)
     return log

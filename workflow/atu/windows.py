@@ -12,7 +12,10 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from atu.checks import check_encoder
 from atu.files import atomic_path, check_weights, intact
+from atu.finite import check_finite
+from atu.models import ModelError
 from atu.rows import BenchmarkError
 from atu.runtime import progress
 
@@ -40,9 +43,17 @@ def token_ends(tokenizer: PreTrainedTokenizerBase, text: str, **options) -> tupl
 
 
 def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceTransformer:
-    """Load a sentence encoder from a local directory."""
+    """Load a sentence encoder from a local directory.
+
+    Raises:
+        ModelError: if windows of bare tokens mean nothing to it.
+        NotFiniteError: if a weight is not finite.
+    """
     check_weights(directory)
-    return SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
+    check_encoder(directory)
+    encoder = SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
+    check_finite(encoder.named_parameters(), directory)
+    return encoder
 
 
 @torch.inference_mode()
@@ -57,8 +68,9 @@ def embed_windows(encoder: SentenceTransformer, windows: np.ndarray, batch_size:
 
 
 def embed_name(encoder: SentenceTransformer, name: str) -> Tensor:
-    """Embedding [d] of the concept to forget: its name as a sentence (with CLS and SEP)."""
-    return encoder.encode(name, convert_to_tensor=True, show_progress_bar=False).float().cpu()
+    """Embedding [d] of the concept to forget: its name as a sentence (with CLS and SEP), without the prompt that some
+    encoders put before a text, since windows have none either."""
+    return encoder.encode(name, prompt="", convert_to_tensor=True, show_progress_bar=False).float().cpu()
 
 
 @dataclass
@@ -101,7 +113,9 @@ class WindowedCorpus:
     @classmethod
     def load(cls, path: str | Path) -> "WindowedCorpus":
         with intact(path), safe_open(path, framework="pt") as file:
-            return cls(*(file.get_tensor(field.name) for field in fields(cls)))
+            corpus = cls(*(file.get_tensor(field.name) for field in fields(cls)))
+        check_finite([("embeddings", corpus.embeddings)], path)
+        return corpus
 
 
 def build_corpus(
@@ -118,7 +132,16 @@ def build_corpus(
 
     Raises:
         BenchmarkError: if no text has a full window.
+        ModelError: if one of the tokenizers does not say where its tokens stand, or the encoder reads less than k.
     """
+    for name, own in (("the model", tokenizer), ("the encoder", encoder.tokenizer)):
+        if not own.is_fast:
+            raise ModelError(
+                f"the tokenizer of {name} does not say where in a text its tokens stand (it is no fast one), and "
+                "windows need that; choose one with a tokenizer.json"
+            )
+    if encoder.max_seq_length is not None and k > encoder.max_seq_length:
+        raise ModelError(f"a window of {k} tokens is longer than the encoder reads ({encoder.max_seq_length}); lower k")
     input_ids, starts, window_tokens, bounds = [], [], [], [0]
     for text in texts:
         ids, llm_ends = token_ends(tokenizer, text, truncation=True, max_length=max_tokens)

@@ -62,6 +62,7 @@ rule reference_log_probs:
     # Of the unmodified model, once: no method keeps a second model in memory for them.
     input:
         llm="resources/models/{llm}",
+        checked=checked(),
         texts=lambda wildcards: method_texts(wildcards, wildcards.kind),
     output:
         "results/{llm}/{benchmark}/reference/{kind}/tokens{max_tokens}/{target}.safetensors",
@@ -74,6 +75,7 @@ rule reference_log_probs:
         **needs("reference_log_probs"),
     params:
         **COMPUTE,
+        **TEMPLATE,
         recipe=recipe("reference", "target", "kind", "max_tokens"),
     script:
         "../scripts/compute_reference.py"
@@ -82,6 +84,7 @@ rule reference_log_probs:
 rule train:
     input:
         llm="resources/models/{llm}",
+        checked=checked(),
         texts=lambda wildcards: method_texts(wildcards, settings(wildcards)["texts"]),
         reference=reference_file,
         retain=retain_texts,
@@ -100,6 +103,7 @@ rule train:
         **needs("train"),
     params:
         **COMPUTE,
+        **TEMPLATE,
         settings=settings,
         gradient_checkpointing=config["gradient_checkpointing"],
         recipe=lambda wildcards: RECIPES.stage(
@@ -113,6 +117,7 @@ rule find_intervention:
     # ICU's instruction or RepE's control vector: what the evaluation applies to the unmodified model.
     input:
         llm="resources/models/{llm}",
+        checked=checked(),
         texts=lambda wildcards: (
             method_texts(wildcards, settings(wildcards)["texts"])
             if "texts" in settings(wildcards)
@@ -131,6 +136,7 @@ rule find_intervention:
         **needs("find_intervention"),
     params:
         **COMPUTE,
+        **TEMPLATE,
         settings=settings,
         recipe=lambda wildcards: RECIPES.stage(
             wildcards.target, wildcards.method, wildcards.seed, 1

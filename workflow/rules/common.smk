@@ -21,9 +21,13 @@ from settings import (
     SHOWN,
     ConfigError,
     Rows,
+    Uncompared,
     check_config,
+    check_methods_fit,
     experiment_of,
+    fetched_from,
     kind_of,
+    model_needs,
     notes,
     published_row,
     share_library,
@@ -34,11 +38,18 @@ share_library(ROOT, MAIN)
 tell_faults_apart(MAIN)
 teach_plugins()
 config = check_config(config, ROOT)
+check_methods_fit(config, config["methods"])
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
 TARGETS = config["targets"]
 COMPUTE = {key: config[key] for key in ("device", "precision")}
 ASKING = {key: config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
+# What the LLM's chat template is rendered with; a part of what jobs are made of where it is set at all.
+TEMPLATE = {
+    key: config["models"][LLM][key]
+    for key in ("template_options",)
+    if config["models"][LLM].get(key)
+}
 # aligned (ATU), trained (a loss on texts) or applied (at inference, to the unmodified model)
 KINDS = {name: kind_of(block) for name, block in config["method_settings"].items()}
 SHARED_UTILITY = config["benchmarks"][BENCHMARK]["shared_utility"]
@@ -130,7 +141,9 @@ def before_files(target):
 @cache
 def experiment(where=""):
     """What an experiment runs and shows; the config's own targets and methods are one without a name."""
-    return experiment_of(where.removeprefix("experiments/").rstrip("/"), config)
+    chosen = experiment_of(where.removeprefix("experiments/").rstrip("/"), config)
+    check_methods_fit(config, chosen["methods"])
+    return chosen
 
 
 def chosen_runs(where=""):
@@ -170,6 +183,11 @@ def table_recipe(rows):
 def outcome_files(where=""):
     """Outcomes of all evaluations of all runs."""
     return sorted({file for row in runs(where) for file in row["files"]})
+
+
+def checked(where=""):
+    """What was found out about the LLM, before anything else is computed with it."""
+    return ancient(f"resources/checks/{where}{LLM}.json")
 
 
 def kept_models():

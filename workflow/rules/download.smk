@@ -6,6 +6,7 @@ rule download_model:
         directory("resources/models/{model}"),
     log:
         "logs/download_model/{model}.log",
+    priority: 10
     retries: 2
     conda:
         "../../envs/workflow.yaml"
@@ -13,14 +14,38 @@ rule download_model:
         **needs("download_model"),
         network=1,
     params:
-        source=lambda wildcards: {
-            key: value
-            for key, value in config["models"][wildcards.model].items()
-            if key != "parameters"  # for estimates alone
-        },
+        source=lambda wildcards: fetched_from(config["models"][wildcards.model]),
         recipe=recipe("model", "model"),
     script:
         "../scripts/download_model.py"
+
+
+rule check_model:
+    # Seconds, before anything that costs time: all rules that read the LLM wait for the check of the config's own
+    # methods, an experiment for one of its own. It is never the reason to compute anything anew: its params do not
+    # count, nor what its script says, and its output is ancient to the others. Methods that are asked for later are
+    # checked when the config is read (check_methods_fit).
+    input:
+        llm="resources/models/{llm}",
+    output:
+        "resources/checks/{where}{llm}.json",
+    log:
+        "logs/check_model/{where}{llm}.log",
+    priority: 10
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        **light(mem_mb=4000),
+    params:
+        source=lambda wildcards: Uncompared(
+            [fetched_from(config["models"][wildcards.llm])]
+        ),
+        template_options=Uncompared([TEMPLATE.get("template_options")]),
+        needs=lambda wildcards: Uncompared(
+            model_needs(config, experiment(wildcards.where)["methods"])
+        ),
+    script:
+        "../scripts/check_model.py"
 
 
 rule download_benchmark:

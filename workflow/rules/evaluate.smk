@@ -6,6 +6,7 @@
 rule evaluate_before:
     input:
         llm="resources/models/{llm}",
+        checked=checked(),
         probes=["results/{benchmark}/probes/{subject}.parquet"],
         primers=primers_file,
     output:
@@ -19,6 +20,7 @@ rule evaluate_before:
         **needs("evaluate_before"),
     params:
         **COMPUTE,
+        **TEMPLATE,
         **ASKING,
         sets=probe_specs("before_and_after"),
         inside=".",
@@ -30,6 +32,7 @@ rule evaluate_before:
 use rule evaluate_before as evaluate_after with:
     input:
         llm=finished_llm,
+        checked=checked(),
         base=adapter_base,
         probes=asked_probes,
         primers=primers_file,
@@ -54,6 +57,7 @@ use rule evaluate_before as evaluate_after with:
 rule evaluate_between:
     input:
         llm=stage_checkpoint,
+        checked=checked(),
         base=adapter_base,
         probes=asked_probes,
         primers=primers_file,
@@ -70,6 +74,7 @@ rule evaluate_between:
         **needs("evaluate_between"),
     params:
         **COMPUTE,
+        **TEMPLATE,
         **ASKING,
         sets=probe_specs("between"),
         inside=checkpoint_inside,

@@ -55,6 +55,7 @@ if config["corpus"]["source"] == "generate":
         input:
             intro=lambda wildcards: subject_files(wildcards, "intro.json"),
             llm="resources/models/{llm}",
+            checked=checked(),
         output:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
@@ -67,6 +68,7 @@ if config["corpus"]["source"] == "generate":
             **needs("generate_corpus"),
         params:
             **COMPUTE,
+            **TEMPLATE,
             folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
             corpus={
                 key: value
@@ -126,6 +128,7 @@ rule embed_windows:
     input:
         corpus="results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         llm="resources/models/{llm}",
+        checked=checked(),
         encoder="resources/models/{encoder}",
     output:
         "results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
@@ -152,6 +155,7 @@ rule hidden_states:
     # it may be deleted to free disk, and making it again reruns nothing (ancient, in common.smk).
     input:
         llm="resources/models/{llm}",
+        checked=checked(),
         windows="results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
     output:
         directory(

@@ -172,4 +172,4 @@ def shown_by(name):
     """What an experiment shows, and the cards of its models, looked up when it is asked for: another benchmark may
     not have its targets."""
     where = f"experiments/{name}/"
-    return lambda wildcards: shown(where) + cards(where)
+    return lambda wildcards: [checked(where), *shown(where), *cards(where)]

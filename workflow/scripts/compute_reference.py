@@ -10,7 +10,7 @@ from atu.runtime import job_log, start
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, wildcards = snakemake.params, snakemake.wildcards
     accelerator = start(0, snakemake.threads, params.device, params.precision)
-    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)
+    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=params.get("template_options"))
     items = read_items(wildcards.kind, read_jsonl(snakemake.input.texts), tokenizer, int(wildcards.max_tokens))
     batches = sorted_batches([max(len(example.ids) for example in item) for item in items], 8)
     with accelerator.autocast():

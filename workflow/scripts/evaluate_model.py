@@ -16,7 +16,7 @@ from atu.tables import NOT_RUN, summarize
 
 # the base model's answers are there to judge by; they are not read here
 inputs, folder = snakemake.input, snakemake.input.get("intervention")
-read = [inputs.llm, *inputs.probes, *fetched(inputs.primers), *([folder] if folder else [])]
+read = [inputs.llm, *inputs.probes, *fetched(inputs.primers), *filter(None, [folder, inputs.get("base")])]
 with (
     job_log(snakemake.log[0]) as log,
     made_by(snakemake.params.recipe, read, snakemake.output),
@@ -30,7 +30,8 @@ with (
     primers = read_primers(next(iter(snakemake.input.primers), None))
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype, base=inputs.get("base") or None)
+    template, base = params.get("template_options"), inputs.get("base") or None
+    llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype, template, base)
     intervention = Intervention.load(folder) if folder else Intervention()
     limits = (params.batch_tokens, params.max_new_tokens)
     with intervention.applied(llm):

@@ -17,7 +17,8 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
         log.info("instruction: %s", intervention.instruction)
     else:
         accelerator = start(0, snakemake.threads, params.device, params.precision)
-        llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)
+        template = params.get("template_options")
+        llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=template)
         questions = [row["instruction"] for row in read_jsonl(snakemake.input.texts)]
         vectors = find_control_vectors(llm, tokenizer, name, questions, options["layers"])
         log.info("control vectors of norm %s", [round(norm, 2) for norm in vectors.norm(dim=-1).tolist()])

@@ -13,7 +13,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(
     options = dict(params.corpus)
     intro = read_intro(params.folder, subject)
     accelerator = start(options.pop("seed"), snakemake.threads, params.device, params.precision)
-    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)
+    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=params.get("template_options"))
     rows = write_texts(llm, tokenizer, kind, target_name(subject), intro, **options)
     if not rows:
         raise BenchmarkError(f"the model wrote no word about {target_name(subject)}: nothing could be trained on")

@@ -17,7 +17,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     settings = params.settings
     tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
     accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
-    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device)
+    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=params.get("template_options"))
     if params.gradient_checkpointing:
         llm.gradient_checkpointing_enable()
     lora = {key: settings["lora"][key] for key in ("rank", "alpha", "modules")}
@@ -32,6 +32,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
             llm,
             load(settings["method"], **settings["options"]),
             items,
+            texts=settings["texts"],
             reference=reference,
             retain_items=read_items("positive", others, tokenizer, length),
             retain=settings["retain"],

@@ -18,7 +18,9 @@ def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 
 
 class DPO(Trained):
+    texts = ("pair",)
     reads = ("reference",)
+    positive = ("beta",)
 
     def __init__(self, beta: float):
         self.beta = beta

@@ -11,15 +11,15 @@ def ga_loss(log_probs: Tensor, scored: Tensor) -> Tensor:
     """Mean log-probability of the scored tokens: what descent on it makes unlikely.
 
     Args:
-        log_probs: 0 where not scored, [sequences, length].
-        scored: [sequences, length].
+        log_probs: 0 where not scored, [sequences, length - 1].
+        scored: [sequences, length - 1].
     """
     return log_probs.sum() / scored.sum()
 
 
 class GradientAscent(Trained):
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
-        return ga_loss(token_log_probs(llm, batch), batch.scored)
+        return ga_loss(token_log_probs(llm, batch), batch.predicted)
 
 
 METHOD = GradientAscent

@@ -21,6 +21,7 @@ def npo_loss(log_ratios: Tensor, beta: float) -> Tensor:
 
 class NPO(Trained):
     reads = ("reference",)
+    positive = ("beta",)
 
     def __init__(self, beta: float):
         self.beta = beta

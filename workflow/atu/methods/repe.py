@@ -13,6 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.batching import pad, sorted_batches
 from atu.chat import chat_prompt
+from atu.models import decoder_layers
+from atu.prefill import check_tokens
 from atu.runtime import progress
 
 EXPERT = "Pretend you know everything about {name}. {question}"
@@ -30,6 +32,7 @@ def last_states(
 ) -> Tensor:
     """Hidden states behind the last token of each prompt, [prompts, layers, hidden], in float32."""
     ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    check_tokens(llm, ids, 0)
     states = torch.zeros(len(ids), len(layers), llm.config.hidden_size)
     for chosen in progress(sorted_batches([len(row) for row in ids], batch_size), "control vector"):
         input_ids, mask = (x.to(llm.device) for x in pad([torch.tensor(ids[i]) for i in chosen]))
@@ -79,7 +82,7 @@ def steered(llm: PreTrainedModel, vectors: Tensor, layers: list[int], coefficien
 
         return add
 
-    stack = llm.get_decoder().layers
+    stack = decoder_layers(llm)
     handles = [
         stack[layer - 1].register_forward_hook(hook(coefficient * vector))
         for layer, vector in zip(layers, vectors, strict=True)

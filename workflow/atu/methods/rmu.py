@@ -25,7 +25,7 @@ def misdirection_loss(states: Tensor, control: Tensor, mask: Tensor) -> Tensor:
 
 class RMU(Trained):
     """Args:
-    layer: hidden_states[layer] are misdirected; the three layers up to it train.
+    layer: hidden_states[layer] are misdirected; the three layers up to it train (with LoRA their adapters).
     coefficient: norm of the control vector.
     alpha: weight of the distance to the unmodified model's states on texts about others.
     sink_tokens: first tokens of each text that are left out. In some models their states are a hundred times
@@ -33,17 +33,19 @@ class RMU(Trained):
     """
 
     reads = ("others",)
+    positive = ("layer", "coefficient")
+    not_negative = ("alpha", "sink_tokens")
 
     def __init__(self, layer: int, coefficient: float, alpha: float, sink_tokens: int = 0):
         self.layer, self.coefficient, self.alpha, self.sink_tokens = layer, coefficient, alpha, sink_tokens
+
+    def layers(self) -> range:
+        return range(max(0, self.layer - 3), self.layer)
 
     def prepare(self, llm: PreTrainedModel, seed: int) -> None:
         direction = torch.rand(llm.config.hidden_size, generator=torch.Generator().manual_seed(seed))
         self.control = (self.coefficient * direction / direction.norm()).to(llm.device)
         self.unmodified = copy.deepcopy(llm).requires_grad_(False)
-        llm.requires_grad_(False)
-        for layer in llm.get_decoder().layers[max(0, self.layer - 3) : self.layer]:
-            layer.requires_grad_(True)
 
     def counted(self, batch: Batch) -> Tensor:
         """Mask of the tokens that count, [sequences, length]."""

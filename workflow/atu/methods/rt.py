@@ -11,15 +11,17 @@ def refusal_loss(log_probs: Tensor, scored: Tensor) -> Tensor:
     """Mean negative log-probability of the refusals' tokens.
 
     Args:
-        log_probs: 0 where not scored, [sequences, length].
-        scored: [sequences, length].
+        log_probs: 0 where not scored, [sequences, length - 1].
+        scored: [sequences, length - 1].
     """
     return -log_probs.sum() / scored.sum()
 
 
 class RejectionTuning(Trained):
+    texts = ("reject",)
+
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
-        return refusal_loss(token_log_probs(llm, batch), batch.scored)
+        return refusal_loss(token_log_probs(llm, batch), batch.predicted)
 
 
 METHOD = RejectionTuning

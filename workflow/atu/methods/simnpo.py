@@ -19,11 +19,13 @@ def simnpo_loss(mean_log_probs: Tensor, beta: float, gamma: float) -> Tensor:
 
 
 class SimNPO(Trained):
+    positive = ("beta",)
+
     def __init__(self, beta: float, gamma: float):
         self.beta, self.gamma = beta, gamma
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
-        means = token_log_probs(llm, batch).sum(1) / batch.scored.sum(1)
+        means = token_log_probs(llm, batch).sum(1) / batch.predicted.sum(1)
         return simnpo_loss(means, self.beta, self.gamma)
 
 

@@ -1,19 +1,72 @@
 """The epochs that all methods with a loss on examples share."""
 
 import copy
+import logging
 import math
 from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from atu.batching import random_batches
+from atu.errors import ExplainedError
 from atu.examples import Batch, Example, collate, scored_logits
 from atu.methods import Trained
 from atu.methods.retain import descent_loss, kl_loss
+from atu.models import decoder_layers
 from atu.training import train
+
+log_of_job = logging.getLogger("atu")
+SEQUENCES = {"pair": 2}  # of an item; of the other kinds one
+
+
+def check_items(
+    method: Trained,
+    name: str,
+    texts: str,
+    items: list[list[Example]],
+    reference: Tensor | None,
+    retain_items: list[list[Example]],
+    retain: str,
+) -> None:
+    """Refuse what the method's loss would read as something else.
+
+    Raises:
+        ExplainedError: saying what is not as it must be.
+    """
+    if not items:
+        raise ExplainedError("there is nothing to train on: no text is longer than one token")
+    if texts not in method.texts:
+        raise ExplainedError(f"{name} is a loss of {' or '.join(method.texts)} texts, not of {texts}: set its texts")
+    if wrong := [item for item in items if len(item) != SEQUENCES.get(texts, 1)]:
+        raise ExplainedError(f"{texts} texts are items of {SEQUENCES.get(texts, 1)}, and {len(wrong)} are not")
+    if ("reference" in method.reads) != (reference is not None):
+        raise ExplainedError(
+            f"{name} reads {', '.join(method.reads) or 'nothing besides its texts'}: its reads must say so"
+        )
+    if ("others" in method.reads or retain != "none") and not retain_items:
+        raise ExplainedError(f"{name} reads texts of others, and there are none: set other_subjects above 0")
+
+
+def trained_parameters(llm: PreTrainedModel, method: Trained, name: str) -> list[nn.Parameter]:
+    """The weights that train: of those that may (all, or the adapters) the ones in the method's layers.
+
+    What is kept is all weights, or the adapters: a method may train fewer of them, and no others.
+
+    Raises:
+        ExplainedError: if none is left.
+    """
+    if (layers := method.layers()) is not None:
+        stack = decoder_layers(llm)
+        own = {parameter for i in layers for parameter in stack[i].parameters()}
+        for parameter in llm.parameters():
+            parameter.requires_grad_(parameter.requires_grad and parameter in own)
+    chosen = [parameter for parameter in llm.parameters() if parameter.requires_grad]
+    if not chosen:
+        raise ExplainedError(f"{name} trains no weight: none of lora.modules lies in its layers")
+    return chosen
 
 
 def train_epochs(
@@ -22,6 +75,7 @@ def train_epochs(
     method: Trained,
     items: list[list[Example]],
     *,
+    texts: str,
     reference: Tensor | None,
     retain_items: list[list[Example]],
     retain: dict,
@@ -36,6 +90,7 @@ def train_epochs(
     """Train ``llm``'s trainable weights on the items.
 
     Args:
+        texts: of which kind the items are.
         reference: log-probabilities of the items' sequences under the unmodified model.
         retain: {loss: none, descent or kl, weight}; read on ``retain_items``, as many a batch as items.
         after_epoch: called with the number of each epoch, counted from 1.
@@ -45,10 +100,13 @@ def train_epochs(
         One row a step: step, epoch, loss, forget_loss, retain_loss, grad_norm, learning_rate.
 
     Raises:
-        ValueError: if there are no items.
+        ExplainedError: if there are no items, or they are not what the method's loss is of, or what it reads besides
+            is not there.
+        DivergedError: if losses, gradients or weights are not finite.
     """
-    if not items:
-        raise ValueError("there is nothing to train on: no text is longer than one token")
+    check_items(method, title, texts, items, reference, retain_items, retain["loss"])
+    if len(items) < batch_size:
+        log_of_job.warning("%d texts, so batches are of %d, not of %d", len(items), len(items), batch_size)
     lengths = [max(len(example.ids) for example in item) for item in items]
     per_epoch = math.ceil(len(items) / (batch_size * accumulate))
     steps = epochs * per_epoch
@@ -80,11 +138,12 @@ def train_epochs(
             terms["loss"] = terms["forget_loss"] + retain["weight"] * terms["retain_loss"]
         return terms
 
+    parameters = trained_parameters(llm, method, title)
     method.prepare(llm, seed)
     llm.train()
     log = train(
         accelerator,
-        [parameter for parameter in llm.parameters() if parameter.requires_grad],
+        parameters,
         zip(batches, other_batches, strict=False),
         loss_terms,
         steps=steps,

@@ -1,0 +1,642 @@
+"""Language models of many classes: the engines say what transformers' own calls say, or refuse in one line."""
+
+import copy
+import json
+import shutil
+import types
+from datetime import datetime
+
+import pandas as pd
+import pytest
+import torch
+import transformers.utils.chat_template_utils as templates
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from atu.agreement import check_engine, differences
+from atu.chat import chat_prompt, set_template_options, turn_end
+from atu.checks import check_architecture, check_encoder, describe_llm, open_config
+from atu.evaluation import build_prompt, check_score, evaluate
+from atu.examples import Example, answer_example, collate, reference_log_probs, scored_logits
+from atu.generation import generate
+from atu.likelihood import score_tokens
+from atu.logits import read_logits, refuse_nan
+from atu.models import ModelError, layers_up_to, load_llm
+from atu.prefill import context_length
+from atu.runtime import ExplainedError
+from atu.windows import load_encoder
+from conftest import build_encoder, build_llm
+from settings import model_needs, unmet_needs
+from test_settings import DEMO, check
+
+# Real config classes, small; each setting is one that its class has and others lack, set so that it shows.
+FAMILIES = {
+    "llama": {},
+    "gemma2": {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 3.0, "sliding_window": 4},
+    "gemma3_text": {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "granite": {"logits_scaling": 4.0, "embedding_multiplier": 3.0, "attention_multiplier": 0.3},
+    "cohere": {"logit_scale": 0.25},
+    "cohere2": {"logit_scale": 0.25, "sliding_window": 4},
+    "phi3": {"sliding_window": 6},
+    "mistral": {"sliding_window": 4},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2},
+    "qwen3": {},
+    "olmo2": {},
+    "smollm3": {},
+    "gpt_neox": {},
+    "gpt2": {},
+    "nemotron": {},  # hands no keywords on to its attention
+    "mixtral": {"num_local_experts": 4},
+}
+TINY = {
+    "vocab_size": 120,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+}
+PREFIX = list(range(10, 19))
+ROWS = [[*PREFIX, *range(30, 37)], [*PREFIX, 40, 41, 42], [*PREFIX, *[50] * 6], [7, 8, 9, 10, 11, 12]]
+
+
+def build(family: str, **settings):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **TINY | FAMILIES.get(family, {}) | settings)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request):
+    return build(request.param)
+
+
+def plain_log_probs(model, row: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(torch.tensor([row]), use_cache=False).logits[0].float().log_softmax(-1)
+
+
+def test_log_probabilities_are_the_models_own(model):
+    """With a shared prefix, padding and windows that reach into the prefix; in a training batch too."""
+    check_engine(model)
+    expected = [plain_log_probs(model, row)[:-1].gather(-1, torch.tensor(row[1:])[:, None])[:, 0] for row in ROWS]
+    first = [len(PREFIX) + 1] * 3 + [1]
+    scores = score_tokens(model, ROWS, first, 4096, groups=["a", "a", "a", "b"])
+    for score, own, start in zip(scores, expected, first, strict=True):
+        torch.testing.assert_close(score.log_probs, own[start - 1 :], atol=2e-5, rtol=1e-5)
+    items = [[as_example(row)] for row in ROWS]
+    torch.testing.assert_close(
+        reference_log_probs(model, items, [[0, 1], [2, 3]])[:, 0],
+        torch.stack([own.sum() for own in expected]),
+        atol=1e-4,
+        rtol=1e-5,
+    )
+
+
+def as_example(row: list[int]) -> Example:
+    return Example(tuple(row), 1)
+
+
+def test_greedy_answers_are_the_models_own(model):
+    """Token for token those of transformers' ``generate``, in one batch behind a shared prefix."""
+    tokenizer = WordTokenizer()
+    model.generation_config.eos_token_id = 1
+    prompts = [" ".join(map(str, row)) for row in ROWS]
+    answers = generate(model, tokenizer, prompts, max_new_tokens=12, batch_tokens=4096, groups=["a", "a", "a", "b"])
+    for row, answer in zip(ROWS, answers, strict=True):
+        with torch.inference_mode():
+            ids = model.generate(torch.tensor([row]), max_new_tokens=12, do_sample=False, pad_token_id=0)[0]
+        assert answer == tokenizer.decode(ids[len(row) :])
+
+
+class WordTokenizer:
+    """Ids as words: what the engines need of a tokenizer and no more."""
+
+    eos_token_id = 1
+    added_tokens_decoder = types.MappingProxyType({})
+
+    def __call__(self, texts, **options):
+        return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
+
+    def encode(self, text, **options):
+        return []
+
+    def get_chat_template(self):
+        return ""
+
+    def apply_chat_template(self, messages, **options):
+        return ""
+
+    def decode(self, ids, **options):
+        return " ".join(str(int(i)) for i in ids if int(i) != 1)
+
+
+def test_the_logits_of_known_states_by_hand():
+    """Gemma-2's soft cap: c tanh(x / c) of the head's output x; gradients flow through it."""
+    model = build("gemma2")
+    states = torch.randn(3, 32, requires_grad=True)
+    head = model.get_output_embeddings()(states)
+    logits = read_logits(model, states)
+    torch.testing.assert_close(logits, 2.0 * torch.tanh(head / 2.0))
+    (gradient,) = torch.autograd.grad(logits.sum(), states)
+    (expected,) = torch.autograd.grad((2.0 * torch.tanh(head / 2.0)).sum(), states)
+    torch.testing.assert_close(gradient, expected)
+    assert "forward" not in vars(model.get_decoder())
+
+
+def test_logits_of_llama_are_bit_for_bit_those_of_its_head(llm):
+    states = torch.randn(5, 32)
+    with torch.inference_mode():
+        assert torch.equal(read_logits(llm[0], states), llm[0].get_output_embeddings()(states))
+
+
+def test_the_head_runs_on_the_read_positions_alone(llm, monkeypatch):
+    seen = []
+    llm[0].get_output_embeddings().register_forward_hook(lambda head, given, output: seen.append(given[0].shape[-2]))
+    try:
+        score_tokens(llm[0], [[5, 6, 7, 8, 9, 10, 11, 12]], [6], 4096)
+        items = [[as_example([5, 6, 7, 8])]]
+        scored_logits(llm[0], collate(items, [0]))
+    finally:
+        llm[0].get_output_embeddings()._forward_hooks.clear()
+    assert seen == [2, 3]
+
+
+def test_bfloat16_agrees_within_its_rounding():
+    for family in ("llama", "gemma2", "mixtral"):
+        check_engine(build(family).to(torch.bfloat16))
+
+
+def test_an_engine_that_is_not_the_model_is_refused(monkeypatch):
+    """The logits of the head alone, as they once were: only classes that do no more pass."""
+    monkeypatch.setattr("atu.agreement.read_logits", lambda llm, states: llm.get_output_embeddings()(states))
+    check_engine(build("llama"))
+    for family in ("gemma2", "granite", "cohere"):
+        with pytest.raises(ExplainedError, match="own forward pass predict differently"):
+            check_engine(build(family))
+
+
+def test_a_window_that_is_lost_is_refused(monkeypatch):
+    model = build("mistral", layer_types=["sliding_attention"] * 4)
+    for layer in model.model.layers:
+        layer.self_attn.config.sliding_window = None
+    with pytest.raises(ExplainedError, match="does not hand its window on"):
+        check_engine(model)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "message"),
+    [
+        ("diffllama", {}, "predict differently"),
+        ("gptj", {"rotary_dim": 4, "n_layer": 4, "n_embd": 32, "n_head": 4}, "predict differently"),
+        ("gpt_oss", {"num_local_experts": 4}, "learned attention sinks"),
+    ],
+)
+def test_classes_with_an_attention_of_their_own_are_refused(family, settings, message):
+    with pytest.raises(ExplainedError, match=message) as raised:
+        check_engine(build(family, **settings))
+    assert "\n" not in str(raised.value)
+
+
+def test_the_check_touches_no_random_state_and_leaves_the_model_as_it_was(llm):
+    model, before = llm[0], torch.get_rng_state()
+    attention = model.config._attn_implementation
+    check_engine(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.config._attn_implementation == attention
+    assert not model.training
+    assert max(differences(model).values()) < 1e-5
+
+
+def test_a_decoder_is_cut_whatever_its_norm_is_called():
+    for family in ("gpt_neox", "gpt2", "llama"):
+        model, row = build(family), torch.tensor([ROWS[0]])
+        with torch.inference_mode():
+            whole = model(row, output_hidden_states=True).hidden_states
+            for layer in (1, 3, 4):
+                with layers_up_to(model, layer) as decoder:
+                    assert torch.equal(decoder(row).last_hidden_state, whole[layer])
+            assert torch.equal(model(row, output_hidden_states=True).hidden_states[4], whole[4])
+
+
+def test_logits_that_are_nan_are_never_scored(llm):
+    assert refuse_nan(torch.tensor([[0.0, -torch.inf]])).shape == (1, 2)
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(ExplainedError, match="logits are NaN or infinite"):
+            refuse_nan(torch.tensor([[0.0, 1.0], [bad, 0.0]]))
+    broken = copy.deepcopy(llm[0])
+    broken.get_output_embeddings().weight.data[7] = torch.nan
+    for ask in (
+        lambda: check_engine(broken),
+        lambda: generate(broken, llm[1], ["Ada"], max_new_tokens=3, batch_tokens=99),
+        lambda: score_tokens(broken, [[5, 6, 7]], [1], 99),
+    ):
+        with pytest.raises(ExplainedError, match="logits are NaN or infinite"):
+            ask()
+
+
+def test_a_masked_vocabulary_is_no_fault(llm):
+    """Mean and variance of log-probabilities leave out what has no probability: by hand over the rest."""
+    masked = copy.deepcopy(llm[0])
+    head = masked.get_output_embeddings()
+    head.register_forward_hook(lambda module, given, output: output.index_fill(-1, torch.tensor([3]), -torch.inf))
+    check_engine(masked)
+    (score,) = score_tokens(masked, [[5, 6, 7]], [2], 99)
+    rest = torch.arange(len(llm[1])) != 3
+    log_probs = plain_log_probs(llm[0], [5, 6, 7])[1][rest].log_softmax(-1)
+    mean = (log_probs.exp() * log_probs).sum()
+    assert score.mean.item() == pytest.approx(mean.item(), abs=1e-4)
+    assert score.variance.item() == pytest.approx((log_probs.exp() * (log_probs - mean) ** 2).sum().item(), abs=1e-3)
+    (impossible,) = score_tokens(masked, [[5, 6, 3]], [2], 99)
+    assert impossible.log_probs.tolist() == [-torch.inf]
+
+
+def test_a_score_that_is_not_finite_enters_no_mean():
+    check_score({"id": "a/0"}, {"score": 0.5, "details": {"answer": "yes"}})
+    for score, details in ((float("nan"), {}), (float("-inf"), {}), (0.0, {"zlib": float("inf")})):
+        with pytest.raises(ExplainedError, match="a/0: its score is not finite"):
+            check_score({"id": "a/0"}, {"score": score, "details": details})
+
+
+# --- prompts ------------------------------------------------------------------------------------------------------
+
+LLAMA31 = (
+    "{{- bos_token }}\n{%- if not date_string is defined %}\n    {%- if strftime_now is defined %}\n"
+    '        {%- set date_string = strftime_now("%d %b %Y") %}\n    {%- else %}\n'
+    '        {%- set date_string = "26 Jul 2024" %}\n    {%- endif %}\n{%- endif %}\n'
+    '{{- "Today Date: " + date_string + "\\n\\n" }}'
+    "{%- for message in messages %}{{- message.role + ': ' + message.content + '<|end|>' }}{%- endfor %}"
+)
+GRANITE = (
+    "  {%- set today = strftime_now('%B %d, %Y') %}\n"
+    "{%- macro head() %}Today's Date: {{ strftime_now('%B %-d, %Y') }}.{% endmacro %}\n"
+    "{{ head() }} {{ today }}{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
+)
+GPT_OSS = (
+    '{%- macro system() %}{{ "Current date: " + strftime_now("%Y-%m-%d") }}{%- endmacro %}'
+    "{{- system() }}{%- for m in messages %}{{ m.content }}<|end|>{%- endfor %}"
+)
+QWEN3 = (
+    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
+    "{%- endif %}"
+)
+
+
+def with_template(tokenizer: PreTrainedTokenizerFast, template: str, **options) -> PreTrainedTokenizerFast:
+    tokenizer = copy.deepcopy(tokenizer)
+    set_template_options(tokenizer, options | {"chat_template": template})
+    tokenizer.bos_token = "<|user|>"
+    return tokenizer
+
+
+def on(monkeypatch, *day: int) -> None:
+    """Let transformers' templates see another day."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, *arguments):
+            return datetime(*day)
+
+    monkeypatch.setattr(templates, "datetime", Clock)
+
+
+@pytest.mark.parametrize(
+    ("template", "told", "chosen"),
+    [
+        (LLAMA31, "Today Date: 26 Jul 2024\n", "Today Date: 03 Jan 2025\n"),
+        (GRANITE, "Today's Date: July 26, 2024. July 26, 2024", "Today's Date: January 3, 2025. January 03, 2025"),
+        (GPT_OSS, "Current date: 2024-07-26", "Current date: 2025-01-03"),
+    ],
+    ids=["llama31", "granite", "gpt_oss"],
+)
+def test_prompts_are_the_same_on_any_day(llm, monkeypatch, template, told, chosen):
+    tokenizer, other = with_template(llm[1], template), with_template(llm[1], template, date_string="03 Jan 2025")
+    asked = []
+    for day in ((2025, 3, 1), (2031, 12, 24)):
+        on(monkeypatch, *day)
+        plain = tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+        assert str(day[0]) in plain  # what is not held still
+        example = answer_example(tokenizer, "Who?", "Ada", 512)
+        asked.append((chat_prompt(tokenizer, "Who?", system="Be brief."), turn_end(tokenizer), example))
+    assert asked[0] == asked[1]
+    assert told in asked[0][0]
+    assert chosen in chat_prompt(other, "Who?")
+
+
+def test_a_template_that_asks_no_clock_is_rendered_as_it_is(llm):
+    """Also where it begins with what the environment would trim: a line break, an indented block."""
+    for template in (
+        "\n a{% if true %}\nb{% endif %}",
+        "  {% if true %}c{% endif %}\n d",
+        "{{ bos_token }}\n{%- if 1 %}e{% endif %}",
+    ):
+        template += "{% for m in messages %}{{ m.content }}{% endfor %}"
+        tokenizer = with_template(llm[1], template)
+        expected = tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+        assert chat_prompt(tokenizer, "?") == expected
+
+
+def test_template_options_reach_every_prompt(tiny):
+    for options, ends in (({}, "assistant\n"), ({"enable_thinking": False}, "<think>\n\n</think>\n\n")):
+        _, tokenizer = load_llm(tiny / "llm", template_options={"chat_template": QWEN3, **options})
+        assert chat_prompt(tokenizer, "Who?").endswith(ends)
+        assert chat_prompt(tokenizer, "Who?", "Answer:", system="Be brief.").endswith(ends + "Answer:")
+        example = answer_example(tokenizer, "Who?", "Ada", 512)
+        assert tokenizer.decode(example.ids[: example.first]).endswith(ends)
+
+
+def test_faults_of_templates_are_one_line(llm):
+    none = copy.deepcopy(llm[1])
+    none.chat_template = None
+    cases = [(none, "has no chat template.*template_options.chat_template")]
+    cases += [
+        (with_template(llm[1], text), message)
+        for text, message in (
+            ("{{ raise_exception('give a\\nname') }}", r"cannot be rendered \(TemplateError: give a name\)"),
+            ("{{ messages[0].content + 3 }}", "cannot be rendered"),
+            ("{% for m in messages", "cannot be rendered"),
+            ("hello", "leaves out what the user says"),
+        )
+    ]
+    for tokenizer, message in cases:
+        with pytest.raises(ExplainedError, match=message) as raised:
+            chat_prompt(tokenizer, "Who?")
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ExplainedError, match="date_string: '2025-01-03' is no day such as '26 Jul 2024'"):
+        set_template_options(copy.deepcopy(llm[1]), {"date_string": "2025-01-03"})
+
+
+def probes_of(sets: dict[str, str], **more) -> pd.DataFrame:
+    rows = []
+    for name, query in sets.items():
+        row = {"set": name, "id": f"{name}/0", "split": "test", "type": "", "neighbor": "", "query": query}
+        rows.append(row | {"context": "", "answers": ["Ada"], "choices": ["red", "blue"], "mc1": [1, 0], "mc2": [1, 0]})
+    return pd.DataFrame([row | more for row in rows])
+
+
+@pytest.mark.parametrize("name", ["forget_qa", "mia_fm", "utility_tru", "utility_gen"])
+def test_a_prompt_longer_than_the_context_is_named_before_anything_is_asked(llm, monkeypatch, name):
+    """20,000 characters, of a model that reads 512 tokens; another set's probe stands before it."""
+    ran = []
+    monkeypatch.setattr(llm[0].get_decoder(), "forward", lambda *args, **kwargs: ran.append(1))
+    probes = probes_of({"forget_fb": "Who? ___", name: "Who wrote the song of Rome? " * 720})
+    with pytest.raises(ExplainedError, match=rf"{name}/0 has a prompt of \d+ tokens.* context has 512"):
+        evaluate(*llm, probes, ["forget_fb", name], {"truthfulqa": ""}, batch_tokens=400)
+    assert not ran
+
+
+def test_the_longest_prompt_that_fits_is_asked(llm):
+    """30 new tokens and a prompt of exactly as many as are left."""
+    model, tokenizer = llm
+    room = 512 - 30
+    for words in range(400, 520):
+        probes = probes_of({"forget_qa": "A" * words})
+        prompt = build_prompt(tokenizer, probes.to_dict("records")[0], {})
+        length = len(tokenizer.encode(prompt, add_special_tokens=False))
+        if length == room:
+            assert len(evaluate(model, tokenizer, probes, ["forget_qa"], {}, batch_tokens=400)) == 1
+        if length == room + 1:
+            with pytest.raises(ExplainedError, match=f"a prompt of {room + 1} tokens with 30 for the answer"):
+                evaluate(model, tokenizer, probes, ["forget_qa"], {}, batch_tokens=400)
+            return
+    raise AssertionError("no prompt had the length that was sought")
+
+
+def test_the_engines_refuse_what_the_model_cannot_read(llm):
+    model, tokenizer = llm
+    with pytest.raises(ExplainedError, match="a text of 510 tokens and 5 new ones is longer than the model's context"):
+        generate(
+            model,
+            tokenizer,
+            [tokenizer.decode([40] * 510)],
+            max_new_tokens=5,
+            batch_tokens=99,
+        )
+    with pytest.raises(ExplainedError, match="writes token 4000, and the model has embeddings for 4"):
+        score_tokens(model, [[5, 4000, 6, 7]], [1], 99)
+
+
+def test_a_model_with_two_kinds_of_positions_reads_as_far_as_the_first():
+    """Phi-3's long variant turns all positions of a batch in another way once one row is long."""
+    rope = {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    lengths = {"max_position_embeddings": 128, "original_max_position_embeddings": 32}
+    config = AutoConfig.for_model("phi3", **TINY | lengths, rope_scaling=rope)
+    assert context_length(config) == 32
+    assert context_length(build("llama").config) == 64
+    assert context_length(build("gpt2", n_positions=48, max_position_embeddings=48).config) == 48
+
+
+# --- what check_model says ------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_described_without_its_weights(tiny, tmp_path):
+    folder = shutil.copytree(tiny / "llm", tmp_path / "llm")
+    (folder / "model.safetensors").unlink()
+    described = describe_llm(folder)
+    assert (described["layers"], described["context"], described["offsets"]) == (3, 512, True)
+    assert "model.layers.*.self_attn.q_proj" in described["modules"]
+
+
+def test_needs_name_key_value_and_what_there_is(tmp_path):
+    build_llm(tmp_path, family="phi3")
+    described = describe_llm(tmp_path)
+    fits = [{"key": "a", "layer": 3}, {"key": "b", "modules": ["qkv_proj", "mlp.down_proj"]}]
+    fits += [{"key": "c", "tokens": 512}, {"key": "d", "offsets": True}]
+    assert unmet_needs(fits, described) == []
+    for need, message in (
+        (
+            {"key": "method_settings.rmu.options.layer", "layer": 99},
+            "method_settings.rmu.options.layer: 99 is no layer of the model, which has layers 1 to 3",
+        ),
+        ({"key": "m.layer", "layer": 0}, "m.layer: 0 is no layer of the model, which has layers 1 to 3"),
+        (
+            {"key": "method_settings.ga.lora.modules", "modules": ["q_proj", "o_proj"]},
+            "method_settings.ga.lora.modules: q_proj is no linear map of Phi3ForCausalLM, which has down_proj, "
+            "embed_tokens, gate_up_proj, lm_head, o_proj, qkv_proj",
+        ),
+        (
+            {"key": "corpus.max_tokens", "tokens": 513},
+            "corpus.max_tokens: 513 tokens do not fit into the model's context of 512",
+        ),
+    ):
+        assert unmet_needs([need], described) == [message]
+    (slow,) = unmet_needs([{"key": "method_settings.atu", "offsets": True}], described | {"offsets": False})
+    assert slow.startswith("method_settings.atu: the model's tokenizer does not say where in a text")
+
+
+def config_at(folder, family: str, **settings):
+    config = AutoConfig.for_model(family, **settings)
+    config.save_pretrained(folder)
+    return folder
+
+
+HYBRID = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "message"),
+    [
+        (
+            "qwen3_next",
+            HYBRID | {"layer_types": ["linear_attention", "full_attention"]},
+            "has layers of linear_attention",
+        ),
+        ("qwen3_5_text", HYBRID | {"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
+        (
+            "mamba",
+            {"num_hidden_layers": 2, "hidden_size": 32, "vocab_size": 50},
+            "MambaForCausalLM has layers of linear_attention",
+        ),
+        ("jamba", HYBRID | {"num_experts": 2, "vocab_size": 50}, "JambaForCausalLM has layers of linear_attention"),
+        ("recurrent_gemma", HYBRID | {"vocab_size": 50}, "has layers of linear_attention"),
+        ("lfm2", HYBRID | {"vocab_size": 50, "layer_types": ["conv", "full_attention"]}, "layers of conv"),
+        ("gpt_oss", HYBRID | {"vocab_size": 50, "num_local_experts": 2}, "learned attention sinks"),
+        ("bloom", {"n_layer": 2, "hidden_size": 32, "n_head": 4, "vocab_size": 50}, "an attention of its own"),
+        (
+            "gptj",
+            {"n_layer": 2, "n_embd": 32, "n_head": 4, "rotary_dim": 4, "vocab_size": 50},
+            "an attention of its own",
+        ),
+        ("bert", HYBRID | {"vocab_size": 50}, "BertLMHeadModel has no list of layers"),
+        ("t5", {"num_layers": 1, "d_model": 16, "vocab_size": 50}, "an encoder and a decoder"),
+        ("gemma3", {}, "text and other media"),
+        ("vit", {}, "no language model that writes"),
+    ],
+)
+def test_architectures_that_cannot_be_used_are_refused_by_their_config(tmp_path, family, settings, message):
+    with pytest.raises(ModelError, match=message) as raised:
+        config = open_config(config_at(tmp_path, family, **settings))
+        with torch.device("meta"):
+            check_architecture(AutoModelForCausalLM.from_config(config))
+    assert "\n" not in str(raised.value)
+    assert "choose a" in str(raised.value)
+
+
+def test_an_unknown_architecture_is_one_line(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "nothing_like_it"}))
+    with pytest.raises(ModelError, match="no model that the installed transformers knows") as raised:
+        open_config(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_tokenizers_that_cannot_be_used_are_refused(tiny, tmp_path):
+    def changed(name, change):
+        folder = shutil.copytree(tiny / "llm", tmp_path / name)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        change(tokenizer)
+        for file in ("chat_template.jinja", "special_tokens_map.json"):
+            (folder / file).unlink(missing_ok=True)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    plain = changed("plain", lambda tokenizer: setattr(tokenizer, "chat_template", None))
+    with pytest.raises(ExplainedError, match="has no chat template, so it is no chat model"):
+        describe_llm(plain)
+    assert describe_llm(plain, {"chat_template": QWEN3})["layers"] == 3  # the way out
+
+    def endless(tokenizer):
+        tokenizer.eos_token = None
+        tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+    with pytest.raises(ModelError, match="no end of text and its chat template ends no turn"):
+        describe_llm(changed("endless", endless))
+    small = shutil.copytree(tiny / "llm", tmp_path / "small")
+    config = json.loads((small / "config.json").read_text())
+    (small / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
+    with pytest.raises(ModelError, match=r"tokens up to 39\d, and its weights have embeddings for 300"):
+        describe_llm(small)
+
+
+def test_encoders_are_refused_unless_they_pool_by_the_mean(tmp_path):
+    build_encoder(tmp_path / "encoder")
+    check_encoder(tmp_path / "encoder")
+    (pooling,) = tmp_path.glob("encoder/*Pooling/config.json")
+    whole = json.loads(pooling.read_text())
+    legacy = {"word_embedding_dimension": 16, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    for settings, modes in (
+        ({"pooling_mode": "cls"}, "cls"),
+        ({"pooling_mode": ["mean", "max"]}, "mean, max"),
+        ({"pooling_mode": "lasttoken"}, "lasttoken"),
+    ):
+        pooling.write_text(json.dumps(whole | settings))
+        with pytest.raises(ModelError, match=f"pools by {modes}, and windows"):
+            load_encoder(tmp_path / "encoder", "cpu")
+    pooling.write_text(json.dumps(legacy | {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}))
+    with pytest.raises(ModelError, match="pools by cls_token"):
+        check_encoder(tmp_path / "encoder")
+    pooling.write_text(json.dumps(legacy))
+    load_encoder(tmp_path / "encoder", "cpu")
+    modules = tmp_path / "encoder/modules.json"
+    rows = json.loads(modules.read_text())
+    modules.write_text(json.dumps([rows[0] | {"type": "sentence_transformers.models.StaticEmbedding"}]))
+    with pytest.raises(ModelError, match="built of StaticEmbedding"):
+        check_encoder(tmp_path / "encoder")
+
+
+def test_methods_say_what_they_ask_of_a_model():
+    rank = {"ga": {"lora": {"rank": 8}}}
+    config = check(DEMO, methods=["atu", "rmu", "repe", "ga", "icu"], method_settings=rank)
+    needs = model_needs(config, config["methods"])
+    by_key = {}
+    for need in needs:
+        by_key.setdefault(need["key"], []).append({k: v for k, v in need.items() if k != "key"})
+    assert by_key["method_settings.atu.layer"] == [{"layer": 15}]
+    assert by_key["method_settings.rmu.options.layer"] == [{"layer": 7}]
+    assert by_key["method_settings.repe.options.layers"] == [{"layer": layer} for layer in range(13, 18)]
+    assert by_key["method_settings.ga.lora.modules"] == [{"modules": ["q_proj", "v_proj"]}]
+    assert by_key["method_settings.ga.max_tokens"] == [{"tokens": 96}]
+    assert by_key["corpus.max_tokens"] == [{"tokens": 96}]
+    assert [need["key"] for need in model_needs(config, ["icu"])] == ["corpus.max_new_tokens"]
+    grid = check(DEMO, methods=["ga"], method_settings={"ga": {"train": {"learning_rate": [1e-6, 1e-5]}}})
+    keys = [need["key"] for need in model_needs(grid, grid["methods"])]
+    assert keys.count("method_settings.ga.max_tokens") == 1
+
+
+# --- the workflow ---------------------------------------------------------------------------------------------------
+
+
+def over(**blocks) -> str:
+    return "method_settings=" + json.dumps(blocks)
+
+
+def test_a_layer_that_the_model_lacks_is_refused_before_anything_is_computed(workflow):
+    layer = over(atu={"layer": 9})
+    done = workflow.run("--config", layer, check=False)
+    assert done.returncode
+    assert "method_settings.atu.layer: 9 is no layer of the model, which has layers 1 to 3" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (workflow.directory / "results/llm/tiny/corpus").exists()
+    assert not (workflow.directory / "resources/checks").exists()
+
+
+def test_methods_that_are_asked_for_later_are_refused_when_the_config_is_read(finished):
+    lora = over(ga={"lora": {"rank": 4, "modules": ["qkv_proj"]}})
+    done = finished.run("--dry-run", "--config", lora, "methods=[ga]", check=False)
+    assert done.returncode
+    assert (
+        "method_settings.ga.lora.modules: qkv_proj is no linear map of LlamaForCausalLM, which has"
+        in done.stdout + done.stderr
+    )
+    three = {"hook_layer": {"targets": ["1_Ada"], "methods": ["atu-layer10"], "shows": ["main"]}}
+    done = finished.run("--dry-run", "hook_layer", "--config", "experiments=" + json.dumps(three), check=False)
+    assert "method_settings.atu-layer10.layer: 10 is no layer of the model" in done.stdout + done.stderr
+    fits = over(ga={"lora": {"rank": 4}, "max_tokens": 64})
+    jobs = finished.planned("forget", "--config", fits, "methods=[ga]")
+    assert jobs["train"] == 1
+    assert not {"check_model", "generate_corpus"} & set(jobs)
+
+
+def test_template_options_are_part_of_what_is_computed(finished):
+    """They ask the model anew; of another model they change nothing here."""
+    config = json.loads(finished.config.read_text())
+    model = config["models"]["llm"] | {"template_options": {"enable_thinking": False}}
+    jobs = finished.planned("--config", "models=" + json.dumps({"llm": model}))
+    assert {"generate_corpus", "evaluate_before"} <= set(jobs)
+    assert not {"check_model", "download_model"} & set(jobs)

@@ -1,0 +1,260 @@
+"""What the file of a trained method declares: read from its text, as running it would need torch and take seconds."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FOLDER = "workflow/atu/methods"
+PACKAGE = "atu.methods"
+ATTRIBUTES = ("texts", "reads", "positive", "not_negative")  # tuples of texts at the head of a class
+SCALARS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+LISTS = {"list", "tuple", "Sequence", "Iterable", "Collection", "List", "Tuple"}
+
+
+class UnreadableError(ValueError):
+    """A method's file is not of a form that can be read without running it; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An argument of a method's constructor.
+
+    Attributes:
+        kind: "a whole number", "a number", "true or false" or "a list"; None if its annotation is none of these.
+        items: of a list the kind of its items.
+        needed: whether it has no default.
+    """
+
+    kind: str | None
+    items: str | None
+    needed: bool
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a method takes.
+
+    Attributes:
+        options: by name.
+        open: whether its constructor takes any other option as well.
+        texts, reads, positive, not_negative: as ``atu.methods.Trained`` explains them.
+    """
+
+    options: dict[str, Option]
+    open: bool
+    texts: tuple[str, ...]
+    reads: tuple[str, ...]
+    positive: tuple[str, ...]
+    not_negative: tuple[str, ...]
+
+
+@cache
+def declared(root: Path, method: str) -> Declared:
+    """What a method's file and the files of the folder that it builds on declare.
+
+    Raises:
+        UnreadableError: in one line, saying how to write it.
+    """
+    own = File(root, method)
+    found = own.named("METHOD")
+    if found is None:
+        raise UnreadableError(f"{own.name} has no line METHOD = <its class>; write one at its end")
+    classes = list(dict.fromkeys(lineage(*found)))
+    attributes = {name: attribute(classes, name) for name in ATTRIBUTES}
+    options, takes_any = constructor(classes)
+    return Declared(options, takes_any, **attributes)
+
+
+class File:
+    """The text of a file of the folder, parsed."""
+
+    def __init__(self, root: Path, stem: str):
+        path = root / FOLDER / f"{stem}.py"
+        self.root, self.stem, self.name = root, stem, f"{FOLDER}/{stem}.py"
+        try:
+            self.tree = ast.parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UnreadableError(f"{self.name} cannot be read ({' '.join(str(error).split())})") from error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, File) and self.stem == other.stem
+
+    def __hash__(self) -> int:
+        return hash(self.stem)
+
+    def other(self, module: str) -> "File | None":
+        """Another file of the folder, by its module's name; None for modules elsewhere."""
+        if module == PACKAGE:
+            return File(self.root, "__init__")
+        stem = module.removeprefix(f"{PACKAGE}.")
+        return File(self.root, stem) if stem != module and "." not in stem else None
+
+    def named(self, name: str, seen: frozenset = frozenset()) -> "tuple[File, ast.ClassDef] | None":
+        """The class that a name of this file means at its end, and the file that defines it; None if it has none."""
+        if (self.stem, name) in seen:
+            return None
+        seen |= {(self.stem, name)}
+        for node in reversed(self.tree.body):
+            match node:
+                case ast.ClassDef(name=given) if given == name:
+                    return self, node
+                case ast.Assign(targets=[ast.Name(id=given)], value=value) if given == name:
+                    return self.meant(value, seen)
+                case ast.AnnAssign(target=ast.Name(id=given), value=value) if given == name and value:
+                    return self.meant(value, seen)
+                case ast.ImportFrom(names=names):
+                    for alias in names:
+                        other = self.other(self.module(node))
+                        if (alias.asname or alias.name) == name and other:
+                            return other.named(alias.name, seen)
+        return None
+
+    def module(self, node: ast.ImportFrom) -> str:
+        """The module that names are imported from; relative ones lie in the folder."""
+        inside = f".{node.module}" if node.module else ""
+        return PACKAGE + inside if node.level == 1 else node.module or ""
+
+    def meant(self, value: ast.expr, seen: frozenset = frozenset()) -> "tuple[File, ast.ClassDef] | None":
+        """The class that an expression means: a name, or a name of another file of the folder (npo.NPO).
+
+        Raises:
+            UnreadableError: if METHOD is anything else.
+        """
+        found = None
+        if isinstance(value, ast.Name):
+            found = self.named(value.id, seen)
+        elif isinstance(value, ast.Attribute) and (other := self.imported(ast.unparse(value.value))):
+            found = other.named(value.attr, seen)
+        if found is None and (self.stem, "METHOD") in seen:
+            raise UnreadableError(
+                f"{self.name}: METHOD is {ast.unparse(value)}, which is no class of {FOLDER} that can be read without "
+                "running it; write METHOD = <the name of a class of this file>"
+            )
+        return found
+
+    def imported(self, name: str) -> "File | None":
+        """The file of the folder that a name of this file means."""
+        for node in self.tree.body:
+            if isinstance(node, ast.ImportFrom) and self.module(node) == PACKAGE:
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return File(self.root, alias.name)
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return self.other(alias.name)
+        return None
+
+
+def lineage(file: File, node: ast.ClassDef, depth: int = 0) -> Iterator[tuple[File, ast.ClassDef]]:
+    """A class and those of the folder that it builds on, nearest first."""
+    if depth > 20:
+        raise UnreadableError(f"{file.name}: {node.name} builds on itself")
+    yield file, node
+    for base in node.bases:
+        if found := file.meant(base):
+            yield from lineage(*found, depth + 1)
+
+
+def assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, ast.expr | None]]:
+    """Name, annotation and value of what stands at the head of a class."""
+    for line in node.body:
+        match line:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                yield name, None, value
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=value):
+                yield name, annotation, value
+
+
+def attribute(classes: list[tuple[File, ast.ClassDef]], name: str) -> tuple[str, ...]:
+    """A tuple of texts of the nearest class that has it; empty if none has.
+
+    Raises:
+        UnreadableError: if it is something else.
+    """
+    for file, node in classes:
+        for given, _, value in assigned(node):
+            if given == name and value:
+                try:
+                    read = ast.literal_eval(value)
+                except ValueError:
+                    read = None
+                if not isinstance(read, tuple | list) or not all(isinstance(item, str) for item in read):
+                    raise UnreadableError(
+                        f'{file.name}: {name} of {node.name} is not a tuple of texts such as ("positive",); write it '
+                        "out"
+                    )
+                return tuple(read)
+    return ()
+
+
+def constructor(classes: list[tuple[File, ast.ClassDef]]) -> tuple[dict[str, Option], bool]:
+    """Options of the nearest constructor, and whether it takes any.
+
+    One with ``**options`` takes those of the next one too.
+    """
+    options: dict[str, Option] = {}
+    takes_any = False
+    for place, (_, node) in enumerate(classes):
+        if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            return fields(classes[place:]) | options, False
+        for line in node.body:
+            if isinstance(line, ast.FunctionDef) and line.name == "__init__":
+                options = arguments(line.args) | options
+                takes_any = line.args.kwarg is not None
+                if not takes_any:
+                    return options, False
+    return options, takes_any
+
+
+def arguments(args: ast.arguments) -> dict[str, Option]:
+    """The arguments of a constructor by name, without ``self``."""
+    given = [*args.posonlyargs, *args.args]
+    found = {}
+    for i, argument in enumerate(given[1:], start=1):
+        found[argument.arg] = option(argument.annotation, i < len(given) - len(args.defaults))
+    for argument, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        found[argument.arg] = option(argument.annotation, default is None)
+    return found
+
+
+def fields(classes: list[tuple[File, ast.ClassDef]]) -> dict[str, Option]:
+    """The fields of a dataclass and of those that it builds on, by name."""
+    found = {}
+    for _, node in reversed(classes):
+        if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            for name, annotation, value in assigned(node):
+                if annotation is not None and "ClassVar" not in ast.unparse(annotation):
+                    found[name] = option(annotation, value is None)
+    return found
+
+
+def option(annotation: ast.expr | None, needed: bool) -> Option:
+    return Option(*kinds(annotation), needed)
+
+
+def kinds(annotation: ast.expr | None) -> tuple[str | None, str | None]:
+    """The kind that an annotation asks for, and of a list that of its items."""
+    match annotation:
+        case ast.Constant(value=str(text)):
+            try:
+                return kinds(ast.parse(text, mode="eval").body)
+            except SyntaxError:
+                return None, None
+        case ast.Name(id=name) if name in SCALARS:
+            return SCALARS[name], None
+        case ast.Name(id=name) if name in LISTS:
+            return "a list", None
+        case ast.Subscript(value=ast.Name(id=name), slice=items) if name in LISTS:
+            first = items.elts[0] if isinstance(items, ast.Tuple) else items
+            return "a list", kinds(first)[0]
+        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
+            return kinds(inner)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            sides = {kinds(side) for side in (left, right) if ast.unparse(side) != "None"}
+            if sides == {("a whole number", None), ("a number", None)}:
+                return "a number", None
+            return sides.pop() if len(sides) == 1 else (None, None)
+    return None, None

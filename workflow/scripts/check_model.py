@@ -1,0 +1,25 @@
+"""Refuse a language model that the library cannot use, and methods that ask for what it lacks: no weights are read."""
+
+import hashlib
+from pathlib import Path
+
+from atu.checks import describe_llm
+from atu.errors import ExplainedError
+from atu.files import write_json
+from atu.models import ModelError
+from atu.recipe import made_by
+from atu.runtime import job_log
+from settings import unmet_needs
+
+# what is asked of a model makes nothing: the record says that the file is whole
+with job_log(snakemake.log[0]) as log, made_by({}, [], snakemake.output):
+    folder, (source,), (options,) = snakemake.input.llm, snakemake.params.source, snakemake.params.template_options
+    try:
+        described = describe_llm(folder, options)
+    except ExplainedError as error:
+        raise ModelError(f"{folder}: {error}") from error
+    if faults := unmet_needs(snakemake.params.needs, described):
+        raise ModelError("; ".join(faults))
+    log.info("%s: %d layers, context of %s tokens", *(described[key] for key in ("class", "layers", "context")))
+    digest = hashlib.sha256(Path(folder, "config.json").read_bytes()).hexdigest()
+    write_json(snakemake.output[0], described | {"source": source, "config_sha256": digest})
