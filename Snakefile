@@ -27,6 +27,7 @@ include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/cards.smk"
+include: "workflow/rules/before.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/published.smk"
 include: "workflow/rules/figures.smk"
@@ -50,6 +51,7 @@ onstart:
 localrules:
     # Seconds each, or in need of the network that compute nodes often lack.
     all,
+    before,
     forget,
     paper,
     download_model,
@@ -62,6 +64,7 @@ localrules:
     model_card,
     extract_texts,
     known,
+    before_table,
     overall_table,
     matched_table,
     published_table,
@@ -89,6 +92,13 @@ rule all:
         f"results/{LLM}/{BENCHMARK}/known.csv",
         kept_models(),
         cards(),
+
+
+rule before:
+    # What the unmodified model can do, without any training.
+    input:
+        "results/tables/before.csv",
+        "results/tables/before.md",
 
 
 rule forget:

@@ -41,6 +41,7 @@ TABLES = {
     "epochs beside thresholds": long_table(schedules={"atu": [0.2, 0.0], "ga": [None] * 3, "icu": [None]}),
     "no neighbours, no utility": long_table(metrics=("forget_qa",)),
     "utility of zero": long_table().assign(value=0.0),
+    "dev probes alone": long_table().assign(split="dev"),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import lineage
 from atu.examples import load_reference, read_items, save_reference
 from atu.hidden import HiddenStates, write_hidden_states
 from atu.recipe import RecipeError, check, made_by, record
@@ -200,3 +201,20 @@ def test_a_touched_script_and_a_moved_checkout_do_nothing_anew(finished, checkou
     for name in ("results", "resources", "logs", ".snakemake"):
         shutil.copytree(finished.directory / name, tmp_path / name, copy_function=shutil.copy2, symlinks=True)
     assert moved.planned(*elsewhere) == {}
+
+
+def test_a_cut_table_draws_no_figure(copy):
+    """In the middle of a line, between two rows, or in the line of its names."""
+    for table, kept, rest in (("main", -1, 9), ("main", -1, 0), ("collapsed", -1, 0), ("learning_rates", 0, 20)):
+        path = copy.directory / f"results/tables/{table}.csv"
+        whole = path.read_text()
+        lines = whole.splitlines(keepends=True)
+        path.write_text("".join(lines[:kept]) + lines[kept][:rest])
+        refused = copy.run("results/figures/tradeoff.png", "--forcerun", "plot_tradeoff", check=False)
+        assert refused.returncode
+        said = refused.stdout + refused.stderr
+        assert f"results/tables/{table}.csv is no longer the file of" in said
+        assert "Traceback" not in said
+        with pytest.raises(SystemExit, match=f"{table}.csv is no longer the file of"):
+            lineage.main([f"results/tables/{table}.csv", "--directory", str(copy.directory)])
+        path.write_text(whole)

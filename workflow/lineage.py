@@ -28,7 +28,7 @@ import pandas as pd
 import yaml
 
 from atu.names import name_runs
-from atu.recipe import differences, record_path
+from atu.recipe import RecipeError, check_unchanged, differences, record_path
 from settings import meant
 
 OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")
@@ -279,8 +279,12 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
     """Rows of a table in which every column that ``where`` names has its value.
 
     Raises:
-        LineageError: if a column or a value does not exist.
+        LineageError: if a column or a value does not exist, or the table is no longer what was written.
     """
+    try:
+        check_unchanged(path)
+    except RecipeError as error:
+        raise LineageError(str(error)) from error
     rows = pd.read_csv(path)
     for key in where:
         if key not in rows:

@@ -27,6 +27,7 @@ from atu.benchmark import (
     target_name,
 )
 from atu.names import display_name
+from atu.publications import PublishedError, read_published
 from atu.rows import folded
 from atu.runtime import COMMIT, code_version
 from declared import FOLDER, Declared, UnreadableError, declared
@@ -1008,6 +1009,10 @@ def check_config(config: dict, root: Path) -> dict:
 
     published = config["published"]
     published["file"] = str(own_file("published.file", published["file"], root))
+    try:
+        read_published(published["file"])
+    except PublishedError as error:
+        raise ConfigError(f"published.file: {error}") from error
     for key, name, table in (
         ("published.benchmark", published["benchmark"], "benchmarks"),
         *(("model_cards", name, "models") for name in config["model_cards"]),

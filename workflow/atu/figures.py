@@ -46,6 +46,14 @@ def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     return rows.pivot_table(index=keys, columns="metric", values="value", aggfunc="mean").reset_index()
 
 
+def nothing() -> Figure:
+    """In place of a figure of test probes where there are none."""
+    figure, axis = plt.subplots(figsize=(COLUMN, 1), layout="constrained")
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, "No test probe was asked.", ha="center", va="center")
+    return figure
+
+
 UTILITY = ["utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu"]
 
 
@@ -99,6 +107,8 @@ def name_points(figure: Figure, points: list[tuple]) -> None:
 def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
     """What neighbours (left) and abilities (right) keep while each method forgets."""
     means = stage_means(long, dev_targets)
+    if means.empty:
+        return nothing()
     kept = as_shares(means.reindex(columns=UTILITY), means["stage"]).clip(upper=100)  # a gain makes up for no loss
     means["utility"] = kept.mean(axis=1)
     panels = {
@@ -137,6 +147,8 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
         "utility, % of before\n(higher is better)": UTILITY,
     }
     by_stage = stage_means(long, dev_targets)
+    if by_stage.empty:
+        return nothing()
     methods, taus = list(by_stage.groupby("method")), taus_of(by_stage)
     size = (2 * COLUMN, 2.3 * len(methods))
     figure, grid = plt.subplots(len(methods), 3, figsize=size, layout="constrained", squeeze=False)
@@ -168,6 +180,8 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
 def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
     """Forget and neighbour recall of every target before and after the last stage."""
     rows = long[long["split"] == "test"]
+    if rows.empty:
+        return nothing()
     last = rows.groupby(["target", "method"])["stage"].transform("max")
     chosen = {"before": rows[rows["stage"] == 0], "after": rows[rows["stage"] == last]}
     names = sorted(rows["target"].unique(), key=lambda name: (name in dev_targets, int(name.split("_")[0])))

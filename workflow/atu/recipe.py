@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
 from atu.errors import ExplainedError
-from atu.files import write_json
+from atu.files import intact, write_json
 
 RECORD = "recipe.json"
 LATER = {RECORD, "README.md"}  # what is written into a directory after its job
@@ -98,6 +100,11 @@ def check(path: str | Path, recipe: Mapping) -> None:
             f"{path} was made with {key}: {then}, and {key}: {now} is in force; delete it to have it made again, or "
             "restore the setting"
         )
+    compare_contents(path, found)
+
+
+def compare_contents(path: Path, found: Mapping) -> None:
+    """Raises a RecipeError if a file or a directory is no longer what its record says."""
     written = {key: found[key] for key in ("files", "bytes", "sha256") if key in found}
     for key, then, _ in differences(written, contents(path)):
         name = path / key.removeprefix("files.") if key.startswith("files.") else path
@@ -114,6 +121,25 @@ def check_files(files: Mapping[str, Mapping]) -> None:
 def fetched(paths: Iterable[str]) -> list[str]:
     """Of a benchmark's files what was downloaded; files that the user brought carry no record."""
     return [path for path in paths if Path(path).is_dir() or record_path(path).exists()]
+
+
+def read_table(path: str | Path, recipe: Mapping) -> pd.DataFrame:
+    """Read a CSV file of an earlier job, as long as it is what that job wrote under these settings.
+
+    A file that was cut in the middle of a row, or between two rows, is no longer that.
+
+    Raises:
+        RecipeError: naming the file and what to delete.
+    """
+    check(path, recipe)
+    with intact(path):
+        return pd.read_csv(path)
+
+
+def check_unchanged(path: str | Path) -> None:
+    """Raises a RecipeError if a file has a record, and is no longer what was written then."""
+    if record_path(path).exists():
+        compare_contents(Path(path), read_record(path))
 
 
 @contextmanager

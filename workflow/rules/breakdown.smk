@@ -23,6 +23,7 @@ rule attack_table:
         runs=first_and_last_runs,
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
+        recipe=recipe_of_tables,
         heading="Attack",
     script:
         "../scripts/break_down.py"
@@ -42,6 +43,7 @@ use rule attack_table as membership_table with:
         runs=first_and_last_runs,
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
+        recipe=recipe_of_tables,
         heading="Texts, score",
 
 
@@ -61,5 +63,7 @@ rule plot_attacks:
         "../../envs/workflow.yaml"
     resources:
         **light(),
+    params:
+        recipe=recipe_of_tables,
     script:
         "../scripts/plot_attacks.py"

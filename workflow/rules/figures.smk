@@ -22,6 +22,7 @@ rule plot_tradeoff:
     params:
         dev_targets=config["dev_targets"],
         caption=caption("tradeoff"),
+        recipe=recipe_of_tables,
     script:
         "../scripts/plot_figure.py"
 
@@ -39,6 +40,7 @@ use rule plot_tradeoff as plot_stages with:
     params:
         dev_targets=config["dev_targets"],
         caption=caption("stages"),
+        recipe=recipe_of_tables,
 
 
 use rule plot_tradeoff as plot_targets with:
@@ -54,6 +56,7 @@ use rule plot_tradeoff as plot_targets with:
     params:
         dev_targets=config["dev_targets"],
         caption=caption("targets"),
+        recipe=recipe_of_tables,
 
 
 rule plot_training:
@@ -79,5 +82,6 @@ rule plot_training:
         recipes=training_recipes,
         dev_targets=config["dev_targets"],
         caption=caption("training"),
+        recipe=recipe_of_tables,
     script:
         "../scripts/plot_training.py"

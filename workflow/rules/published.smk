@@ -29,5 +29,6 @@ rule published_table:
         measured_on=config["published"]["benchmark"],
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
+        recipe=recipe_of_tables,
     script:
         "../scripts/compare_published.py"

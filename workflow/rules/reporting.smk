@@ -83,6 +83,20 @@ def shown_outcomes(wildcards):
     return outcome_files(wildcards.where)
 
 
+def recipe_of_tables(wildcards):
+    """What the tables depend on, and all that is drawn from them."""
+    return table_recipe(runs(wildcards.where))
+
+
+def unmodified_runs(wildcards):
+    """The unmodified model's row of each target."""
+    targets = experiment(wildcards.where)["targets"]
+    return Rows(
+        {"target": target, "stage": 0, "files": before_recipes(target)}
+        for target in targets
+    )
+
+
 def published_runs(wildcards):
     """The rows that the tables are made of, each with its row in the published tables."""
     blocks = config["method_settings"]

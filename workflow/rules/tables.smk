@@ -50,7 +50,7 @@ rule overall_table:
         dev_targets=config["dev_targets"],
         collapse=config["collapse"],
         grids=config["grids"],
-        recipe=lambda wildcards: table_recipe(runs(wildcards.where)),
+        recipe=recipe_of_tables,
     script:
         "../scripts/build_tables.py"
 
@@ -77,5 +77,6 @@ rule matched_table:
         runs=shown_runs,
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
+        recipe=recipe_of_tables,
     script:
         "../scripts/compare_methods.py"

@@ -2,21 +2,19 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from atu.breakdown import READERS, by_type, layout
 from atu.files import atomic_path
 from atu.published import shares_of_rows
-from atu.recipe import check_files
+from atu.recipe import check_files, read_table, record
 from atu.runtime import job_log
 from atu.tables import remark, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
-    rates = pd.read_csv(snakemake.input.learning_rates)
+    rates = read_table(snakemake.input.learning_rates, params.recipe)
     runs = reported_runs(params.runs, rates, params.dev_targets)
-    collapsed = reported(pd.read_csv(snakemake.input.collapsed), params.dev_targets)
+    collapsed = reported(read_table(snakemake.input.collapsed, params.recipe), params.dev_targets)
     shares = shares_of_rows(runs, collapsed)
     for run in runs:
         run["run"] += remark(shares[run["run"]])
@@ -26,3 +24,4 @@ with job_log(snakemake.log[0]) as log:
         table.to_csv(part, index=False)
     with atomic_path(output.markdown) as part:
         part.write_text(layout(table, params.heading).to_markdown(index=False) + "\n", encoding="utf-8")
+    record(output.long, params.recipe)

@@ -35,5 +35,6 @@ with job_log(snakemake.log[0]) as log:
     ):
         with atomic_path(path) as part:
             part.write_text(text, encoding="utf-8")
-    record(output.long, params.recipe)
+    for path in (output.long, output.collapsed, output.learning_rates):
+        record(path, params.recipe)
     write_json(output.provenance, provenance(**snakemake.config | params.chosen))

@@ -2,19 +2,17 @@
 
 import math
 
-import pandas as pd
-
 from atu.curves import KEPT, matched
 from atu.files import atomic_path
 from atu.names import display_name
-from atu.recipe import check_files
+from atu.recipe import check_files, read_table, record
 from atu.runtime import job_log
 from atu.tables import reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
-    rates = pd.read_csv(snakemake.input.learning_rates)
+    rates = read_table(snakemake.input.learning_rates, params.recipe)
     table = matched(reported_runs(params.runs, rates, params.dev_targets), **params.bootstrap)
     log.info("\n%s", table.to_string(index=False))
     with atomic_path(output.long) as part:
@@ -33,3 +31,4 @@ with job_log(snakemake.log[0]) as log:
         text = order.reset_index().to_markdown(index=False)
     with atomic_path(output.markdown) as part:
         part.write_text(text + "\n", encoding="utf-8")
+    record(output.long, params.recipe)

@@ -4,22 +4,23 @@ import pandas as pd
 
 from atu.files import atomic_path
 from atu.pages import table_page
+from atu.publications import read_published
 from atu.published import compare, layout, measure, sentences, shares_of_rows
-from atu.recipe import check_files
+from atu.recipe import check_files, read_table, record
 from atu.runtime import job_log
 from atu.tables import reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, output = snakemake.input, snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
-    published = pd.read_csv(inputs.published)
-    rates = pd.read_csv(inputs.learning_rates)
+    published = pd.DataFrame(read_published(inputs.published))
+    rates = read_table(inputs.learning_rates, params.recipe)
     same = published if params.benchmark == params.measured_on else published.head(0)
     rows = set(same.loc[same["model"] == params.model, "method"])
     comparable = [run for run in params.runs if run["published_row"] in rows]
     runs = reported_runs(comparable, rates, params.dev_targets)
     ours = measure(runs, **params.bootstrap)
-    collapsed = reported(pd.read_csv(inputs.collapsed), params.dev_targets)
+    collapsed = reported(read_table(inputs.collapsed, params.recipe), params.dev_targets)
     table = compare(same, ours, params.model, shares_of_rows(runs, collapsed))
     said = sentences(table, published, params.model, params.benchmark, params.measured_on)
     log.info("%s", " ".join(said))
@@ -33,3 +34,4 @@ with job_log(snakemake.log[0]) as log:
     ):
         with atomic_path(path) as part:
             part.write_text(text, encoding="utf-8")
+    record(output.long, params.recipe)

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from atu.figures import FIGURES, save_figure
+from atu.recipe import read_table
 from atu.runtime import job_log
 from atu.tables import without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     name = Path(snakemake.output.png).stem
-    long, collapsed, rates = (pd.read_csv(snakemake.input[key]) for key in ("long", "collapsed", "learning_rates"))
+    recipe = snakemake.params.recipe
+    long, collapsed, rates = (
+        read_table(snakemake.input[key], recipe) for key in ("long", "collapsed", "learning_rates")
+    )
     figure = FIGURES[name](without_unchosen(long, rates), snakemake.params.dev_targets, collapsed)
     save_figure(figure, (snakemake.output.png, snakemake.output.pdf))
     log.info("drew %s", name)

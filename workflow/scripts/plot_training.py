@@ -3,7 +3,7 @@
 import pandas as pd
 
 from atu.figures import save_figure, training
-from atu.recipe import check_files
+from atu.recipe import check_files, read_table
 from atu.runtime import job_log
 from atu.tables import without_unchosen
 
@@ -13,6 +13,6 @@ with job_log(snakemake.log[0]) as log:
     frames = [pd.read_csv(file).assign(**run) for file, run in zip(snakemake.input.steps, params.runs, strict=True)]
     columns = ["target", "method", "stage", "step", "phase"]
     steps = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
-    steps = without_unchosen(steps, pd.read_csv(snakemake.input.learning_rates))
+    steps = without_unchosen(steps, read_table(snakemake.input.learning_rates, params.recipe))
     save_figure(training(steps, params.dev_targets), (output.png, output.pdf))
     log.info("drew %d steps of %d stages", len(steps), len(frames))
