@@ -6,6 +6,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from atu.batching import random_batches
+from atu.divergence import divergence, mark_diverged, rate_of
+from atu.errors import DivergedError
 from atu.runtime import stage_seed, start
 from atu.training import train
 
@@ -81,3 +83,16 @@ def test_any_seed_has_stages():
     for seed in [*large, 2**32 - 1]:
         set_seed(seed)
         next(random_batches([1, 2], 1, 1, seed))
+
+
+def test_divergence_names_its_setting_and_leaves_a_mark(tmp_path):
+    with (
+        pytest.raises(
+            DivergedError, match=r"not finite at step \d; .*1e\+30.* \(method_settings\.x\.train\)$"
+        ) as raised,
+        rate_of("method_settings.x.train"),
+    ):
+        descend(Accelerator(cpu=True), learning_rate=1e30)
+    assert divergence(tmp_path / "1") is None
+    mark_diverged(tmp_path / "1", raised.value, 1)
+    assert divergence(tmp_path / "1") == str(raised.value)
