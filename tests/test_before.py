@@ -56,7 +56,7 @@ def test_without_published_numbers_their_columns_are_left_out():
 def test_the_unmodified_model_alone_is_planned_without_training(workflow):
     jobs = workflow.planned("before", "--config", "targets=[1_Ada,2_Bo]")
     probes = {"prepare_probes": 3, "evaluate_before": 3}  # two targets, and what they share
-    assert jobs == {"download_model": 1, "before_table": 1, "before": 1} | probes
+    assert jobs == {"download_model": 1, "check_model": 1, "before_table": 1, "before": 1} | probes
 
 
 def test_its_table_has_the_numbers_of_the_main_table(finished, tmp_path):

@@ -66,6 +66,17 @@ def test_dev_probes_play_no_part():
     assert layout(table, "Attack").columns.tolist() == ["Attack", "Probes"]
 
 
+def test_a_legend_of_long_names_stays_within_the_figure():
+    name = "ATU τ=0 (stage {}) † 50% collapsed, 12% degenerate"
+    rows = [(name.format(i), kind, 50.0, 40.0, 60.0, 1, 3) for i in range(5) for kind in "abc"]
+    figure = attacks(pd.DataFrame(rows, columns=COLUMNS))
+    figure.canvas.draw()
+    legend, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert whole.x0 <= legend.x0
+    assert legend.x1 <= whole.x1
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("runs", [1, 2, 9])
 def test_the_figure(runs):
     rows = [(f"M{i}" if i else "Before", kind, 50.0, 40.0, 60.0, 1, 3) for i in range(runs) for kind in "abc"]

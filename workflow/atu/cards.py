@@ -7,8 +7,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from atu.benchmark import target_name
-from atu.metrics import NO_ANSWER
-from atu.tables import LAYOUT, NO_SPEECH, summarize, summarize_speech
+from atu.tables import LAYOUT, NO_SPEECH, NO_SPEECH_NOTE, summarize, summarize_speech
 
 
 def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") -> pd.DataFrame:
@@ -113,11 +112,7 @@ def model_card(
             "bring it back."
         )
         if set(NO_SPEECH.values()) & set(scores["Metric"]):
-            parts.append(
-                "Of the answers about the target, Degenerate: no language at all, such as one word or pattern over and "
-                f"over; Empty: nothing, which is scored as the word {NO_ANSWER}, as RWKU does. A model that no longer "
-                "speaks looks like one that has forgotten."
-            )
+            parts.append(NO_SPEECH_NOTE)
     else:
         parts.append("None: no test probe was asked both before and after.")
     if not diverged:

@@ -36,6 +36,7 @@ plt.rcParams.update(
     }
 )
 COLUMN = 3.4  # inches: one column of a two-column paper
+LINE = 60  # characters of a legend's size in it
 
 
 def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
@@ -255,7 +256,8 @@ def attacks(table: pd.DataFrame) -> Figure:
         table: from :func:`atu.breakdown.by_type`.
     """
     kinds, runs = sorted(table["type"].unique(), reverse=True), list(table["run"].unique())
-    height = 0.9 + len(kinds) * max(0.2, 0.1 * len(runs))
+    columns = max(1, min(3, len(runs), LINE // (max(map(len, runs), default=0) + 6)))  # of the legend, with its signs
+    height = 0.75 + 0.15 * math.ceil(len(runs) / columns) + len(kinds) * max(0.2, 0.1 * len(runs))
     figure, axis = plt.subplots(figsize=(COLUMN, height), layout="constrained")
     step = 0.7 / max(len(runs), 2)  # rows of one type lie within 0.7 of the distance between types
     for i, (run, part) in enumerate(table.groupby("run", sort=False)):
@@ -269,7 +271,7 @@ def attacks(table: pd.DataFrame) -> Figure:
     axis.set(xlabel="recall, % (lower is better)", xlim=(-4, 104))
     axis.grid(visible=False, axis="y")
     if runs:
-        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=min(len(runs), 3), fontsize=7)
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=columns, fontsize=7)
     return figure
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from atu.benchmark import PROBE_SETS
 from atu.errors import DivergedError, ExplainedError
 from atu.files import read_parquet
-from atu.metrics import is_degenerate, is_empty, repeats
+from atu.metrics import NO_ANSWER, is_degenerate, is_empty, repeats
 from atu.names import label
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
@@ -36,6 +36,11 @@ LAYOUT = {
 
 # Of the answers about the target, in percent; columns of the table where any row has some.
 NO_SPEECH = {"forget_degenerate": "Degenerate %", "forget_empty": "Empty %"}
+NO_SPEECH_NOTE = (
+    "Degenerate and empty: of the answers about the target, those that are no language at all (one word or pattern "
+    f"over and over, say), and those that are nothing, which are scored as the word {NO_ANSWER}, as in RWKU. A model "
+    "that no longer speaks looks like one that has forgotten."
+)
 SPEECHLESS = {"degenerate": is_degenerate, "empty": is_empty}
 GENERATED = [name for name, spec in PROBE_SETS.items() if spec["ask"] == "generate"]
 ABOUT_TARGET = [name for name in GENERATED if name.startswith("forget_")]

@@ -4,7 +4,17 @@ from atu.files import atomic_path, write_json
 from atu.pages import table_page
 from atu.recipe import check_files, record
 from atu.runtime import job_log, provenance
-from atu.tables import choose_rates, collect, find_collapsed, find_diverged, layout, to_latex, without_unchosen
+from atu.tables import (
+    NO_SPEECH,
+    NO_SPEECH_NOTE,
+    choose_rates,
+    collect,
+    find_collapsed,
+    find_diverged,
+    layout,
+    to_latex,
+    without_unchosen,
+)
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
@@ -31,7 +41,7 @@ with job_log(snakemake.log[0]) as log:
     for path, text in (
         (output.markdown, blank.to_markdown(index=False, floatfmt=".1f", missingval="") + "\n"),
         (output.latex, to_latex(table)),
-        (output.html, table_page(table, params.title)),
+        (output.html, table_page(table, params.title, [NO_SPEECH_NOTE] if {*NO_SPEECH.values()} & {*table} else [])),
     ):
         with atomic_path(path) as part:
             part.write_text(text, encoding="utf-8")

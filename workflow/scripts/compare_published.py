@@ -8,7 +8,7 @@ from atu.publications import read_published
 from atu.published import compare, layout, measure, sentences, shares_of_rows
 from atu.recipe import check_files, read_table, record
 from atu.runtime import job_log
-from atu.tables import reported, reported_runs
+from atu.tables import NO_SPEECH_NOTE, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, output = snakemake.input, snakemake.params, snakemake.output
@@ -23,6 +23,7 @@ with job_log(snakemake.log[0]) as log:
     collapsed = reported(read_table(inputs.collapsed, params.recipe), params.dev_targets)
     table = compare(same, ours, params.model, shares_of_rows(runs, collapsed))
     said = sentences(table, published, params.model, params.benchmark, params.measured_on)
+    said += [NO_SPEECH_NOTE] if (table[["degenerate", "empty"]] > 0).any(axis=None) else []
     log.info("%s", " ".join(said))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
