@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from atu.errors import DivergedError
+from atu.errors import DivergedError, ExplainedError
 from atu.evaluation import COLUMNS
 from atu.figures import FIGURES
 from atu.tables import (
@@ -150,7 +150,7 @@ def test_the_rate_is_chosen_on_dev_probes():
         DivergedError, match=r"at every learning rate of its list \(1e-06, 1e-05, 0.0001\); .* 1e-07 say"
     ):
         choose_rates(long, grids, ["1_Ada"], grids["ga"])
-    with pytest.raises(ValueError, match="ga: no learning rate can be chosen, since no dev probe was known before"):
+    with pytest.raises(ExplainedError, match="ga: no learning rate can be chosen, since no dev probe was known before"):
         choose_rates(long.assign(value=0.0), grids, ["1_Ada"])
 
 

@@ -340,7 +340,7 @@ def choose_rates(
         Rows of method, variant, learning_rate, score, chosen, diverged.
 
     Raises:
-        ValueError: if the unmodified model knew none of the dev probes.
+        ExplainedError: if the unmodified model knew none of the dev probes.
         DivergedError: if training has diverged at all rates of a grid.
     """
     rows = long[(long["split"] == "dev") & long["metric"].isin(["forget_qa", "neighbor_qa"])]
@@ -356,7 +356,10 @@ def choose_rates(
                 continue
             means = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].mean()
             if not (means.groupby(level=0).first() > 0).all():
-                raise ValueError(f"{method}: no learning rate can be chosen, since no dev probe was known before")
+                raise ExplainedError(
+                    f"{method}: no learning rate can be chosen, since no dev probe was known before; set "
+                    "split.dev_share higher, or give one learning rate"
+                )
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
             scores[variant] = share["neighbor_qa"] - share["forget_qa"]
         if not scores:
