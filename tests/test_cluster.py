@@ -106,7 +106,7 @@ def test_what_a_site_edits(tmp_path):
     assert {"unlearn:slurm_partition=gpu", "unlearn:gpu_model=a100", "find_intervention:slurm_partition=gpu"} <= asked
     assert "unlearn:runtime=int(480 * 1.5 ** (attempt - 1))" in asked
     assert "known:runtime=int(60 * 1.5 ** (attempt - 1))" in asked
-    assert "find_intervention:gpu_model=a100" not in asked
+    assert "find_intervention:gpu_model=a100" in asked  # RepE's; ICU asks for none, see below
     assert not [option for option in asked if option.startswith("known:slurm")]
 
 
@@ -162,6 +162,20 @@ def test_a_preempted_job_that_does_not_come_back_has_failed():
     assert said[1] is None
     assert said[2] == {"1": "CANCELLED", "2": "PENDING", "3": "PREEMPTED"}
     assert said[3] == {"1": "CANCELLED", "2": "RUNNING", "3": "CANCELLED"}
+
+
+def test_a_job_that_slurm_has_forgotten_has_failed():
+    """Seen, then missing: once may be an accident. One that was never seen is still on its way into the queue."""
+    answers = iter([{"1": "RUNNING", "2": "RUNNING"}, {"2": "RUNNING"}, {"1": "RUNNING"}, {"2": "NODE_FAIL"}, {}, {}])
+
+    async def query(command, logger):
+        return next(answers), 0.1
+
+    ask = cluster.ended(query)
+    said = [asyncio.run(ask("squeue", None))[0] for _ in range(6)]
+    assert said[:4] == [{"1": "RUNNING", "2": "RUNNING"}, {"2": "RUNNING"}, {"1": "RUNNING"}, {"2": "NODE_FAIL"}]
+    assert said[4] == {"1": "FAILED"}
+    assert said[5] == {"1": "FAILED", "2": "FAILED"}
 
 
 SBATCH = """#!/bin/sh

@@ -3,14 +3,18 @@
 import itertools
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from atu.errors import DivergedError, ExplainedError
+from atu.evaluation import COLUMNS
 from atu.figures import FIGURES
 from atu.tables import (
     choose_rates,
     find_collapsed,
+    find_diverged,
     half_width,
     has_collapsed,
     layout,
@@ -137,8 +141,35 @@ def test_the_rate_is_chosen_on_dev_probes():
     assert rates["score"].tolist() == [pytest.approx(0.1), pytest.approx(0.5), pytest.approx(0.1)]
     assert without_unchosen(long, rates)["method"].unique().tolist() == ["ga@1e-05"]
     assert choose_rates(long, {}, []).empty
-    with pytest.raises(ValueError, match="ga: no learning rate can be chosen, since no dev probe was known before"):
+    assert choose_rates(long, {"npo": {"npo@1e-06": 1e-6}}, []).empty  # an experiment without it
+    rates = choose_rates(long, grids, ["1_Ada"], {"ga@1e-05"})  # which would be the best
+    assert rates["chosen"].tolist() == [False, False, True]
+    assert rates["diverged"].tolist() == [False, True, False]
+    assert np.isnan(rates["score"][1])
+    with pytest.raises(
+        DivergedError, match=r"at every learning rate of its list \(1e-06, 1e-05, 0.0001\); .* 1e-07 say"
+    ):
+        choose_rates(long, grids, ["1_Ada"], grids["ga"])
+    with pytest.raises(ExplainedError, match="ga: no learning rate can be chosen, since no dev probe was known before"):
         choose_rates(long.assign(value=0.0), grids, ["1_Ada"])
+
+
+def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):
+    files = {name: str(tmp_path / f"{name}.parquet") for name in ("before", "done", "diverged")}
+    outcomes(6.0, ["Ada"]).to_parquet(files["before"])
+    outcomes(6.0, ["Ada"]).to_parquet(files["done"])
+    nothing = pd.DataFrame(columns=COLUMNS)
+    nothing.attrs["diverged"] = "ga: loss not finite at step 2"
+    nothing.to_parquet(files["diverged"])
+    runs = [
+        {"target": "1_Ada", "method": method, "seed": 0, "stage": stage, "files": [files[name]]}
+        for method, after in (("ga@0.1", "done"), ("ga@10", "diverged"), ("npo", "diverged"))
+        for stage, name in enumerate(("before", after))
+    ]
+    assert find_diverged(runs, {"ga": {"ga@0.1": 0.1, "ga@10": 10.0}}) == {"ga@10"}
+    collapsed = find_collapsed(runs, 0.5)
+    assert collapsed["collapsed"].tolist() == [False, True, True]
+    assert collapsed["why"].tolist() == ["", *["ga: loss not finite at step 2"] * 2]
 
 
 def test_latex_has_no_characters_that_it_lacks():

@@ -1,6 +1,7 @@
 """RWKU's metrics against numbers worked out by hand."""
 
 import math
+import sys
 import zlib
 
 import numpy as np
@@ -231,3 +232,12 @@ def test_shares_of_answers_that_are_no_speech():
     assert table.loc[("all", "forget_empty"), ["value", "n"]].tolist() == [25, 4]
     assert len(table) == 4
     assert summarize_speech(outcomes[outcomes["set"] == "mia_fm"]).empty
+
+
+def test_recall_of_a_very_long_answer():
+    """3 of 3000 distinct words; the package calls itself once a word."""
+    answer = " ".join(f"w{i}" for i in range(3000))
+    assert metrics.rouge_l_recall("w0 w1500 w2999", answer) == pytest.approx(3 / 3000)
+    limit = sys.getrecursionlimit()
+    assert metrics.rouge_l_recall(answer, answer[:20]) > 0
+    assert sys.getrecursionlimit() == limit

@@ -1,8 +1,12 @@
 """What jobs ask for: the formulas against numbers worked out by hand, and what follows for the paper's config."""
 
+import shutil
+
 import pytest
 
+import demands
 from atu import resources
+from atu.benchmark import PROBE_SETS, UTILITY
 from atu.resources import Demand
 from demands import demand
 from test_settings import DEMO, PAPER, check
@@ -123,3 +127,71 @@ def test_a_model_of_unknown_size_is_taken_for_a_large_one():
     config = check(PAPER)
     del config["models"]["phi-3-mini-4k-instruct"]["parameters"]
     assert demand("keep_model", config, "atu").kept == 4 * 8e9
+
+
+def test_what_a_run_with_an_adapter_keeps():
+    """Merged: a whole checkpoint. Apart: 2 r h L for each module, 16 * 4 bytes * 3168 * 31.7 * 2 = 13 MB."""
+
+    def kept(**lora):
+        config = check(PAPER, methods=["ga"], method_settings={"ga": {"lora": lora}})
+        return demand("keep_model", config, "ga").kept
+
+    assert kept(rank=0) == kept(rank=0, merge=False) == kept(rank=8) == 4 * 3.82e9
+    layers, width = resources.shape(3.82e9)
+    assert kept(rank=8, merge=False) == pytest.approx(4 * 2 * 8 * width * layers * 2)
+    assert 12e6 < kept(rank=8, merge=False) < 14e6
+
+
+def small_config(tiny, **over):
+    source = {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}
+    return check(DEMO, benchmark="tiny", benchmarks={"tiny": source}, targets=["1_Ada"], dev_targets=[], **over)
+
+
+def test_probes_of_a_folder_are_counted(tiny):
+    """Of the first three targets: 4 forget QA probes of 30 tokens each; one trivia question of 30; prompts of a
+    quarter of their characters."""
+    config = small_config(tiny)
+    assert demands.asked(config, ["forget_qa"])[1] == 4 * 30
+    assert demands.asked(config, ["utility_fac"], UTILITY)[1] == 30
+    assert demands.asked(config, ["utility_fac"], "1_Ada") == (0, 0)  # asked of the shared subject
+    assert demands.asked(config, ["forget_qa"], UTILITY) == (0, 0)
+    message = "{primer_triviaqa}Q: {query}\n"
+    assert demands.asked(config, ["utility_fac"])[0] == (len("Who is red?") + len("['Di', 'Bo']") + len(message)) / 4
+    # two questions of one task, whose solved example is read once
+    spec = PROBE_SETS["utility_gen"]["message"]
+    row = len("red_things") + len("Who is red?") + len("['Di', 'Bo', 'Cy', 'Ada']") + len("1") + len(spec)
+    example = {"task": "red_things", "question": "Who is red?", "choices": ["Di", "Bo", "Cy", "Ada"], "answer": 1}
+    keys = {"question", "choices", "answer"}
+    example = {key: value for key, value in example.items() if key in keys}
+    assert demands.asked(config, ["utility_gen"])[0] == (2 * row + len(str([example]))) / 4
+
+
+def test_damaged_rows_are_no_matter_of_planning(tiny, tmp_path):
+    folder = shutil.copytree(tiny / "benchmark", tmp_path / "benchmark")
+    for rank, name in enumerate(("Ada", "Bo", "Cy"), start=1):
+        (folder / f"Target/{rank}_{name}/forget_level2.json").write_bytes(b'[3, {"query": \xff')
+    assert demands.asked(small_config(tmp_path), ["forget_qa"]) == (0, 0)
+    (folder / "Target/1_Ada/forget_level2.json").write_text('[3, null, {"query": 5}]')
+    demands.in_folder.cache_clear()
+    assert demands.asked(small_config(tmp_path), ["forget_qa"])[1] == pytest.approx(10)  # a probe in three
+
+
+@pytest.mark.parametrize(
+    ("rule", "about", "threads", "measured"),
+    [
+        ("generate_corpus", {}, 1, 77),
+        ("evaluate_before", {"subject": "3_Leonardo_da_Vinci"}, 1, 50),
+        ("evaluate_before", {"subject": UTILITY}, 1, 101),
+        ("embed_windows", {}, 1, 22),
+        ("hidden_states", {}, 1, 17),
+        ("align", {"name": "atu"}, 2, 60),
+        ("unlearn", {"name": "atu"}, 2, 80),
+        ("evaluate_after", {}, 2, 80),
+    ],
+)
+def test_estimates_of_the_demos_jobs_are_within_a_factor_of_three(rule, about, threads, measured):
+    """Seconds of the processor (one thread) or of the clock (two), on a machine of two cores."""
+    config = check(DEMO)
+    rates = config["hardware"]["cpu_tflops"] * threads, config["hardware"]["disk_mb_per_s"]
+    expected = resources.seconds(demand(rule, config, **about), *rates, resources.START_SECONDS_CPU)
+    assert measured / 3 < expected < 3 * measured

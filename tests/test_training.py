@@ -3,8 +3,12 @@
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 
-from atu.runtime import start
+from atu.batching import random_batches
+from atu.divergence import divergence, mark_diverged, rate_of
+from atu.errors import DivergedError
+from atu.runtime import stage_seed, start
 from atu.training import train
 
 TRACKING = {"trackers": ["tensorboard", "wandb"], "project": "tiny"}
@@ -69,3 +73,26 @@ def test_a_tracker_without_its_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
     with pytest.raises(RuntimeError, match="no package for tensorboard, wandb: install it"):
         start(0, 1, "cpu", tracking=TRACKING | {"folder": str(tmp_path)}, run="one")
+
+
+def test_any_seed_has_stages():
+    """Those of seeds up to 4294966 are what they always were; those of larger ones are below 2**32 and differ."""
+    assert [stage_seed(seed, 3) for seed in (0, 7, 4294966)] == [3, 7003, 4294966003]
+    large = [stage_seed(seed, stage) for seed in (4294967, 20261125, 536870912, 2**32 - 1) for stage in (1, 300, 301)]
+    assert len(set(large)) == len(large)
+    for seed in [*large, 2**32 - 1]:
+        set_seed(seed)
+        next(random_batches([1, 2], 1, 1, seed))
+
+
+def test_divergence_names_its_setting_and_leaves_a_mark(tmp_path):
+    with (
+        pytest.raises(
+            DivergedError, match=r"not finite at step \d; .*1e\+30.* \(method_settings\.x\.train\)$"
+        ) as raised,
+        rate_of("method_settings.x.train"),
+    ):
+        descend(Accelerator(cpu=True), learning_rate=1e30)
+    assert divergence(tmp_path / "1") is None
+    mark_diverged(tmp_path / "1", raised.value, 1)
+    assert divergence(tmp_path / "1") == str(raised.value)

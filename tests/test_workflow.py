@@ -153,7 +153,10 @@ def test_nan_loss_stops_the_run_and_keeps_what_was_done(copy):
     done = copy.run("--config", "method_settings=" + json.dumps(over), check=False)
     assert done.returncode
     assert "not finite at step" in done.stdout + done.stderr
-    assert "lower the learning rate" in (copy.directory / f"logs/unlearn/{RUN}/stage1.log").read_text()
+    log = (copy.directory / f"logs/unlearn/{RUN}/stage1.log").read_text()
+    assert "lower the learning rate" in log
+    assert "(method_settings.atu.unlearn.learning_rate)" in log
+    assert "Traceback" not in log
     assert not (copy.directory / RUN / "stage1/llm").exists()
     copy.run()  # the fault mended: the same numbers as before
     assert not list(copy.directory.rglob(".llm.*"))
@@ -242,6 +245,80 @@ def test_stages_behind_a_collapse_are_not_run(copy):
     table = pd.read_csv(copy.directory / "results/tables/collapsed.csv")
     assert table["collapsed"].tolist() == [True, True]
     assert "ATU τ=0 † 100% collapsed" in (copy.directory / "results/tables/main.md").read_text()
+
+
+def know_all(workflow, benchmark):
+    """Give a copy of the benchmark whose expected answers are those that the unmodified model gives."""
+    folder = workflow.directory / "benchmark"
+    shutil.copytree(benchmark, folder)
+    said = pd.read_parquet(workflow.directory / "results/llm/tiny/before/1_Ada.parquet")
+    for name, file in (("forget_qa", "forget_level2"), ("neighbor_qa", "neighbor_level2")):
+        path = folder / f"Target/1_Ada/{file}.json"
+        answers = said[said["set"] == name].set_index("query")["prediction"]
+        rows = [row | {"answer": answers[row["query"]]} for row in json.loads(path.read_text())]
+        path.write_text(json.dumps(rows))
+    return str(folder)
+
+
+def test_a_diverging_rate_of_a_grid_is_marked_and_the_tables_are_made(copy):
+    """Of each list one rate is beyond all numbers: it is marked, asked nothing and never chosen.
+
+    The seed is a date: 1000 times it is more than NumPy takes.
+    """
+    config = json.loads(copy.config.read_text())
+    rates = [1e-3, 1e30]
+    train = {"epochs": 2, "batch_size": 2, "learning_rate": rates}
+    config["method_settings"]["ga"] = {"train": train, "lora": {"rank": 2}}
+    config["method_settings"]["atu"]["unlearn"]["learning_rate"] = rates
+    config["split"]["dev_share"] = 0.5
+    config["benchmarks"]["tiny"]["path"] = know_all(copy, config["benchmarks"]["tiny"]["path"])
+    copy.config.write_text(json.dumps(config))
+    chosen = ("--config", "methods=[ga,atu]", "seeds=[20261125]")
+    done = copy.run(*chosen)
+    table = pd.read_csv(copy.directory / "results/tables/learning_rates.csv").set_index("variant")
+    assert table["diverged"].to_dict() == {"ga@0.001": False, "ga@1e+30": True, "atu@0.001": False, "atu@1e+30": True}
+    assert (table["chosen"] == ~table["diverged"]).all()
+    assert table["score"].isna().equals(table["diverged"])
+    folder = copy.directory / "results/llm/tiny/1_Ada"
+    for variant, key in (("ga@1e+30", "method_settings.ga.train"), ("atu@1e+30", "method_settings.atu.unlearn")):
+        run = folder / variant / "seed20261125"
+        assert sorted(path.name for path in (run / "model").iterdir()) == [
+            "README.md",
+            "diverged.json",
+            "provenance.json",
+            "recipe.json",
+        ]
+        said = json.loads((run / "model/diverged.json").read_text())
+        assert said["first_stage_not_reached"] == 1
+        assert "not finite" in said["message"]
+        assert said["message"].endswith(f"({key}.learning_rate)")
+        assert f"**There is no model: {said['message']}.**" in (run / "model/README.md").read_text()
+        assert len(pd.read_parquet(run / "stage1/probes.parquet")) == 0
+        assert len(pd.read_parquet(run / "stage2/probes.parquet")) == 0
+    collapsed = pd.read_csv(copy.directory / "results/tables/collapsed.csv")
+    marked = collapsed[collapsed["method"].str.endswith("1e+30")]
+    assert marked["collapsed"].all()
+    assert marked["why"].str.contains("not finite").all()
+    assert set(pd.read_csv(copy.directory / "results/tables/main.csv")["method"]) >= {"ga@0.001", "atu@0.001"}
+    shown = (copy.directory / "results/tables/main.md").read_text()
+    assert "1e+30" not in shown
+    assert "GA@0.001 epoch 2" in shown
+    assert "atu@1e+30: training has diverged" in done.stdout + done.stderr
+    assert copy.planned(*chosen) == {}
+
+
+def test_where_all_rates_diverge_the_mend_is_said(copy):
+    over = {"ga": {"train": {"epochs": 1, "learning_rate": [1e30, 1e35]}}}
+    asked = {"before_and_after": ["forget_qa", "neighbor_qa"], "between": []}
+    settings = ["methods=[ga]", f"method_settings={json.dumps(over)}", f"evaluation={json.dumps(asked)}"]
+    done = copy.run("results/tables/main.md", "--config", *settings, check=False)
+    assert done.returncode
+    said = (
+        "ga: training has diverged at every learning rate of its list (1e+30, 1e+35); add lower ones to it, 1e+29 say"
+    )
+    log = (copy.directory / "logs/overall_table.log").read_text()
+    assert said in log
+    assert "Traceback" not in log
 
 
 def test_a_changed_published_number_reruns_the_comparison_alone(copy):

@@ -130,21 +130,30 @@ def no_account(asked: Callable[[object, object], Iterator[str]]) -> Callable[[ob
     return option
 
 
-def ended(query: Callable[..., Awaitable[tuple]]) -> Callable[..., Awaitable[tuple]]:
-    """The states of jobs: one that is PREEMPTED twice on end was cancelled, not put back, and counts as failed.
+# States in which the plugin waits for Slurm to put a job back into its queue, or that it does not know.
+COMES_BACK = {"PREEMPTED", "NODE_FAIL", "LAUNCH_FAILED", "RECONFIG_FAIL"}
 
-    The plugin would wait for it for ever.
+
+def ended(query: Callable[..., Awaitable[tuple]]) -> Callable[..., Awaitable[tuple]]:
+    """The states of jobs, in which those that ended unseen count as failed; the plugin would wait for them for ever.
+
+    One that is preempted (or lost its node) in two answers on end was cancelled, not put back. One that was known and
+    is missing from two answers on end has been forgotten.
     """
-    seen: set[str] = set()
+    known: set[str] = set()
+    before: dict[str, str] = {}
 
     async def states(command: str, logger: object) -> tuple:
         found, seconds = await query(command, logger)
-        now = {job for job, state in (found or {}).items() if state == "PREEMPTED"}
-        gone = seen & now
-        if found is not None:
-            seen.clear()
-            seen.update(now)
-        return found and found | dict.fromkeys(gone, "CANCELLED"), seconds
+        if found is None:
+            return found, seconds
+        known.update(found)
+        doubtful = {job: "CANCELLED" for job, state in found.items() if state in COMES_BACK}
+        doubtful |= dict.fromkeys(known - found.keys(), "FAILED")
+        gone = {job: state for job, state in doubtful.items() if before.get(job) == state}
+        before.clear()
+        before.update(doubtful)
+        return found | gone, seconds
 
     return states
 

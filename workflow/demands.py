@@ -1,6 +1,9 @@
 """What each rule's jobs need under a config: the sizes that atu.resources computes with."""
 
-from atu.benchmark import PROBE_SETS
+from functools import cache
+from statistics import mean
+
+from atu.benchmark import PROBE_SETS, SHARED_SETS, UTILITY, list_targets, read_rows
 from atu.resources import (
     WEIGHT,
     Demand,
@@ -23,6 +26,10 @@ UTILITY_PROBES = {"utility_gen": 171, "utility_rea": 81, "utility_tru": 50, "uti
 LONG_PROMPT, SHORT_PROMPT = 1000, 150
 WINDOW_BATCH = 512
 REFERENCE_BATCH = 8
+# Of a benchmark in a folder so many targets are looked at; what its rows share by task; characters a token.
+SAMPLED = 3
+SHARED_FIELDS = ("examples", "cot")
+CHARACTERS = 4
 
 
 def parameters(config: dict, model: str) -> float:
@@ -35,13 +42,49 @@ def subject_tokens(config: dict) -> float:
     return config["corpus"]["texts"] * config["corpus"]["max_tokens"]
 
 
-def asked(config: dict, sets: list[str]) -> tuple[float, float]:
-    """Tokens of prompts and of answers when one target is asked the sets."""
+def of_rwku(name: str) -> tuple[float, float]:
+    """Probes of a set for one target of RWKU, and tokens of their prompts in all."""
+    probes = UTILITY_PROBES.get(name) or PROBE_SETS[name]["total"] / RWKU_TARGETS
+    return probes, probes * (LONG_PROMPT if name in ("utility_gen", "utility_rea") else SHORT_PROMPT)
+
+
+@cache
+def in_folder(folder: str, name: str) -> tuple[float, float]:
+    """The same of a benchmark that lies in a folder: of its shared set, or the mean over its first targets.
+
+    Prompts are as long as their rows say; what probes of one task share (solved examples) is read once. What is wrong
+    with the rows is for prepare_probes to say.
+    """
+    spec, sizes = PROBE_SETS[name], []
+    for target in [None, *list_targets(folder)[:SAMPLED]]:
+        try:
+            rows = read_rows(folder, target, spec["file"]) or []
+        except (ValueError, OSError):
+            rows = []
+        rows = [row for row in rows if isinstance(row, dict)]
+        shared = {str(row.get(key)) for row in rows for key in SHARED_FIELDS if key in row}
+        own = sum(len(str(value)) for row in rows for key, value in row.items() if key not in SHARED_FIELDS)
+        characters = own + len(rows) * len(spec.get("message", "")) + sum(map(len, shared))
+        sizes.append((len(rows), characters / CHARACTERS))
+    if sizes[0][0]:
+        return sizes[0]
+    return tuple(map(mean, zip(*sizes[1:], strict=True))) if sizes[1:] else (0.0, 0.0)
+
+
+def asked(config: dict, sets: list[str], subject: str | None = None) -> tuple[float, float]:
+    """Tokens of prompts and of answers when the sets are asked.
+
+    Args:
+        subject: the target alone, or what all share; None for both.
+    """
+    source = config["benchmarks"][config["benchmark"]]
+    if subject is not None and source["shared_utility"]:
+        sets = [name for name in sets if (name in SHARED_SETS) == (subject == UTILITY)]
     prompts = answers = 0.0
     for name in sets:
         spec = PROBE_SETS[name]
-        probes = UTILITY_PROBES.get(name) or spec["total"] / RWKU_TARGETS
-        prompts += probes * (LONG_PROMPT if name in ("utility_gen", "utility_rea") else SHORT_PROMPT)
+        probes, tokens = in_folder(source["path"], name) if source["source"] == "path" else of_rwku(name)
+        prompts += tokens
         if spec["ask"] == "generate":
             answers += probes * min(spec["max_new_tokens"], config["evaluation"]["max_new_tokens"])
     return prompts, answers
@@ -95,14 +138,20 @@ def unlearning(config: dict, settings: dict) -> Demand:
     )
 
 
+def adapter_bytes(config: dict, settings: dict) -> float:
+    """A LoRA adapter that is kept apart."""
+    lora = settings["lora"]
+    return WEIGHT["fp32"] * lora_parameters(parameters(config, config["llm"]), lora["rank"], len(lora["modules"]))
+
+
 def training(config: dict, settings: dict) -> Demand:
     """All epochs of a method with a loss on texts; each leaves a checkpoint."""
     size, train = parameters(config, config["llm"]), settings["train"]
     checkpoint = WEIGHT["fp32"] * size
     trained, saved = size, checkpoint
-    if rank := settings["lora"]["rank"]:
-        trained = lora_parameters(size, rank, len(settings["lora"]["modules"]))
-        saved = WEIGHT["fp32"] * trained
+    if settings["lora"]["rank"]:
+        saved = adapter_bytes(config, settings)
+        trained = saved / WEIGHT["fp32"]
     elif settings["method"] == "rmu":
         trained = 3 * size / shape(size)[0]  # three layers
     second = settings["method"] == "rmu" or settings["retain"]["loss"] == "kl"
@@ -121,12 +170,12 @@ def training(config: dict, settings: dict) -> Demand:
     )
 
 
-def evaluation(config: dict, sets: list[str]) -> Demand:
-    """Asking one target's probes, with the weights and the cache in the precision that is evaluated in."""
+def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Demand:
+    """Asking the probes of one target, shared ones, or both; weights and cache in the precision of evaluation."""
     size, precision = parameters(config, config["llm"]), config["precision"]
     batch = config["evaluation"]["batch_tokens"]
     return Demand(
-        flop=answering_flop(size, *asked(config, sets)),
+        flop=answering_flop(size, *asked(config, sets, subject)),
         device=WEIGHT[precision] * size + cache_bytes(size, batch, precision) + logits_bytes(LONG_PROMPT),
         host=WEIGHT[precision] * size,
         moved=WEIGHT["fp32"] * size,
@@ -139,7 +188,8 @@ def writing(config: dict) -> Demand:
     tokens = corpus["texts"] * corpus["max_new_tokens"]
     weights = WEIGHT["fp32"] * size
     cache = cache_bytes(size, corpus["batch_tokens"], "fp32")
-    return Demand(answering_flop(size, corpus["texts"] * SHORT_PROMPT, tokens), weights + cache, weights, weights)
+    # the prompt, the same for all texts, is read once
+    return Demand(answering_flop(size, SHORT_PROMPT, tokens), weights + cache, weights, weights)
 
 
 def embedding(config: dict) -> Demand:
@@ -160,11 +210,12 @@ def reading(config: dict, tokens: float, kept: float = 0.0, logits: float = 0.0)
     return Demand(forward_flop(size, tokens), device, weights + kept, weights + kept, kept)
 
 
-def demand(rule: str, config: dict, name: str | None = None) -> Demand:
+def demand(rule: str, config: dict, name: str | None = None, subject: str | None = None) -> Demand:
     """What one job of a rule needs.
 
     Args:
         name: of the method or the model that the job is about, where it is about one.
+        subject: whose probes evaluate_before asks.
 
     Raises:
         KeyError: for a rule that handles no model.
@@ -198,11 +249,13 @@ def demand(rule: str, config: dict, name: str | None = None) -> Demand:
         case "find_intervention":
             return reading(config, 2 * config["corpus"]["texts"] * SHORT_PROMPT)
         case "keep_model":
-            merged = settings.get("lora", {}).get("rank") and settings["lora"]["merge"]
-            size = 2 * checkpoint if merged else 0.0  # else linked: no second copy
+            lora = settings.get("lora", {"rank": 0})
+            if lora["rank"] and not lora["merge"]:
+                return Demand(kept=adapter_bytes(config, settings))
+            size = 2 * checkpoint if lora["rank"] else 0.0  # else linked: no second copy
             return Demand(host=size, moved=size, kept=checkpoint)
         case "evaluate_before" | "evaluate_after":
-            return evaluation(config, config["evaluation"]["before_and_after"])
+            return evaluation(config, config["evaluation"]["before_and_after"], subject)
         case "evaluate_between":
             return evaluation(config, config["evaluation"]["between"])
     raise KeyError(rule)

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from atu.attention import run
+from atu.checks import OTHER
 from atu.errors import ExplainedError
 from atu.examples import Example, collate, scored_logits
 from atu.logits import read_logits, refuse_nan
@@ -85,18 +86,17 @@ def check_engine(llm: PreTrainedModel) -> None:
         ExplainedError: if they differ by more than rounding, or the engines cannot run the model.
     """
     name = type(llm).__name__
-    advice = "choose a model of another architecture (README: which models)"
     try:
         found = differences(llm)
     except (ExplainedError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise ExplainedError(f"the engines cannot run {name} ({type(error).__name__}: {reason}); {advice}") from error
+        raise ExplainedError(f"the engines cannot run {name} ({type(error).__name__}: {reason}); {OTHER}") from error
     tolerance = TOLERANCE[llm.dtype]
     wrong = [f"{way} by {far:.2g}" for way, far in found.items() if not far <= tolerance]
     if wrong:
         raise ExplainedError(
             f"the engines and {name}'s own forward pass predict differently ({', '.join(wrong)}; rounding explains "
-            f"{tolerance:g}): no number of theirs would be the model's; {advice}"
+            f"{tolerance:g}): no number of theirs would be the model's; {OTHER}"
         )

@@ -62,6 +62,7 @@ def model_card(
     adapter: bool,
     not_run: int | None = None,
     collapsed: Sequence[str] = (),
+    diverged: str | None = None,
 ) -> ModelCard:
     """The card of one kept model.
 
@@ -75,6 +76,7 @@ def model_card(
         adapter: whether the directory holds a LoRA adapter alone.
         not_run: the first stage that was not run since the one before it had collapsed.
         collapsed: by what the model no longer speaks, from :func:`atu.tables.why_collapsed`.
+        diverged: what is said of training that has diverged: there is no model then.
     """
     own = ["align-then-unlearn"] if "align" in provenance["settings"] else []
     data = ModelCardData(
@@ -95,6 +97,8 @@ def model_card(
     ]
     if not_run:
         parts.append(f"**The model had collapsed before stage {not_run}: that stage and later ones were not run.**")
+    if diverged:
+        parts.append(f"**There is no model: {diverged}.**")
     if collapsed:
         parts.append(f"**The model no longer speaks: {'; '.join(collapsed)}.**")
     parts.append("## Scores on test probes")
@@ -111,8 +115,9 @@ def model_card(
             parts.append(NO_SPEECH_NOTE)
     else:
         parts.append("None: no test probe was asked both before and after.")
+    if not diverged:
+        parts.append(f"## How to load it\n\n```python\n{loading(adapter, base)}\n```")
     parts += [
-        f"## How to load it\n\n```python\n{loading(adapter, base)}\n```",
         f"## Settings\n\n```yaml\n{yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True).strip()}\n```",
         "## Provenance",
         "\n".join(

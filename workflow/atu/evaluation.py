@@ -15,6 +15,7 @@ from atu.generation import generate
 from atu.likelihood import pick_token, score_tokens
 from atu.prefill import context_length
 
+COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "answers", "prompt", "prediction", "score", "details"]
 STOPS = ("stop_at_newline", "stop_at_answer")
 
 
@@ -238,5 +239,4 @@ def evaluate(
             keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}
             keep |= {"answers": list(probe["answers"]), "prompt": prompt}
             outcomes[probe["set"]].append(keep | outcome | {"details": json.dumps(outcome.get("details", {}))})
-    columns = ["set", "id", "split", "type", "neighbor", "query", "answers", "prompt", "prediction", "score", "details"]
-    return pd.DataFrame([row for name in sets for row in outcomes[name]], columns=columns)
+    return pd.DataFrame([row for name in sets for row in outcomes[name]], columns=COLUMNS)

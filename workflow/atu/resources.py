@@ -21,7 +21,8 @@ INTERPRETER = 3e9  # Python, torch and the host's side of a GPU
 GPU_CONTEXT = 1.5e9  # what a GPU holds before the first tensor
 FRAGMENTATION = 1.1  # of what the allocator reserves over what is used
 DECODING_SHARE = 0.2  # of the sustained rate that is reached while answers grow token by token
-START_SECONDS = 60  # imports, a node's cold file cache
+START_SECONDS = 60  # imports, a GPU's start, a node's cold file cache
+START_SECONDS_CPU = 15  # imports
 GROWTH = 1.5  # of memory and time, each time a job is tried again
 SHORTEST = 10  # minutes
 
@@ -126,9 +127,9 @@ def mem_mb(demand: Demand, on_gpu: bool) -> int:
     return math.ceil((INTERPRETER + demand.host + (0 if on_gpu else demand.device)) / 1e6)
 
 
-def seconds(demand: Demand, tflops: float, disk_mb_per_s: float) -> float:
-    """Expected time: a minute to start, work over the device's sustained rate, bytes over the disk's."""
-    return START_SECONDS + demand.flop / (tflops * 1e12) + demand.moved / (disk_mb_per_s * 1e6)
+def seconds(demand: Demand, tflops: float, disk_mb_per_s: float, start: float = START_SECONDS) -> float:
+    """Expected time: to start, work over the device's sustained rate, bytes over the disk's."""
+    return start + demand.flop / (tflops * 1e12) + demand.moved / (disk_mb_per_s * 1e6)
 
 
 def minutes(expected: float, margin: float) -> int:

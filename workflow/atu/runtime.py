@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import random
 import re
 import subprocess
 import sys
@@ -108,6 +109,15 @@ def progress(items: Iterable[T] | None, title: str, total: int | None = None) ->
     return tqdm(items, desc=title, total=total, mininterval=interval, leave=sys.stderr.isatty())
 
 
+def stage_seed(seed: int, stage: int) -> int:
+    """The seed of one stage of a run: another order of batches in every stage.
+
+    NumPy takes seeds below 2**32, so those of the stages of large seeds (a date, say) are drawn from there.
+    """
+    number = 1000 * seed + stage
+    return number if number < 2**32 else random.Random(number).getrandbits(32)
+
+
 def start(
     seed: int,
     threads: int,
@@ -119,7 +129,7 @@ def start(
     """Seed every random generator and return an ``accelerate.Accelerator``.
 
     Args:
-        seed: seeds ``random``, NumPy and torch.
+        seed: seeds ``random``, NumPy and torch; below 2**32.
         threads: CPU threads torch may use; part of what makes numbers repeat.
         device: "auto" (GPU if there is one), "cpu" or "cuda".
         precision: "fp32", or "bf16" for autocast on float32 weights.

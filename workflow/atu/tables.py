@@ -1,13 +1,13 @@
 """Results in long form, and the paper's table from them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from atu.benchmark import PROBE_SETS
-from atu.errors import ExplainedError
+from atu.errors import DivergedError, ExplainedError
 from atu.files import read_parquet
 from atu.metrics import NO_ANSWER, is_degenerate, is_empty, repeats
 from atu.names import label
@@ -193,14 +193,14 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
     Returns:
         One row a stage but 0: target, method, seed, stage, collapsed, why (in words), and the shares of answers about
         the target that are degenerate and that are empty. A stage that was not run since the one before had collapsed
-        counts as collapsed.
+        counts as collapsed, and so does one that training did not reach since it diverged.
     """
     before = {run["target"]: run["files"] for run in runs if run["stage"] == 0}
     rows = []
     for run in runs:
         if run["stage"] > 0:
             outcomes = read_outcomes(run["files"])
-            why = ["not run: the stage before had collapsed"]
+            why = [outcomes.attrs.get("diverged", "not run: the stage before had collapsed")]
             if len(outcomes):
                 why = why_collapsed(outcomes, read_outcomes(before[run["target"]]), fluency_share)
             keys = {key: run[key] for key in ("target", "method", "seed", "stage")}
@@ -313,38 +313,66 @@ def with_half_widths(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return cells.astype(object).where(means.notna(), np.nan)
 
 
-def choose_rates(long: pd.DataFrame, grids: dict[str, dict[str, float]], dev_targets: list[str]) -> pd.DataFrame:
+def find_diverged(runs: list[dict], grids: dict[str, dict[str, float]]) -> set[str]:
+    """The variants of grids whose training has diverged, in any run; arguments as of :func:`collect` and
+    :func:`choose_rates`."""
+    variants = {variant for method in grids.values() for variant in method}
+    asked = [run for run in runs if run["method"] in variants and run["stage"] > 0]
+    return {run["method"] for run in asked if any("diverged" in read_parquet(file).attrs for file in run["files"])}
+
+
+def choose_rates(
+    long: pd.DataFrame,
+    grids: dict[str, dict[str, float]],
+    dev_targets: list[str],
+    diverged: Collection[str] = (),
+) -> pd.DataFrame:
     """The learning rate of each grid with the best dev score after the last stage.
 
     The score is neighbour QA minus forget QA, each as a share of its value before, on dev probes: of the dev
     targets, or of all if there are none. Test probes play no part.
 
     Args:
-        grids: by method, the learning rate of each of its variants.
+        grids: by method, the learning rate of each of its variants; methods without rows are left out.
+        diverged: variants that have no score and are never chosen, from :func:`find_diverged`.
 
     Returns:
-        Rows of method, variant, learning_rate, score, chosen.
+        Rows of method, variant, learning_rate, score, chosen, diverged.
 
     Raises:
-        ValueError: if the unmodified model knew none of the dev probes.
+        ExplainedError: if the unmodified model knew none of the dev probes.
+        DivergedError: if training has diverged at all rates of a grid.
     """
     rows = long[(long["split"] == "dev") & long["metric"].isin(["forget_qa", "neighbor_qa"])]
     if rows["target"].isin(dev_targets).any():
         rows = rows[rows["target"].isin(dev_targets)]
     found = []
     for method, variants in grids.items():
+        if not set(variants) & set(long["method"]):
+            continue
         scores = {}
         for variant in variants:
+            if variant in diverged:
+                continue
             means = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].mean()
             if not (means.groupby(level=0).first() > 0).all():
-                raise ValueError(f"{method}: no learning rate can be chosen, since no dev probe was known before")
+                raise ExplainedError(
+                    f"{method}: no learning rate can be chosen, since no dev probe was known before; set "
+                    "split.dev_share higher, or give one learning rate"
+                )
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
             scores[variant] = share["neighbor_qa"] - share["forget_qa"]
+        if not scores:
+            rates = ", ".join(f"{rate:g}" for rate in variants.values())
+            raise DivergedError(
+                f"{method}: training has diverged at every learning rate of its list ({rates}); add lower ones to it, "
+                f"{min(variants.values()) / 10:g} say"
+            )
         best = max(scores, key=scores.__getitem__)
         for variant, rate in variants.items():
-            row = {"method": method, "variant": variant, "learning_rate": rate, "score": scores[variant]}
-            found.append(row | {"chosen": variant == best})
-    return pd.DataFrame(found, columns=["method", "variant", "learning_rate", "score", "chosen"])
+            row = {"method": method, "variant": variant, "learning_rate": rate, "score": scores.get(variant)}
+            found.append(row | {"chosen": variant == best, "diverged": variant in diverged})
+    return pd.DataFrame(found, columns=["method", "variant", "learning_rate", "score", "chosen", "diverged"])
 
 
 def without_unchosen(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,7 @@ rule align:
         **COMPUTE,
         predictor=lambda wildcards: settings(wildcards)["predictor"],
         align=lambda wildcards: settings(wildcards)["align"],
+        key=settings_key,
         recipe=recipe("alignment", *RUN_NAMES),
     script:
         "../scripts/align_predictor.py"

@@ -105,6 +105,8 @@ rule train:
         **COMPUTE,
         **TEMPLATE,
         settings=settings,
+        key=settings_key,
+        in_grid=in_grid,
         gradient_checkpointing=config["gradient_checkpointing"],
         recipe=lambda wildcards: RECIPES.stage(
             wildcards.target, wildcards.method, wildcards.seed, 1

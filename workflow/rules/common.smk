@@ -78,6 +78,19 @@ def settings(wildcards):
     return config["method_settings"][wildcards.method]
 
 
+def settings_key(wildcards):
+    """Where in the config these settings stand; variants of a grid share those of their method."""
+    for method, variants in config["grids"].items():
+        if wildcards.method in variants:
+            return f"method_settings.{method}"
+    return f"method_settings.{wildcards.method}"
+
+
+def in_grid(wildcards):
+    """Whether the wildcards' method is one rate of a grid: where it diverges, the others go on."""
+    return any(wildcards.method in variants for variants in config["grids"].values())
+
+
 def stages(method):
     """The stages of a method, each with its tau: thresholds of ATU, epochs of what is trained, one of the rest."""
     chosen = config["method_settings"][method]

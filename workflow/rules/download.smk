@@ -40,7 +40,7 @@ rule check_model:
         source=lambda wildcards: Uncompared(
             [fetched_from(config["models"][wildcards.llm])]
         ),
-        template_options=Uncompared([TEMPLATE.get("template_options")]),
+        template_options=lambda _: Uncompared([TEMPLATE.get("template_options")]),
         needs=lambda wildcards: Uncompared(
             model_needs(config, experiment(wildcards.where)["methods"])
         ),

@@ -33,6 +33,8 @@ rule unlearn:
         },
         align=lambda wildcards: settings(wildcards)["align"],
         collapse=config["collapse"],
+        key=settings_key,
+        in_grid=in_grid,
         gradient_checkpointing=config["gradient_checkpointing"],
         recipe=recipe("stage", *RUN_NAMES, "stage"),
     script:

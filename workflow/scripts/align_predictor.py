@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from atu.divergence import rate_of
 from atu.files import atomic_path
 from atu.methods.atu import AlignmentData, AlignmentText, align
 from atu.predictor import EmbeddingPredictor
@@ -22,7 +23,8 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     predictor = EmbeddingPredictor(**sizes, **params.predictor).to(accelerator.device)
     predictor.texts = [part.corpus.checksum for part in parts]
     options = {key: value for key, value in params.align.items() if key != "steps_between"}
-    steps = align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
+    with rate_of(f"{params.key}.align.learning_rate"):
+        steps = align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
     log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
     with atomic_path(snakemake.output.predictor) as part:
         predictor.save(part)

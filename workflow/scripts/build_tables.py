@@ -10,6 +10,7 @@ from atu.tables import (
     choose_rates,
     collect,
     find_collapsed,
+    find_diverged,
     layout,
     to_latex,
     without_unchosen,
@@ -23,7 +24,10 @@ with job_log(snakemake.log[0]) as log:
     collapsed = find_collapsed(params.runs, params.collapse["fluency_share"])
     for row in collapsed[collapsed["collapsed"]].itertuples():
         log.warning("collapsed: %s, %s, seed %s, stage %s (%s)", row.target, row.method, row.seed, row.stage, row.why)
-    rates = choose_rates(long, params.grids, params.dev_targets)
+    diverged = find_diverged(params.runs, params.grids)
+    rates = choose_rates(long, params.grids, params.dev_targets, diverged)
+    for variant in sorted(diverged):
+        log.warning("%s: training has diverged; it is not among the rates that are chosen from", variant)
     for row in rates[rates["chosen"]].itertuples():
         log.info("%s: learning rate %g, chosen on dev probes (score %.2f)", row.method, row.learning_rate, row.score)
     table = layout(without_unchosen(long, rates), params.dev_targets, collapsed)

@@ -6,7 +6,8 @@ import pandas as pd
 import torch
 
 from atu.benchmark import read_primers
-from atu.evaluation import evaluate
+from atu.divergence import divergence
+from atu.evaluation import COLUMNS, evaluate
 from atu.files import atomic_path, read_parquet
 from atu.intervention import Intervention
 from atu.models import load_llm
@@ -23,19 +24,25 @@ with (
 ):
     params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.inside)
     sets = list(params.sets)
+    diverged = divergence(checkpoint)
     if (checkpoint / NOT_RUN).exists():
         log.warning("this stage was not run, as one before it has collapsed: nothing is asked")
         sets = []
-    probes = pd.concat([read_parquet(file) for file in snakemake.input.probes], ignore_index=True)
-    primers = read_primers(next(iter(snakemake.input.primers), None))
-    accelerator = start(0, snakemake.threads, params.device, params.precision)
-    dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    template, base = params.get("template_options"), inputs.get("base") or None
-    llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype, template, base)
-    intervention = Intervention.load(folder) if folder else Intervention()
-    limits = (params.batch_tokens, params.max_new_tokens)
-    with intervention.applied(llm):
-        outcomes = evaluate(llm, tokenizer, probes, sets, primers, *limits, intervention.instruction)
+    if diverged:
+        log.warning("%s: there is no model to ask", diverged)
+        outcomes = pd.DataFrame(columns=COLUMNS)
+        outcomes.attrs["diverged"] = diverged  # which goes into the file's metadata
+    else:
+        probes = pd.concat([read_parquet(file) for file in snakemake.input.probes], ignore_index=True)
+        primers = read_primers(next(iter(snakemake.input.primers), None))
+        accelerator = start(0, snakemake.threads, params.device, params.precision)
+        dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
+        template, base = params.get("template_options"), inputs.get("base") or None
+        llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype, template, base)
+        intervention = Intervention.load(folder) if folder else Intervention()
+        limits = (params.batch_tokens, params.max_new_tokens)
+        with intervention.applied(llm):
+            outcomes = evaluate(llm, tokenizer, probes, sets, primers, *limits, intervention.instruction)
     for row in summarize(outcomes).query("split == 'all'").itertuples():
         log.info("%-14s %8.2f  (n=%d)", row.metric, row.value, row.n)
     with atomic_path(snakemake.output[0]) as part:

@@ -1,9 +1,15 @@
-"""Train the model with a method of one loss, epoch by epoch; every epoch's model is left for its evaluation."""
+"""Train the model with a method of one loss, epoch by epoch; every epoch's model is left for its evaluation.
 
+Where training diverges at one rate of a grid, each epoch is a mark alone.
+"""
+
+import shutil
 from pathlib import Path
 
 import pandas as pd
 
+from atu.divergence import mark_diverged, rate_of
+from atu.errors import DivergedError
 from atu.examples import load_reference, read_items
 from atu.files import atomic_path, read_jsonl
 from atu.methods import load
@@ -26,22 +32,34 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     items = read_items(settings["texts"], read_jsonl(snakemake.input.texts), tokenizer, length)
     others = [row for file in snakemake.input.retain for row in read_jsonl(file)]
     reference = load_reference(snakemake.input.reference, items) if snakemake.input.reference else None
+    name = snakemake.wildcards.method
     with atomic_path(snakemake.output.epochs) as part:
-        steps = train_epochs(
-            accelerator,
-            llm,
-            load(settings["method"], **settings["options"]),
-            items,
-            texts=settings["texts"],
-            reference=reference,
-            retain_items=read_items("positive", others, tokenizer, length),
-            retain=settings["retain"],
-            seed=seed,
-            after_epoch=lambda epoch: save_llm(trained, tokenizer, part / str(epoch)),
-            title=snakemake.wildcards.method,
-            **settings["train"],
-        )
-    log.info("loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
+        try:
+            with rate_of(f"{params.key}.train.learning_rate"):
+                steps = train_epochs(
+                    accelerator,
+                    llm,
+                    load(settings["method"], **settings["options"]),
+                    items,
+                    texts=settings["texts"],
+                    reference=reference,
+                    retain_items=read_items("positive", others, tokenizer, length),
+                    retain=settings["retain"],
+                    seed=seed,
+                    after_epoch=lambda epoch: save_llm(trained, tokenizer, part / str(epoch)),
+                    title=name,
+                    **settings["train"],
+                )
+        except DivergedError as error:
+            if not params.in_grid:
+                raise
+            log.warning("%s: this rate of the grid is marked, and never chosen", error)
+            shutil.rmtree(part, ignore_errors=True)  # an epoch may have been kept after the step that broke it
+            for epoch in range(1, settings["train"]["epochs"] + 1):
+                mark_diverged(part / str(epoch), error, 1)
+            steps = []
+    if steps:
+        log.info("loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
     with atomic_path(snakemake.output.steps) as part:
-        pd.DataFrame(steps).to_csv(part, index=False)
+        pd.DataFrame(steps, columns=None if steps else ["step", "loss", "epoch"]).to_csv(part, index=False)
     accelerator.end_training()

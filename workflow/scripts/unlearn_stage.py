@@ -1,12 +1,15 @@
 """One stage of Align-then-Unlearn: train the model at tau, then re-align the predictor on it.
 
-A stage behind one that has collapsed is not run: it passes the model on, marked.
+A stage behind one that has collapsed is not run: it passes the model on, marked. Where training diverges at one rate
+of a grid, this stage and later ones leave a mark alone.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
+from atu.divergence import DIVERGED, divergence, mark_diverged, rate_of
+from atu.errors import DivergedError
 from atu.files import atomic_path, link_tree, read_tensors, write_json
 from atu.hidden import HiddenStates, write_hidden_states
 from atu.leftovers import scratch_folder
@@ -14,7 +17,7 @@ from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
 from atu.models import load_llm, save_llm
 from atu.predictor import EmbeddingPredictor
 from atu.recipe import made_by
-from atu.runtime import job_log, start
+from atu.runtime import job_log, stage_seed, start
 from atu.tables import NOT_RUN, read_outcomes, why_collapsed
 from atu.windows import WindowedCorpus
 
@@ -27,12 +30,25 @@ def collapsed_before(guard, llm, fluency_share):
 
 
 def pass_on(inputs, outputs, stage):
-    """Leave the collapsed model to the next stage as it is."""
+    """Leave the collapsed model, or the mark of one that diverged, to the next stage as it is."""
     for name in ("llm", "predictor"):
         with atomic_path(outputs[name]) as part:
             link_tree(inputs[name], part)
-            if name == "llm" and not (part / NOT_RUN).exists():
+            if name == "llm" and not any((part / mark).exists() for mark in (NOT_RUN, DIVERGED)):
                 write_json(part / NOT_RUN, {"first_stage_not_run": stage})
+    no_steps(outputs)
+
+
+def give_up(inputs, outputs, error, stage):
+    """Leave the mark of a rate at which training has diverged."""
+    with atomic_path(outputs.llm) as part:
+        mark_diverged(part, error, stage)
+    with atomic_path(outputs.predictor) as part:
+        link_tree(inputs.predictor, part)
+    no_steps(outputs)
+
+
+def no_steps(outputs):
     with atomic_path(outputs.steps) as part:
         pd.DataFrame(columns=["step", "loss", "phase", "tau"]).to_csv(part, index=False)
 
@@ -47,7 +63,8 @@ def realign(accelerator, llm, predictor, corpora, seed, params, scratch, tracked
                 write_hidden_states(llm, corpus, params.layer, Path(folder, str(i)), params.precision)
             parts.append(AlignmentText(corpus, HiddenStates(Path(folder, str(i)), corpus)))
         options |= {"steps": params.align["steps_between"], "tracked_before": tracked_before}
-        steps = align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
+        with rate_of(f"{params.key}.align.learning_rate"):
+            steps = align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
         for part in parts:
             part.states.close()
         return steps
@@ -65,18 +82,19 @@ def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
     if inputs.retained:
         pairs = zip(corpora[1:], inputs.retained, strict=True)
         retain = AlignmentData([AlignmentText(corpus, HiddenStates(states, corpus)) for corpus, states in pairs])
-    steps = unlearn(
-        accelerator,
-        llm,
-        predictor,
-        corpora[0],
-        read_tensors(inputs.target)["embedding"],
-        layer=params.layer,
-        tau=params.tau,
-        seed=seed,
-        retain=retain,
-        **params.unlearn,
-    )
+    with rate_of(f"{params.key}.unlearn.learning_rate"):
+        steps = unlearn(
+            accelerator,
+            llm,
+            predictor,
+            corpora[0],
+            read_tensors(inputs.target)["embedding"],
+            layer=params.layer,
+            tau=params.tau,
+            seed=seed,
+            retain=retain,
+            **params.unlearn,
+        )
     log.info("tau %s: similarity %.4f -> %.4f", params.tau, steps[0]["similarity"], steps[-1]["similarity"])
     frames = [pd.DataFrame(steps).assign(phase="unlearn")]
     with atomic_path(outputs.llm) as part:
@@ -98,13 +116,22 @@ with (
     made_by(snakemake.params.recipe, read, snakemake.output),
 ):
     params, stage = snakemake.params, int(snakemake.wildcards.stage)
-    if why := collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
+    if said := divergence(Path(snakemake.input.llm)):
+        log.warning("%s: stage %d is not run", said, stage)
+        pass_on(snakemake.input, snakemake.output, stage)
+    elif why := collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
         log.warning("the stage before has collapsed (%s): stage %d is not run", "; ".join(why), stage)
         pass_on(snakemake.input, snakemake.output, stage)
     else:
-        seed = 1000 * int(snakemake.wildcards.seed) + stage  # another order of batches in every stage
+        seed = stage_seed(int(snakemake.wildcards.seed), stage)
         tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
         accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
         scratch = snakemake.resources.tmpdir
-        run_stage(snakemake.input, snakemake.output, params, seed, accelerator, scratch, log)
+        try:
+            run_stage(snakemake.input, snakemake.output, params, seed, accelerator, scratch, log)
+        except DivergedError as error:
+            if not params.in_grid:
+                raise
+            log.warning("%s: this rate of the grid is marked, and never chosen", error)
+            give_up(snakemake.input, snakemake.output, error, stage)
         accelerator.end_training()

@@ -19,11 +19,10 @@ with job_log(snakemake.log[0]) as log:
         "Each row is a question and a run. Scores are those of the tables: recall, accuracy, F1 and MC1 in percent, "
         "fluency in bits x 100."
     ]
-    notes += [
-        f"{display_name(method)}, seed {seed}: the last stage was not run, since the model had collapsed before."
-        for (method, seed), outcomes in after.items()
-        if outcomes.empty
-    ]
+    for (method, seed), outcomes in after.items():
+        if outcomes.empty:
+            why = outcomes.attrs.get("diverged", "the last stage was not run, since the model had collapsed before")
+            notes.append(f"{display_name(method)}, seed {seed}: {why}.")
     notes += speech_notes(before, after)
     with atomic_path(snakemake.output[0]) as part:
         part.write_text(answers_page(table, f"{target}: answers before and after", notes), encoding="utf-8")

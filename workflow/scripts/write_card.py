@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from atu.cards import model_card, score_table
+from atu.divergence import divergence
 from atu.files import atomic_path
 from atu.recipe import check_files
 from atu.runtime import job_log
@@ -28,6 +29,7 @@ with job_log(snakemake.log[0]) as log:
         adapter=(model / "adapter_config.json").exists(),
         not_run=json.loads(stopped.read_text())["first_stage_not_run"] if stopped.exists() else None,
         collapsed=why,
+        diverged=divergence(model),
     )
     for path in (model / "README.md", snakemake.output[0]):
         with atomic_path(path) as part:
