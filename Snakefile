@@ -88,6 +88,7 @@ for made in workflow.rules:
 rule all:
     default_target: True
     input:
+        checked(),
         shown(),
         f"results/{LLM}/{BENCHMARK}/known.csv",
         kept_models(),
@@ -97,6 +98,7 @@ rule all:
 rule before:
     # What the unmodified model can do, without any training.
     input:
+        checked(),
         "results/tables/before.csv",
         "results/tables/before.md",
 
@@ -104,6 +106,7 @@ rule before:
 rule forget:
     # The unlearned models and their evaluations alone, without tables and figures.
     input:
+        checked(),
         kept_models(),
         cards(),
         lambda wildcards: outcome_files(),

@@ -22,6 +22,7 @@ from atu.benchmark import (
     target_name,
 )
 from atu.doubts import doubts
+from conftest import build_benchmark
 
 DEMO = Path(__file__).parents[1] / "workflow/benchmarks/demo"
 EXAMPLES = Path(__file__).parents[2] / "shared/data/rwku-examples.json"
@@ -361,3 +362,29 @@ def test_what_is_odd_is_said_and_not_refused(tmp_path):
         "utility_rea: 1 (row 1) have an answer without words, compared as it stands",
         "utility_fac: 1 (row 2) have a blank answer among others, which nothing matches",
     ]
+
+
+def test_rows_about_a_neighbor_are_no_rows_about_the_target(tmp_path):
+    build_benchmark(tmp_path)
+    place = tmp_path / "Target/1_Ada"
+    (place / "forget_level2.json").write_bytes((place / "neighbor_level2.json").read_bytes())
+    with pytest.raises(BenchmarkError, match=r"forget_level2.json, row 1: is about the neighbor 'Di'"):
+        build_probes(tmp_path, "1_Ada", 0.0, 0)
+
+
+def test_a_key_that_stands_twice(tmp_path):
+    build_benchmark(tmp_path)
+    path = tmp_path / "Target/1_Ada/forget_mia.json"
+    path.write_text('[{"text": "Ada was a poet", "text": "Bo was a king"}]')
+    with pytest.raises(BenchmarkError, match=r"an object has the key 'text' twice"):
+        build_probes(tmp_path, "1_Ada", 0.0, 0)
+
+
+def test_an_answer_with_a_period_inside_is_doubted(tmp_path):
+    """What is scored ends at the first period: "So the answer is 3.5." is scored as 3."""
+    build_benchmark(tmp_path)
+    path = tmp_path / "Utility/retain_bbh.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps([rows[0] | {"answer": ["3.5"]}, rows[0] | {"question": "Who?"}]))
+    probes, _ = build_probes(tmp_path, None, 0.0, 0)
+    assert "utility_rea: 1 (row 1) have a period inside the answer" in "\n".join(doubts(probes))

@@ -75,8 +75,19 @@ def test_a_directory_that_lacks_or_cut_a_file(tmp_path, monkeypatch):
     record(model, RECIPE)
     (model / "README.md").write_text("a card, written later")
     check(model, RECIPE)
+    (model / ".snakemake_timestamp").write_text("")
+    check(model, RECIPE)
+    for changed in (b"1234", b"12345679"):  # cut, and weights exchanged for others of the same size
+        (model / "inner/model-00001.safetensors").write_bytes(changed)
+        with pytest.raises(RecipeError, match=r"model/inner/model-00001.safetensors is no longer the file"):
+            check(model, RECIPE)
+    (model / "inner/model-00001.safetensors").write_bytes(b"12345678")
+    (model / "adapter_config.json").write_text("{}")
+    with pytest.raises(RecipeError, match=r"model/adapter_config.json is no longer the file .* or was not there then"):
+        check(model, RECIPE)
+    (model / "adapter_config.json").unlink()
     (model / "inner/model-00001.safetensors").write_bytes(b"1234")
-    with pytest.raises(RecipeError, match=r"model/inner/model-00001.safetensors is no longer the file of 8 bytes"):
+    with pytest.raises(RecipeError, match=r"model/inner/model-00001.safetensors is no longer the file"):
         check(model, RECIPE)
     (model / "inner/model-00001.safetensors").unlink()
     with pytest.raises(RecipeError, match=r"model/inner/model-00001.safetensors is no longer the file"):

@@ -7,7 +7,7 @@ from accelerate.utils import set_seed
 
 from atu.batching import random_batches
 from atu.divergence import divergence, mark_diverged, rate_of
-from atu.errors import DivergedError
+from atu.errors import DivergedError, ExplainedError
 from atu.runtime import stage_seed, start
 from atu.training import train
 
@@ -96,3 +96,13 @@ def test_divergence_names_its_setting_and_leaves_a_mark(tmp_path):
     assert divergence(tmp_path / "1") is None
     mark_diverged(tmp_path / "1", raised.value, 1)
     assert divergence(tmp_path / "1") == str(raised.value)
+
+
+def test_a_warm_up_that_is_never_over(caplog):
+    """One step of warm-up alone has a rate of 0; of three a third of the rate is reached, and said."""
+    with pytest.raises(ExplainedError, match=r"of 1 steps all are warm-up .* is 0 and nothing would be trained"):
+        descend(Accelerator(cpu=True), steps=1, warmup_steps=5)
+    with caplog.at_level("WARNING", logger="atu"):
+        log, _ = descend(Accelerator(cpu=True), warmup_steps=6)
+    assert [row["learning_rate"] for row in log] == pytest.approx([0, 0.1 / 6, 0.2 / 6])
+    assert "reaches 33% of 0.1" in caplog.text

@@ -125,8 +125,9 @@ def describe(error) -> str:
     if error.validator == "type":
         return f"{where}: {error.instance!r} is not {NOUNS[error.validator_value]}"
     if "propertyNames" in error.absolute_schema_path:
-        short = re.sub(r"[^A-Za-z0-9._+-]+", "-", error.instance.split("/")[-1]).strip("-.") or "another name"
-        return f"{where}: {error.instance!r} does not match {error.validator_value}, as it names files; call it {short}"
+        short = re.sub(r"[^A-Za-z0-9._+-]+", "-", error.instance.split("/")[-1]).strip("-.")
+        call = f"; call it {short}" if re.fullmatch(error.validator_value, short) else "; choose another name"
+        return f"{where}: {error.instance!r} does not match {error.validator_value}, as it names files{call}"
     if error.validator == "minItems":
         return f"{where}: is empty; name one at least"
     if error.validator == "uniqueItems":
@@ -192,7 +193,7 @@ def known_targets(name: str, benchmark: dict, root: Path) -> list[str]:
             raise ConfigError(f"{key}: {target!r} holds {wrong[0]!r}, which names of files cannot have here; rename it")
     ids: dict[str, str] = {}
     for target in found:
-        if (other := ids.setdefault(folded(target), target)) != target:
+        if (other := ids.setdefault(folded(target_name(target)), target)) != target:  # and would count twice in means
             raise ConfigError(f"{key}: {other!a} and {target!a} cannot be told apart; remove or rename one")
     return found
 
@@ -376,8 +377,9 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
                     raise ConfigError(
                         misread(key, name, known) or f"{key}: {name} names ranks that do not exist (known: {has})"
                     )
-                if len(ranked) != len(ranks) and not span[2]:
-                    raise ConfigError(f"{key}: {name} is the rank of {' and of '.join(ranked)}; write the id")
+                if len(ranked) != len(ranks):
+                    twice = [target for target in ranked if [rank(other) for other in ranked].count(rank(target)) > 1]
+                    raise ConfigError(f"{key}: {name}: one rank is that of {' and of '.join(twice)}; write ids")
                 chosen = ranked
         elif not chosen:
             raise ConfigError(misread(key, name, known) or unknown(key, name, [*known, *groups]))

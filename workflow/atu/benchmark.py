@@ -115,7 +115,7 @@ def normalize_row(name: str, row: dict) -> dict:
     """
     spec = PROBE_SETS[name]
     probe = dict.fromkeys(COLUMNS, "") | {"set": name, "answers": [], "choices": [], "mc1": [], "mc2": []}
-    check_row(row, spec["metric"])
+    check_row(row, spec["metric"], about_neighbor=name.startswith("neighbor_"))
     if spec["metric"] == "rouge_l_recall":
         if "level" in spec and str(row["level"]) != spec["level"]:
             raise BenchmarkError(f"level is {row['level']!r}, not {spec['level']}: the row is of another probe set")

@@ -23,6 +23,9 @@ def doubts(probes: pd.DataFrame) -> list[str]:
         found = {"ask what an earlier row asks": again}
         if name == "utility_gen":
             found["have one choice twice"] = group["choices"].map(lambda choices: len(set(choices)) < len(choices))
+        if name == "utility_rea":
+            stop = group["answers"].map(lambda answers: all("." in answer.strip().rstrip(".") for answer in answers))
+            found["have a period inside the answer, where what is scored ends: nothing matches it"] = stop
         if name in ("utility_rea", "utility_fac"):
             bare = group["answers"].map(lambda answers: not any(map(normalize, answers)))
             found["have an answer without words, compared as it stands"] = bare

@@ -30,13 +30,20 @@ def record_path(path: str | Path) -> Path:
     return path / RECORD if path.is_dir() else path.with_name(f"{path.name}.{RECORD}")
 
 
-def contents(path: Path) -> dict:
-    """Size and checksum of a file; names and sizes of the files of a directory, whose weights take long to read."""
+def contents(path: Path) -> dict[str, str]:
+    """The sha256 of a file, or of each file of a directory but hidden ones (Snakemake keeps one there), by name.
+
+    Cost: files are read once, which also brings them into memory for the load that follows; 1 to 2 GB a second.
+    """
+    files = [path]
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in LATER)
-        return {"files": {file.relative_to(path).as_posix(): file.stat().st_size for file in files}}
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        files = [file for file in files if file.name not in LATER and not file.name.startswith(".")]
+    found = {}
+    for file in files:
+        with file.open("rb") as stream:
+            found[file.relative_to(path.parent).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
 
 
 def record(path: str | Path, recipe: Mapping) -> None:
@@ -47,7 +54,8 @@ def record(path: str | Path, recipe: Mapping) -> None:
         recipe: all settings that bear on it, nested as in the config.
     """
     path = Path(path)
-    write_json(record_path(path), {"output": path.as_posix(), "recipe": dict(recipe)} | contents(path))
+    found = {"output": path.as_posix(), "recipe": dict(recipe), "sha256": contents(path)}
+    write_json(record_path(path), found)
 
 
 def differences(made: Mapping, asked: Mapping, key: str = "") -> Iterator[tuple[str, object, object]]:
@@ -69,7 +77,7 @@ def read_record(path: str | Path) -> dict:
     file = record_path(path)
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        return {key: found[key] for key in ("output", "recipe")} | found
+        return {key: found[key] for key in ("output", "recipe", "sha256")}
     except FileNotFoundError:
         raise RecipeError(
             f"{path} has no record of what made it ({file.name}): it is of an earlier version, or was copied alone; "
@@ -105,11 +113,13 @@ def check(path: str | Path, recipe: Mapping) -> None:
 
 def compare_contents(path: Path, found: Mapping) -> None:
     """Raises a RecipeError if a file or a directory is no longer what its record says."""
-    written = {key: found[key] for key in ("files", "bytes", "sha256") if key in found}
-    for key, then, _ in differences(written, contents(path)):
-        name = path / key.removeprefix("files.") if key.startswith("files.") else path
-        size = f" of {then} bytes" if not isinstance(then, str) else ""
-        raise RecipeError(f"{name} is no longer the file{size} that was written; delete {path} to have it made again")
+    now = contents(path)
+    changed = sorted(name for name in found["sha256"].keys() | now if found["sha256"].get(name) != now.get(name))
+    if changed:
+        raise RecipeError(
+            f"{path.parent / changed[0]} is no longer the file that was written, or was not there then; delete {path} "
+            "to have it made again"
+        )
 
 
 def check_files(files: Mapping[str, Mapping]) -> None:

@@ -56,6 +56,15 @@ def folded(name: str) -> str:
     return " ".join(composed.replace("_", " ").split())
 
 
+def each_once(pairs: list[tuple[str, object]]) -> dict:
+    """A JSON object; of a key that stands there twice the last value would win without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has the key {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
+
+
 def read_list(path: str | Path) -> list[dict] | None:
     """Rows of one JSON file, None without the file.
 
@@ -70,7 +79,7 @@ def read_list(path: str | Path) -> list[dict] | None:
     if path.is_dir():
         raise BenchmarkError(f"{path} is a folder; it must be a JSON file")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=each_once)
     except OSError as error:
         raise BenchmarkError(f"{path} cannot be read ({error.strerror}); restore the file") from error
     except (ValueError, RecursionError) as error:
@@ -175,8 +184,11 @@ def check_labels(row: dict, field: str) -> None:
         raise BenchmarkError(f"{field}: one choice is both true and false")
 
 
-def check_row(row: dict, metric: str) -> None:
+def check_row(row: dict, metric: str, about_neighbor: bool = False) -> None:
     """What a probe's row must hold, by the metric of its set.
+
+    Args:
+        about_neighbor: whether the set asks about what is near the target.
 
     Raises:
         KeyError: if a field is missing.
@@ -189,6 +201,8 @@ def check_row(row: dict, metric: str) -> None:
             check_answers("answer", [row["answer"]], ".")  # of periods alone rouge has no word
             if not isinstance(row.get("neighbor"), str | None):
                 raise BenchmarkError(f"field 'neighbor' is {row['neighbor']!r}, not text")
+            if row.get("neighbor") and not about_neighbor:
+                raise BenchmarkError(f"is about the neighbor {row['neighbor']!r}, and this set asks about the target")
         case "membership":
             check_text(row, "text")
             if len(row["text"].split()) < 2 and len(row["text"].strip()) < SHORT_TEXT:

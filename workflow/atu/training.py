@@ -1,5 +1,6 @@
 """The one training loop: optimiser, schedule, clipping, a log of every step, a stop at NaN."""
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -9,10 +10,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import get_scheduler
 
-from atu.errors import DivergedError
+from atu.errors import DivergedError, ExplainedError
 from atu.finite import is_finite
 from atu.runtime import progress
 
+log_of_job = logging.getLogger("atu")
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -49,12 +51,18 @@ def train(
         One row a step: step, the loss terms, grad_norm (before clipping), learning_rate.
 
     Raises:
+        ExplainedError: if the only step is warm-up, at a rate of 0.
         DivergedError: at the first loss or gradient that is not finite; or if after the last step a weight is not, or
             the loss of its batch, which is computed once more.
     """
     parameters = list(parameters)
     optim = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
     scheduler = get_scheduler(schedule, optim, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    if warmup_steps >= steps and schedule != "constant":  # the rate of step n is n - 1 parts of warmup_steps
+        reached = f"{title}: of {steps} steps all are warm-up (warmup_steps: {warmup_steps}), so the learning rate "
+        if steps == 1:
+            raise ExplainedError(f"{reached}is 0 and nothing would be trained; lower warmup_steps to 0")
+        log_of_job.warning(f"{reached}reaches {(steps - 1) / warmup_steps:.0%} of {learning_rate}")
     mend = f"lower the learning rate ({learning_rate}) or use precision fp32"
     log = []
     batches = iter(batches)

@@ -62,7 +62,6 @@ rule reference_log_probs:
     # Of the unmodified model, once: no method keeps a second model in memory for them.
     input:
         llm="resources/models/{llm}",
-        checked=checked(),
         texts=lambda wildcards: method_texts(wildcards, wildcards.kind),
     output:
         "results/{llm}/{benchmark}/reference/{kind}/tokens{max_tokens}/{target}.safetensors",
@@ -84,7 +83,6 @@ rule reference_log_probs:
 rule train:
     input:
         llm="resources/models/{llm}",
-        checked=checked(),
         texts=lambda wildcards: method_texts(wildcards, settings(wildcards)["texts"]),
         reference=reference_file,
         retain=retain_texts,
@@ -119,7 +117,6 @@ rule find_intervention:
     # ICU's instruction or RepE's control vector: what the evaluation applies to the unmodified model.
     input:
         llm="resources/models/{llm}",
-        checked=checked(),
         texts=lambda wildcards: (
             method_texts(wildcards, settings(wildcards)["texts"])
             if "texts" in settings(wildcards)

@@ -16,15 +16,17 @@ rule download_model:
     params:
         source=lambda wildcards: fetched_from(config["models"][wildcards.model]),
         recipe=recipe("model", "model"),
+        # a model that cannot be used, or lacks what the config's own methods ask for, is refused with its download
+        template_options=lambda _: Uncompared([TEMPLATE.get("template_options")]),
+        needs=lambda _: Uncompared(model_needs(config, config["methods"])),
     script:
         "../scripts/download_model.py"
 
 
 rule check_model:
-    # Seconds, before anything that costs time: all rules that read the LLM wait for the check of the config's own
-    # methods, an experiment for one of its own. It is never the reason to compute anything anew: its params do not
-    # count, nor what its script says, and its output is ancient to the others. Methods that are asked for later are
-    # checked when the config is read (check_methods_fit).
+    # Seconds, first in line: what the methods of an experiment ask of the LLM. What it finds is kept, and later
+    # methods are compared with it when the config is read (check_methods_fit). Nothing is computed from it: an input,
+    # even an ancient one, would have everything behind it done again, or left out unseen.
     input:
         llm="resources/models/{llm}",
     output:

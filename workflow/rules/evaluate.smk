@@ -6,7 +6,6 @@
 rule evaluate_before:
     input:
         llm="resources/models/{llm}",
-        checked=checked(),
         probes=["results/{benchmark}/probes/{subject}.parquet"],
         primers=primers_file,
     output:
@@ -32,7 +31,6 @@ rule evaluate_before:
 use rule evaluate_before as evaluate_after with:
     input:
         llm=finished_llm,
-        checked=checked(),
         base=adapter_base,
         probes=asked_probes,
         primers=primers_file,
@@ -57,7 +55,6 @@ use rule evaluate_before as evaluate_after with:
 rule evaluate_between:
     input:
         llm=stage_checkpoint,
-        checked=checked(),
         base=adapter_base,
         probes=asked_probes,
         primers=primers_file,

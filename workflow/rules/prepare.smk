@@ -55,7 +55,6 @@ if config["corpus"]["source"] == "generate":
         input:
             intro=lambda wildcards: subject_files(wildcards, "intro.json"),
             llm="resources/models/{llm}",
-            checked=checked(),
         output:
             "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         log:
@@ -128,7 +127,6 @@ rule embed_windows:
     input:
         corpus="results/{llm}/{benchmark}/corpus/{subject}.jsonl",
         llm="resources/models/{llm}",
-        checked=checked(),
         encoder="resources/models/{encoder}",
     output:
         "results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
@@ -155,7 +153,6 @@ rule hidden_states:
     # it may be deleted to free disk, and making it again reruns nothing (ancient, in common.smk).
     input:
         llm="resources/models/{llm}",
-        checked=checked(),
         windows="results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
     output:
         directory(

@@ -1,10 +1,12 @@
 """Fetch one model, check it, and leave it as a plain safetensors directory."""
 
-from atu.checks import check_encoder
+from atu.checks import check_encoder, describe_llm
 from atu.files import atomic_path
+from atu.models import ModelError
 from atu.recipe import made_by
 from atu.runtime import job_log
 from atu.sources import fetch_model
+from settings import unmet_needs
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, [], snakemake.output):
     source = snakemake.params.source
@@ -13,3 +15,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, [], snak
         fetch_model(source, part)
         if snakemake.wildcards.model == snakemake.config["encoder"]:
             check_encoder(part)
+        if snakemake.wildcards.model == snakemake.config["llm"]:
+            described = describe_llm(part, *snakemake.params.template_options)
+            if faults := unmet_needs(snakemake.params.needs, described):
+                raise ModelError("; ".join(faults))

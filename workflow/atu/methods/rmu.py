@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from atu.errors import ExplainedError
 from atu.examples import Batch
 from atu.methods import Trained
 from atu.models import hidden_states, layers_up_to
@@ -57,8 +58,11 @@ class RMU(Trained):
             known = hidden_states(decoder, others.input_ids, others.mask).float()
         with layers_up_to(llm, self.layer) as decoder:
             states, other_states = (hidden_states(decoder, part.input_ids, part.mask) for part in (batch, others))
-            forget = misdirection_loss(states, self.control, self.counted(batch))
-            retain = misdirection_loss(other_states, known, self.counted(others))
+            masks = [self.counted(part) for part in (batch, others)]
+            if not all(mask.any() for mask in masks):
+                raise ExplainedError(f"sink_tokens: {self.sink_tokens} leaves out all tokens of a batch; lower it")
+            forget = misdirection_loss(states, self.control, masks[0])
+            retain = misdirection_loss(other_states, known, masks[1])
         return forget + self.alpha * retain
 
 
