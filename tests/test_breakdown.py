@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from atu.breakdown import COLUMNS, by_type, layout, read_attacks, read_membership
+from atu.breakdown import COLUMNS, by_type, layout, read_attacks, read_membership, remarked
 from atu.figures import attacks
 from atu.tables import ScoreError
 
@@ -119,3 +119,11 @@ def test_a_score_that_is_no_number(tmp_path):
     pd.DataFrame([row]).to_parquet(path)
     with pytest.raises(ScoreError, match=r"probes\.parquet: the score of mia_fm/0 is nan"):
         by_type([run("Before", "1_Ada", path)], 10, 0, read=read_membership)
+
+
+def test_remarks_stand_in_headings_and_shares_in_columns():
+    rows = [("Before", "a", 50.0, 40.0, 60.0, 1, 3), ("ATU τ=0", "a", 20.0, 10.0, 30.0, 1, 3)]
+    table = pd.DataFrame(rows, columns=COLUMNS).assign(collapsed=[0.0, 0.5], degenerate=[0.0, 0.0], empty=[0.0, 0.25])
+    names = ["Attack", "Probes", "Before", "ATU τ=0 † 50% collapsed, 25% empty"]
+    assert layout(table, "Attack").columns.tolist() == names
+    assert remarked(pd.DataFrame(columns=COLUMNS)).empty

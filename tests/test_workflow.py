@@ -85,7 +85,8 @@ def test_report(finished):
 def test_checkpoints_between_stages_are_gone(finished):
     stages = finished.directory / RUN
     assert sorted(path.name for path in stages.iterdir()) == ["model", "model_card.md", "stage0", "stage1", "stage2"]
-    assert sorted(path.name for path in (stages / "stage1").iterdir()) == ["probes.parquet", "steps.csv"]
+    made = [f"{name}{record}" for name in ("probes.parquet", "steps.csv") for record in ("", ".recipe.json")]
+    assert sorted(path.name for path in (stages / "stage1").iterdir()) == made
 
 
 def test_every_step_is_logged(finished):

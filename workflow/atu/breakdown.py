@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from atu.published import bounds, evaluations, probe_scores, resampled
-from atu.tables import PERCENT, check_scores, read_outcomes
+from atu.tables import PERCENT, REMARKED, check_scores, read_outcomes, remark
 
 MEMBERSHIP = {"mia_fm": "FM", "mia_rm": "RM"}
 SCORES = {"loss": "loss", "zlib": "zlib", "min_k": "Min-K%", "min_k_plus_plus": "Min-K%++"}
@@ -69,13 +69,21 @@ def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> p
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def remarked(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with what :func:`atu.tables.remark` says of each run behind its name, where its columns stand there."""
+    known = [name for name in REMARKED if name in table]
+    said = [remark({name: row[name] for name in known}) for _, row in table.iterrows()]
+    return table.assign(run=table["run"] + pd.Series(said, index=table.index, dtype=object))
+
+
 def layout(table: pd.DataFrame, heading: str) -> pd.DataFrame:
     """One row a type, one column a run, cells "51.2 [40.1, 60.3]"; without an interval where there is none.
 
     Args:
-        table: from :func:`by_type`.
+        table: from :func:`by_type`, with shares (REMARKED) or without.
         heading: of the types.
     """
+    table = remarked(table)
     cells = [
         f"{row.value:.1f}" + ("" if np.isnan(row.low) else f" [{row.low:.1f}, {row.high:.1f}]")
         for row in table.itertuples()

@@ -7,7 +7,7 @@ from atu.files import atomic_path
 from atu.published import shares_of_rows
 from atu.recipe import check_files, read_table, record
 from atu.runtime import job_log
-from atu.tables import remark, reported, reported_runs
+from atu.tables import REMARKED, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
@@ -16,9 +16,8 @@ with job_log(snakemake.log[0]) as log:
     runs = reported_runs(params.runs, rates, params.dev_targets)
     collapsed = reported(read_table(snakemake.input.collapsed, params.recipe), params.dev_targets)
     shares = shares_of_rows(runs, collapsed)
-    for run in runs:
-        run["run"] += remark(shares[run["run"]])
     table = by_type(runs, **params.bootstrap, read=READERS[Path(output.long).stem])
+    table = table.assign(**{name: table["run"].map(lambda run, name=name: shares[run][name]) for name in REMARKED})
     log.info("%d types of probes", table["type"].nunique())
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
