@@ -224,8 +224,8 @@ def test_a_cut_table_draws_no_figure(copy):
         refused = copy.run("results/figures/tradeoff.png", "--forcerun", "plot_tradeoff", check=False)
         assert refused.returncode
         said = refused.stdout + refused.stderr
-        assert f"results/tables/{table}.csv is no longer the file of" in said
+        assert f"results/tables/{table}.csv is no longer the file that was written" in said
         assert "Traceback" not in said
-        with pytest.raises(SystemExit, match=f"{table}.csv is no longer the file of"):
+        with pytest.raises(SystemExit, match=f"{table}.csv is no longer the file that was written"):
             lineage.main([f"results/tables/{table}.csv", "--directory", str(copy.directory)])
         path.write_text(whole)
