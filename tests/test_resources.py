@@ -171,7 +171,7 @@ def test_damaged_rows_are_no_matter_of_planning(tiny, tmp_path):
     for rank, name in enumerate(("Ada", "Bo", "Cy"), start=1):
         (folder / f"Target/{rank}_{name}/forget_level2.json").write_bytes(b'[3, {"query": \xff')
     assert demands.asked(small_config(tmp_path), ["forget_qa"]) == (0, 0)
-    (folder / "Target/1_Ada/forget_level2.json").write_text('[3, null, {"query": 5}]')
+    (folder / "Target/1_Ada/forget_level2.json").write_text('[{"query": 5}]')
     demands.in_folder.cache_clear()
     assert demands.asked(small_config(tmp_path), ["forget_qa"])[1] == pytest.approx(10)  # a probe in three
 
