@@ -16,7 +16,6 @@ from atu.tables import (
     find_collapsed,
     find_diverged,
     half_width,
-    has_collapsed,
     layout,
     remark,
     to_latex,
@@ -187,10 +186,10 @@ def outcomes(fluency, answers):
 
 def test_a_model_that_no_longer_speaks_is_found():
     before = outcomes(6.0, ["Ada", "Bo"])
-    assert not has_collapsed(outcomes(3.1, ["Ada", "Rome"]), before, 0.5)
-    assert has_collapsed(outcomes(2.9, ["Ada", "Rome"]), before, 0.5)
-    assert has_collapsed(outcomes(6.0, ["the the the the the", "a a a a a"]), before, 0.5)
-    assert not has_collapsed(outcomes(6.0, []).head(0), before, 0.5)  # nothing was asked
+    assert not why_collapsed(outcomes(3.1, ["Ada", "Rome"]), before, 0.5)
+    assert why_collapsed(outcomes(2.9, ["Ada", "Rome"]), before, 0.5)
+    assert why_collapsed(outcomes(6.0, ["the the the the the", "a a a a a"]), before, 0.5)
+    assert not why_collapsed(outcomes(6.0, []).head(0), before, 0.5)  # nothing was asked
 
 
 @pytest.mark.parametrize("answer", ["23KBCCBBBKBKBKBKBK", "NOANSWER"])
@@ -201,8 +200,8 @@ def test_answers_about_the_target_count(answer):
     assert why_collapsed(outcomes(6.0, [answer, answer, "Ada"]), before, 0.5) == [f"67% of forget_qa {kind}"]
     assert why_collapsed(outcomes(6.0, [answer, answer, "Ada", "Bo"]), before, 0.5) == []  # half is not most
     asked = pd.concat([outcomes(6.0, ["Ada"] * 9), outcomes(6.0, [answer]).tail(1).assign(set="forget_fb")])
-    assert has_collapsed(asked, pd.concat([before, before.assign(set="forget_fb")]), 0.5)
-    assert not has_collapsed(outcomes(6.0, [answer]), outcomes(6.0, [answer]), 0.5)  # it was so before
+    assert why_collapsed(asked, pd.concat([before, before.assign(set="forget_fb")]), 0.5)
+    assert not why_collapsed(outcomes(6.0, [answer]), outcomes(6.0, [answer]), 0.5)  # it was so before
 
 
 def test_no_speech_is_a_column_where_there_is_any():

@@ -163,11 +163,6 @@ def why_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: f
     return found
 
 
-def has_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> bool:
-    """Whether a model no longer speaks, by any of :func:`why_collapsed`."""
-    return bool(why_collapsed(outcomes, before, fluency_share))
-
-
 def read_outcomes(files: Iterable[str]) -> pd.DataFrame:
     """Outcomes of one evaluation, which may lie in several files.
 
