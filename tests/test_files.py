@@ -64,6 +64,16 @@ def test_others_may_read_what_a_library_left_to_the_owner(tmp_path):
     assert (tmp_path / "model/model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
+def test_a_linked_directory_keeps_its_own_notes(tmp_path):
+    """Snakemake notes in a hidden file when a directory was made: linked, the copy would date the original anew."""
+    (tmp_path / "llm").mkdir()
+    (tmp_path / "llm/weights").write_text("1.0")
+    (tmp_path / "llm/.made").touch()
+    link_tree(tmp_path / "llm", tmp_path / "model")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["weights"]
+    assert (tmp_path / "model/weights").samefile(tmp_path / "llm/weights")
+
+
 def test_writing_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing was written"), atomic_path(tmp_path / "x"):
         pass

@@ -14,6 +14,7 @@ from atu import leftovers
 from atu.files import atomic_path
 from atu.hidden import HiddenStates
 from atu.leftovers import RECORD, new_folder, remove_all_abandoned, remove_if_abandoned, scratch_folder
+from atu.windows import WindowedCorpus
 from conftest import ROOT
 
 WRITER = """
@@ -151,9 +152,11 @@ def test_a_failed_block_leaves_no_scratch(tmp_path):
 
 def test_closed_hidden_states_map_nothing(tmp_path):
     save_file({"hidden_states": torch.arange(12.0).reshape(6, 2)}, tmp_path / "0.safetensors")
-    index = {"layer": 1, "tokens": 6, "shards": [{"file": "0.safetensors", "first_token": 0}]}
+    corpus = WindowedCorpus(torch.arange(6), torch.tensor([0, 6]), torch.full((6,), -1), torch.empty(0, 2))
+    shards = [{"file": "0.safetensors", "first_token": 0}]
+    index = {"layer": 1, "tokens": 6, "texts": corpus.checksum, "shards": shards}
     (tmp_path / "index.json").write_text(json.dumps(index))
-    states = HiddenStates(tmp_path)
+    states = HiddenStates(tmp_path, corpus)
     assert states[slice(1, 3)].tolist() == [[2, 3], [4, 5]]
     maps = Path("/proc/self/maps")
     assert str(tmp_path) in maps.read_text()

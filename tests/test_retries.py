@@ -18,7 +18,7 @@ from cluster import teach_plugins
 from retries import tell_faults_apart
 from settings import share_library
 
-share_library(Path({str(ROOT)!r}))
+share_library(Path({str(ROOT)!r}), workflow.is_main_process)
 teach_plugins()
 tell_faults_apart(workflow.is_main_process)
 

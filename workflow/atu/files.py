@@ -60,12 +60,17 @@ def share(part: Path) -> None:
 
 
 def link_tree(source: str | Path, target: str | Path) -> None:
-    """Copy a directory by hard links where the file system has them: large files are not written twice."""
+    """Copy a directory by hard links where the file system has them: large files are not written twice.
+
+    Hidden files stay behind: they are others' notes on the directory itself, such as when it was made. A linked one
+    would change in both places.
+    """
+    hidden = shutil.ignore_patterns(".*")
     try:
-        shutil.copytree(source, target, copy_function=os.link)
+        shutil.copytree(source, target, copy_function=os.link, ignore=hidden)
     except OSError:
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, ignore=hidden)
 
 
 def write_json(path: str | Path, value: object) -> None:
