@@ -13,6 +13,7 @@ from atu.errors import DamagedError
 from atu.files import (
     atomic_path,
     check_weights,
+    link_tree,
     read_json,
     read_jsonl,
     read_parquet,
