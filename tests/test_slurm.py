@@ -279,7 +279,7 @@ def test_a_full_disk(tiny, undisturbed, cluster, small_disk, tmp_path):
     workflow = OnSlurm(tiny, place, cluster)
     workflow.output = tmp_path / "snakemake.out"
     forget(workflow, TABLE, *(f"{RUN}/{name}" for name in ("stage1", "stage2", "model")))
-    resize(f"{shutil.disk_usage(place).used // 1024 + 64}k")  # less than a checkpoint
+    resize(f"{shutil.disk_usage(place).used // 1024 + 160}k")  # logs fit, a checkpoint does not
     full = workflow.start(TABLE, "--retries", "0")
     printed = workflow.end(full)
     assert full.returncode, printed[-6000:]
