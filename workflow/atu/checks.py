@@ -34,6 +34,10 @@ def open_config(directory: str | Path):
         raise ModelError(f"{name} has an encoder and a decoder, and what is unlearned here is a decoder alone; {OTHER}")
     if config.get_text_config() is not config:
         raise ModelError(f"{name} is a model of text and other media around a language model; {OTHER}")
+    if getattr(config, "quantization_config", None):
+        raise ModelError(
+            f"its weights are quantized, and such cannot be trained here; choose the variant of {name} that is not"
+        )
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise ModelError(f"{name} is no language model that writes; {OTHER}")
     return config
