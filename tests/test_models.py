@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from atu.agreement import check_engine, differences
-from atu.chat import chat_prompt, set_template_options, turn_end
+from atu.chat import chat_prompt, check_template, set_template_options, turn_end
 from atu.checks import check_architecture, check_encoder, describe_llm, open_config
 from atu.evaluation import build_prompt, check_score, evaluate
 from atu.examples import Example, answer_example, collate, reference_log_probs, scored_logits
@@ -364,13 +364,33 @@ def test_faults_of_templates_are_one_line(llm):
             ("{{ raise_exception('give a\\nname') }}", r"cannot be rendered \(TemplateError: give a name\)"),
             ("{{ messages[0].content + 3 }}", "cannot be rendered"),
             ("{% for m in messages", "cannot be rendered"),
-            ("hello", "leaves out what the user says"),
+            ("hello", "leaves out what the user says, or changes it"),
+            ("{{ 1 / 0 }}", "cannot be rendered .ZeroDivisionError"),
+            ("{{ 10.0 ** 1000 }}", "cannot be rendered .OverflowError"),
+            ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "cannot be rendered .RecursionError"),
+            ("{{ messages[0].content }}{{ messages[0].tools[3].name }}", "cannot be rendered"),
         )
     ]
     for tokenizer, message in cases:
         with pytest.raises(ExplainedError, match=message) as raised:
             chat_prompt(tokenizer, "Who?")
         assert "\n" not in str(raised.value)
+    for text, message in (
+        ("{{ messages[0].content[:400] }}", "leaves out what the user says, or changes it"),
+        ("{{ messages[0].content | truncate(9000) }}", "leaves out what the user says, or changes it"),
+        ("{% if messages[0].content | length > 99 %}{{ 1 / 0 }}{% endif %}{{ messages[0].content }}", "ZeroDivision"),
+        ("{{ messages[0].content }}{{ range(99) | random }}", "writes another prompt each time"),
+    ):
+        with pytest.raises(ExplainedError, match=message):
+            check_template(with_template(llm[1], text))
+    check_template(with_template(llm[1], QWEN3))
+    for options, message in (
+        ({"enable_thinkin": False}, "enable_thinkin: the model's chat template does not read enable_thinkin; correct"),
+        ({"tokenize": True}, "tokenize: this is set here"),
+        ({"add_generation_prompt": False}, "add_generation_prompt: this is set here"),
+    ):
+        with pytest.raises(ExplainedError, match=f"template_options.{message}"):
+            with_template(llm[1], QWEN3, **options)
     with pytest.raises(ExplainedError, match="date_string: '2025-01-03' is no day such as '26 Jul 2024'"):
         set_template_options(copy.deepcopy(llm[1]), {"date_string": "2025-01-03"})
 

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from atu.chat import chat_prompt, set_template_options, turn_end
+from atu.chat import chat_prompt, check_template, set_template_options, turn_end
 from atu.models import ModelError, decoder_layers, decoder_parts
 from atu.prefill import context_length
 
@@ -70,6 +70,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, llm: PreTrainedModel) ->
     Raises:
         ExplainedError: with the way out.
     """
+    check_template(tokenizer)
     prompt = chat_prompt(tokenizer, "Who?", system="Be brief.")
     if turn_end(tokenizer) is None and tokenizer.eos_token_id is None:
         raise ModelError(
