@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from declared import declared
-from settings import ConfigError, check_config, check_options, experiment_of, notes, read_method
+from settings import ConfigError, check_config, check_keys, check_options, experiment_of, notes, read_method
 
 ROOT = Path(__file__).parents[1]
 
@@ -572,6 +572,24 @@ def test_an_empty_benchmark(tmp_path):
     (tmp_path / "Target").mkdir()
     with pytest.raises(ConfigError, match="has no folder like 1_Stephen_King"):
         check(DEMO, benchmarks={"demo": {"path": str(tmp_path)}})
+
+
+def test_a_key_that_stands_twice(tmp_path):
+    """The last would win without a word; a block that is merged into another may be overridden."""
+    check_keys([ROOT / "config.yaml", *ROOT.glob("workflow/configs/*.yaml"), tmp_path / "missing.yaml"])
+    file = tmp_path / "mine.yaml"
+    for text, line, key in (
+        ("seeds: [0]\ntargets: all\nseeds: [1]\n", 3, "seeds"),
+        ("method_settings:\n  atu: {k: 8}\n  ga: {}\n  atu: {layer: 2}\n", 4, "atu"),
+        ('{"split": {"seed": 1,\n"seed": 2}}', 2, "seed"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=f"mine.yaml, line {line}: {key} stands twice in one block"):
+            check_keys([file])
+    file.write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\n")
+    check_keys([file])
+    file.write_text("a: [\n")
+    check_keys([file])
 
 
 def test_a_missing_key():

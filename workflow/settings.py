@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 
+import yaml
 from jsonschema import Draft202012Validator, validators
 
 from atu.benchmark import (
@@ -1018,6 +1019,31 @@ def notes(config: dict) -> list[str]:
                 f"steps: the learning rate reaches {(steps - 1) / train['warmup_steps']:.0%} of what is set"
             )
     return said
+
+
+class OnceLoader(yaml.SafeLoader):
+    """Reads YAML, JSON as well, and refuses a key that stands twice in one block."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for i, (key, _) in enumerate(node.value):
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in names[:i]:
+                where = f"{key.start_mark.name}, line {key.start_mark.line + 1}"
+                raise ConfigError(
+                    f"{where}: {key.value} stands twice in one block, and the first would not count; take one out"
+                )
+        return super().construct_mapping(node, deep)
+
+
+def check_keys(files: Iterable[str | Path]) -> None:
+    """Refuse files of settings in which a key stands twice; what else is wrong with them is Snakemake's to say.
+
+    Raises:
+        ConfigError: naming file, line and key.
+    """
+    for file in files:
+        with suppress(OSError, ValueError, yaml.YAMLError), open(file, encoding="utf-8") as stream:
+            yaml.load(stream, OnceLoader)
 
 
 def check_config(config: dict, root: Path) -> dict:
