@@ -395,6 +395,10 @@ def test_conda_and_pip_agree():
             {"models": {"all-minilm-l6-v2": {"template_options": {"x": 1}}}},
             "l6-v2.template_options: an encoder is asked",
         ),
+        (
+            {"corpus": {"source": "generate", "max_new_tokens": 24}, "method_settings": {"atu": {"k": 24}}},
+            "atu.k: behind no token of a text of 24 (corpus.max_new_tokens) do 24 follow; set it lower",
+        ),
         ({"encoder": "smollm2-135m-instruct"}, "encoder: smollm2-135m-instruct is the llm too; name a"),
         *(
             (

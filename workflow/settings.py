@@ -516,6 +516,7 @@ def experiment_of(name: str, config: dict, root: Path = Path(__file__).parents[1
                     f"experiments.{name}.methods: {method} has a list of learning rates; choose one first"
                 )
             chosen["methods"] += config["grids"].get(method, [method])
+            check_window(method, block, config["corpus"])
         check_names(f"experiments.{name}.methods", chosen["methods"])
     if "targets" in experiment:
         groups = config["benchmarks"][config["benchmark"]].get("groups", {})
@@ -788,6 +789,19 @@ def check_aligned(name: str, block: dict) -> None:
                     f"{where}.{part}.warmup_steps: {warmup}, and {part}.{key} is {steps}: the learning rate would "
                     f"never be reached; set it below {steps}"
                 )
+
+
+def check_window(name: str, block: dict, corpus: dict) -> None:
+    """Check that texts which the model writes itself can hold a window.
+
+    Raises:
+        ConfigError: naming both keys.
+    """
+    if kind_of(block) == "aligned" and corpus["source"] == "generate" and block["k"] >= corpus["max_new_tokens"]:
+        raise ConfigError(
+            f"method_settings.{name}.k: behind no token of a text of {corpus['max_new_tokens']} "
+            f"(corpus.max_new_tokens) do {block['k']} follow; set it lower"
+        )
 
 
 def check_instruction(name: str, text: str) -> None:
@@ -1146,6 +1160,7 @@ def check_config(config: dict, root: Path) -> dict:
     check_corpus(config["corpus"])
     for method in config["methods"]:
         check_method(method, config["method_settings"][method], config["all_targets"], root)
+        check_window(method, config["method_settings"][method], config["corpus"])
 
     check_evaluation(config["evaluation"])
     expand_grids(config)
