@@ -332,6 +332,11 @@ def test_conda_and_pip_agree():
                     "options.coefficient: 1e+38 is greater than the maximum of",
                 ),
                 ("repe", {"options": {"coefficient": float("nan")}}, "options.coefficient: nan is no number"),
+                (
+                    "rmu",
+                    {"options": {"sink_tokens": 512}, "max_tokens": 512},
+                    "options.sink_tokens: 512 leaves out all of texts of at most 512 tokens",
+                ),
                 ("repe", {"options": {"layers": [3, 4, 3]}}, "options.layers: names 3 twice; each counts once"),
                 ("repe", {"options": {"layers": [3.5]}}, "options.layers.0: 3.5 is not a whole number"),
                 *(

@@ -743,6 +743,11 @@ def check_trained(name: str, block: dict, root: Path) -> None:
     where, file = f"method_settings.{name}", f"{FOLDER}/{block['method']}.py"
     taken = read_method(name, block, root)
     check_options(name, block, taken)
+    if (sinks := block["options"].get("sink_tokens", 0)) >= block["max_tokens"]:
+        raise ConfigError(
+            f"{where}.options.sink_tokens: {sinks} leaves out all of texts of at most {block['max_tokens']} tokens "
+            "(max_tokens); set it lower"
+        )
     if block["texts"] not in taken.texts:
         raise ConfigError(
             f"{where}.texts: {block['texts']} is nothing that the loss of {file} is of; choose "
