@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
-from transformers import AutoModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from atu.checks import check_encoder
 from atu.files import atomic_path, check_weights, intact
@@ -54,7 +54,8 @@ def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceT
     options = {"local_files_only": True, "trust_remote_code": False}
     encoder = SentenceTransformer(str(directory), device=str(device), **options)
     with torch.random.fork_rng():  # it keeps to itself what it did not find; the pooler is not read
-        _, found = AutoModel.from_pretrained(encoder[0].auto_model.name_or_path, output_loading_info=True, **options)
+        own = encoder[0].auto_model
+        _, found = type(own).from_pretrained(own.name_or_path, output_loading_info=True, **options)
     check_complete([key for key in found["missing_keys"] if not key.startswith("pooler.")], [], directory)
     check_finite(encoder.named_parameters(), directory)
     return encoder
