@@ -1,6 +1,7 @@
 """Benchmarks: the one that ships, and what is said of faulty ones."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -59,6 +60,10 @@ def row(level="2", kind="simple question", **fields):
         ("forget_qa", row(answer=3), "field 'answer' is 3, not of type str"),
         ("forget_qa", row(level="1"), "level is '1', not 2: the row is of another probe set"),
         ("forget_qa", row(answer=" "), "the answer is empty"),
+        ("forget_qa", row(answer="\u200b\u200d"), "the answer is empty"),
+        ("forget_qa", row(answer=".\u00ad."), "the answer is empty"),
+        ("forget_qa", row(query="\ufeff"), "field 'query' is empty"),
+        ("utility_fac", {"question": "Who?", "answers": ["\u2060"]}, "the answer is empty"),
         ("forget_aa", row("3", "telepathy"), "unknown attack type 'telepathy'"),
         ("utility_fac", {"question": "Who?", "answers": "Ada"}, "field 'answers' is 'Ada', not of type list"),
     ],
@@ -66,6 +71,23 @@ def row(level="2", kind="simple question", **fields):
 def test_a_faulty_row_says_what_is_wrong(name, fault, message):
     with pytest.raises(BenchmarkError, match=message):
         normalize_row(name, fault)
+
+
+def test_files_with_misspelt_names_are_named(tiny, tmp_path):
+    shutil.copytree(tiny / "benchmark", tmp_path, dirs_exist_ok=True)
+    for place, target, file, name in (
+        ("Target/1_Ada", "1_Ada", "forget_level2.json", "forget_level2.jsn"),
+        ("Target/1_Ada", "1_Ada", "forget_level1.json", "forget_levl1.json"),
+        ("Target/1_Ada", "1_Ada", "neighbor_level1.json", "Neighbour_Level1.json"),
+        ("Utility", None, "triviaqa.json", "trivia_qa.json"),
+    ):
+        (tmp_path / place / file).rename(tmp_path / place / name)
+        with pytest.raises(BenchmarkError, match=f"{place}/{name} is read by nothing; if {file} is meant, rename it"):
+            build_probes(tmp_path, target, 0, 0)
+        (tmp_path / place / name).rename(tmp_path / place / file)
+    for name in ("README.md", "._forget_level1.json", "forget_level1.json.bak", "notes.json"):
+        (tmp_path / "Target/1_Ada" / name).write_text("")
+    build_probes(tmp_path, "1_Ada", 0, 0)
 
 
 def test_counts_are_compared_with_the_published_ones(tmp_path, monkeypatch):

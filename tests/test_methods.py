@@ -183,7 +183,7 @@ def test_padding_changes_nothing(llm, name):
     )
 
 
-def run(llm, name, seed=0, retain=None, lora=None, epochs=3, batch_size=2, **options):
+def run(llm, name, seed=0, retain=None, lora=None, epochs=3, batch_size=2, accumulate=1, **options):
     """Train a copy of the tiny model; the log and the trained copy."""
     model, tokenizer = copy.deepcopy(llm[0]).requires_grad_(True), llm[1]
     if lora:
@@ -205,7 +205,7 @@ def run(llm, name, seed=0, retain=None, lora=None, epochs=3, batch_size=2, **opt
         after_epoch=reached.append,
         epochs=epochs,
         batch_size=batch_size,
-        accumulate=1,
+        accumulate=accumulate,
         title=name,
         **(OPTIMISATION | options),
     )
@@ -219,6 +219,14 @@ def test_every_method_lowers_its_loss(llm, name):
     assert log[-1]["forget_loss"] < log[0]["forget_loss"]
     assert [row["epoch"] for row in log] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
     assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), llm[0].parameters(), strict=True))
+
+
+def test_an_epoch_reads_each_text_once(llm, caplog):
+    with caplog.at_level("WARNING", logger="atu"):
+        many, _ = run(llm, "ga", accumulate=100)
+    assert "an epoch has 2 batches, so a step is of 2, not of 100" in caplog.text
+    assert many == run(llm, "ga", accumulate=2)[0]
+    assert [row["epoch"] for row in many] == [1, 2, 3]
 
 
 def test_a_new_method_is_one_file(llm, tmp_path, monkeypatch):

@@ -205,7 +205,7 @@ def test_an_answer_is_degenerate(answer):
 
 
 def test_an_empty_answer_is_not_degenerate():
-    for answer in ("", " \n", "NOANSWER", " NOANSWER "):
+    for answer in ("", "\u200b \u00ad", " \n", "NOANSWER", " NOANSWER "):
         assert metrics.is_empty(answer)
         assert not metrics.is_degenerate(answer)
     assert not metrics.is_empty("no answer")

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 import transformers.utils.chat_template_utils as templates
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from atu.agreement import check_engine, differences
-from atu.chat import chat_prompt, set_template_options, turn_end
+from atu.chat import chat_prompt, check_template, set_template_options, turn_end
 from atu.checks import check_architecture, check_encoder, describe_llm, open_config
 from atu.evaluation import build_prompt, check_score, evaluate
 from atu.examples import Example, answer_example, collate, reference_log_probs, scored_logits
@@ -62,6 +63,7 @@ TINY = {
     "bos_token_id": 2,
 }
 PREFIX = list(range(10, 19))
+ONE = torch.ones(1)
 ROWS = [[*PREFIX, *range(30, 37)], [*PREFIX, 40, 41, 42], [*PREFIX, *[50] * 6], [7, 8, 9, 10, 11, 12]]
 
 
@@ -362,13 +364,33 @@ def test_faults_of_templates_are_one_line(llm):
             ("{{ raise_exception('give a\\nname') }}", r"cannot be rendered \(TemplateError: give a name\)"),
             ("{{ messages[0].content + 3 }}", "cannot be rendered"),
             ("{% for m in messages", "cannot be rendered"),
-            ("hello", "leaves out what the user says"),
+            ("hello", "leaves out what the user says, or changes it"),
+            ("{{ 1 / 0 }}", "cannot be rendered .ZeroDivisionError"),
+            ("{{ 10.0 ** 1000 }}", "cannot be rendered .OverflowError"),
+            ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "cannot be rendered .RecursionError"),
+            ("{{ messages[0].content }}{{ messages[0].tools[3].name }}", "cannot be rendered"),
         )
     ]
     for tokenizer, message in cases:
         with pytest.raises(ExplainedError, match=message) as raised:
             chat_prompt(tokenizer, "Who?")
         assert "\n" not in str(raised.value)
+    for text, message in (
+        ("{{ messages[0].content[:400] }}", "leaves out what the user says, or changes it"),
+        ("{{ messages[0].content | truncate(9000) }}", "leaves out what the user says, or changes it"),
+        ("{% if messages[0].content | length > 99 %}{{ 1 / 0 }}{% endif %}{{ messages[0].content }}", "ZeroDivision"),
+        ("{{ messages[0].content }}{{ range(99) | random }}", "writes another prompt each time"),
+    ):
+        with pytest.raises(ExplainedError, match=message):
+            check_template(with_template(llm[1], text))
+    check_template(with_template(llm[1], QWEN3))
+    for options, message in (
+        ({"enable_thinkin": False}, "enable_thinkin: the model's chat template does not read enable_thinkin; correct"),
+        ({"tokenize": True}, "tokenize: this is set here"),
+        ({"add_generation_prompt": False}, "add_generation_prompt: this is set here"),
+    ):
+        with pytest.raises(ExplainedError, match=f"template_options.{message}"):
+            with_template(llm[1], QWEN3, **options)
     with pytest.raises(ExplainedError, match="date_string: '2025-01-03' is no day such as '26 Jul 2024'"):
         set_template_options(copy.deepcopy(llm[1]), {"date_string": "2025-01-03"})
 
@@ -524,6 +546,34 @@ def test_an_unknown_architecture_is_one_line(tmp_path):
     with pytest.raises(ModelError, match="no model that the installed transformers knows") as raised:
         open_config(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_weights_and_config_that_do_not_belong_together_are_refused(tiny, tmp_path):
+    """What a checkpoint lacks would be random numbers, and layers that its config does not count would be left out."""
+
+    def changed(kind, name, change):
+        folder = shutil.copytree(tiny / kind, tmp_path / name)
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+
+    up = "model.layers.1.mlp.up_proj.weight"
+    with pytest.raises(ModelError, match=f"lack lacks weights that its config.json asks for: {up}; they do not belong"):
+        load_llm(changed("llm", "lack", lambda weights: weights.pop(up)))
+    rotary = changed("llm", "rotary", lambda weights: weights.update({f"{up[:15]}.self_attn.rotary_emb.inv_freq": ONE}))
+    load_llm(rotary)
+    config = json.loads((rotary / "config.json").read_text())
+    (rotary / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    with pytest.raises(ModelError, match=r"weights of layers .* does not name: model.layers.2.* and 8 more; they"):
+        load_llm(rotary)
+    (rotary / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
+    with pytest.raises(ModelError, match="its weights are quantized"):
+        describe_llm(rotary)
+    norm = "encoder.layer.0.attention.output.LayerNorm.weight"
+    with pytest.raises(ModelError, match=f"encoder lacks weights .*: {norm}; they do not belong"):
+        load_encoder(changed("encoder", "encoder", lambda weights: weights.pop(norm)), "cpu")
+    load_encoder(changed("encoder", "poolerless", lambda weights: weights.pop("pooler.dense.bias")), "cpu")
 
 
 def test_tokenizers_that_cannot_be_used_are_refused(tiny, tmp_path):

@@ -15,7 +15,7 @@ from atu.hidden import HiddenStates, write_hidden_states
 from atu.recipe import RecipeError, check, made_by, record
 from atu.windows import build_corpus
 from conftest import Workflow, options_of
-from recipes import checksum
+from recipes import checksum, stale
 
 RECIPE = {"corpus": {"texts": 48, "seed": 0}, "k": 8}
 
@@ -59,9 +59,12 @@ def test_another_files_copy(texts):
 
 def test_a_missing_or_cut_record(texts):
     record_file = Path(f"{texts}.recipe.json")
-    record_file.write_text(record_file.read_text()[:40])
-    with pytest.raises(RecipeError, match=r"1_Ada.jsonl.recipe.json is damaged; delete corpus/1_Ada.jsonl"):
-        check(texts, RECIPE)
+    whole = record_file.read_text()
+    for damaged in (whole[:40], "[]", "{}", "null", '{"output": "x", "recipe": [], "sha256": {}}'):
+        record_file.write_text(damaged)
+        with pytest.raises(RecipeError, match=r"1_Ada.jsonl.recipe.json is damaged; delete corpus/1_Ada.jsonl"):
+            check(texts, RECIPE)
+        assert stale([{str(texts): RECIPE}]) is None  # the job says it
     record_file.unlink()
     with pytest.raises(RecipeError, match="has no record of what made it"):
         check(texts, RECIPE)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from declared import declared
-from settings import ConfigError, check_config, check_options, experiment_of, notes, read_method
+from settings import ConfigError, check_config, check_keys, check_options, experiment_of, notes, read_method
 
 ROOT = Path(__file__).parents[1]
 
@@ -332,6 +332,11 @@ def test_conda_and_pip_agree():
                     "options.coefficient: 1e+38 is greater than the maximum of",
                 ),
                 ("repe", {"options": {"coefficient": float("nan")}}, "options.coefficient: nan is no number"),
+                (
+                    "rmu",
+                    {"options": {"sink_tokens": 512}, "max_tokens": 512},
+                    "options.sink_tokens: 512 leaves out all of texts of at most 512 tokens",
+                ),
                 ("repe", {"options": {"layers": [3, 4, 3]}}, "options.layers: names 3 twice; each counts once"),
                 ("repe", {"options": {"layers": [3.5]}}, "options.layers.0: 3.5 is not a whole number"),
                 *(
@@ -383,6 +388,38 @@ def test_conda_and_pip_agree():
             {"evaluation": {"between": ["forget_qq"]}},
             "evaluation.between: unknown 'forget_qq'; did you mean forget_qa?",
         ),
+        (
+            {"method_settings": {"atu": {"unlearn": {"tau": [0.0, 0.0, 0.5]}}}},
+            "atu.unlearn.tau: rises from 0 to 0.5, and",
+        ),
+        (
+            {"method_settings": {"atu": {"unlearn": {"optimizer": "adamw", "weight_decay": 1e5}}}},
+            "atu.unlearn.weight_decay: 100000 at a learning rate of ",
+        ),
+        (
+            {"models": {"all-minilm-l6-v2": {"template_options": {"x": 1}}}},
+            "l6-v2.template_options: an encoder is asked",
+        ),
+        (
+            {"corpus": {"source": "generate", "max_new_tokens": 24}, "method_settings": {"atu": {"k": 24}}},
+            "atu.k: behind no token of a text of 24 (corpus.max_new_tokens) do 24 follow; set it lower",
+        ),
+        ({"encoder": "smollm2-135m-instruct"}, "encoder: smollm2-135m-instruct is the llm too; name a"),
+        *(
+            (
+                {"llm": "x", "models": {"x": {"source": "hub", "repo": "a/b", "revision": revision}}},
+                f"models.x.revision: {revision!r} is no commit (40 digits of 0-9a-f), and what it names may change",
+            )
+            for revision in ("main", "v1.0", "d269012")
+        ),
+        (
+            {"llm": "tables", "models": {"tables": {"source": "path", "path": "workflow"}}},
+            "models.tables: results/tables is the folder of other files; call it otherwise",
+        ),
+        (
+            {"benchmark": "answers", "benchmarks": {"answers": DEMO["benchmarks"]["demo"]}},
+            "benchmarks.answers: results/answers is the folder of other files",
+        ),
         ({"models": {"x": {"source": "ftp"}}}, "models.x.source: 'ftp' is not one of hub, pypi, path"),
         ({"models": {"x": {"source": "hub", "repo": "a/b"}}}, "models.x: 'revision' is a required property"),
         ({"benchmarks": {"demo": {"path": "/nowhere"}}}, "benchmarks.demo.path: /nowhere has no folder Target/"),
@@ -414,7 +451,7 @@ def test_whole_numbers_are_whole():
         "rmu": {"options": {"layer": "2", "coefficient": "20", "alpha": "1e2", "sink_tokens": 1.0}},
         "ga": {"train": {"epochs": 2.0, "batch_size": "4.0", "learning_rate": "1", "weight_decay": "0.5"}},
         "repe": {"options": {"layers": ["3", 4.0], "coefficient": "2"}},
-        "atu": {"align": {"steps": 200.0}, "unlearn": {"tau": ["0", 0.5]}},
+        "atu": {"align": {"steps": 200.0}, "unlearn": {"tau": ["0.5", 0.0]}},
     }
     blocks = check(DEMO, methods=list(over), method_settings=over, seeds=[1e3])["method_settings"]
 
@@ -425,7 +462,7 @@ def test_whole_numbers_are_whole():
     keys = ("epochs", "batch_size", "learning_rate", "weight_decay")
     assert shown("ga", "train", *keys) == ["2", "4", "1", "0.5"]
     assert shown("repe", "options", "layers", "coefficient") == ["[3, 4]", "2"]
-    assert shown("atu", "align", "steps") + shown("atu", "unlearn", "tau") == ["200", "[0, 0.5]"]
+    assert shown("atu", "align", "steps") + shown("atu", "unlearn", "tau") == ["200", "[0.5, 0.0]"]
     assert repr(check(DEMO, seeds=[1e3])["seeds"]) == "[1000]"
     assert repr(check(DEMO, threads=2.0)["threads"]) == "2"
 
@@ -544,6 +581,24 @@ def test_an_empty_benchmark(tmp_path):
     (tmp_path / "Target").mkdir()
     with pytest.raises(ConfigError, match="has no folder like 1_Stephen_King"):
         check(DEMO, benchmarks={"demo": {"path": str(tmp_path)}})
+
+
+def test_a_key_that_stands_twice(tmp_path):
+    """The last would win without a word; a block that is merged into another may be overridden."""
+    check_keys([ROOT / "config.yaml", *ROOT.glob("workflow/configs/*.yaml"), tmp_path / "missing.yaml"])
+    file = tmp_path / "mine.yaml"
+    for text, line, key in (
+        ("seeds: [0]\ntargets: all\nseeds: [1]\n", 3, "seeds"),
+        ("method_settings:\n  atu: {k: 8}\n  ga: {}\n  atu: {layer: 2}\n", 4, "atu"),
+        ('{"split": {"seed": 1,\n"seed": 2}}', 2, "seed"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=f"mine.yaml, line {line}: {key} stands twice in one block"):
+            check_keys([file])
+    file.write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\n")
+    check_keys([file])
+    file.write_text("a: [\n")
+    check_keys([file])
 
 
 def test_a_missing_key():
@@ -708,6 +763,12 @@ def test_what_is_easily_overlooked_is_said_where_a_run_starts():
     )
     _, dev = notes(check(DEMO, targets=["1"]))
     assert dev.startswith("all targets are dev targets")
+    _, blind = notes(check(DEMO, evaluation={"between": ["mia_fm"]}))
+    assert blind.startswith("collapse.stop is true, but the model writes no answer to any set of evaluation.between")
+    _, slow = notes(check(DEMO, methods=["ga"], corpus={"texts": 6}, method_settings={"ga": {"train": {"epochs": 2}}}))
+    assert slow.endswith(
+        "train.warmup_steps is 2, and 6 texts make 2 steps: the learning rate reaches 50% of what is set"
+    )
 
 
 def test_a_grid_without_dev_probes(tiny):

@@ -303,7 +303,7 @@ def stale(evaluations: Iterable[dict[str, Recipe]], directory: Path = Path(".sna
     """
     found = []
     for path, recipe in {path: recipe for files in evaluations for path, recipe in files.items()}.items():
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged record: the job says so
             made = json.loads(record_path(path).read_text(encoding="utf-8"))["recipe"]
             if made != recipe and not remembered(path, directory):
                 found.append((path, next(differences(made, recipe), ("a setting", "none", "a new one"))))

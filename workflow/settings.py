@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 
+import yaml
 from jsonschema import Draft202012Validator, validators
 
 from atu.benchmark import (
@@ -387,6 +389,32 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
     return list(found)
 
 
+# Folders of results/ beside those of models and benchmarks.
+OWN_FOLDERS = ("answers", "experiments", "figures", "tables")
+
+
+def check_sources(config: dict) -> None:
+    """What the schema cannot say of the models and the benchmark that are used.
+
+    Raises:
+        ConfigError: naming the key and the mend.
+    """
+    for key, table in (("llm", "models"), ("encoder", "models"), ("benchmark", "benchmarks")):
+        name = config[key]
+        where, source = f"{table}.{name}", config[table][name]
+        if key != "encoder" and name in OWN_FOLDERS:
+            raise ConfigError(f"{where}: results/{name} is the folder of other files; call it otherwise")
+        if key == "encoder" and source.get("template_options"):
+            raise ConfigError(f"{where}.template_options: an encoder is asked nothing and has no chat; take them out")
+        if source["source"] == "hub" and not re.fullmatch(r"[0-9a-f]{40}", source["revision"]):
+            raise ConfigError(
+                f"{where}.revision: {source['revision']!r} is no commit (40 digits of 0-9a-f), and what it names may "
+                f"change between two runs; write the commit that the hub shows for {source['repo']}"
+            )
+    if config["llm"] == config["encoder"]:
+        raise ConfigError(f"encoder: {config['encoder']} is the llm too; name a sentence encoder")
+
+
 def check_groups(name: str, groups: Iterable[str], known: list[str]) -> None:
     """Check the names of a benchmark's groups; what they name is looked up where it is asked for, as another list of
     targets may not have it.
@@ -488,6 +516,7 @@ def experiment_of(name: str, config: dict, root: Path = Path(__file__).parents[1
                     f"experiments.{name}.methods: {method} has a list of learning rates; choose one first"
                 )
             chosen["methods"] += config["grids"].get(method, [method])
+            check_window(method, block, config["corpus"])
         check_names(f"experiments.{name}.methods", chosen["methods"])
     if "targets" in experiment:
         groups = config["benchmarks"][config["benchmark"]].get("groups", {})
@@ -686,6 +715,25 @@ def check_options(name: str, block: dict, taken: Declared) -> None:
         raise ConfigError(f"{where}: lacks {', '.join(missing)}")
 
 
+def check_decay(name: str, block: dict) -> None:
+    """Check that weight decay leaves weights: each step takes learning rate times decay of each.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for part in ("align", "unlearn", "train"):
+        if part not in block:
+            continue
+        rates, decay = block[part]["learning_rate"], block[part]["weight_decay"]
+        rate = max(rates) if isinstance(rates, list) else rates
+        # Adam adds it to the gradient, whose size its steps do not follow
+        if block[part]["optimizer"] != "adam" and rate * decay >= 1:
+            raise ConfigError(
+                f"method_settings.{name}.{part}.weight_decay: {decay:g} at a learning rate of {rate:g} takes each "
+                f"weight away in one step; set it below {1 / rate:g}"
+            )
+
+
 def check_trained(name: str, block: dict, root: Path) -> None:
     """Compare a trained method's block with what its file declares.
 
@@ -695,6 +743,11 @@ def check_trained(name: str, block: dict, root: Path) -> None:
     where, file = f"method_settings.{name}", f"{FOLDER}/{block['method']}.py"
     taken = read_method(name, block, root)
     check_options(name, block, taken)
+    if (sinks := block["options"].get("sink_tokens", 0)) >= block["max_tokens"]:
+        raise ConfigError(
+            f"{where}.options.sink_tokens: {sinks} leaves out all of texts of at most {block['max_tokens']} tokens "
+            "(max_tokens); set it lower"
+        )
     if block["texts"] not in taken.texts:
         raise ConfigError(
             f"{where}.texts: {block['texts']} is nothing that the loss of {file} is of; choose "
@@ -722,6 +775,13 @@ def check_aligned(name: str, block: dict) -> None:
             f"{where}.predictor.heads: {predictor['heads']} heads cannot share a width of {predictor['width']}; "
             "choose a width that they divide"
         )
+    taus = block["unlearn"]["tau"]
+    for earlier, later in pairwise(taus):
+        if later > earlier:
+            raise ConfigError(
+                f"{where}.unlearn.tau: rises from {earlier:g} to {later:g}, and training does not bring a model back "
+                f"above {earlier:g}: the later stage would not be of its threshold; let it fall"
+            )
     lengths = {"unlearn": [("steps", block["unlearn"]["steps"])]}
     lengths["align"] = [("steps", block["align"]["steps"])]
     if len(block["unlearn"]["tau"]) > 1:  # after its last stage nothing is aligned anew
@@ -734,6 +794,19 @@ def check_aligned(name: str, block: dict) -> None:
                     f"{where}.{part}.warmup_steps: {warmup}, and {part}.{key} is {steps}: the learning rate would "
                     f"never be reached; set it below {steps}"
                 )
+
+
+def check_window(name: str, block: dict, corpus: dict) -> None:
+    """Check that texts which the model writes itself can hold a window.
+
+    Raises:
+        ConfigError: naming both keys.
+    """
+    if kind_of(block) == "aligned" and corpus["source"] == "generate" and block["k"] >= corpus["max_new_tokens"]:
+        raise ConfigError(
+            f"method_settings.{name}.k: behind no token of a text of {corpus['max_new_tokens']} "
+            f"(corpus.max_new_tokens) do {block['k']} follow; set it lower"
+        )
 
 
 def check_instruction(name: str, text: str) -> None:
@@ -773,6 +846,7 @@ def check_method(name: str, block: dict, all_targets: list[str], root: Path) -> 
         ConfigError: naming the key and the mend.
     """
     where, kind = f"method_settings.{name}", kind_of(block)
+    check_decay(name, block)
     if kind == "aligned":
         check_aligned(name, block)
     elif kind == "trained":
@@ -946,7 +1020,49 @@ def notes(config: dict) -> list[str]:
         )
     if set(config["targets"]) <= set(config["dev_targets"]):
         said.append("all targets are dev targets: tables average those on which settings were chosen")
+    blocks = {name: config["method_settings"][name] for name in config["methods"]}
+    written = [name for name in config["evaluation"]["between"] if PROBE_SETS[name]["ask"] == "generate"]
+    if config["collapse"]["stop"] and not written and "aligned" in map(kind_of, blocks.values()):
+        said.append(
+            "collapse.stop is true, but the model writes no answer to any set of evaluation.between: no stage can be "
+            "seen to have collapsed, and all are run; ask utility_flu or forget_qa there, say"
+        )
+    for name, block in blocks.items():
+        if kind_of(block) != "trained" or block["texts"] != "positive" or config["corpus"]["source"] != "generate":
+            continue
+        train, texts = block["train"], config["corpus"]["texts"]
+        steps = train["epochs"] * math.ceil(texts / (min(train["batch_size"], texts) * train["accumulate"]))
+        if train["warmup_steps"] >= steps and train["schedule"] != "constant":
+            said.append(
+                f"method_settings.{name}.train.warmup_steps is {train['warmup_steps']}, and {texts} texts make {steps} "
+                f"steps: the learning rate reaches {(steps - 1) / train['warmup_steps']:.0%} of what is set"
+            )
     return said
+
+
+class OnceLoader(yaml.SafeLoader):
+    """Reads YAML, JSON as well, and refuses a key that stands twice in one block."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for i, (key, _) in enumerate(node.value):
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in names[:i]:
+                where = f"{key.start_mark.name}, line {key.start_mark.line + 1}"
+                raise ConfigError(
+                    f"{where}: {key.value} stands twice in one block, and the first would not count; take one out"
+                )
+        return super().construct_mapping(node, deep)
+
+
+def check_keys(files: Iterable[str | Path]) -> None:
+    """Refuse files of settings in which a key stands twice; what else is wrong with them is Snakemake's to say.
+
+    Raises:
+        ConfigError: naming file, line and key.
+    """
+    for file in files:
+        with suppress(OSError, ValueError, yaml.YAMLError), open(file, encoding="utf-8") as stream:
+            yaml.load(stream, OnceLoader)
 
 
 def check_config(config: dict, root: Path) -> dict:
@@ -1005,6 +1121,7 @@ def check_config(config: dict, root: Path) -> dict:
     for key, table in (("llm", "models"), ("encoder", "models"), ("benchmark", "benchmarks")):
         if config[key] not in config[table]:
             raise ConfigError(unknown(key, config[key], sorted(config[table])))
+    check_sources(config)
     for method in config["methods"]:
         if method not in config["method_settings"]:
             raise ConfigError(unknown("methods", method, sorted(config["method_settings"])))
@@ -1048,6 +1165,7 @@ def check_config(config: dict, root: Path) -> dict:
     check_corpus(config["corpus"])
     for method in config["methods"]:
         check_method(method, config["method_settings"][method], config["all_targets"], root)
+        check_window(method, config["method_settings"][method], config["corpus"])
 
     check_evaluation(config["evaluation"])
     expand_grids(config)

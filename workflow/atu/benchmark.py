@@ -5,6 +5,7 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
+from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
@@ -64,6 +65,25 @@ def file_of(folder: str | Path, target: str | None, file: str) -> Path:
     return Path(folder) / ("Utility" if target is None else f"Target/{target}") / f"{file}.json"
 
 
+def check_spelling(folder: str | Path, target: str | None) -> None:
+    """Refuse a file that nothing reads and that is called almost as one that is not there.
+
+    Raises:
+        BenchmarkError: naming it and what may have been meant.
+    """
+    place = file_of(folder, target, "").parent
+    if not place.is_dir():  # said where its files are read
+        return
+    held = {path.name for path in place.iterdir() if not path.name.startswith(".")}
+    read = {f"{name}.json" for name in [*(spec["file"] for spec in PROBE_SETS.values()), *TEXT_SETS, "primers"]}
+    for name in sorted(held - read):
+        lacking = sorted(read - held)
+        if found := get_close_matches(name.casefold(), lacking, n=1, cutoff=0.85):
+            raise BenchmarkError(
+                f"{place / name} is read by nothing; if {found[0]} is meant, rename it, else remove it"
+            )
+
+
 def read_rows(folder: str | Path, target: str | None, file: str) -> list[dict] | None:
     """Rows of one JSON file: of a target, or with ``target`` None of the shared sets; None without the file.
 
@@ -79,6 +99,7 @@ def read_texts(folder: str | Path, target: str, text_set: str) -> list[dict]:
     Raises:
         BenchmarkError: naming file, row and fault.
     """
+    check_spelling(folder, target)
     path = file_of(folder, target, text_set)
     rows = read_list(path) or []
     for number, row in enumerate(rows, start=1):
@@ -182,9 +203,10 @@ def build_probes(folder: str | Path, target: str | None, dev_share: float, seed:
         The table (columns COLUMNS), and the sets for which there is no file.
 
     Raises:
-        BenchmarkError: naming file, row and fault; also if a target has no forget probes, or a set would be asked
-            twice.
+        BenchmarkError: naming file, row and fault; also if a target has no forget probes, a set would be asked twice,
+            or the name of a file is misspelt.
     """
+    check_spelling(folder, target)
     probes, missing = [], []
     names = SHARED_SETS if target is None else PROBE_SETS
     for name in names:

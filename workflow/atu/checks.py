@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from atu.chat import chat_prompt, set_template_options, turn_end
+from atu.chat import chat_prompt, check_template, set_template_options, turn_end
 from atu.models import ModelError, decoder_layers, decoder_parts
 from atu.prefill import context_length
 
@@ -34,6 +34,10 @@ def open_config(directory: str | Path):
         raise ModelError(f"{name} has an encoder and a decoder, and what is unlearned here is a decoder alone; {OTHER}")
     if config.get_text_config() is not config:
         raise ModelError(f"{name} is a model of text and other media around a language model; {OTHER}")
+    if getattr(config, "quantization_config", None):
+        raise ModelError(
+            f"its weights are quantized, and such cannot be trained here; choose the variant of {name} that is not"
+        )
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise ModelError(f"{name} is no language model that writes; {OTHER}")
     return config
@@ -66,6 +70,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, llm: PreTrainedModel) ->
     Raises:
         ExplainedError: with the way out.
     """
+    check_template(tokenizer)
     prompt = chat_prompt(tokenizer, "Who?", system="Be brief.")
     if turn_end(tokenizer) is None and tokenizer.eos_token_id is None:
         raise ModelError(

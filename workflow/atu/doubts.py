@@ -3,6 +3,7 @@
 import pandas as pd
 
 from atu.metrics import normalize
+from atu.rows import is_blank
 
 
 def shown(ids: pd.Series) -> str:
@@ -29,7 +30,7 @@ def doubts(probes: pd.DataFrame) -> list[str]:
         if name in ("utility_rea", "utility_fac"):
             bare = group["answers"].map(lambda answers: not any(map(normalize, answers)))
             found["have an answer without words, compared as it stands"] = bare
-            blank = group["answers"].map(lambda answers: not all(answer.strip() for answer in answers))
+            blank = group["answers"].map(lambda answers: any(map(is_blank, answers)))
             found["have a blank answer among others, which nothing matches"] = blank
         lines += [f"{name}: {shown(group.loc[mask, 'id'])} {what}" for what, mask in found.items() if mask.any()]
     return lines

@@ -14,7 +14,7 @@ from nltk.tokenize import NLTKWordTokenizer
 from punkt import PunktSentenceTokenizer, load_model
 from rouge import Rouge
 
-from atu.rows import NO_ANSWER
+from atu.rows import NO_ANSWER, is_blank
 
 ANSWER = re.compile(r"[tT]he answer is (.*?)\.")  # BBH: once found, no later word changes what is found
 
@@ -108,7 +108,7 @@ def repeats(text: str, least: int = 5, share: float = 0.8) -> bool:
 
 def is_empty(answer: str) -> bool:
     """Whether an answer is nothing, or NOANSWER, which stands for nothing."""
-    return answer.strip() in ("", NO_ANSWER)
+    return is_blank(answer) or answer.strip() == NO_ANSWER
 
 
 # Parts that stand several times in a row: (least and most characters of the part, times).

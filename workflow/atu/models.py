@@ -1,7 +1,8 @@
 """Language models: loading, and running only the layers that are read."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,10 +18,35 @@ from atu.finite import check_finite
 # What classes call the list of their layers and the norm behind it.
 LAYERS = ("layers", "h")
 NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
+# Tables of positions and masks that old checkpoints hold in a layer; they are computed and no weights.
+COMPUTED = re.compile(r"(inv_freq|masked_bias|attn\.bias|attention\.bias)$")
 
 
 class ModelError(ExplainedError, ValueError):
     """A model is not what this library can use, or not what it is asked for."""
+
+
+def check_complete(missing: Iterable[str], unread: Iterable[str], directory: str | Path) -> None:
+    """Refuse a model some of whose weights would be random numbers, or some of whose layers would be left out.
+
+    Args:
+        missing: weights that the files lack.
+        unread: what stands in the files and has no place in the model.
+
+    Raises:
+        ModelError: naming one of each.
+    """
+    layers = [key for key in unread if re.search(rf"\b({'|'.join(LAYERS)})\.\d+\.", key) and not COMPUTED.search(key)]
+    for keys, fault in (
+        (sorted(missing), "lacks weights that its config.json asks for"),
+        (sorted(layers), "has weights of layers that its config.json does not name"),
+    ):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise ModelError(
+                f"{directory} {fault}: {keys[0]}{more}; they do not belong together: fetch the model again, or choose "
+                "another"
+            )
 
 
 def load_llm(
@@ -41,7 +67,7 @@ def load_llm(
 
     Raises:
         ExplainedError: if a weight is not finite, or what the engines compute is not what the model says.
-        ModelError: if the base model of an adapter is no directory.
+        ModelError: if weights and config do not belong together, or the base model of an adapter is no directory.
     """
     from atu.agreement import check_engine  # imports this module
 
@@ -55,7 +81,10 @@ def load_llm(
         if not whole or not Path(whole).is_dir():  # a name on the hub would be looked up in its cache
             raise ModelError(f"{directory} is an adapter of {whole}, which is no directory here")
         check_weights(whole)
-    llm = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, use_safetensors=True, **options)
+    llm, found = AutoModelForCausalLM.from_pretrained(
+        whole, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+    )
+    check_complete(found["missing_keys"], found["unexpected_keys"], whole)
     if adapter:
         llm = PeftModel.from_pretrained(llm, directory).merge_and_unload()
     tokenizer = AutoTokenizer.from_pretrained(directory, **options)

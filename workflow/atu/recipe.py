@@ -77,6 +77,8 @@ def read_record(path: str | Path) -> dict:
     file = record_path(path)
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(found[key], Mapping) for key in ("recipe", "sha256")):
+            raise TypeError("no record")
         return {key: found[key] for key in ("output", "recipe", "sha256")}
     except FileNotFoundError:
         raise RecipeError(

@@ -39,6 +39,11 @@ class BenchmarkError(ExplainedError, ValueError):
     """A benchmark's data does not have the form it must have."""
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: blanks, and characters that have no width or are mere marks of format."""
+    return all(character.isspace() or unicodedata.category(character) in ("Cc", "Cf") for character in text)
+
+
 @contextmanager
 def row_of(path: str | Path, number: int) -> Iterator[None]:
     """Inside the block a fault of row ``number`` (from 1) ends as a :class:`BenchmarkError` that names file and row."""
@@ -117,7 +122,7 @@ def check_text(row: dict, *fields: str) -> None:
     """Raises a BenchmarkError unless each of the fields is a text with more than blanks in it."""
     check_types(row, dict.fromkeys(fields, str))
     for field in fields:
-        if not row[field].strip():
+        if is_blank(row[field]):
             raise BenchmarkError(f"field {field!r} is empty")
 
 
@@ -139,7 +144,7 @@ def check_answers(field: str, answers: list, least: str) -> None:
     """
     if wrong := [answer for answer in answers if not isinstance(answer, str)]:
         raise BenchmarkError(f"field {field!r} holds {reprlib.repr(wrong[0])}, which is not text")
-    if not any(answer.strip().strip(least).strip() for answer in answers):
+    if all(is_blank(answer.strip().strip(least)) for answer in answers):
         raise BenchmarkError(
             f"field {field!r}: the answer is empty ({reprlib.repr(answers)}): no answer could match it"
         )
@@ -153,7 +158,7 @@ def check_question(row: dict) -> None:
     if not isinstance(row["choices"], list) or len(row["choices"]) != len(CHOICES):
         raise BenchmarkError(f"field 'choices' is {reprlib.repr(row['choices'])}, not a list of {len(CHOICES)}")
     for choice in row["choices"]:
-        if not isinstance(choice, str) or not choice.strip():
+        if not isinstance(choice, str) or is_blank(choice):
             raise BenchmarkError(f"field 'choices' holds {reprlib.repr(choice)}, which is no text")
     answer = row["answer"]
     if type(answer) is not int or not 0 <= answer < len(CHOICES):
@@ -169,7 +174,7 @@ def check_labels(row: dict, field: str) -> None:
     if not isinstance(choices, list) or not isinstance(labels, list) or len(choices) != len(labels):
         raise BenchmarkError(f"{field}: choices and labels are not two lists of one length")
     for choice in choices:
-        if not isinstance(choice, str) or not choice.strip():
+        if not isinstance(choice, str) or is_blank(choice):
             raise BenchmarkError(f"{field}: the choice {reprlib.repr(choice)} is no text")
     for label in labels:
         if type(label) is not int or label not in (0, 1):
@@ -248,6 +253,6 @@ def check_text_row(row: dict, kind: str, name: str) -> None:
     check_text(row, *(field for field, cls in fields.items() if cls is str))
     if kind == "pair":
         response = row["response"]
-        if len(response) != 2 or not all(isinstance(text, str) and text.strip() for text in response):
+        if len(response) != 2 or not all(isinstance(text, str) and not is_blank(text) for text in response):
             raise BenchmarkError(f"field 'response' is {reprlib.repr(response)}, not two texts")
     check_subject(row, name)

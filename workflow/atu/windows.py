@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from atu.checks import check_encoder
 from atu.files import atomic_path, check_weights, intact
 from atu.finite import check_finite
-from atu.models import ModelError
+from atu.models import ModelError, check_complete
 from atu.rows import BenchmarkError
 from atu.runtime import progress
 
@@ -46,12 +46,17 @@ def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceT
     """Load a sentence encoder from a local directory.
 
     Raises:
-        ModelError: if windows of bare tokens mean nothing to it.
+        ModelError: if windows of bare tokens mean nothing to it, or it lacks weights.
         NotFiniteError: if a weight is not finite.
     """
     check_weights(directory)
     check_encoder(directory)
-    encoder = SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    encoder = SentenceTransformer(str(directory), device=str(device), **options)
+    with torch.random.fork_rng():  # it keeps to itself what it did not find; the pooler is not read
+        own = encoder[0].auto_model
+        _, found = type(own).from_pretrained(own.name_or_path, output_loading_info=True, **options)
+    check_complete([key for key in found["missing_keys"] if not key.startswith("pooler.")], [], directory)
     check_finite(encoder.named_parameters(), directory)
     return encoder
 

@@ -23,6 +23,7 @@ from settings import (
     Rows,
     Uncompared,
     check_config,
+    check_keys,
     check_methods_fit,
     experiment_of,
     fetched_from,
@@ -37,6 +38,7 @@ from start import check_modules, clear_leftovers, note_command, take_directory
 share_library(ROOT, MAIN)
 tell_faults_apart(MAIN)
 teach_plugins()
+check_keys(workflow.configfiles if MAIN else [])
 config = check_config(config, ROOT)
 check_methods_fit(config, config["methods"])
 

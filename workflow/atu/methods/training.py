@@ -94,7 +94,7 @@ def train_epochs(
         reference: log-probabilities of the items' sequences under the unmodified model.
         retain: {loss: none, descent or kl, weight}; read on ``retain_items``, as many a batch as items.
         after_epoch: called with the number of each epoch, counted from 1.
-        batch_size, accumulate: items a batch, batches a step.
+        batch_size, accumulate: items a batch, batches a step; at most all items and all batches of an epoch.
 
     Returns:
         One row a step: step, epoch, loss, forget_loss, retain_loss, grad_norm, learning_rate.
@@ -107,6 +107,12 @@ def train_epochs(
     check_items(method, title, texts, items, reference, retain_items, retain["loss"])
     if len(items) < batch_size:
         log_of_job.warning("%d texts, so batches are of %d, not of %d", len(items), len(items), batch_size)
+    batches_an_epoch = math.ceil(len(items) / batch_size)
+    if accumulate > batches_an_epoch:  # else an epoch would read its texts more than once
+        log_of_job.warning(
+            "an epoch has %d batches, so a step is of %d, not of %d", *[batches_an_epoch] * 2, accumulate
+        )
+        accumulate = batches_an_epoch
     lengths = [max(len(example.ids) for example in item) for item in items]
     per_epoch = math.ceil(len(items) / (batch_size * accumulate))
     steps = epochs * per_epoch
