@@ -353,7 +353,7 @@ def misread(key: str, name: str, known: list[str]) -> str | None:
 
 
 def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[str, list[str]]) -> list[str]:
-    """Ids, each once, for what may be an id, a name, a rank, a range of ranks ("1-100") or a group.
+    """Ids, each once, for what may be an id, a name, a rank, a range of ranks ("1-100"), a group or ``all``.
 
     Raises:
         ConfigError: naming what is unknown, or means two things.
@@ -362,7 +362,9 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
     for name in names:
         span = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", name)
         chosen = named_targets(key, name, known)
-        if name in groups:
+        if name == "all":
+            chosen = known
+        elif name in groups:
             chosen = resolve_targets(f"groups.{name}", groups[name], known, {})
         elif span:
             ranks = range(int(span[1]), int(span[2] or span[1]) + 1)
@@ -963,9 +965,11 @@ def check_config(config: dict, root: Path) -> dict:
         ConfigError: with one line a fault.
     """
     config = json.loads(json.dumps(config, default=str))  # YAML takes 2026-11-25 for a date
-    for key in ("targets", "dev_targets", "methods", "seeds"):
-        if isinstance(config.get(key), (str, int)) and config[key] != "all":
-            config[key] = [config[key]]
+    experiments = config.get("experiments")
+    for block in (config, *(experiments.values() if isinstance(experiments, dict) else [])):
+        for key in ("targets", "dev_targets", "methods", "seeds"):
+            if isinstance(block, dict) and isinstance(block.get(key), (str, int)):
+                block[key] = [block[key]]
     ranks_as_text(config)
     blocks = config.get("method_settings") or {}
     if not isinstance(blocks, dict):
@@ -1043,8 +1047,7 @@ def check_config(config: dict, root: Path) -> dict:
     groups = benchmark.get("groups", {})
     check_groups(config["benchmark"], groups, config["all_targets"])
     for key in ("targets", "dev_targets"):
-        names = config["all_targets"] if config[key] == "all" else config[key]
-        config[key] = resolve_targets(key, names, config["all_targets"], groups)
+        config[key] = resolve_targets(key, config[key], config["all_targets"], groups)
     check_corpus(config["corpus"])
     for method in config["methods"]:
         check_method(method, config["method_settings"][method], config["all_targets"], root)
