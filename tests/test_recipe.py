@@ -167,9 +167,47 @@ def test_old_numbers_under_new_settings(copy):
     assert copy.planned() == {}  # of the settings that made them they are right
     shutil.rmtree(copy.directory / f"{RUN}/stage2")
     refused = copy.run("results/tables/main.csv", *changed, check=False)
-    assert "results/tables/main.csv was made with runs." in refused.stderr
+    assert f"results/tables/main.csv was made of {RUN}/stage2/probes.parquet under other settings" in refused.stderr
     refused = copy.run(f"{RUN}/stage2/probes.parquet", *changed, check=False)
     assert f"{RUN}/model was made with method_settings.atu.unlearn.tau.2: -0.5" in refused.stdout + refused.stderr
+
+
+def asked(copy, path: str, change) -> str:
+    """What a run without Snakemake's records says where the runs behind one result are others than those asked for."""
+    record_file = copy.directory / f"{path}.recipe.json"
+    found = json.loads(record_file.read_text())
+    change(found["recipe"]["runs"])
+    record_file.write_text(json.dumps(found))
+    said = copy.run(check=False).stderr
+    shutil.copy2(copy.directory / f"{path}.kept", record_file)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("path", "mend"),
+    [
+        ("results/tables/main.csv", "results/tables"),
+        ("results/answers/1_Ada.html", "results/answers"),
+        ("results/llm/tiny/known.csv", "results/llm/tiny/known.csv"),  # not the results beside it
+    ],
+)
+def test_what_shows_other_runs(copy, path, mend):
+    shutil.rmtree(copy.directory / ".snakemake")
+    shutil.copy2(copy.directory / f"{path}.recipe.json", copy.directory / f"{path}.kept")
+    before = "results/llm/tiny/before/1_Ada.parquet"
+    said = asked(copy, path, lambda runs: runs.update({"results/llm/tiny/before/2_Bo.parquet": "0"}))
+    assert f"{path} holds results/llm/tiny/before/2_Bo.parquet, which is not asked for; .snakemake" in said
+    assert f"delete {mend} to have it made again" in said
+    said = asked(copy, path, lambda runs: runs.pop(before))
+    assert f"{path} lacks {before}; .snakemake" in said
+    assert copy.planned() == {}
+
+
+def test_a_copied_run_is_not_that_of_another_seed(copy):
+    shutil.copytree(copy.directory / RUN, copy.directory / f"{RUN[:-1]}1")
+    said = copy.run("--config", "seeds=[0,1]", check=False).stderr
+    assert f"{RUN[:-1]}1/stage1/probes.parquet is a copy of {RUN}/stage1/probes.parquet (and" in said
+    assert f"delete {RUN[:-1]}1/stage1 {RUN[:-1]}1/stage2 to have it made again" in said
 
 
 def test_a_table_refuses_parts_of_other_settings(copy):
