@@ -5,7 +5,7 @@ import atexit
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -105,6 +105,21 @@ def check_modules(root: Path, environments: Iterable) -> None:
             f"{sys.executable} lacks {', '.join(missing)}: {sys.executable} -m pip install --requirement "
             f"{root / 'envs/requirements.txt'}"
         )
+
+
+def before_planning(workflow: object, check: Callable[[Iterable[str]], None]) -> None:
+    """Have what is asked for checked as soon as Snakemake tells it, which is after it has read the Snakefile.
+
+    Args:
+        check: takes the paths and names of rules of the command line.
+    """
+    plan = workflow._prepare_dag
+
+    def checked(*arguments, **options):
+        check(workflow.dag_settings.targets)
+        return plan(*arguments, **options)
+
+    workflow._prepare_dag = checked
 
 
 def clear_leftovers() -> list[str]:

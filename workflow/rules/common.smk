@@ -24,6 +24,7 @@ from settings import (
     Uncompared,
     check_config,
     check_methods_fit,
+    check_paths,
     experiment_of,
     fetched_from,
     kind_of,
@@ -32,7 +33,13 @@ from settings import (
     published_row,
     share_library,
 )
-from start import check_modules, clear_leftovers, note_command, take_directory
+from start import (
+    before_planning,
+    check_modules,
+    clear_leftovers,
+    note_command,
+    take_directory,
+)
 
 share_library(ROOT, MAIN)
 tell_faults_apart(MAIN)
@@ -97,6 +104,10 @@ def stages(method):
     if KINDS[method] == "aligned":
         return chosen["unlearn"]["tau"]
     return [None] * (chosen["train"]["epochs"] if KINDS[method] == "trained" else 1)
+
+
+if MAIN:
+    before_planning(workflow, lambda paths: check_paths(paths, config, stages))
 
 
 def benchmark_folder(name):
