@@ -36,6 +36,7 @@ from settings import (
 from start import (
     before_planning,
     check_modules,
+    check_resources,
     clear_leftovers,
     note_command,
     take_directory,
