@@ -14,7 +14,7 @@ from atu.examples import load_reference, read_items, save_reference
 from atu.hidden import HiddenStates, write_hidden_states
 from atu.recipe import RecipeError, check, made_by, record
 from atu.windows import build_corpus
-from conftest import Workflow, options_of
+from conftest import ROOT, Workflow, options_of
 from recipes import checksum
 
 RECIPE = {"corpus": {"texts": 48, "seed": 0}, "k": 8}
@@ -238,6 +238,18 @@ def test_a_model_rewritten_in_place(copy, tiny, tmp_path):
     os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
     jobs = copy.planned("results/llm/tiny/corpus/1_Ada.jsonl")
     assert jobs == {"download_model": 1, "generate_corpus": 1}
+
+
+def test_published_numbers_count_by_what_they_say(copy, tmp_path):
+    """A newer date makes no table anew, a changed number does."""
+    path = tmp_path / "published.csv"
+    shutil.copy(ROOT / "workflow/benchmarks/published.csv", path)
+    given = ("results/tables/published.csv", "--config", "published=" + json.dumps({"file": str(path)}))
+    copy.run(*given)
+    os.utime(path)
+    assert copy.planned(*given) == {}
+    path.write_text(path.read_text().rstrip() + " again\n")
+    assert copy.planned(*given) == {"published_table": 1}
 
 
 def test_a_touched_script_and_a_moved_checkout_do_nothing_anew(finished, checkout, tmp_path):
