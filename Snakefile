@@ -117,3 +117,7 @@ rule paper:
     input:
         [shown_by(name) for name in config["experiments"]],
         f"results/{LLM}/{BENCHMARK}/known.csv",
+
+
+if MAIN:
+    check_resources(workflow.resource_settings, [rule.name for rule in workflow.rules])

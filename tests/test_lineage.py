@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from atu.recipe import record
+from conftest import ROOT
 from lineage import (
     LineageError,
     Run,
@@ -68,6 +70,7 @@ def recorded(tmp_path):
     (tables / "main.csv").write_text(
         "target,method,stage,metric,value\n1_Ada,atu,0,forget_qa,90.0\n1_Ada,atu,1,forget_qa,20.5\n"
     )
+    os.utime(tables / "main.csv", (22, 22))
     config = {
         "llm": "llm",
         "encoder": "encoder",
@@ -229,7 +232,11 @@ def test_paths(recorded, monkeypatch):
     (recorded / "link").symlink_to(recorded)
     for path in (name, f"./{name}", recorded / name, recorded / "link" / name):
         assert recorded_path(str(path), recorded, records) == name
-    assert recorded_path(RUN.format("1_Ada") + "/model/", recorded, records) == RUN.format("1_Ada") + "/model"
+    model = RUN.format("1_Ada") + "/model"
+    for inside in ("", "config.json", "parts/1.safetensors"):
+        assert recorded_path(f"{model}/{inside}", recorded, records) == model
+    with pytest.raises(LineageError, match="no record of how"):  # the card is of another job
+        recorded_path(f"{model}/README.md", recorded, records)
     monkeypatch.chdir(recorded / "results")
     assert recorded_path("tables/main.csv", recorded, records) == name
     (recorded / "results/report.html").write_text("")
@@ -293,6 +300,48 @@ def test_threads_and_commits_of_the_jobs(recorded, capsys):
     assert "--set-threads" not in capsys.readouterr().out
 
 
+def test_a_job_without_git(recorded, capsys):
+    """Its commit is unknown, whatever that of earlier jobs was."""
+    for target, commit in zip(TARGETS, ("abc1234", None), strict=True):
+        known = {"git_commit": commit, "gpu": None, "versions": {}}
+        (recorded / f"logs/{target}.json").write_text(json.dumps(known))
+    main(["results/tables/main.csv", "--directory", str(recorded)])
+    said = capsys.readouterr().out
+    assert "commit unknown (earlier jobs at abc1234)\n" in said
+    assert "git checkout" not in said
+
+
+def test_commands_from_another_directory(recorded, monkeypatch, capsys):
+    """Snakemake finds the Snakefile of the current directory alone; so does git."""
+    for directory, git, option in (
+        (ROOT, "git checkout abc1234", ""),
+        (recorded, f"git -C {ROOT} checkout abc1234", f"--snakefile {ROOT}/Snakefile "),
+    ):
+        monkeypatch.chdir(directory)
+        main(["results/figures/tradeoff.pdf", "--directory", str(recorded)])
+        said = capsys.readouterr().out
+        assert f"  {git}\n" in said
+        assert f"-m snakemake {option}--directory" in said
+
+
+def test_a_file_that_was_written_again(recorded, capsys):
+    """By its record, or where it has none by its date."""
+    place, table = ["--directory", str(recorded)], recorded / "results/tables/main.csv"
+    record(table, {})
+    figure = recorded / "results/figures/tradeoff.pdf"
+    figure.parent.mkdir()
+    figure.write_text("")
+    os.utime(figure, (32, 32))
+    main(["results/figures/tradeoff.pdf", *place])
+    assert "written again" not in capsys.readouterr().out
+    os.utime(figure, (100, 100))
+    main(["results/figures/tradeoff.pdf", *place])
+    assert "tradeoff.pdf: written again after its job (1970-" in capsys.readouterr().out
+    table.write_text(table.read_text() + "\n")
+    with pytest.raises(SystemExit, match=r"main\.csv is no longer the file that was written"):
+        main(["results/tables/main.csv", *place])
+
+
 def test_help_shows_an_experiment(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
@@ -340,6 +389,7 @@ def test_the_answer_comes_first(recorded, capsys):
     table.write_text(
         "target,method,stage,split,metric,value,n\n1_Ada,atu,1,test,forget_qa,20.5,4\n1_Ada,atu,1,dev,forget_qa,30,4\n"
     )
+    os.utime(table, (22, 22))
     where = "method=atu,target=1_Ada,metric=forget_qa,stage=1,split=test"
     (recorded / "probes.json").unlink()
     main(["results/tables/main.csv", "--where", where, "--directory", str(recorded)])

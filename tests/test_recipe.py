@@ -14,7 +14,7 @@ from atu.examples import load_reference, read_items, save_reference
 from atu.hidden import HiddenStates, write_hidden_states
 from atu.recipe import RecipeError, check, made_by, record
 from atu.windows import build_corpus
-from conftest import Workflow, options_of
+from conftest import ROOT, Workflow, options_of
 from recipes import checksum, stale
 
 RECIPE = {"corpus": {"texts": 48, "seed": 0}, "k": 8}
@@ -170,9 +170,47 @@ def test_old_numbers_under_new_settings(copy):
     assert copy.planned() == {}  # of the settings that made them they are right
     shutil.rmtree(copy.directory / f"{RUN}/stage2")
     refused = copy.run("results/tables/main.csv", *changed, check=False)
-    assert "results/tables/main.csv was made with runs." in refused.stderr
+    assert f"results/tables/main.csv was made of {RUN}/stage2/probes.parquet under other settings" in refused.stderr
     refused = copy.run(f"{RUN}/stage2/probes.parquet", *changed, check=False)
     assert f"{RUN}/model was made with method_settings.atu.unlearn.tau.2: -0.5" in refused.stdout + refused.stderr
+
+
+def asked(copy, path: str, change) -> str:
+    """What a run without Snakemake's records says where the runs behind one result are others than those asked for."""
+    record_file = copy.directory / f"{path}.recipe.json"
+    found = json.loads(record_file.read_text())
+    change(found["recipe"]["runs"])
+    record_file.write_text(json.dumps(found))
+    said = copy.run(check=False).stderr
+    shutil.copy2(copy.directory / f"{path}.kept", record_file)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("path", "mend"),
+    [
+        ("results/tables/main.csv", "results/tables"),
+        ("results/answers/1_Ada.html", "results/answers"),
+        ("results/llm/tiny/known.csv", "results/llm/tiny/known.csv"),  # not the results beside it
+    ],
+)
+def test_what_shows_other_runs(copy, path, mend):
+    shutil.rmtree(copy.directory / ".snakemake")
+    shutil.copy2(copy.directory / f"{path}.recipe.json", copy.directory / f"{path}.kept")
+    before = "results/llm/tiny/before/1_Ada.parquet"
+    said = asked(copy, path, lambda runs: runs.update({"results/llm/tiny/before/2_Bo.parquet": "0"}))
+    assert f"{path} holds results/llm/tiny/before/2_Bo.parquet, which is not asked for; .snakemake" in said
+    assert f"delete {mend} to have it made again" in said
+    said = asked(copy, path, lambda runs: runs.pop(before))
+    assert f"{path} lacks {before}; .snakemake" in said
+    assert copy.planned() == {}
+
+
+def test_a_copied_run_is_not_that_of_another_seed(copy):
+    shutil.copytree(copy.directory / RUN, copy.directory / f"{RUN[:-1]}1")
+    said = copy.run("--config", "seeds=[0,1]", check=False).stderr
+    assert f"{RUN[:-1]}1/stage1/probes.parquet is a copy of {RUN}/stage1/probes.parquet (and" in said
+    assert f"delete {RUN[:-1]}1/stage1 {RUN[:-1]}1/stage2 to have it made again" in said
 
 
 def test_a_table_refuses_parts_of_other_settings(copy):
@@ -203,6 +241,18 @@ def test_a_model_rewritten_in_place(copy, tiny, tmp_path):
     os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
     jobs = copy.planned("results/llm/tiny/corpus/1_Ada.jsonl")
     assert jobs == {"download_model": 1, "generate_corpus": 1}
+
+
+def test_published_numbers_count_by_what_they_say(copy, tmp_path):
+    """A newer date makes no table anew, a changed number does."""
+    path = tmp_path / "published.csv"
+    shutil.copy(ROOT / "workflow/benchmarks/published.csv", path)
+    given = ("results/tables/published.csv", "--config", "published=" + json.dumps({"file": str(path)}))
+    copy.run(*given)
+    os.utime(path)
+    assert copy.planned(*given) == {}
+    path.write_text(path.read_text().rstrip() + " again\n")
+    assert copy.planned(*given) == {"published_table": 1}
 
 
 def test_a_touched_script_and_a_moved_checkout_do_nothing_anew(finished, checkout, tmp_path):

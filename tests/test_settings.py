@@ -88,6 +88,10 @@ def test_experiments_are_checked():
     assert experiment_of("", check(PAPER, seeds=[3]))["seeds"] == [3]
     given = {"mia": {"seeds": [1, 2], "methods": ["icu"]}}
     assert experiment_of("mia", check(PAPER, experiments=given))["seeds"] == [1, 2]
+    for everyone in ("all", ["all"]):  # as the config's own
+        given = {"mia": {"targets": everyone, "methods": "icu", "seeds": 1}}
+        shown = experiment_of("mia", check(PAPER, experiments=given))
+        assert (len(shown["targets"]), shown["methods"], shown["seeds"]) == (200, ["icu"], [1])
     layers = {
         name: check(PAPER)["method_settings"][name]["layer"] for name in PAPER["experiments"]["hook_layer"]["methods"]
     }
@@ -128,6 +132,7 @@ def test_targets_by_id_name_rank_range_and_group():
     assert ids("3", "1-2", "Confucius") == [lee, king, confucius]  # as asked for, each once
     assert len(ids("1-100")) == 100
     assert len(ids("1-200")) == len(check(PAPER, targets="all")["targets"]) == 200
+    assert ids("2", "all")[:3] == [confucius, king, lee]
     groups = {name: len(ids(name)) for name in PAPER["benchmarks"]["rwku"]["groups"]}
     assert groups == {"ablations": 5, "group2": 8, "group3": 7, "group4": 10}
     assert ids("group3", "Miley Cyrus")[-2:] == ["81_Vincent_van_Gogh", "11_Miley_Cyrus"]
@@ -161,7 +166,7 @@ def test_conda_and_pip_agree():
     [
         ({"target": ["7_Aristotle"]}, "target: unknown 'target'; did you mean targets?"),
         ({"targets": ["7_Aristotel"]}, "targets: unknown '7_Aristotel'; did you mean 7_Aristotle? (known: 1_William"),
-        ({"targets": []}, "targets: [] is not all, or a list of targets"),
+        ({"targets": []}, "targets: is empty; name one at least"),
         ({"targets": "7_Aristotle,8_Confucius"}, "is one text; write a list: [7_Aristotle, 8_Confucius]"),
         ({"targets": "7-9"}, "targets: 7-9 names ranks that do not exist (known: 1-8)"),
         ({"targets": ["3-1"]}, "targets: 3-1 is empty; write 1-3"),

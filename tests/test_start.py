@@ -153,3 +153,24 @@ def test_the_command_of_a_failed_job_plans_it_under_the_same_settings(tiny, tmp_
     # without the second file or --config the job that is done would be made anew, with other parameters
     other = again.replace("dev_share: 0.5", "dev_share: 0.25")
     assert planned(other, targets[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (
+            ["--set-resources", "unlern:runtime=480"],
+            "config: set-resources (`times` of the Slurm profile): unknown rule",
+        ),
+        (
+            ["--set-threads", "evaluate_befor=2"],
+            "config: set-threads: unknown rule 'evaluate_befor'; did you mean eval",
+        ),
+        (["--default-resources", "gpu_option=gress"], "config: gpu_option: gress is not one of gpus, gres"),
+        (["--default-resources", "gpu_option='gres'", "--set-resources", "unlearn:runtime=480"], None),
+    ],
+)
+def test_resources_that_no_job_would_get(workflow, options, fault):
+    done = workflow.run("before", "--dry-run", *options, check=False)
+    assert done.returncode == (1 if fault else 0)
+    assert not fault or done.stderr.splitlines()[-1].startswith(fault)

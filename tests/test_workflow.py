@@ -395,6 +395,17 @@ def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
         # found in an input function, where Snakemake would add a traceback
         (["hook_layer"], "config: experiments.hook_layer.targets: unknown 'ablations'"),
         (["results/answers/2_Bo.html"], "config: 2_Bo is not run: add it to targets"),
+        ([f"{RUN}/stage3/probes.parquet"], f"config: {RUN}/stage3/probes.parquet: the last stage of atu is 2"),
+        (["results/llm/tiny/1_Ada/nope/seed0/model"], "config: results/llm/tiny/1_Ada/nope/seed0/model: unknown 'no"),
+        (["results/llm/tiny/corpus/9_Nobody.jsonl"], "config: results/llm/tiny/corpus/9_Nobody.jsonl: unknown '9_Nob"),
+        # which would carry the settings of another benchmark, or model
+        (
+            ["results/llm/rwku/known.csv"],
+            "config: results/llm/rwku/known.csv: benchmark is tiny; ask with --config",
+        ),
+        (["results/rwku/probes/1_Ada.parquet"], "config: results/rwku/probes/1_Ada.parquet: benchmark is tiny; ask"),
+        (["results/encoder/tiny/known.csv"], "config: results/encoder/tiny/known.csv: llm is llm; ask with --config"),
+        (["resources/models/bert"], "config: resources/models/bert: unknown 'bert'"),
     ],
 )
 def test_a_refused_config_is_one_line(workflow, arguments, fault):

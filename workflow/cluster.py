@@ -58,6 +58,7 @@ def status_fault(shown: str, command: str, interval: int) -> str | None:
 
 # The executor plugin calls its jobs by the run's id, behind a prefix of the user's.
 PLUGINS_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+GPU_OPTIONS = ("gpus", "gres")  # of sbatch
 QUEUE = "%A|%j|%Z"  # id, name, working directory
 
 
@@ -104,7 +105,7 @@ def gpu_request(job: object) -> str:
 
     wanted, count, model = (job.resources.get(name) for name in ("gres", "gpu", "gpu_model"))
     option = job.resources.get("gpu_option") or "gpus"
-    if option not in ("gpus", "gres"):
+    if option not in GPU_OPTIONS:
         raise WorkflowError(f"gpu_option is {option!r}: set it to gpus or gres")
     if not wanted and count:
         wanted = ":".join([*["gpu"] * (option == "gres"), *([str(model)] if model else []), str(count)])

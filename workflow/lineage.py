@@ -28,9 +28,10 @@ import pandas as pd
 import yaml
 
 from atu.names import name_runs
-from atu.recipe import RecipeError, check_unchanged, differences, record_path
+from atu.recipe import LATER, RECORD, RecipeError, check_unchanged, differences, record_path
 from settings import meant
 
+ROOT = Path(__file__).resolve().parents[1]
 OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")
 EVALUATION = re.compile(OF_RUN.pattern + r"stage(?P<stage>\d+)/")
 BEFORE = re.compile(r"results/[^/]+/[^/]+/before/(?P<target>[^/]+)\.parquet")
@@ -38,6 +39,7 @@ DERIVED = ("all_targets", "grids")  # what checking the config adds to it
 SHOWN = re.compile(r"results/(experiments/[^/]+/)?(?:tables|figures|answers)/")
 MADE_OF_RUNS = re.compile(SHOWN.pattern + r"|results/[^/]+/[^/]+/known\.csv")
 VALUES, SIZES = ("value", "ours", "score"), ("n", "probes")  # columns of numbers, and of how many probes they are
+CLOCKS = 2  # seconds by which the clocks of two machines may differ
 LISTED = 10  # values that a message names
 
 
@@ -126,8 +128,9 @@ def recorded_path(path: str, directory: Path, records: dict[str, Job]) -> str:
     relative = os.path.relpath(path, directory)
     real = os.path.relpath(os.path.realpath(path), os.path.realpath(directory))
     for name in (os.path.normpath(path), relative, real):
-        if name in records:
-            return name
+        for output in (name, *map(str, Path(name).parents)):  # a file of a directory that one job made
+            if output in records and Path(name).name not in LATER - {RECORD}:
+                return output
     if not records:
         raise LineageError(f"{path}: Snakemake recorded nothing in {directory}; name the --directory where it ran")
     if (directory / path).exists() or Path(path).exists():
@@ -279,12 +282,8 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
     """Rows of a table in which every column that ``where`` names has its value.
 
     Raises:
-        LineageError: if a column or a value does not exist, or the table is no longer what was written.
+        LineageError: if a column or a value does not exist.
     """
-    try:
-        check_unchanged(path)
-    except RecipeError as error:
-        raise LineageError(str(error)) from error
     rows = pd.read_csv(path)
     for key in where:
         if key not in rows:
@@ -419,9 +418,17 @@ def settings_behind(config: dict, jobs: list[Job]) -> dict:
 
 
 def commits(jobs: list[Job], tables: dict) -> list[str | None]:
-    """The commits at which jobs ran, the last job's first; the tables' where the jobs recorded none."""
+    """The commits at which jobs ran, the last job's first; None is one that git could not tell.
+
+    The tables' where no job recorded anything.
+    """
     ran_at = [job.recorded["git_commit"] for job in jobs if job.recorded] or [tables["git_commit"]]
-    return list(dict.fromkeys(commit for commit in reversed(ran_at) if commit)) or [None]
+    return list(dict.fromkeys(reversed(ran_at)))
+
+
+def named(commits: Iterable[str | None]) -> str:
+    """Commits for a message."""
+    return ", ".join(commit or "unknown" for commit in commits)
 
 
 def changed_sources(jobs: list[Job], records: dict[str, Job], directory: Path) -> list[str]:
@@ -434,6 +441,15 @@ def changed_sources(jobs: list[Job], records: dict[str, Job], directory: Path) -
         elif before and path.is_file() and digest(path) != before:
             found.append(f"{name}: changed since it was read ({when(path.stat().st_mtime)})")
     return found
+
+
+def written_later(path: str, ended: float, directory: Path) -> list[str]:
+    """What to say of a file that has another date than its job gave it, and of whose content nothing was recorded."""
+    file = directory / path
+    if not file.is_file() or record_path(file).exists() or file.stat().st_mtime <= ended + CLOCKS:
+        return []
+    at = when(file.stat().st_mtime)
+    return [f"{path}: written again after its job ({at}), and whether it is still the same was not recorded"]
 
 
 def told(rows: pd.DataFrame) -> str:
@@ -461,7 +477,8 @@ def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[s
     """
     last, *others = commits(jobs, tables)
     tool = [sys.executable, str(Path(__file__)), path]
-    snakemake = [sys.executable, "-m", "snakemake"]
+    here = Path.cwd() == ROOT
+    snakemake = [sys.executable, "-m", "snakemake", *([] if here else ["--snakefile", str(ROOT / "Snakefile")])]
     for command in (tool, snakemake):
         command += [] if directory == Path(".") else ["--directory", str(directory)]
     tool += ["--write-config", "rebuild.yaml"]
@@ -474,8 +491,9 @@ def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[s
     commands = [shlex.join(tool)]
     if last:
         notes = ["and changes that were not committed"] if last.endswith("-dirty") else []
-        notes += [f"earlier jobs ran at {', '.join(others)}"] if others else []
-        commands.append(f"git checkout {last.removesuffix('-dirty')}" + ("  # " + "; ".join(notes) if notes else ""))
+        notes += [f"earlier jobs ran at {named(others)}"] if others else []
+        command = ["git", *([] if here else ["-C", str(ROOT)]), "checkout", last.removesuffix("-dirty")]
+        commands.append(shlex.join(command) + ("  # " + "; ".join(notes) if notes else ""))
     return [*commands, shlex.join(snakemake)]
 
 
@@ -536,6 +554,8 @@ def main(arguments: list[str] | None = None) -> None:
         if options.write_config:
             write_config(options.write_config, given_config(provenance["settings"]))
             return
+        if (directory / path).exists():
+            check_unchanged(directory / path)
         if path.endswith(".csv"):
             if not (directory / path).exists():
                 raise LineageError(f"{path} was made, but is gone: make it again, or look in another --directory")
@@ -543,16 +563,17 @@ def main(arguments: list[str] | None = None) -> None:
             runs = runs_of_rows(rows, path, records, provenance["settings"]) if where else ALL_RUNS
         elif where:
             runs = runs_of_figure(path, where, records)
-    except LineageError as error:
+    except (LineageError, RecipeError) as error:
         sys.exit(str(error))
     jobs, remade = chain(path, records, runs, directory)
     if rows is not None:
         print(told(rows))
     last, *others = commits(jobs, provenance)
-    earlier = f" (earlier jobs at {', '.join(others)})" if others else ""
-    print(f"commit {last or 'unknown'}{earlier}")
+    earlier = f" (earlier jobs at {named(others)})" if others else ""
+    print(f"commit {named([last])}{earlier}")
     print(f"made {when(records[path].ended)} by {len(jobs)} jobs, GPU {provenance['gpu'] or 'none'}")
-    if since := [*map(str, remade), *changed_sources(jobs, records, directory)]:
+    since = [*written_later(path, records[path].ended, directory), *map(str, remade)]
+    if since := [*since, *changed_sources(jobs, records, directory)]:
         print("Since then:")
         print("\n".join(f"  {line}" for line in since))
     print("Again from raw data:")

@@ -11,13 +11,15 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 
 from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
-from atu.recipe import differences, record_path
+from atu.recipe import differences, disagreement, record_path
 from settings import fetched_from, kind_of, overlay
 
 CHECKSUMS = Path(".snakemake/checksums.json")
+NAMED = 4  # folders that a message names
 LARGE = 2**24  # bytes; checksums of larger files are kept, by what the file system says of them
 
 
@@ -293,7 +295,7 @@ def remembered(path: str, directory: Path) -> bool:
 
 
 def stale(evaluations: Iterable[dict[str, Recipe]], directory: Path = Path(".snakemake")) -> str | None:
-    """What to say of files that other settings made and of which Snakemake has no record, so that it would keep them.
+    """What to say of files that are copies or of other settings and of which Snakemake has no record, so it kept them.
 
     Snakemake compares settings with those in its own records; where these are lost, or the results came without
     them, only times of files are left to it.
@@ -301,18 +303,25 @@ def stale(evaluations: Iterable[dict[str, Recipe]], directory: Path = Path(".sna
     Args:
         evaluations: files with their recipes.
     """
-    found = []
+    found, mends = [], {}
     for path, recipe in {path: recipe for files in evaluations for path, recipe in files.items()}.items():
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged record: the job says so
-            made = json.loads(record_path(path).read_text(encoding="utf-8"))["recipe"]
-            if made != recipe and not remembered(path, directory):
-                found.append((path, next(differences(made, recipe), ("a setting", "none", "a new one"))))
+            record = json.loads(record_path(path).read_text(encoding="utf-8"))
+            made, output = record["recipe"], record["output"]
+            if made and (made != recipe or output != path) and not remembered(path, directory):
+                found.append((path, output, made, recipe))
+                mends[path if path.endswith("/known.csv") else str(Path(path).parent)] = None  # not all of a benchmark
     if not found:
         return None
-    path, (key, then, now) = found[0]
-    others = f" (and {len(found) - 1} files more)" if len(found) > 1 else ""
+    path, output, made, recipe = found[0]
+    if output == path:
+        added = ((key, then, now) for key, now, then in differences(recipe, made))
+        said = disagreement(path, *next(chain(differences(made, recipe), added)))
+    else:
+        said = f"{path} is a copy of {output}"
+    others = f" (and so it is with {len(found) - 1} more)" if len(found) > 1 else ""
+    first, more = list(mends)[:NAMED], len(mends) - NAMED
     return (
-        f"{path}{others} was made with {key}: {then}, and {key}: {now} is in force; .snakemake, from which Snakemake "
-        f"would know, is lost or was left behind: delete {Path(path).parent} to have it made again, or restore the "
-        "setting"
+        f"{said}{others}; .snakemake, from which Snakemake would know, is lost or was left behind: delete "
+        f"{' '.join(first)}{f' and {more} more' if more > 0 else ''} to have it made again, or restore the setting"
     )

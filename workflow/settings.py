@@ -7,7 +7,7 @@ import os
 import re
 import string
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from itertools import pairwise
@@ -355,7 +355,7 @@ def misread(key: str, name: str, known: list[str]) -> str | None:
 
 
 def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[str, list[str]]) -> list[str]:
-    """Ids, each once, for what may be an id, a name, a rank, a range of ranks ("1-100") or a group.
+    """Ids, each once, for what may be an id, a name, a rank, a range of ranks ("1-100"), a group or ``all``.
 
     Raises:
         ConfigError: naming what is unknown, or means two things.
@@ -364,7 +364,9 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
     for name in names:
         span = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", name)
         chosen = named_targets(key, name, known)
-        if name in groups:
+        if name == "all":
+            chosen = known
+        elif name in groups:
             chosen = resolve_targets(f"groups.{name}", groups[name], known, {})
         elif span:
             ranks = range(int(span[1]), int(span[2] or span[1]) + 1)
@@ -485,6 +487,43 @@ SHOWN = {
     "targets": ["figures/targets.pdf"],
     "answers": ["answers/{target}.html"],
 }
+
+
+def check_paths(paths: Iterable[str], config: dict, stages: Callable[[str], list]) -> None:
+    """Refuse paths of results that are asked for and name what there is not, or what other settings would make.
+
+    Args:
+        paths: of the command line, names of rules among them.
+        config: from :func:`check_config`.
+        stages: those of a method.
+
+    Raises:
+        ConfigError: naming the path and what is unknown in it.
+    """
+    for path in paths:
+        top, *parts = Path(path).parts or [""]
+        if top == "resources" and parts[:1] == ["models"] and len(parts) > 1 and parts[1] not in config["models"]:
+            raise ConfigError(unknown(path, parts[1], sorted(config["models"])))
+        if top != "results" or len(parts) < 3 or parts[0] in ("tables", "figures", "answers", "experiments"):
+            continue
+        own = parts[1] == "probes"  # of a benchmark, whatever the model
+        for key, name in zip(["benchmark"] if own else ["llm", "benchmark"], parts, strict=False):
+            if name not in config[f"{key}s" if key == "benchmark" else "models"]:
+                raise ConfigError(unknown(path, name, [config[key]]))
+            if name != config[key]:
+                raise ConfigError(f"{path}: {key} is {config[key]}; ask with --config {key}={name}, or in a configfile")
+        rest = parts[2:]
+        for part in rest:
+            subject = re.sub(r"\.(parquet|jsonl|safetensors)$", "", part)
+            if re.match(r"\d+_", subject) and subject not in config["all_targets"]:
+                raise ConfigError(unknown(path, subject, config["all_targets"]))
+        if len(rest) < 3 or rest[0] not in config["all_targets"]:
+            continue
+        if rest[1] not in config["method_settings"]:
+            raise ConfigError(unknown(path, rest[1], sorted(config["method_settings"])))
+        stage = re.fullmatch(r"stage(\d+)", rest[3]) if len(rest) > 3 else None
+        if stage and int(stage[1]) > (last := len(stages(rest[1]))):
+            raise ConfigError(f"{path}: the last stage of {rest[1]} is {last}")
 
 
 def experiment_of(name: str, config: dict, root: Path = Path(__file__).parents[1]) -> dict:
@@ -1079,9 +1118,11 @@ def check_config(config: dict, root: Path) -> dict:
         ConfigError: with one line a fault.
     """
     config = json.loads(json.dumps(config, default=str))  # YAML takes 2026-11-25 for a date
-    for key in ("targets", "dev_targets", "methods", "seeds"):
-        if isinstance(config.get(key), (str, int)) and config[key] != "all":
-            config[key] = [config[key]]
+    experiments = config.get("experiments")
+    for block in (config, *(experiments.values() if isinstance(experiments, dict) else [])):
+        for key in ("targets", "dev_targets", "methods", "seeds"):
+            if isinstance(block, dict) and isinstance(block.get(key), (str, int)):
+                block[key] = [block[key]]
     ranks_as_text(config)
     blocks = config.get("method_settings") or {}
     if not isinstance(blocks, dict):
@@ -1160,8 +1201,7 @@ def check_config(config: dict, root: Path) -> dict:
     groups = benchmark.get("groups", {})
     check_groups(config["benchmark"], groups, config["all_targets"])
     for key in ("targets", "dev_targets"):
-        names = config["all_targets"] if config[key] == "all" else config[key]
-        config[key] = resolve_targets(key, names, config["all_targets"], groups)
+        config[key] = resolve_targets(key, config[key], config["all_targets"], groups)
     check_corpus(config["corpus"])
     for method in config["methods"]:
         check_method(method, config["method_settings"][method], config["all_targets"], root)

@@ -5,12 +5,13 @@ import atexit
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 from atu.leftovers import alive, owner, remove_all_abandoned
-from settings import ConfigError
+from cluster import GPU_OPTIONS
+from settings import ConfigError, meant
 
 RUN = Path(".snakemake/run.json")  # whose run works in the directory
 
@@ -105,6 +106,41 @@ def check_modules(root: Path, environments: Iterable) -> None:
             f"{sys.executable} lacks {', '.join(missing)}: {sys.executable} -m pip install --requirement "
             f"{root / 'envs/requirements.txt'}"
         )
+
+
+def before_planning(workflow: object, check: Callable[[Iterable[str]], None]) -> None:
+    """Have what is asked for checked as soon as Snakemake tells it, which is after it has read the Snakefile.
+
+    Args:
+        check: takes the paths and names of rules of the command line.
+    """
+    plan = workflow._prepare_dag
+
+    def checked(*arguments, **options):
+        check(workflow.dag_settings.targets)
+        return plan(*arguments, **options)
+
+    workflow._prepare_dag = checked
+
+
+def check_resources(settings: object, rules: Iterable[str]) -> None:
+    """Refuse resources set for a rule that there is not, which Snakemake passes over, and a wrong way to ask for GPUs.
+
+    Args:
+        settings: Snakemake's settings of resources, from the command line or a profile.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    rules = sorted(rules)
+    for option, given in (("set-resources", settings.overwrite_resources), ("set-threads", settings.overwrite_threads)):
+        for rule in given:
+            if rule not in rules:
+                line = " (`times` of the Slurm profile)" if option == "set-resources" else ""
+                raise ConfigError(f"{option}{line}: unknown rule {rule!r}{meant(rule, rules)}")
+    asked = settings.default_resources and settings.default_resources.get("gpu_option").raw  # as it was written
+    if asked and asked.strip("'\"") not in GPU_OPTIONS:
+        raise ConfigError(f"gpu_option: {asked} is not one of {', '.join(GPU_OPTIONS)}")
 
 
 def clear_leftovers() -> list[str]:

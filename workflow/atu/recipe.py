@@ -18,6 +18,7 @@ from atu.files import intact, write_json
 RECORD = "recipe.json"
 LATER = {RECORD, "README.md"}  # what is written into a directory after its job
 MISSING = "nothing"
+RUNS = "runs."  # keys of what a table was made of
 
 
 class RecipeError(ExplainedError):
@@ -68,6 +69,16 @@ def differences(made: Mapping, asked: Mapping, key: str = "") -> Iterator[tuple[
             yield where, then, now
 
 
+def disagreement(path: str | Path, key: str, then: object, now: object) -> str:
+    """What to say of a file that was made with one setting where another is in force; of a table, of which runs."""
+    if not key.startswith(RUNS):
+        return f"{path} was made with {key}: {then}, and {key}: {now} is in force"
+    run = key.removeprefix(RUNS)
+    if MISSING in (then, now):
+        return f"{path} holds {run}, which is not asked for" if now == MISSING else f"{path} lacks {run}"
+    return f"{path} was made of {run} under other settings than those in force"
+
+
 def read_record(path: str | Path) -> dict:
     """The record of a file or a directory.
 
@@ -106,10 +117,8 @@ def check(path: str | Path, recipe: Mapping) -> None:
     if found["output"] != path.as_posix():
         raise RecipeError(f"{path} is a copy of {found['output']}; delete it to have it made again")
     for key, then, now in differences(found["recipe"], recipe):
-        raise RecipeError(
-            f"{path} was made with {key}: {then}, and {key}: {now} is in force; delete it to have it made again, or "
-            "restore the setting"
-        )
+        said = disagreement(path, key, then, now)
+        raise RecipeError(f"{said}; delete it to have it made again, or restore the setting")
     compare_contents(path, found)
 
 

@@ -25,5 +25,6 @@ rule answers_page:
         **light(mem_mb=4000),
     params:
         runs=answer_runs,
+        recipe=lambda wildcards: table_recipe(answer_runs(wildcards)),
     script:
         "../scripts/write_answers.py"

@@ -6,7 +6,7 @@ rule before_table:
         lambda wildcards: [
             file for run in unmodified_runs(wildcards) for file in run["files"]
         ],
-        published=config["published"]["file"],
+        published=ancient(config["published"]["file"]),
     output:
         long="results/{where}tables/before.csv",
         markdown=report(
@@ -25,6 +25,7 @@ rule before_table:
         model=LLM,
         benchmark=BENCHMARK,
         measured_on=config["published"]["benchmark"],
+        contents=checksum(config["published"]["file"]),
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
         recipe=lambda wildcards: table_recipe(unmodified_runs(wildcards)),

@@ -25,6 +25,7 @@ from settings import (
     check_config,
     check_keys,
     check_methods_fit,
+    check_paths,
     experiment_of,
     fetched_from,
     kind_of,
@@ -33,7 +34,14 @@ from settings import (
     published_row,
     share_library,
 )
-from start import check_modules, clear_leftovers, note_command, take_directory
+from start import (
+    before_planning,
+    check_modules,
+    check_resources,
+    clear_leftovers,
+    note_command,
+    take_directory,
+)
 
 share_library(ROOT, MAIN)
 tell_faults_apart(MAIN)
@@ -99,6 +107,10 @@ def stages(method):
     if KINDS[method] == "aligned":
         return chosen["unlearn"]["tau"]
     return [None] * (chosen["train"]["epochs"] if KINDS[method] == "trained" else 1)
+
+
+if MAIN:
+    before_planning(workflow, lambda paths: check_paths(paths, config, stages))
 
 
 def benchmark_folder(name):
@@ -181,10 +193,39 @@ def runs(where=""):
             files = {file: RECIPES.evaluation(target, method, str(seed), stage)}
             rows.append(run | {"stage": stage, "tau": tau, "files": files})
     name_runs(rows)
-    table = {f"results/{where}tables/main.csv": table_recipe(rows)}
-    if fault := MAIN and stale([*(row["files"] for row in rows), table]):
-        raise ConfigError(fault)
+    made = {
+        f"results/{where}tables/main.csv": table_recipe(rows),
+        f"results/{LLM}/{BENCHMARK}/known.csv": known_recipe(),
+    }
+    of_pages = {}
+    for row in first_and_last(rows):
+        of_pages.setdefault(row["target"], []).append(row)
+    for target, shown_there in of_pages.items():
+        made[f"results/{where}answers/{target}.html"] = table_recipe(shown_there)
+    refuse_stale(*(row["files"] for row in rows), made)
     return Rows(rows)
+
+
+def refuse_stale(*made):
+    """Refuse to go on with files of other settings, each with its recipe, that Snakemake would keep."""
+    if fault := MAIN and stale(made):
+        raise ConfigError(fault)
+
+
+def first_and_last(rows):
+    """Of each run among some rows the unmodified model and the last stage, if that is evaluated."""
+    return [row for row in rows if row["stage"] in (0, len(stages(row["method"])))]
+
+
+def own_answers():
+    """The unmodified model's answers to the targets' own probes, each file with its recipe."""
+    folder = f"results/{LLM}/{BENCHMARK}/before"
+    return {f"{folder}/{target}.parquet": RECIPES.before(target) for target in TARGETS}
+
+
+def known_recipe():
+    """What the list of known probes depends on."""
+    return table_recipe([{"files": own_answers()}])
 
 
 def table_recipe(rows):

@@ -94,11 +94,7 @@ rule known:
         **light(),
     params:
         targets=TARGETS,
-        recipes=lambda wildcards: {
-            f"results/{LLM}/{BENCHMARK}/before/{target}.parquet": RECIPES.before(
-                target
-            )
-            for target in TARGETS
-        },
+        recipes=lambda wildcards: own_answers(),
+        recipe=lambda wildcards: known_recipe(),
     script:
         "../scripts/list_known.py"

@@ -4,7 +4,7 @@
 rule published_table:
     input:
         shown_outcomes,
-        published=config["published"]["file"],
+        published=ancient(config["published"]["file"]),
         collapsed="results/{where}tables/collapsed.csv",
         learning_rates="results/{where}tables/learning_rates.csv",
     output:
@@ -27,6 +27,7 @@ rule published_table:
         model=LLM,
         benchmark=BENCHMARK,
         measured_on=config["published"]["benchmark"],
+        contents=checksum(config["published"]["file"]),
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
         recipe=recipe_of_tables,

@@ -91,10 +91,13 @@ def recipe_of_tables(wildcards):
 def unmodified_runs(wildcards):
     """The unmodified model's row of each target."""
     targets = experiment(wildcards.where)["targets"]
-    return Rows(
+    rows = Rows(
         {"target": target, "stage": 0, "files": before_recipes(target)}
         for target in targets
     )
+    table = {f"results/{wildcards.where}tables/before.csv": table_recipe(rows)}
+    refuse_stale(*(row["files"] for row in rows), table)
+    return rows
 
 
 def published_runs(wildcards):
@@ -113,11 +116,7 @@ def published_runs(wildcards):
 
 def first_and_last_runs(wildcards):
     """The rows that the tables are made of, of the unmodified model and the last stage of each method."""
-    return Rows(
-        run
-        for run in runs(wildcards.where)
-        if run["stage"] in (0, len(stages(run["method"])))
-    )
+    return Rows(first_and_last(runs(wildcards.where)))
 
 
 def training_runs(wildcards):

@@ -17,4 +17,4 @@ with job_log(snakemake.log[0]) as log:
     log.info("answered before unlearning:\n%s", known.groupby(["target", "set"])["known"].mean().unstack().round(2))
     with atomic_path(snakemake.output[0]) as part:
         known.to_csv(part, index=False)
-    record(snakemake.output[0], {})  # to see whether it is cut; nothing is made of it
+    record(snakemake.output[0], snakemake.params.recipe)

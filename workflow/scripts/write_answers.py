@@ -4,7 +4,7 @@ from atu.benchmark import target_name
 from atu.files import atomic_path
 from atu.names import display_name
 from atu.pages import answers, answers_page, speech_notes
-from atu.recipe import check_files
+from atu.recipe import check_files, record
 from atu.runtime import job_log
 from atu.tables import read_outcomes
 
@@ -26,3 +26,4 @@ with job_log(snakemake.log[0]) as log:
     notes += speech_notes(before, after)
     with atomic_path(snakemake.output[0]) as part:
         part.write_text(answers_page(table, f"{target}: answers before and after", notes), encoding="utf-8")
+    record(snakemake.output[0], params.recipe)
