@@ -75,10 +75,10 @@ bench: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python benchmarks/evaluation.py
 
 plan: .venv/ready
-	@.venv/bin/python workflow/plan.py $(ARGS)
+	@.venv/bin/python workflow/atu_pipeline/plan.py $(ARGS)
 
 status: .venv/ready
-	@.venv/bin/python workflow/status.py
+	@.venv/bin/python workflow/atu_pipeline/status.py
 
 clean:
 	rm -rf results resources logs .snakemake

@@ -17,11 +17,10 @@ import pandas as pd
 import torch
 from tabulate import tabulate
 
-from atu import metrics
-from atu.benchmark import CHOICES, PROBE_SETS, build_probes, read_primers
-from atu.chat import stop_tokens
-from atu.evaluation import asked_alike, build_prompt, evaluate
-from atu.models import load_llm
+from atu.data.benchmark import CHOICES, PROBE_SETS, build_probes, read_primers
+from atu.engine.chat import stop_tokens
+from atu.engine.models import load_llm
+from atu.evaluation.evaluation import asked_alike, build_prompt, evaluate, metrics
 
 ROOT = Path(__file__).parents[1]
 BATCH_SIZES = {"utility_gen": 1, "utility_rea": 8, "utility_tru": 4, "utility_flu": 8, "mia_fm": 1, "mia_rm": 1}

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from atu.batching import pad
-from atu.benchmark import build_probes
-from atu.evaluation import evaluate
-from atu.hidden import HiddenStates, write_hidden_states
+from atu.alignment.hidden import HiddenStates, write_hidden_states
+from atu.alignment.predictor import EmbeddingPredictor
+from atu.alignment.windows import build_corpus, embed_windows, load_encoder, token_ends, window_starts
+from atu.data.benchmark import build_probes
+from atu.engine.batching import pad
+from atu.engine.models import hidden_states, layers_up_to, load_llm
+from atu.evaluation.evaluation import evaluate
 from atu.methods.atu import AlignmentData, AlignmentText, align_loss, unlearn_loss
-from atu.models import hidden_states, layers_up_to, load_llm
-from atu.predictor import EmbeddingPredictor
-from atu.windows import build_corpus, embed_windows, load_encoder, token_ends, window_starts
 
 ROOT = Path(__file__).parents[1]
 K, LAYER_SHARE = 8, 29 / 32  # window length; the hook layer as a share of the model's depth

@@ -164,14 +164,14 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def llm(tiny):
-    from atu.models import load_llm
+    from atu.engine.models import load_llm
 
     return load_llm(tiny / "llm")
 
 
 @pytest.fixture(scope="session")
 def encoder(tiny):
-    from atu.windows import load_encoder
+    from atu.alignment.windows import load_encoder
 
     return load_encoder(tiny / "encoder", "cpu")
 

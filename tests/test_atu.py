@@ -6,12 +6,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from atu.hidden import HiddenStates, write_hidden_states
+from atu.alignment.hidden import HiddenStates, write_hidden_states
+from atu.alignment.predictor import EmbeddingPredictor
+from atu.alignment.windows import build_corpus
+from atu.common.recipe import RecipeError
+from atu.engine.models import load_llm
 from atu.methods.atu import AlignmentData, AlignmentText, align, align_loss, retain_loss, unlearn, unlearn_loss
-from atu.models import load_llm
-from atu.predictor import EmbeddingPredictor
-from atu.recipe import RecipeError
-from atu.windows import build_corpus
 
 OPTIMISATION = {"optimizer": "adamw", "learning_rate": 1e-2}
 TEXTS = [

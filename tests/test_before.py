@@ -6,9 +6,9 @@ import shutil
 import pandas as pd
 import pytest
 
-from atu.before import layout, notes, score_before
-from atu.publications import PublishedError, read_published
-from atu.tables import layout as main_table
+from atu.data.publications import PublishedError, read_published
+from atu.reporting.before import layout, notes, score_before
+from atu.reporting.tables import layout as main_table
 from conftest import ROOT, Workflow
 
 PUBLISHED = pd.DataFrame(

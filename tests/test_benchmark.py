@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atu.benchmark import (
+from atu.data.benchmark import (
     ATTACK_TYPES,
     PROBE_SETS,
     BenchmarkError,
@@ -22,7 +22,7 @@ from atu.benchmark import (
     read_texts,
     target_name,
 )
-from atu.doubts import doubts
+from atu.evaluation.doubts import doubts
 from conftest import build_benchmark
 
 DEMO = Path(__file__).parents[1] / "workflow/benchmarks/demo"

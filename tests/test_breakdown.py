@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from atu.breakdown import COLUMNS, by_type, layout, read_attacks, read_membership, remarked
-from atu.figures import attacks
-from atu.tables import ScoreError
+from atu.reporting.breakdown import COLUMNS, by_type, layout, read_attacks, read_membership, remarked
+from atu.reporting.figures import attacks
+from atu.reporting.tables import ScoreError
 
 
 def outcomes(scores, split="test"):

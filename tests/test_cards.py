@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from atu.cards import model_card, score_table
-from atu.models import ModelError, add_lora, load_llm, name_base, save_llm
+from atu.engine.models import ModelError, add_lora, load_llm, name_base, save_llm
+from atu.reporting.cards import model_card, score_table
 
 RUN = {"llm": "llm", "benchmark": "tiny", "target": "1_Ada", "method": "atu", "seed": "0"}
 PROVENANCE = {"settings": {"run": RUN, "layer": 2, "align": {}}, "git_commit": "abc1234", "versions": {"torch": "2"}}

@@ -12,9 +12,9 @@ import pytest
 from snakemake.profiles import ProfileConfigFileParser
 from snakemake_interface_common.exceptions import WorkflowError
 
-import cluster
+from atu_pipeline import cluster
+from atu_pipeline.settings import ConfigError
 from conftest import ROOT
-from settings import ConfigError
 
 
 def shown(accounting: str, age: int) -> str:
@@ -185,7 +185,7 @@ exit 1
 """
 SMALL = f"""
 sys.path.insert(0, {str(ROOT / "workflow")!r})
-from cluster import teach_plugins
+from atu_pipeline.cluster import teach_plugins
 teach_plugins()
 rule all:
     output: "out"

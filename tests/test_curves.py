@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.curves import Run, area, at_level, compare, matched, read_runs, shares
+from atu.reporting.curves import Run, area, at_level, compare, matched, read_runs, shares
 
 FORGET, KEPT = np.array([1.0, 0.6, 0.2]), np.array([1.0, 0.9, 0.5])
 

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from atu.attention import GrowingLayer, Prefixes, new_cache
-from atu.batching import budget_batches
-from atu.benchmark import BenchmarkError, build_probes, read_primers
-from atu.chat import chat_prompt, stop_tokens, turn_end
-from atu.evaluation import asked_alike, build_prompt, evaluate
-from atu.generation import generate, tokens_with
-from atu.likelihood import pick_token, score_tokens
-from atu.models import load_llm
-from atu.prefill import common_prefix
+from atu.data.benchmark import BenchmarkError, build_probes, read_primers
+from atu.engine.attention import GrowingLayer, Prefixes, new_cache
+from atu.engine.batching import budget_batches
+from atu.engine.chat import chat_prompt, stop_tokens, turn_end
+from atu.engine.generation import generate, tokens_with
+from atu.engine.likelihood import pick_token, score_tokens
+from atu.engine.models import load_llm
+from atu.engine.prefill import common_prefix
+from atu.evaluation.evaluation import asked_alike, build_prompt, evaluate
 from conftest import build_llm
 
 PROMPTS = ["Ada was born in", "Who wrote the song?", "the sea", "Question: red blue green stone river"]
@@ -136,7 +136,7 @@ def test_answers_stop_behind_the_sentence_that_is_scored(llm, monkeypatch):
     """... with the mark that completes what is sought, not with one before; the tiny model's period is an "e"."""
     model, tokenizer = llm
     marks = tokens_with(tokenizer, "e")
-    monkeypatch.setattr("atu.generation.tokens_with", lambda tokenizer, mark: marks)
+    monkeypatch.setattr("atu.engine.generation.tokens_with", lambda tokenizer, mark: marks)
     options = {"max_new_tokens": 40, "batch_tokens": 4096}
     whole = generate(model, tokenizer, PROMPTS, **options)
     cut = generate(model, tokenizer, PROMPTS, **options, stop_sentence=re.compile("e[^e]*e"))

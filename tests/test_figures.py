@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from atu.errors import DivergedError, ExplainedError
-from atu.evaluation import COLUMNS
-from atu.figures import FIGURES
-from atu.tables import (
+from atu.common.errors import DivergedError, ExplainedError
+from atu.evaluation.evaluation import COLUMNS
+from atu.reporting.figures import FIGURES
+from atu.reporting.tables import (
     choose_rates,
     find_collapsed,
     find_diverged,

@@ -9,8 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from atu.errors import DamagedError
-from atu.files import (
+from atu.alignment.hidden import HiddenStates
+from atu.alignment.predictor import EmbeddingPredictor
+from atu.alignment.windows import WindowedCorpus, load_encoder
+from atu.common.errors import DamagedError
+from atu.common.files import (
     atomic_path,
     check_weights,
     link_tree,
@@ -21,10 +24,7 @@ from atu.files import (
     write_json,
     write_jsonl,
 )
-from atu.hidden import HiddenStates
-from atu.models import load_llm
-from atu.predictor import EmbeddingPredictor
-from atu.windows import WindowedCorpus, load_encoder
+from atu.engine.models import load_llm
 
 
 def test_a_failure_leaves_what_was_there(tmp_path):

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from atu.cards import model_card
-from atu.models import add_lora, load_llm, name_base, save_llm
+from atu.engine.models import add_lora, load_llm, name_base, save_llm
+from atu.reporting.cards import model_card
 from conftest import ROOT, build_encoder, build_llm
 from hub import COMMIT, NAMES, StubHub, build_rwku
 
@@ -58,7 +58,7 @@ def environment(hub, tmp_path):
 
 def library(environment: dict, call: str) -> str:
     """Run a call of the library in a process of its own; its output, or the last line of its error."""
-    code = f"from pathlib import Path\nfrom atu.sources import *\nprint({call})"
+    code = f"from pathlib import Path\nfrom atu.data.sources import *\nprint({call})"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
 
@@ -85,7 +85,7 @@ def test_a_model_arrives_whole(hub, environment, folders, tmp_path, fault):
 def test_a_damaged_model_is_refused_and_the_next_try_mends_it(hub, environment, folders, tmp_path, fault, message):
     hub.faults["model.safetensors"] = [fault] * 6 if fault == "truncate" else [fault]
     error = fetch(environment, tmp_path / "model")
-    assert error.startswith("atu.sources.SourceError")
+    assert error.startswith("atu.data.sources.SourceError")
     assert message in error
     assert not (tmp_path / "model").exists()
     hub.faults.clear()
@@ -99,7 +99,7 @@ def test_offline_with_a_warm_cache(hub, environment, folders, tmp_path):
     hub.close()
     assert fetch(environment | {"HF_HUB_OFFLINE": "1"}, tmp_path / "two") == "None"
     cold = environment | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
-    assert fetch(cold, tmp_path / "three").startswith(f"atu.sources.SourceError: {MODEL} at {COMMIT}: Cannot find")
+    assert fetch(cold, tmp_path / "three").startswith(f"atu.data.sources.SourceError: {MODEL} at {COMMIT}: Cannot find")
 
 
 def test_an_unknown_repository_is_named(environment, tmp_path):
@@ -113,7 +113,7 @@ def test_only_what_is_read_is_fetched(hub, environment, folders, tmp_path):
     import torch
     from safetensors.torch import save_file
 
-    from atu.models import load_llm
+    from atu.engine.models import load_llm
 
     repo = shutil.copytree(folders / "model", tmp_path / "repo")
     llm, _ = load_llm(repo)
@@ -154,7 +154,7 @@ def test_an_encoder_brings_its_modules(hub, environment, folders, tmp_path):
     assert library(environment, f"fetch_model({source}, Path({str(tmp_path / 'encoder')!r}))") == "None"
     assert (tmp_path / "encoder/1_Pooling/config.json").exists()
     assert not (tmp_path / "encoder/openvino").exists()
-    from atu.windows import embed_name, load_encoder
+    from atu.alignment.windows import embed_name, load_encoder
 
     assert embed_name(load_encoder(tmp_path / "encoder", "cpu"), "Ada").shape == (16,)
 

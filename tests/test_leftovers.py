@@ -10,17 +10,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from atu import leftovers
-from atu.files import atomic_path
-from atu.hidden import HiddenStates
-from atu.leftovers import RECORD, new_folder, remove_all_abandoned, remove_if_abandoned, scratch_folder
-from atu.windows import WindowedCorpus
+from atu.alignment.hidden import HiddenStates
+from atu.alignment.windows import WindowedCorpus
+from atu.common import leftovers
+from atu.common.files import atomic_path
+from atu.common.leftovers import RECORD, new_folder, remove_all_abandoned, remove_if_abandoned, scratch_folder
 from conftest import ROOT
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from atu.files import atomic_path
+from atu.common.files import atomic_path
 with atomic_path(sys.argv[1]) as part:
     part.mkdir()
     (part / "weights").write_bytes(bytes(20_000_000))

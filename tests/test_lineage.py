@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from atu.recipe import record
-from conftest import ROOT
-from lineage import (
+from atu.common.recipe import record
+from atu_pipeline.lineage import (
     LineageError,
     Run,
     conditions,
@@ -27,6 +26,7 @@ from lineage import (
     sources,
     still_same,
 )
+from conftest import ROOT
 
 RUN = "results/llm/tiny/{}/atu/seed0"
 BEFORE = "results/llm/tiny/before/{}.parquet"

@@ -9,11 +9,11 @@ import torch
 from accelerate import Accelerator
 
 from atu import methods
-from atu.benchmark import target_name
-from atu.corpus import pair_biographies, write_texts
-from atu.errors import DivergedError, ExplainedError
-from atu.evaluation import build_prompt
-from atu.examples import (
+from atu.alignment.corpus import pair_biographies, write_texts
+from atu.common.errors import DivergedError, ExplainedError
+from atu.common.finite import NotFiniteError, is_finite
+from atu.data.benchmark import target_name
+from atu.engine.examples import (
     Example,
     answer_example,
     collate,
@@ -22,21 +22,21 @@ from atu.examples import (
     text_example,
     token_log_probs,
 )
-from atu.finite import NotFiniteError, is_finite
-from atu.generation import generate
-from atu.intervention import Intervention
+from atu.engine.generation import generate
+from atu.engine.models import add_lora, hidden_states, layers_up_to, load_llm, save_llm
+from atu.evaluation.evaluation import build_prompt
 from atu.methods import load
 from atu.methods.dpo import dpo_loss
 from atu.methods.ga import ga_loss
 from atu.methods.icu import icu_instruction
+from atu.methods.intervention import Intervention
 from atu.methods.npo import npo_loss
 from atu.methods.repe import control_vector, find_control_vectors
-from atu.methods.retain import descent_loss, kl_loss
 from atu.methods.rmu import misdirection_loss
 from atu.methods.rt import refusal_loss
 from atu.methods.simnpo import simnpo_loss
-from atu.methods.training import check_items, train_epochs
-from atu.models import add_lora, hidden_states, layers_up_to, load_llm, save_llm
+from atu.training.epochs import check_items, train_epochs
+from atu.training.retain import descent_loss, kl_loss
 
 TEXTS = [
     "Ada was born in Rome by the sea",
@@ -231,7 +231,7 @@ def test_an_epoch_reads_each_text_once(llm, caplog):
 
 def test_a_new_method_is_one_file(llm, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
-        "from atu.examples import token_log_probs\n"
+        "from atu.engine.examples import token_log_probs\n"
         "from atu.methods import Trained\n"
         "class Mine(Trained):\n"
         "    def __init__(self, weight):\n"

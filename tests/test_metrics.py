@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu import metrics
-from atu.tables import ScoreError, read_outcomes, summarize, summarize_speech
+from atu.evaluation.evaluation import metrics
+from atu.reporting.tables import ScoreError, read_outcomes, summarize, summarize_speech
 
 
 @pytest.mark.parametrize(

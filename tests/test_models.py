@@ -13,20 +13,20 @@ import transformers.utils.chat_template_utils as templates
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from atu.agreement import check_engine, differences
-from atu.chat import chat_prompt, check_template, set_template_options, turn_end
-from atu.checks import check_architecture, check_encoder, describe_llm, open_config
-from atu.evaluation import build_prompt, check_score, evaluate
-from atu.examples import Example, answer_example, collate, reference_log_probs, scored_logits
-from atu.generation import generate
-from atu.likelihood import score_tokens
-from atu.logits import read_logits, refuse_nan
-from atu.models import ModelError, layers_up_to, load_llm
-from atu.prefill import context_length
-from atu.runtime import ExplainedError
-from atu.windows import load_encoder
+from atu.alignment.windows import load_encoder
+from atu.common.runtime import ExplainedError
+from atu.engine.agreement import check_engine, differences
+from atu.engine.chat import chat_prompt, check_template, set_template_options, turn_end
+from atu.engine.checks import check_architecture, check_encoder, describe_llm, open_config
+from atu.engine.examples import Example, answer_example, collate, reference_log_probs, scored_logits
+from atu.engine.generation import generate
+from atu.engine.likelihood import score_tokens
+from atu.engine.logits import read_logits, refuse_nan
+from atu.engine.models import ModelError, layers_up_to, load_llm
+from atu.engine.prefill import context_length
+from atu.evaluation.evaluation import build_prompt, check_score, evaluate
+from atu_pipeline.settings import model_needs, unmet_needs
 from conftest import build_encoder, build_llm
-from settings import model_needs, unmet_needs
 from test_settings import DEMO, check
 
 # Real config classes, small; each setting is one that its class has and others lack, set so that it shows.
@@ -176,7 +176,7 @@ def test_bfloat16_agrees_within_its_rounding():
 
 def test_an_engine_that_is_not_the_model_is_refused(monkeypatch):
     """The logits of the head alone, as they once were: only classes that do no more pass."""
-    monkeypatch.setattr("atu.agreement.read_logits", lambda llm, states: llm.get_output_embeddings()(states))
+    monkeypatch.setattr("atu.engine.agreement.read_logits", lambda llm, states: llm.get_output_embeddings()(states))
     check_engine(build("llama"))
     for family in ("gemma2", "granite", "cohere"):
         with pytest.raises(ExplainedError, match="own forward pass predict differently"):

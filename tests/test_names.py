@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from atu.breakdown import by_type
-from atu.names import label, name_runs, tau_name
-from atu.published import evaluations, shares_of_rows
+from atu.common.names import label, name_runs, tau_name
+from atu.reporting.breakdown import by_type
+from atu.reporting.published import evaluations, shares_of_rows
 
 
 def rows(method, taus, stages=None):

@@ -8,7 +8,7 @@ from base64 import b64decode
 import pandas as pd
 import pytest
 
-from atu.pages import answers, answers_page, speech_notes, table_page
+from atu.reporting.pages import answers, answers_page, speech_notes, table_page
 
 EVIL = "<script>alert(1)</script> & so on"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from atu.runtime import COMMIT, code_version, job_log, provenance, start
+from atu.common.runtime import COMMIT, code_version, job_log, provenance, start
+from atu_pipeline.settings import share_library
 from conftest import ROOT
-from settings import share_library
 
 
 def test_settings_and_their_hash():

@@ -4,11 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.benchmark import PROBE_SETS
-from atu.published import compare, intervals, layout, measure, probe_scores, resampled, sentences, shares_of_rows
-from atu.tables import LAYOUT
+from atu.data.benchmark import PROBE_SETS
+from atu.reporting.published import (
+    compare,
+    intervals,
+    layout,
+    measure,
+    probe_scores,
+    resampled,
+    sentences,
+    shares_of_rows,
+)
+from atu.reporting.tables import LAYOUT
+from atu_pipeline.settings import published_row
 from conftest import ROOT
-from settings import published_row
 
 
 def outcomes(scores, name="forget_qa", query="", split="test"):

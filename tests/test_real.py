@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from atu.benchmark import build_probes, list_targets, read_primers
-from atu.evaluation import evaluate
-from atu.generation import generate
-from atu.models import load_llm
+from atu.data.benchmark import build_probes, list_targets, read_primers
+from atu.engine.generation import generate
+from atu.engine.models import load_llm
+from atu.evaluation.evaluation import evaluate
 from conftest import ROOT
 
 pytestmark = pytest.mark.real

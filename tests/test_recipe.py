@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import lineage
-from atu.examples import load_reference, read_items, save_reference
-from atu.hidden import HiddenStates, write_hidden_states
-from atu.recipe import RecipeError, check, made_by, record
-from atu.windows import build_corpus
+from atu.alignment.hidden import HiddenStates, write_hidden_states
+from atu.alignment.windows import build_corpus
+from atu.common.recipe import RecipeError, check, made_by, record
+from atu.engine.examples import load_reference, read_items, save_reference
+from atu_pipeline import lineage
+from atu_pipeline.recipes import checksum, stale
 from conftest import ROOT, Workflow, options_of
-from recipes import checksum, stale
 
 RECIPE = {"corpus": {"texts": 48, "seed": 0}, "k": 8}
 

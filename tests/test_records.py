@@ -5,10 +5,9 @@ import sys
 
 import pytest
 
-import plan
-import status
+from atu_pipeline import plan, status
+from atu_pipeline.records import Job, measured, read_jobs
 from conftest import ROOT
-from records import Job, measured, read_jobs
 
 LOG = """
 Job stats:

@@ -4,11 +4,10 @@ import shutil
 
 import pytest
 
-import demands
-from atu import resources
-from atu.benchmark import PROBE_SETS, UTILITY
-from atu.resources import Demand
-from demands import demand
+from atu.data.benchmark import PROBE_SETS, UTILITY
+from atu_pipeline import demands, resources
+from atu_pipeline.demands import demand
+from atu_pipeline.resources import Demand
 from test_settings import DEMO, PAPER, check
 
 P = 120e6  # 10 layers of width 1000: 12 * 10 * 1000^2

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from atu.runtime import ExplainedError, comes_again, job_log
+from atu.common.runtime import ExplainedError, comes_again, job_log
 from conftest import ROOT
 
 SNAKEFILE = f"""
 import sys
 
 sys.path.insert(0, {str(ROOT / "workflow")!r})
-from cluster import teach_plugins
-from retries import tell_faults_apart
-from settings import share_library
+from atu_pipeline.cluster import teach_plugins
+from atu_pipeline.retries import tell_faults_apart
+from atu_pipeline.settings import share_library
 
 share_library(Path({str(ROOT)!r}), workflow.is_main_process)
 teach_plugins()
@@ -70,8 +70,8 @@ SCRIPT = """
 import os
 from pathlib import Path
 
-from atu.benchmark import BenchmarkError
-from atu.runtime import ExplainedError, job_log
+from atu.data.benchmark import BenchmarkError
+from atu.common.runtime import ExplainedError, job_log
 
 name = snakemake.wildcards.name
 with Path("tried").open("a") as file:

@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from declared import declared
-from settings import ConfigError, check_config, check_keys, check_options, experiment_of, notes, read_method
+from atu_pipeline.declared import declared
+from atu_pipeline.settings import (
+    ConfigError,
+    check_config,
+    check_keys,
+    check_options,
+    experiment_of,
+    notes,
+    read_method,
+)
 
 ROOT = Path(__file__).parents[1]
 

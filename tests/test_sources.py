@@ -8,10 +8,10 @@ import zipfile
 
 import pytest
 
-from atu import sources
-from atu.files import atomic_path
-from atu.models import load_llm
-from atu.sources import SourceError, check_model, fetch_model
+from atu.common.files import atomic_path
+from atu.data import sources
+from atu.data.sources import SourceError, check_model, fetch_model
+from atu.engine.models import load_llm
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-import start
-import status
-from atu.leftovers import RECORD, new_folder
+from atu.common.leftovers import RECORD, new_folder
+from atu_pipeline import start, status
+from atu_pipeline.settings import ConfigError
 from conftest import ROOT, Workflow
-from settings import ConfigError
 
 SLOW = "results/tiny/probes/1_Ada.parquet"
 
@@ -90,7 +89,10 @@ def test_a_second_run_with_other_targets_is_refused_and_a_killed_one_is_none(wor
     assert "Traceback" not in second.stdout + second.stderr
     assert workflow.planned("results/tiny/probes/2_Bo.parquet") == {"prepare_probes": 1}
     printed = subprocess.run(
-        [sys.executable, ROOT / "workflow/status.py"], cwd=workflow.directory, capture_output=True, text=True
+        [sys.executable, ROOT / "workflow/atu_pipeline/status.py"],
+        cwd=workflow.directory,
+        capture_output=True,
+        text=True,
     ).stdout
     assert "Snakemake has ended" not in printed
     if first.poll() is None:
@@ -138,7 +140,11 @@ def test_the_command_of_a_failed_job_plans_it_under_the_same_settings(tiny, tmp_
     failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert failed.returncode, failed.stderr
     printed = subprocess.run(
-        [sys.executable, ROOT / "workflow/status.py", folder], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "workflow/atu_pipeline/status.py", folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     (again,) = (line.partition("again: ")[2] for line in printed.splitlines() if "again: " in line)
     assert again.startswith(f"cd {tmp_path} && snakemake")

@@ -5,11 +5,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from atu.batching import random_batches
-from atu.divergence import divergence, mark_diverged, rate_of
-from atu.errors import DivergedError, ExplainedError
-from atu.runtime import stage_seed, start
-from atu.training import train
+from atu.common.divergence import divergence, mark_diverged, rate_of
+from atu.common.errors import DivergedError, ExplainedError
+from atu.common.runtime import stage_seed, start
+from atu.engine.batching import random_batches
+from atu.training.loop import train
 
 TRACKING = {"trackers": ["tensorboard", "wandb"], "project": "tiny"}
 

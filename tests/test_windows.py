@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from atu.batching import pad, random_batches, sorted_batches
-from atu.hidden import HiddenStates, write_hidden_states
-from atu.models import layers_up_to
-from atu.windows import WindowedCorpus, build_corpus, embed_name, token_ends, window_starts
+from atu.alignment.hidden import HiddenStates, write_hidden_states
+from atu.alignment.windows import WindowedCorpus, build_corpus, embed_name, token_ends, window_starts
+from atu.engine.batching import pad, random_batches, sorted_batches
+from atu.engine.models import layers_up_to
 
 
 def windows_by_loop(llm_ends, encoder_ends, k):

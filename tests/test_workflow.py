@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
-import lineage
-from atu.tables import layout
+from atu.reporting.tables import layout
+from atu_pipeline import lineage
 from conftest import ROOT, Workflow, build_benchmark
 
 RUN = "results/llm/tiny/1_Ada/atu/seed0"

@@ -12,12 +12,12 @@ MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from atu.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
-from atu.names import name_runs
-from cluster import check_cluster, teach_plugins
-from recipes import Recipe, Recipes, checksum, stale
-from retries import tell_faults_apart
-from settings import (
+from atu.data.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
+from atu.common.names import name_runs
+from atu_pipeline.cluster import check_cluster, teach_plugins
+from atu_pipeline.recipes import Recipe, Recipes, checksum, stale
+from atu_pipeline.retries import tell_faults_apart
+from atu_pipeline.settings import (
     SHOWN,
     ConfigError,
     Rows,
@@ -34,7 +34,7 @@ from settings import (
     published_row,
     share_library,
 )
-from start import (
+from atu_pipeline.start import (
     before_planning,
     check_modules,
     check_resources,

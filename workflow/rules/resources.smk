@@ -1,7 +1,7 @@
 # What jobs ask for: computed from the config, more at each attempt.
 
-from atu import resources
-from demands import demand
+from atu_pipeline import resources
+from atu_pipeline.demands import demand
 
 ON_GPU = config["device"] != "cpu"
 HARDWARE = config["hardware"]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from atu.divergence import rate_of
-from atu.files import atomic_path
+from atu.alignment.predictor import EmbeddingPredictor
+from atu.common.divergence import rate_of
+from atu.common.files import atomic_path
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, start
 from atu.methods.atu import AlignmentData, AlignmentText, align
-from atu.predictor import EmbeddingPredictor
-from atu.recipe import made_by
-from atu.runtime import job_log, start
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)

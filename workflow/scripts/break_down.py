@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from atu.breakdown import READERS, by_type, layout
-from atu.files import atomic_path
-from atu.published import shares_of_rows
-from atu.recipe import check_files, read_table, record
-from atu.runtime import job_log
-from atu.tables import REMARKED, reported, reported_runs
+from atu.common.files import atomic_path
+from atu.common.recipe import check_files, read_table, record
+from atu.common.runtime import job_log
+from atu.reporting.breakdown import READERS, by_type, layout
+from atu.reporting.published import shares_of_rows
+from atu.reporting.tables import REMARKED, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output

@@ -1,10 +1,10 @@
 """All outcomes in long form, and the paper's table in Markdown, LaTeX and HTML."""
 
-from atu.files import atomic_path, write_json
-from atu.pages import table_page
-from atu.recipe import check_files, record
-from atu.runtime import job_log, provenance
-from atu.tables import (
+from atu.common.files import atomic_path, write_json
+from atu.common.recipe import check_files, record
+from atu.common.runtime import job_log, provenance
+from atu.reporting.pages import table_page
+from atu.reporting.tables import (
     NO_SPEECH,
     NO_SPEECH_NOTE,
     choose_rates,

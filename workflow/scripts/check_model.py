@@ -3,13 +3,13 @@
 import hashlib
 from pathlib import Path
 
-from atu.checks import describe_llm
-from atu.errors import ExplainedError
-from atu.files import write_json
-from atu.models import ModelError
-from atu.recipe import made_by
-from atu.runtime import job_log
-from settings import unmet_needs
+from atu.common.errors import ExplainedError
+from atu.common.files import write_json
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log
+from atu.engine.checks import describe_llm
+from atu.engine.models import ModelError
+from atu_pipeline.settings import unmet_needs
 
 # what is asked of a model makes nothing: the record says that the file is whole
 with job_log(snakemake.log[0]) as log, made_by({}, [], snakemake.output):

@@ -2,12 +2,12 @@
 
 import math
 
-from atu.curves import KEPT, matched
-from atu.files import atomic_path
-from atu.names import display_name
-from atu.recipe import check_files, read_table, record
-from atu.runtime import job_log
-from atu.tables import reported_runs
+from atu.common.files import atomic_path
+from atu.common.names import display_name
+from atu.common.recipe import check_files, read_table, record
+from atu.common.runtime import job_log
+from atu.reporting.curves import KEPT, matched
+from atu.reporting.tables import reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from atu.files import atomic_path
-from atu.pages import table_page
-from atu.publications import read_published
-from atu.published import compare, layout, measure, sentences, shares_of_rows
-from atu.recipe import check_files, read_table, record
-from atu.runtime import job_log
-from atu.tables import NO_SPEECH_NOTE, reported, reported_runs
+from atu.common.files import atomic_path
+from atu.common.recipe import check_files, read_table, record
+from atu.common.runtime import job_log
+from atu.data.publications import read_published
+from atu.reporting.pages import table_page
+from atu.reporting.published import compare, layout, measure, sentences, shares_of_rows
+from atu.reporting.tables import NO_SPEECH_NOTE, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, output = snakemake.input, snakemake.params, snakemake.output

@@ -1,10 +1,10 @@
 """Hidden states of the unmodified model on one subject's texts, at the hook layer."""
 
-from atu.hidden import write_hidden_states
-from atu.models import load_llm
-from atu.recipe import made_by
-from atu.runtime import job_log, start
-from atu.windows import WindowedCorpus
+from atu.alignment.hidden import write_hidden_states
+from atu.alignment.windows import WindowedCorpus
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, start
+from atu.engine.models import load_llm
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params = snakemake.params

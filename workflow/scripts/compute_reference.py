@@ -1,11 +1,11 @@
 """Log-probabilities of a method's sequences under the unmodified model."""
 
-from atu.batching import sorted_batches
-from atu.examples import read_items, reference_log_probs, save_reference
-from atu.files import read_jsonl
-from atu.models import load_llm
-from atu.recipe import made_by
-from atu.runtime import job_log, start
+from atu.common.files import read_jsonl
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, start
+from atu.engine.batching import sorted_batches
+from atu.engine.examples import read_items, reference_log_probs, save_reference
+from atu.engine.models import load_llm
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, wildcards = snakemake.params, snakemake.wildcards

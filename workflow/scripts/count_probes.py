@@ -1,8 +1,8 @@
 """Count a benchmark's probes and compare them with the published counts."""
 
-from atu.benchmark import BenchmarkError, count_probes, difference_from_published
-from atu.files import atomic_path
-from atu.runtime import job_log
+from atu.common.files import atomic_path
+from atu.common.runtime import job_log
+from atu.data.benchmark import BenchmarkError, count_probes, difference_from_published
 
 with job_log(snakemake.log[0]) as log:
     counts = count_probes(snakemake.params.folder, snakemake.params.targets)

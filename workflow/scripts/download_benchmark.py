@@ -1,9 +1,9 @@
 """Fetch tables of a benchmark from the hub into RWKU's folder-per-target form."""
 
-from atu.files import atomic_path
-from atu.recipe import made_by
-from atu.runtime import job_log
-from atu.sources import fetch_tables
+from atu.common.files import atomic_path
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log
+from atu.data.sources import fetch_tables
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, [], snakemake.output):
     params = snakemake.params

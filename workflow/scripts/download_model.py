@@ -1,12 +1,12 @@
 """Fetch one model, check it, and leave it as a plain safetensors directory."""
 
-from atu.checks import check_encoder, describe_llm
-from atu.files import atomic_path
-from atu.models import ModelError
-from atu.recipe import made_by
-from atu.runtime import job_log
-from atu.sources import fetch_model
-from settings import unmet_needs
+from atu.common.files import atomic_path
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log
+from atu.data.sources import fetch_model
+from atu.engine.checks import check_encoder, describe_llm
+from atu.engine.models import ModelError
+from atu_pipeline.settings import unmet_needs
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, [], snakemake.output):
     source = snakemake.params.source

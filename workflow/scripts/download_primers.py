@@ -1,9 +1,9 @@
 """Fetch few-shot primers: strings of the benchmark's own source files, at a pinned commit."""
 
-from atu.files import write_json
-from atu.recipe import made_by
-from atu.runtime import job_log
-from atu.sources import fetch_literal
+from atu.common.files import write_json
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log
+from atu.data.sources import fetch_literal
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, [], snakemake.output):
     primers = {}

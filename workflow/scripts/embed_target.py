@@ -2,11 +2,11 @@
 
 from safetensors.torch import save_file
 
-from atu.benchmark import target_name
-from atu.files import atomic_path
-from atu.recipe import made_by
-from atu.runtime import job_log, start
-from atu.windows import embed_name, load_encoder
+from atu.alignment.windows import embed_name, load_encoder
+from atu.common.files import atomic_path
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, start
+from atu.data.benchmark import target_name
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     start(0, snakemake.threads, "cpu")

@@ -2,10 +2,10 @@
 
 from transformers import AutoTokenizer
 
-from atu.files import read_jsonl
-from atu.recipe import made_by
-from atu.runtime import job_log, start
-from atu.windows import build_corpus, load_encoder
+from atu.alignment.windows import build_corpus, load_encoder
+from atu.common.files import read_jsonl
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, start
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params = snakemake.params

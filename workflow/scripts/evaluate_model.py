@@ -5,15 +5,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from atu.benchmark import read_primers
-from atu.divergence import divergence
-from atu.evaluation import COLUMNS, evaluate
-from atu.files import atomic_path, read_parquet
-from atu.intervention import Intervention
-from atu.models import load_llm
-from atu.recipe import fetched, made_by
-from atu.runtime import job_log, start
-from atu.tables import NOT_RUN, summarize
+from atu.common.divergence import divergence
+from atu.common.files import atomic_path, read_parquet
+from atu.common.recipe import fetched, made_by
+from atu.common.runtime import job_log, start
+from atu.data.benchmark import read_primers
+from atu.engine.models import load_llm
+from atu.evaluation.evaluation import COLUMNS, evaluate
+from atu.methods.intervention import Intervention
+from atu.reporting.tables import NOT_RUN, summarize
 
 # the base model's answers are there to judge by; they are not read here
 inputs, folder = snakemake.input, snakemake.input.get("intervention")

@@ -1,9 +1,9 @@
 """The texts about a subject that ship with the benchmark, in the form the pipeline reads."""
 
-from atu.benchmark import BenchmarkError, file_of, read_texts
-from atu.files import write_jsonl
-from atu.recipe import fetched, made_by
-from atu.runtime import job_log
+from atu.common.files import write_jsonl
+from atu.common.recipe import fetched, made_by
+from atu.common.runtime import job_log
+from atu.data.benchmark import BenchmarkError, file_of, read_texts
 
 with (
     job_log(snakemake.log[0]) as log,

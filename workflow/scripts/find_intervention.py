@@ -1,13 +1,13 @@
 """What a method without training applies at inference, kept in a folder that the evaluation reads."""
 
-from atu.benchmark import target_name
-from atu.files import atomic_path, read_jsonl
-from atu.intervention import Intervention
+from atu.common.files import atomic_path, read_jsonl
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, start
+from atu.data.benchmark import target_name
+from atu.engine.models import load_llm
 from atu.methods.icu import icu_instruction
+from atu.methods.intervention import Intervention
 from atu.methods.repe import find_control_vectors
-from atu.models import load_llm
-from atu.recipe import made_by
-from atu.runtime import job_log, start
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, name = snakemake.params, target_name(snakemake.wildcards.target)

@@ -1,11 +1,11 @@
 """The model writes about a subject: biographies, made-up ones, or questions with refusals."""
 
-from atu.benchmark import BenchmarkError, read_intro, target_name
-from atu.corpus import write_texts
-from atu.files import write_jsonl
-from atu.models import load_llm
-from atu.recipe import fetched, made_by
-from atu.runtime import job_log, start
+from atu.alignment.corpus import write_texts
+from atu.common.files import write_jsonl
+from atu.common.recipe import fetched, made_by
+from atu.common.runtime import job_log, start
+from atu.data.benchmark import BenchmarkError, read_intro, target_name
+from atu.engine.models import load_llm
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(snakemake.input), snakemake.output):
     params, subject = snakemake.params, snakemake.wildcards.subject

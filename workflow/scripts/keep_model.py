@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from atu.files import atomic_path, link_tree, write_json
-from atu.models import load_llm, name_base, save_llm
-from atu.recipe import made_by
-from atu.runtime import job_log, provenance
+from atu.common.files import atomic_path, link_tree, write_json
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, provenance
+from atu.engine.models import load_llm, name_base, save_llm
 
 with (
     job_log(snakemake.log[0]) as log,

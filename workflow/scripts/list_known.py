@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from atu.files import atomic_path
-from atu.recipe import check_files, record
-from atu.runtime import job_log
-from atu.tables import known_probes, read_outcomes
+from atu.common.files import atomic_path
+from atu.common.recipe import check_files, record
+from atu.common.runtime import job_log
+from atu.reporting.tables import known_probes, read_outcomes
 
 with job_log(snakemake.log[0]) as log:
     check_files(snakemake.params.recipes)

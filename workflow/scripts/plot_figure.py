@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from atu.figures import FIGURES, save_figure
-from atu.recipe import read_table
-from atu.runtime import job_log
-from atu.tables import without_unchosen
+from atu.common.recipe import read_table
+from atu.common.runtime import job_log
+from atu.reporting.figures import FIGURES, save_figure
+from atu.reporting.tables import without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     name = Path(snakemake.output.png).stem

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from atu.figures import save_figure, training
-from atu.recipe import check_files, read_table
-from atu.runtime import job_log
-from atu.tables import without_unchosen
+from atu.common.recipe import check_files, read_table
+from atu.common.runtime import job_log
+from atu.reporting.figures import save_figure, training
+from atu.reporting.tables import without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output

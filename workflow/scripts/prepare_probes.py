@@ -1,10 +1,10 @@
 """Normalise the probes of one subject into a typed table, with dev and test marked."""
 
-from atu.benchmark import UTILITY, build_probes
-from atu.doubts import doubts
-from atu.files import atomic_path
-from atu.recipe import fetched, made_by
-from atu.runtime import job_log
+from atu.common.files import atomic_path
+from atu.common.recipe import fetched, made_by
+from atu.common.runtime import job_log
+from atu.data.benchmark import UTILITY, build_probes
+from atu.evaluation.doubts import doubts
 
 with (
     job_log(snakemake.log[0]) as log,

@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from atu.before import layout, notes, score_before
-from atu.files import atomic_path
-from atu.publications import read_published
-from atu.recipe import check_files, record
-from atu.runtime import job_log
-from atu.tables import read_outcomes, reported
+from atu.common.files import atomic_path
+from atu.common.recipe import check_files, record
+from atu.common.runtime import job_log
+from atu.data.publications import read_published
+from atu.reporting.before import layout, notes, score_before
+from atu.reporting.tables import read_outcomes, reported
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output

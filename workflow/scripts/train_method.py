@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from atu.divergence import mark_diverged, rate_of
-from atu.errors import DivergedError
-from atu.examples import load_reference, read_items
-from atu.files import atomic_path, read_jsonl
+from atu.common.divergence import mark_diverged, rate_of
+from atu.common.errors import DivergedError
+from atu.common.files import atomic_path, read_jsonl
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, start
+from atu.engine.examples import load_reference, read_items
+from atu.engine.models import add_lora, load_llm, save_llm
 from atu.methods import load
-from atu.methods.training import train_epochs
-from atu.models import add_lora, load_llm, save_llm
-from atu.recipe import made_by
-from atu.runtime import job_log, start
+from atu.training.epochs import train_epochs
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from atu.divergence import DIVERGED, divergence, mark_diverged, rate_of
-from atu.errors import DivergedError
-from atu.files import atomic_path, link_tree, read_tensors, write_json
-from atu.hidden import HiddenStates, write_hidden_states
-from atu.leftovers import scratch_folder
+from atu.alignment.hidden import HiddenStates, write_hidden_states
+from atu.alignment.predictor import EmbeddingPredictor
+from atu.alignment.windows import WindowedCorpus
+from atu.common.divergence import DIVERGED, divergence, mark_diverged, rate_of
+from atu.common.errors import DivergedError
+from atu.common.files import atomic_path, link_tree, read_tensors, write_json
+from atu.common.leftovers import scratch_folder
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, stage_seed, start
+from atu.engine.models import load_llm, save_llm
 from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
-from atu.models import load_llm, save_llm
-from atu.predictor import EmbeddingPredictor
-from atu.recipe import made_by
-from atu.runtime import job_log, stage_seed, start
-from atu.tables import NOT_RUN, read_outcomes, why_collapsed
-from atu.windows import WindowedCorpus
+from atu.reporting.tables import NOT_RUN, read_outcomes, why_collapsed
 
 
 def collapsed_before(guard, llm, fluency_share):

@@ -1,12 +1,12 @@
 """What was answered before and after unlearning one target, side by side."""
 
-from atu.benchmark import target_name
-from atu.files import atomic_path
-from atu.names import display_name
-from atu.pages import answers, answers_page, speech_notes
-from atu.recipe import check_files, record
-from atu.runtime import job_log
-from atu.tables import read_outcomes
+from atu.common.files import atomic_path
+from atu.common.names import display_name
+from atu.common.recipe import check_files, record
+from atu.common.runtime import job_log
+from atu.data.benchmark import target_name
+from atu.reporting.pages import answers, answers_page, speech_notes
+from atu.reporting.tables import read_outcomes
 
 with job_log(snakemake.log[0]) as log:
     params, target = snakemake.params, target_name(snakemake.wildcards.target)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from atu.cards import model_card, score_table
-from atu.divergence import divergence
-from atu.files import atomic_path
-from atu.recipe import check_files
-from atu.runtime import job_log
-from atu.tables import NOT_RUN, read_outcomes, why_collapsed
+from atu.common.divergence import divergence
+from atu.common.files import atomic_path
+from atu.common.recipe import check_files
+from atu.common.runtime import job_log
+from atu.reporting.cards import model_card, score_table
+from atu.reporting.tables import NOT_RUN, read_outcomes, why_collapsed
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, model = snakemake.input, snakemake.params, Path(snakemake.input.model)

@@ -1,6 +1,6 @@
 """How to forget. One file a method; `load` finds it by name.
 
-A method that trains the LLM on examples (`workflow/atu/examples.py`) subclasses `Trained`.
+A method that trains the LLM on examples (`workflow/atu/engine/examples.py`) subclasses `Trained`.
 """
 
 from importlib import import_module
@@ -8,14 +8,14 @@ from importlib import import_module
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from atu.examples import Batch
+from atu.engine.examples import Batch
 
 
 class Trained:
     """A method that is nothing but a loss on examples. Its constructor takes the config's ``options``.
 
     Attributes:
-        texts: the kinds of texts that it is a loss of (``atu.examples.read_items``).
+        texts: the kinds of texts that it is a loss of (``atu.engine.examples.read_items``).
         reads: what a batch must bring besides its sequences: "reference", "others".
         positive, not_negative: names of options that must be above 0, and of those that must not be below.
     """

@@ -14,12 +14,12 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from atu.batching import pad, random_batches
-from atu.hidden import HiddenStates
-from atu.models import hidden_states, layers_up_to
-from atu.predictor import EmbeddingPredictor
-from atu.training import train
-from atu.windows import WindowedCorpus
+from atu.alignment.hidden import HiddenStates
+from atu.alignment.predictor import EmbeddingPredictor
+from atu.alignment.windows import WindowedCorpus
+from atu.engine.batching import pad, random_batches
+from atu.engine.models import hidden_states, layers_up_to
+from atu.training.loop import train
 
 
 def align_loss(predicted: Tensor, embeddings: Tensor, mask: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from atu.batching import pad, sorted_batches
-from atu.chat import chat_prompt
-from atu.models import decoder_layers
-from atu.prefill import check_tokens
-from atu.runtime import progress
+from atu.common.runtime import progress
+from atu.engine.batching import pad, sorted_batches
+from atu.engine.chat import chat_prompt
+from atu.engine.models import decoder_layers
+from atu.engine.prefill import check_tokens
 
 EXPERT = "Pretend you know everything about {name}. {question}"
 NOVICE = "Pretend you have never heard of {name}. {question}"

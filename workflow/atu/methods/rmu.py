@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from atu.errors import ExplainedError
-from atu.examples import Batch
+from atu.common.errors import ExplainedError
+from atu.engine.examples import Batch
+from atu.engine.models import hidden_states, layers_up_to
 from atu.methods import Trained
-from atu.models import hidden_states, layers_up_to
 
 
 def misdirection_loss(states: Tensor, control: Tensor, mask: Tensor) -> Tensor:

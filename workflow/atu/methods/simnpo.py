@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from atu.examples import Batch, token_log_probs
+from atu.engine.examples import Batch, token_log_probs
 from atu.methods import Trained
 
 

@@ -1,0 +1,77 @@
+"""Texts that the model writes about a subject, as RWKU made its own: biographies, real and made up, and questions."""
+
+from itertools import cycle
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from atu.engine.chat import chat_prompt
+from atu.engine.generation import generate
+
+# RWKU, generation/pair_generation.py and question_generation.py
+KNOWN = ("{intro} You know {name} very well.", "Please write a short biography of {name}.")
+UNKNOWN = ("{intro} You don't know {name} at all.", "Please make up a short biography of {name}.")
+ASKED = "{intro}\nPlease generate a question about {name} based on what you know about {name}\n"
+CHOSEN = "{intro} Please write a short biography of {name}."
+QUESTION_TOKENS = 50
+REFUSALS = ["I do not know the answer.", "I'm not sure.", "I don't have that information.", "I can't say."]
+
+
+def write_texts(
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    kind: str,
+    name: str,
+    intro: str,
+    *,
+    texts: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    batch_tokens: int,
+) -> list[dict]:
+    """Sample ``texts`` texts; seeded by torch's global seed. Those without a word are left out.
+
+    Args:
+        kind: "positive" (biographies), "negative" (made-up ones) or "reject" (questions with a refusal).
+
+    Returns:
+        Rows in the form of RWKU's text sets: id, subject, intro, and text (or instruction and output).
+    """
+    fields = {"name": name, "intro": intro}
+    if kind == "reject":
+        prompt = chat_prompt(tokenizer, ASKED.format(**fields), "Question:")
+        max_new_tokens = min(max_new_tokens, QUESTION_TOKENS)
+    else:
+        system, message = KNOWN if kind == "positive" else UNKNOWN
+        prompt = chat_prompt(tokenizer, message.format(**fields), system=system.format(**fields))
+    written = generate(
+        llm,
+        tokenizer,
+        [prompt] * texts,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        batch_tokens=batch_tokens,
+        stop_at_newline=kind == "reject",
+        title=f"{kind} texts about {name}",
+    )
+    rows = []
+    for i, (text, refusal) in enumerate(zip(written, cycle(REFUSALS))):
+        own = {"instruction": text.strip(), "output": refusal} if kind == "reject" else {"text": text.strip()}
+        if text.strip():
+            rows.append({"id": f"{name} {i}"} | own | {"subject": name, "intro": intro})
+    return rows
+
+
+def pair_biographies(chosen: list[dict], rejected: list[dict]) -> list[dict]:
+    """Made-up and real biographies side by side in the form of RWKU's ``train_pair``: prompt, response."""
+    return [
+        {
+            "id": real["id"],
+            "prompt": CHOSEN.format(name=real["subject"], intro=real["intro"]),
+            "response": [made_up["text"], real["text"]],
+            "subject": real["subject"],
+            "intro": real["intro"],
+        }
+        for made_up, real in zip(chosen, rejected, strict=False)
+    ]

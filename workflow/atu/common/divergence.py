@@ -1,0 +1,40 @@
+"""What becomes of a run whose training has left the numbers that there are."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from atu.common.errors import DivergedError
+from atu.common.files import write_json
+
+DIVERGED = "diverged.json"  # all that is in the checkpoint of a stage that training did not reach: there is no model
+
+
+@contextmanager
+def rate_of(setting: str) -> Iterator[None]:
+    """Inside the block something trains at the learning rate that ``setting`` names.
+
+    Raises:
+        DivergedError: one that leaves the block, with that name.
+    """
+    try:
+        yield
+    except DivergedError as error:
+        raise DivergedError(f"{error} ({setting})") from error
+
+
+def mark_diverged(checkpoint: Path, error: DivergedError, stage: int) -> None:
+    """Leave the mark in place of a model.
+
+    Args:
+        stage: the first stage, or epoch, that training did not reach.
+    """
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    write_json(checkpoint / DIVERGED, {"first_stage_not_reached": stage, "message": str(error)})
+
+
+def divergence(checkpoint: Path) -> str | None:
+    """How training behind a checkpoint diverged; None if it did not."""
+    mark = checkpoint / DIVERGED
+    return json.loads(mark.read_text(encoding="utf-8"))["message"] if mark.exists() else None

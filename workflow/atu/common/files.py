@@ -1,0 +1,192 @@
+"""Files that are either complete or absent: a killed job leaves nothing a rerun would trust."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pandas as pd
+from safetensors import SafetensorError
+
+from atu.common.errors import DamagedError
+from atu.common.leftovers import new_folder, remove_abandoned
+
+# JSON files without which a model or its tokenizer is another, or none.
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "adapter_config.json",
+)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path``; rename it to ``path`` if the block succeeds.
+
+    The block may create a file or a directory. If it raises (disk full, Ctrl-C), the
+    temporary is removed and whatever stood at ``path`` before is untouched. What jobs that
+    were killed have left of earlier tries is removed first.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path.parent, path.name)
+    scratch = new_folder(path.parent, path.name)
+    try:
+        part = scratch / path.name
+        yield part
+        if not part.exists():
+            raise FileNotFoundError(f"nothing was written for {path}")
+        share(part)
+        if path.is_dir() and not path.is_symlink():
+            os.replace(path, scratch / "before")  # aside, not away: a file of it may be in use and not go
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def share(part: Path) -> None:
+    """Give every file the mode that the user's umask asks for: some libraries leave theirs to the owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in [part, *part.rglob("*")]:
+        if file.is_file() and not file.is_symlink():
+            with suppress(PermissionError):  # another user's, linked here
+                file.chmod(0o666 & ~umask)
+
+
+def link_tree(source: str | Path, target: str | Path) -> None:
+    """Copy a directory by hard links where the file system has them: large files are not written twice.
+
+    Hidden files stay behind: they are others' notes on the directory itself, such as when it was made. A linked one
+    would change in both places.
+    """
+    hidden = shutil.ignore_patterns(".*")
+    try:
+        shutil.copytree(source, target, copy_function=os.link, ignore=hidden)
+    except OSError:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, ignore=hidden)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
+    """Write one JSON object a line, atomically."""
+    with atomic_path(path) as part, part.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def intact(path: str | Path, delete: str | Path | None = None) -> Iterator[None]:
+    """Inside the block ``path`` is read, and nothing else done.
+
+    Args:
+        delete: what is made anew if it is not there; the file itself, or the folder that is one output of a job.
+
+    Raises:
+        DamagedError: if it cannot be read, in one line that names the file and what to delete.
+    """
+    try:
+        yield
+    except DamagedError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DamagedError(
+            f"{path} is damaged, cut or missing ({said}): delete {delete or path} and start again, which makes it anew"
+        ) from error
+
+
+def read_jsonl(path: str | Path) -> list[dict]:
+    """Read the objects of a JSON-lines file, one at least.
+
+    Raises:
+        DamagedError: naming file and line.
+    """
+    with intact(path), Path(path).open(encoding="utf-8") as file:
+        rows = []
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+            if not isinstance(rows[-1], dict):
+                raise ValueError(f"line {number} is no object")
+            if not line.endswith("\n"):
+                raise ValueError(f"line {number} has no end")
+        if not rows:
+            raise ValueError("it has no line")
+        return rows
+
+
+def read_json(path: str | Path, delete: str | Path | None = None) -> dict:
+    """Read one JSON object of an earlier job; ``delete`` as in :func:`intact`.
+
+    Raises:
+        DamagedError: naming the file and what to delete.
+    """
+    with intact(path, delete):
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"it holds {type(value).__name__}, not an object")
+        return value
+
+
+def read_parquet(path: str | Path) -> pd.DataFrame:
+    """Read a table of an earlier job.
+
+    Raises:
+        DamagedError: naming the file.
+    """
+    with intact(path):
+        return pd.read_parquet(path)
+
+
+def read_tensors(path: str | Path, delete: str | Path | None = None) -> dict:
+    """Read the tensors of a safetensors file by name; ``delete`` as in :func:`intact`.
+
+    Raises:
+        DamagedError: naming the file and what to delete.
+        NotFiniteError: if a number in it is not finite.
+    """
+    from safetensors.torch import load_file  # torch is slow to import, and most jobs read no tensors
+
+    from atu.common.finite import check_finite
+
+    with intact(path, delete):
+        tensors = load_file(path)
+    check_finite(tensors.items(), path)
+    return tensors
+
+
+def check_weights(directory: str | Path) -> None:
+    """Check that the files of a model directory are whole: headers of all weights, and the JSON files beside them.
+
+    Raises:
+        DamagedError: naming the file that is cut or missing, and the directory to delete.
+    """
+    from safetensors import safe_open
+
+    directory = Path(directory)
+    for path in sorted(directory.rglob("*.json")):
+        if path.name.endswith(".index.json"):
+            index = read_json(path, directory)
+            with intact(path, directory):
+                for name in sorted(set(index["weight_map"].values())):
+                    if not (path.parent / name).exists():
+                        raise ValueError(f"there is no {name}, which it names")
+        elif path.name in MODEL_FILES:
+            read_json(path, directory)
+    for path in sorted(directory.rglob("*.safetensors")):
+        with intact(path, directory), safe_open(path, framework="pt") as file:
+            file.keys()

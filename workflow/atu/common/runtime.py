@@ -1,0 +1,220 @@
+"""What every job needs: seeds, a device, a log that also reaches the terminal."""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from atu.common.errors import ExplainedError
+from atu.common.files import write_json
+
+T = TypeVar("T")
+THREADS = {}  # what start() was given, for the job's record
+COMMIT = "ATU_COMMIT"  # the environment variable that says which code runs
+ARCHIVED = "workflow/commit.txt"  # which `git archive` fills in
+PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
+
+
+class MissingPackageError(ExplainedError, RuntimeError):
+    """A package that a setting asks for is not installed."""
+
+
+# The same job would meet these again: wrong data and settings, a number that is not finite, a missing module. The rest
+# (memory, disk, network, a GPU's own errors, signals) may pass.
+AGAIN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    IsADirectoryError,
+    LookupError,
+    NameError,
+    NotADirectoryError,
+    NotImplementedError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
+def comes_again(error: BaseException) -> bool:
+    """Whether another try of the same job would fail in the same way."""
+    return not error.passing if isinstance(error, ExplainedError) else isinstance(error, AGAIN)
+
+
+@contextmanager
+def job_log(path: str | Path) -> Iterator[logging.Logger]:
+    """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again.
+
+    A job that succeeds leaves its provenance and times beside the log, as ``.json``: they are no output that
+    Snakemake would miss. An :class:`ExplainedError` ends the job with its message alone. A fault that would come
+    again leaves its message beside the log, as ``.fault``: whoever sees to retries need not try again.
+    """
+    path, started = Path(path), time.time()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".fault").unlink(missing_ok=True)
+    log = logging.getLogger("atu")
+    log.setLevel(logging.INFO)
+    handlers = [logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        log.addHandler(handler)
+    # The traceback goes to the file alone: Python prints it to the terminal itself.
+    try:
+        yield log
+        times = {"started": started, "wall_seconds": round(time.time() - started, 3)}
+        write_json(path.with_suffix(".json"), provenance() | THREADS | times)
+    except ExplainedError as error:
+        mark(path, error)
+        log.error("%s", error)
+        raise SystemExit(1) from None
+    except BaseException as error:
+        mark(path, error)
+        log.removeHandler(handlers[1])
+        log.exception("failed")
+        raise
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def mark(path: Path, error: BaseException) -> None:
+    """Leave the mark of a fault that would come again beside a log."""
+    if comes_again(error):
+        with suppress(OSError):  # the fault itself is what has to be told
+            path.with_suffix(".fault").write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
+
+
+def progress(items: Iterable[T] | None, title: str, total: int | None = None) -> tqdm:
+    """A progress line with an estimate of the time left; one line every 10 s where stderr is no terminal.
+
+    Iterate over it, or with ``items`` None call its ``update``.
+    """
+    interval = 0.5 if sys.stderr.isatty() else 10
+    return tqdm(items, desc=title, total=total, mininterval=interval, leave=sys.stderr.isatty())
+
+
+def stage_seed(seed: int, stage: int) -> int:
+    """The seed of one stage of a run: another order of batches in every stage.
+
+    NumPy takes seeds below 2**32, so those of the stages of large seeds (a date, say) are drawn from there.
+    """
+    number = 1000 * seed + stage
+    return number if number < 2**32 else random.Random(number).getrandbits(32)
+
+
+def start(
+    seed: int,
+    threads: int,
+    device: str = "auto",
+    precision: str = "fp32",
+    tracking: dict | None = None,
+    run: str = "",
+):
+    """Seed every random generator and return an ``accelerate.Accelerator``.
+
+    Args:
+        seed: seeds ``random``, NumPy and torch; below 2**32.
+        threads: CPU threads torch may use; part of what makes numbers repeat.
+        device: "auto" (GPU if there is one), "cpu" or "cuda".
+        precision: "fp32", or "bf16" for autocast on float32 weights.
+        tracking: {trackers: names that accelerate knows, project, folder}; every step that the accelerator
+            logs goes there, until its ``end_training``.
+        run: what the trackers call it.
+
+    Raises:
+        RuntimeError: if ``device`` is "cuda" and there is none.
+        MissingPackageError: for a tracker's.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.tracking import get_available_trackers
+    from accelerate.utils import set_seed
+    from transformers.utils import logging as transformers_logging
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device is 'cuda' but torch sees no GPU; set device to 'auto' or 'cpu', or ask for a GPU")
+    torch.set_num_threads(threads)
+    THREADS["threads"] = threads
+    set_seed(seed)
+    transformers_logging.disable_progress_bar()
+    trackers = tracking["trackers"] if tracking else []
+    if missing := set(trackers) - set(map(str, get_available_trackers())):
+        names = ", ".join(sorted(missing))
+        raise MissingPackageError(f"no package for {names}: install it, or take it out of tracking.trackers")
+    folder = Path(tracking["folder"], run) if trackers else None
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        log_with=trackers or None,
+        project_dir=folder,
+    )
+    # the table's provenance is written on a login node: what computed stands in the job's own log
+    gpu = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU"
+    logging.getLogger("atu").info("%s on %s, %d threads, seed %d", gpu, platform.node(), threads, seed)
+    if trackers:
+        folder.mkdir(parents=True, exist_ok=True)
+        own = {"wandb": {"name": run, "dir": str(folder)}}
+        accelerator.init_trackers(tracking["project"], init_kwargs=own)
+    return accelerator
+
+
+def code_version(root: Path) -> str | None:
+    """The commit of a checkout, with "-dirty" where files differ from it; of an unpacked archive the archive's.
+
+    Args:
+        root: the checkout itself. A repository around it, whose commit would say nothing of it, is not looked at.
+
+    Returns:
+        None where neither is known: no git on this machine, or files that were copied without their history.
+    """
+    if (root / ".git").exists():
+        with tempfile.NamedTemporaryFile("w", suffix=".gitconfig") as trusted:
+            # another user's checkout is trusted to be described; git takes that from a user's own config alone
+            trusted.write(f"[safe]\n\tdirectory = {root.resolve()}\n")
+            trusted.flush()
+            describe = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty"]
+            with suppress(OSError):
+                done = subprocess.run(
+                    describe, capture_output=True, text=True, env=os.environ | {"GIT_CONFIG_GLOBAL": trusted.name}
+                )
+                return done.stdout.strip() or None
+        return None
+    archived = root / ARCHIVED
+    commit = archived.read_text(encoding="utf-8").strip() if archived.exists() else ""
+    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
+
+
+def provenance(**settings) -> dict:
+    """Versions, commit, device, the given settings and their hash: recorded beside each result.
+
+    The commit is that of the start: whoever starts jobs leaves it in the environment (:data:`COMMIT`).
+    """
+    gpu = None
+    if "torch" in sys.modules:
+        import torch
+
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "git_commit": os.environ.get(COMMIT) or None,
+        "gpu": gpu,
+        "cpu_count": os.cpu_count(),
+        "settings": settings,
+        "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+    }

@@ -1,0 +1,282 @@
+"""Benchmarks in RWKU's schema: from raw rows to one typed table of probes a subject."""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import defaultdict
+from difflib import get_close_matches
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from atu.data.rows import (
+    CHOICES,
+    BenchmarkError,
+    check_form,
+    check_row,
+    check_subject,
+    check_text,
+    check_text_row,
+    read_list,
+    row_of,
+)
+
+DATA = Path(__file__).parents[1] / "benchmarks"
+PROBE_SETS: dict[str, dict] = yaml.safe_load((DATA / "probe_sets.yaml").read_text(encoding="utf-8"))
+TEXT_SETS: dict[str, dict] = yaml.safe_load((DATA / "text_sets.yaml").read_text(encoding="utf-8"))
+UTILITY = "utility"  # the subject of sets that all targets share
+SHARED_SETS = ("mia_rm", "utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu")
+# Few-shot texts that the sets' prompts name.
+PRIMERS = sorted(
+    {name for spec in PROBE_SETS.values() for name in re.findall(r"{primer_(\w+)}", spec.get("message", ""))}
+)
+COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "context", "answers", "choices", "mc1", "mc2"]
+
+# The nine attack types of forget_aa, and how RWKU's rows spell them.
+ATTACK_TYPES = {
+    "prefix injection": ["prefix injection"],
+    "affirmative suffix": ["affirmative suffix"],
+    "role playing": ["role playing", "role play"],
+    "multiple choice": ["multiple choice"],
+    "reverse query": ["reverse query"],
+    "synonym manipulation": ["synonym manipulation"],
+    "background hint": ["background hint", "context hint"],
+    "in-context learning": ["in-context learning", "incontext learning"],
+    "cross-lingual": ["cross-lingual", "cross lingual", "cross lingal"],
+}
+ATTACK_SPELLINGS = {spelling: name for name, spellings in ATTACK_TYPES.items() for spelling in spellings}
+
+
+def target_name(target: str) -> str:
+    """ "1_Stephen_King" -> "Stephen King"; accents are composed, however a file system has stored them."""
+    return unicodedata.normalize("NFC", re.sub(r"^\d+_", "", target).replace("_", " "))
+
+
+def list_targets(folder: str | Path) -> list[str]:
+    """Ids (rank_Name) of the targets of a benchmark in the folder-per-target form, by rank."""
+    names = [path.name for path in (Path(folder) / "Target").iterdir() if re.match(r"\d+_.", path.name)]
+    return sorted(names, key=lambda name: (int(name.split("_")[0]), name))
+
+
+def file_of(folder: str | Path, target: str | None, file: str) -> Path:
+    """Where the rows of a target lie, or with ``target`` None those that all targets share."""
+    return Path(folder) / ("Utility" if target is None else f"Target/{target}") / f"{file}.json"
+
+
+def check_spelling(folder: str | Path, target: str | None) -> None:
+    """Refuse a file that nothing reads and that is called almost as one that is not there.
+
+    Raises:
+        BenchmarkError: naming it and what may have been meant.
+    """
+    place = file_of(folder, target, "").parent
+    if not place.is_dir():  # said where its files are read
+        return
+    held = {path.name for path in place.iterdir() if not path.name.startswith(".")}
+    read = {f"{name}.json" for name in [*(spec["file"] for spec in PROBE_SETS.values()), *TEXT_SETS, "primers"]}
+    for name in sorted(held - read):
+        lacking = sorted(read - held)
+        if found := get_close_matches(name.casefold(), lacking, n=1, cutoff=0.85):
+            raise BenchmarkError(
+                f"{place / name} is read by nothing; if {found[0]} is meant, rename it, else remove it"
+            )
+
+
+def read_rows(folder: str | Path, target: str | None, file: str) -> list[dict] | None:
+    """Rows of one JSON file: of a target, or with ``target`` None of the shared sets; None without the file.
+
+    Raises:
+        BenchmarkError: if the file is no JSON list of objects.
+    """
+    return read_list(file_of(folder, target, file))
+
+
+def read_texts(folder: str | Path, target: str, text_set: str) -> list[dict]:
+    """Texts about a target, each with the fields that its kind must have; none without the file.
+
+    Raises:
+        BenchmarkError: naming file, row and fault.
+    """
+    check_spelling(folder, target)
+    path = file_of(folder, target, text_set)
+    rows = read_list(path) or []
+    for number, row in enumerate(rows, start=1):
+        with row_of(path, number):
+            check_text_row(row, text_set.split("_")[0], target_name(target))
+    return rows
+
+
+def read_intro(folder: str | Path, target: str) -> str:
+    """The sentence about a target that the model is told when it writes texts itself.
+
+    Raises:
+        BenchmarkError: if there is none, or more than one.
+    """
+    rows = read_texts(folder, target, "intro")
+    if len(rows) != 1:
+        path = file_of(folder, target, "intro")
+        raise BenchmarkError(f"{path} must hold one row with field 'intro', a sentence; it has {len(rows) or 'none'}")
+    return rows[0]["intro"]
+
+
+def multiple_choice(row: dict, solved: bool) -> str:
+    lines = [f"Question: {row['question']}"]
+    lines += [f"{letter}. {choice}" for letter, choice in zip(CHOICES, row["choices"], strict=True)]
+    return "\n".join(lines) + (f"\nAnswer: {CHOICES[row['answer']]}\n\n" if solved else "")
+
+
+def normalize_row(name: str, row: dict) -> dict:
+    """One raw row of probe set ``name`` as typed fields.
+
+    Raises:
+        KeyError: if a field is missing.
+        BenchmarkError: saying what is wrong with which field.
+    """
+    spec = PROBE_SETS[name]
+    probe = dict.fromkeys(COLUMNS, "") | {"set": name, "answers": [], "choices": [], "mc1": [], "mc2": []}
+    check_row(row, spec["metric"], about_neighbor=name.startswith("neighbor_"))
+    if spec["metric"] == "rouge_l_recall":
+        if "level" in spec and str(row["level"]) != spec["level"]:
+            raise BenchmarkError(f"level is {row['level']!r}, not {spec['level']}: the row is of another probe set")
+        kind = row["type"].strip().lower()
+        if name == "forget_aa" and kind not in ATTACK_SPELLINGS:
+            raise BenchmarkError(f"unknown attack type {row['type']!r}; known: {', '.join(ATTACK_TYPES)}")
+        probe |= {"query": row["query"], "answers": [row["answer"]], "neighbor": row.get("neighbor") or ""}
+        probe["type"] = ATTACK_SPELLINGS.get(kind, kind) if name == "forget_aa" else kind
+    elif spec["ask"] == "text":
+        probe["query"] = row["text"]
+    elif name == "utility_gen":
+        topic = row["task"].replace("_", " ")
+        context = f"The following are multiple choice questions (with answers) about {topic}.\n\n"
+        context += "".join(multiple_choice(example, solved=True) for example in row["examples"])
+        probe |= {"type": row["task"], "context": context, "query": multiple_choice(row, solved=False)}
+        probe |= {"answers": [CHOICES[row["answer"]]], "choices": list(row["choices"])}
+    elif name == "utility_rea":
+        answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+        probe |= {"type": row["task"], "context": row["cot"].strip(), "query": row["question"], "answers": answers}
+    elif name == "utility_tru":
+        labels = {
+            key: dict(zip(row[f"{key}_targets"]["choices"], row[f"{key}_targets"]["labels"], strict=True))
+            for key in ("mc1", "mc2")
+        }
+        choices = list(labels["mc2"] | labels["mc1"])
+        probe |= {"query": row["question"], "choices": choices}
+        probe |= {key: [labels[key].get(choice, -1) for choice in choices] for key in labels}
+    elif name == "utility_fac":
+        probe |= {"query": row["question"], "answers": list(row["answers"])}
+    elif name == "utility_flu":
+        probe["query"] = row["instruction"]
+    return probe
+
+
+def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
+    """Mark ``dev_share`` of the probes of each set and type as dev, the rest as test; in place.
+
+    Which ones depends on the seed and the texts of the probes, not on the order of rows.
+
+    Raises:
+        BenchmarkError: if a set has no test probe left.
+    """
+    groups = defaultdict(list)
+    for probe in probes:
+        groups[probe["set"], probe["type"] if probe["set"] == "forget_aa" else ""].append(probe)
+    for group in groups.values():
+        group.sort(key=lambda probe: hashlib.sha256(f"{seed} {probe['query']}".encode()).hexdigest())
+        dev = round(dev_share * len(group))
+        for rank, probe in enumerate(group):
+            probe["split"] = "dev" if rank < dev else "test"
+    for name in dict.fromkeys(probe["set"] for probe in probes):
+        splits = [probe["split"] for probe in probes if probe["set"] == name]
+        if "test" not in splits:
+            raise BenchmarkError(
+                f"{name} has no test probe: with split.dev_share {dev_share:g} all of its {len(splits)} are dev "
+                f"probes; lower split.dev_share, or give {PROBE_SETS[name]['file']}.json more rows"
+            )
+
+
+def build_probes(folder: str | Path, target: str | None, dev_share: float, seed: int) -> tuple[pd.DataFrame, list[str]]:
+    """Typed table of all probes of a target, or with ``target`` None of the shared sets.
+
+    Returns:
+        The table (columns COLUMNS), and the sets for which there is no file.
+
+    Raises:
+        BenchmarkError: naming file, row and fault; also if a target has no forget probes, a set would be asked twice,
+            or the name of a file is misspelt.
+    """
+    check_spelling(folder, target)
+    probes, missing = [], []
+    names = SHARED_SETS if target is None else PROBE_SETS
+    for name in names:
+        path = file_of(folder, target, PROBE_SETS[name]["file"])
+        rows = read_list(path)
+        if rows is None:
+            missing.append(name)
+            continue
+        if not rows:
+            raise BenchmarkError(f"{path} has no rows; give it some, or remove it")
+        shared = file_of(folder, None, PROBE_SETS[name]["file"])
+        if target is not None and name in SHARED_SETS and shared.exists():
+            raise BenchmarkError(f"{name} would be asked twice, from {shared} and {path}; remove one of the two")
+        for number, row in enumerate(rows):
+            with row_of(path, number + 1):
+                if target is not None:
+                    check_subject(row, target_name(target))
+                probes.append(normalize_row(name, row) | {"id": f"{name}/{number}"})
+    if target is not None and not any(probe["set"].startswith("forget_") for probe in probes):
+        raise BenchmarkError(
+            f"target {target} has no forget probes in {folder}: nothing could be measured; give it a "
+            "forget_level1.json, forget_level2.json or forget_level3.json, or leave it out of targets"
+        )
+    assign_splits(probes, dev_share, seed)
+    return pd.DataFrame(probes, columns=COLUMNS), missing
+
+
+def count_probes(folder: str | Path, targets: list[str]) -> pd.DataFrame:
+    """Rows of each probe set over all targets beside the published count (none for utility sets).
+
+    Returns:
+        Columns set, probes, published, difference.
+    """
+    rows = []
+    for name, spec in PROBE_SETS.items():
+        probes = sum(len(read_rows(folder, target, spec["file"]) or []) for target in targets)
+        published = spec.get("total")
+        difference = None if published is None else probes - published
+        rows.append({"set": name, "probes": probes, "published": published, "difference": difference})
+    return pd.DataFrame(rows).astype({"published": "Int64", "difference": "Int64"})
+
+
+def difference_from_published(counts: pd.DataFrame) -> str:
+    """What of :func:`count_probes` differs from the published counts, in words; empty if nothing does."""
+    wrong = counts[counts["difference"].fillna(0) != 0]
+    return "; ".join(
+        f"{row.set} has {row.probes:,} probes, {row.published:,} are published ({row.difference:+,})"
+        for row in wrong.itertuples()
+    )
+
+
+def read_primers(path: str | Path | None) -> dict[str, str]:
+    """Few-shot primers by name from their JSON file; none without one.
+
+    Raises:
+        BenchmarkError: if the file is not an object of texts by name.
+    """
+    if not path:
+        return {}
+    try:
+        primers = json.loads(Path(path).read_text(encoding="utf-8"))
+        check_form(primers)
+        for name in primers:
+            check_text(primers, name)
+            if name not in PRIMERS:
+                raise BenchmarkError(f"unknown primer {name!r} (known: {', '.join(PRIMERS)})")
+    except OSError as error:
+        raise BenchmarkError(f"{path} cannot be read ({error.strerror}); restore the file") from error
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise BenchmarkError(f"{path} is not valid JSON ({error}); restore the file") from error
+    return primers

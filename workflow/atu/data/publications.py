@@ -1,0 +1,54 @@
+"""Published numbers as a file brings them, checked row by row."""
+
+import csv
+import math
+from pathlib import Path
+
+from atu.common.errors import ExplainedError
+from atu.data.benchmark import PROBE_SETS
+
+FIELDS = ("model", "method", "metric", "value", "source")
+METRICS = (*PROBE_SETS, "forget_all", "neighbor_all")
+
+
+class PublishedError(ExplainedError, ValueError):
+    """The file of published numbers does not have the form it must have."""
+
+
+def read_published(path: str | Path) -> list[dict]:
+    """Published numbers, one a row: model, method, metric, value (a number) and source; further fields stay.
+
+    Raises:
+        PublishedError: naming file, row and fault: a row that is cut, a metric that does not exist, a value that is no
+            number, a number that stands there twice.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            (_, header), *lines = [(reader.line_num, line) for line in reader if line]
+    except (OSError, ValueError, csv.Error) as error:
+        raise PublishedError(f"{path} is no CSV file with a line of names ({error})") from error
+    if missing := [name for name in FIELDS if name not in header]:
+        raise PublishedError(f"{path}: lacks the column {missing[0]} (it must have {', '.join(FIELDS)})")
+    rows, first = [], {}
+    for number, line in lines:
+        where = f"{path}, line {number}"
+        if len(line) != len(header):
+            raise PublishedError(f"{where}: {len(line)} fields of {len(header)}; it is cut, or a comma lacks quotes")
+        row = dict(zip(header, map(str.strip, line), strict=True))
+        if empty := [name for name in FIELDS if not row[name]]:
+            raise PublishedError(f"{where}: {empty[0]} is empty")
+        if row["metric"] not in METRICS:
+            raise PublishedError(f"{where}: unknown metric {row['metric']!r} (known: {', '.join(METRICS)})")
+        try:
+            row["value"] = float(row["value"])
+        except ValueError:
+            raise PublishedError(f"{where}: the value {row['value']!r} is no number") from None
+        if not math.isfinite(row["value"]):
+            raise PublishedError(f"{where}: the value {row['value']} is not finite")
+        key = tuple(row[name] for name in ("model", "method", "metric"))
+        if key in first:
+            raise PublishedError(f"{where}: {', '.join(key)} stands there twice, first in line {first[key]}; keep one")
+        first[key] = number
+        rows.append(row)
+    return rows

@@ -1,0 +1,258 @@
+"""What the rows of a benchmark must hold: a fault is found, with file and row, before anything is computed on it."""
+
+import json
+import reprlib
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from atu.common.errors import ExplainedError
+
+CHOICES = "ABCD"
+NO_ANSWER = "NOANSWER"  # what stands for an empty answer, as in RWKU
+SHORT_TEXT = 20  # characters; a text of one word may be longer where a script has no blanks
+
+# Types of the fields that a raw row must have, by the metric of its set; more fields may be there.
+REQUIRED = {
+    "rouge_l_recall": {"query": str, "answer": str, "type": str, "level": (str, int)},
+    "membership": {"text": str},
+    "accuracy": {"task": str, "question": str, "choices": list, "answer": int, "examples": list},
+    "reasoning_exact_match": {"task": str, "cot": str, "question": str, "answer": (str, list)},
+    "truthfulness": {"question": str, "mc1_targets": dict, "mc2_targets": dict},
+    "factuality": {"question": str, "answers": list},
+    "fluency": {"instruction": str},
+}
+
+# The same of the texts that training reads, by the kind of text set.
+TEXT_FIELDS = {
+    "positive": {"text": str},
+    "negative": {"text": str},
+    "passage": {"text": str},
+    "pair": {"prompt": str, "response": list},
+    "reject": {"instruction": str, "output": str},
+    "intro": {"intro": str},
+}
+
+
+class BenchmarkError(ExplainedError, ValueError):
+    """A benchmark's data does not have the form it must have."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: blanks, and characters that have no width or are mere marks of format."""
+    return all(character.isspace() or unicodedata.category(character) in ("Cc", "Cf") for character in text)
+
+
+@contextmanager
+def row_of(path: str | Path, number: int) -> Iterator[None]:
+    """Inside the block a fault of row ``number`` (from 1) ends as a :class:`BenchmarkError` that names file and row."""
+    try:
+        yield
+    except KeyError as error:
+        raise BenchmarkError(f"{path}, row {number}: lacks field {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BenchmarkError(f"{path}, row {number}: {error}") from error
+
+
+def folded(name: str) -> str:
+    """A name as it is compared: case, blanks, underscores and the way in which accents are composed do not count."""
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return " ".join(composed.replace("_", " ").split())
+
+
+def each_once(pairs: list[tuple[str, object]]) -> dict:
+    """A JSON object; of a key that stands there twice the last value would win without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has the key {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
+
+
+def read_list(path: str | Path) -> list[dict] | None:
+    """Rows of one JSON file, None without the file.
+
+    Raises:
+        BenchmarkError: if it is no JSON list of objects, or holds what is no text (half a surrogate pair).
+    """
+    path = Path(path)
+    if path.parent.exists() and not path.parent.is_dir():
+        raise BenchmarkError(f"{path.parent} is a file; it must be a folder of JSON files")
+    if not path.exists() and not path.is_symlink():
+        return None
+    if path.is_dir():
+        raise BenchmarkError(f"{path} is a folder; it must be a JSON file")
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=each_once)
+    except OSError as error:
+        raise BenchmarkError(f"{path} cannot be read ({error.strerror}); restore the file") from error
+    except (ValueError, RecursionError) as error:
+        raise BenchmarkError(f"{path} is not valid JSON ({error}); restore the file") from error
+    if not isinstance(rows, list):
+        raise BenchmarkError(f"{path} must hold a JSON list of rows, not {type(rows).__name__}")
+    for number, row in enumerate(rows, start=1):
+        with row_of(path, number):
+            check_form(row)
+    return rows
+
+
+def check_form(row: object) -> None:
+    """Raises a BenchmarkError unless ``row`` is an object whose texts can be written as UTF-8."""
+    if not isinstance(row, dict):
+        raise BenchmarkError(f"{reprlib.repr(row)} is not an object with fields")
+    for field, value in row.items():
+        try:
+            json.dumps([field, value], ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise BenchmarkError(f"field {field!r} holds {half}, half of a character and no text") from error
+
+
+def check_types(row: dict, fields: dict[str, type | tuple[type, ...]]) -> None:
+    """Raises a KeyError if a field is missing, a BenchmarkError if one is of another type; true is no number."""
+    for field, kind in fields.items():
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(row[field], kinds) or isinstance(row[field], bool):
+            expected = " or ".join(cls.__name__ for cls in kinds)
+            raise BenchmarkError(f"field {field!r} is {reprlib.repr(row[field])}, not of type {expected}")
+
+
+def check_text(row: dict, *fields: str) -> None:
+    """Raises a BenchmarkError unless each of the fields is a text with more than blanks in it."""
+    check_types(row, dict.fromkeys(fields, str))
+    for field in fields:
+        if is_blank(row[field]):
+            raise BenchmarkError(f"field {field!r} is empty")
+
+
+def check_subject(row: dict, name: str) -> None:
+    """Raises a BenchmarkError if the row says that it is about somebody else than ``name``."""
+    for field in ("subject", "target"):
+        said = row.get(field)
+        if said is not None and not isinstance(said, str):
+            raise BenchmarkError(f"field {field!r} is {said!r}, not text")
+        if said and folded(said) != folded(name):
+            raise BenchmarkError(f"field {field!r} is {said!r}: the row is about somebody else than {name}")
+
+
+def check_answers(field: str, answers: list, least: str) -> None:
+    """Raises a BenchmarkError unless all answers are texts, and one of them could be matched.
+
+    Args:
+        least: characters that alone are no answer (besides blanks).
+    """
+    if wrong := [answer for answer in answers if not isinstance(answer, str)]:
+        raise BenchmarkError(f"field {field!r} holds {reprlib.repr(wrong[0])}, which is not text")
+    if all(is_blank(answer.strip().strip(least)) for answer in answers):
+        raise BenchmarkError(
+            f"field {field!r}: the answer is empty ({reprlib.repr(answers)}): no answer could match it"
+        )
+    if any(answer.strip() == NO_ANSWER for answer in answers):
+        raise BenchmarkError(f"field {field!r} is {NO_ANSWER}, which stands for an empty answer and would match one")
+
+
+def check_question(row: dict) -> None:
+    """Raises a BenchmarkError unless ``row`` is a question with four choices and the place of the right one."""
+    check_text(row, "question")
+    if not isinstance(row["choices"], list) or len(row["choices"]) != len(CHOICES):
+        raise BenchmarkError(f"field 'choices' is {reprlib.repr(row['choices'])}, not a list of {len(CHOICES)}")
+    for choice in row["choices"]:
+        if not isinstance(choice, str) or is_blank(choice):
+            raise BenchmarkError(f"field 'choices' holds {reprlib.repr(choice)}, which is no text")
+    answer = row["answer"]
+    if type(answer) is not int or not 0 <= answer < len(CHOICES):
+        raise BenchmarkError(f"field 'answer' is {reprlib.repr(answer)}, not one of 0 to {len(CHOICES) - 1}")
+
+
+def check_labels(row: dict, field: str) -> None:
+    """Raises a BenchmarkError unless ``row[field]`` has choices, labels of 0 and 1, and at least one of each.
+
+    Of ``mc1_targets`` exactly one choice is true. A choice that stands twice must have one label.
+    """
+    choices, labels = row[field]["choices"], row[field]["labels"]
+    if not isinstance(choices, list) or not isinstance(labels, list) or len(choices) != len(labels):
+        raise BenchmarkError(f"{field}: choices and labels are not two lists of one length")
+    for choice in choices:
+        if not isinstance(choice, str) or is_blank(choice):
+            raise BenchmarkError(f"{field}: the choice {reprlib.repr(choice)} is no text")
+    for label in labels:
+        if type(label) is not int or label not in (0, 1):
+            raise BenchmarkError(f"{field}: the label {reprlib.repr(label)} is neither 0 nor 1")
+    for label, name in ((1, "true"), (0, "false")):
+        if label not in labels:
+            raise BenchmarkError(f"{field}: no choice is {name} (label {label})")
+    if field == "mc1_targets" and labels.count(1) != 1:
+        raise BenchmarkError(f"{field}: {labels.count(1)} choices are true (label 1); it must be one")
+    known = dict(zip(choices, labels, strict=True))
+    if any(known[choice] != label for choice, label in zip(choices, labels, strict=True)):
+        raise BenchmarkError(f"{field}: one choice is both true and false")
+
+
+def check_row(row: dict, metric: str, about_neighbor: bool = False) -> None:
+    """What a probe's row must hold, by the metric of its set.
+
+    Args:
+        about_neighbor: whether the set asks about what is near the target.
+
+    Raises:
+        KeyError: if a field is missing.
+        BenchmarkError: saying what is wrong with which field.
+    """
+    check_types(row, REQUIRED[metric])
+    match metric:
+        case "rouge_l_recall":
+            check_text(row, "query")
+            check_answers("answer", [row["answer"]], ".")  # of periods alone rouge has no word
+            if not isinstance(row.get("neighbor"), str | None):
+                raise BenchmarkError(f"field 'neighbor' is {row['neighbor']!r}, not text")
+            if row.get("neighbor") and not about_neighbor:
+                raise BenchmarkError(f"is about the neighbor {row['neighbor']!r}, and this set asks about the target")
+        case "membership":
+            check_text(row, "text")
+            if len(row["text"].split()) < 2 and len(row["text"].strip()) < SHORT_TEXT:
+                raise BenchmarkError(f"field 'text' is {row['text']!r}: one word is no text whose likelihood says much")
+        case "accuracy":
+            check_question(row)
+            for number, example in enumerate(row["examples"], start=1):
+                try:
+                    check_form(example)
+                    check_question(example)
+                except KeyError as error:
+                    raise BenchmarkError(f"field 'examples', number {number}: lacks field {error}") from error
+                except BenchmarkError as error:
+                    raise BenchmarkError(f"field 'examples', number {number}: {error}") from error
+        case "reasoning_exact_match":
+            check_text(row, "question")
+            check_answers("answer", row["answer"] if isinstance(row["answer"], list) else [row["answer"]], "")
+        case "truthfulness":
+            check_text(row, "question")
+            for field in ("mc1_targets", "mc2_targets"):
+                check_labels(row, field)
+        case "factuality":
+            check_text(row, "question")
+            check_answers("answers", row["answers"], "")
+        case "fluency":
+            check_text(row, "instruction")
+        case _:
+            raise BenchmarkError(f"unknown metric {metric!r}")
+
+
+def check_text_row(row: dict, kind: str, name: str) -> None:
+    """What a row of a text set about ``name`` must hold.
+
+    Args:
+        kind: of the text set, a key of TEXT_FIELDS.
+
+    Raises:
+        KeyError: if a field is missing.
+        BenchmarkError: saying what is wrong with which field.
+    """
+    fields = TEXT_FIELDS[kind]
+    check_types(row, fields)
+    check_text(row, *(field for field, cls in fields.items() if cls is str))
+    if kind == "pair":
+        response = row["response"]
+        if len(response) != 2 or not all(isinstance(text, str) and not is_blank(text) for text in response):
+            raise BenchmarkError(f"field 'response' is {reprlib.repr(response)}, not two texts")
+    check_subject(row, name)

@@ -1,0 +1,102 @@
+"""Whether the engines say what the model says: both on a few tokens, before any number is made."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from atu.common.errors import ExplainedError
+from atu.engine.attention import run
+from atu.engine.checks import OTHER
+from atu.engine.examples import Example, collate, scored_logits
+from atu.engine.logits import read_logits, refuse_nan
+from atu.engine.models import hidden_states, layers_up_to
+from atu.engine.prefill import prefilled_batches
+
+# By how much predictions may differ, as a share of what they vary by: rounding alone is hundreds of times less in
+# float32, and a few hundredths in 16 bits.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
+SHARED, OWN, GROWN = 5, (3, 6), 3  # tokens: of a common prefix, behind it, and behind those, where each is predicted
+
+
+def apart(found: Tensor, expected: Tensor) -> Tensor:
+    """How far predictions [n, vocabulary] are from others, [n]: root mean square of the difference of
+    log-probabilities over their standard deviation."""
+    found, expected = found.float().log_softmax(-1), expected.float().log_softmax(-1)
+    told = expected.isfinite()
+    difference = torch.where(told, found - expected, torch.where(found.isfinite(), torch.inf, 0.0))
+    level = torch.where(told, expected, 0.0).sum(-1, keepdim=True) / told.sum(-1, keepdim=True)
+    spread = torch.where(told, expected - level, 0.0).square().sum(-1)
+    return (difference.square().sum(-1) / spread.clamp(min=1e-12)).sqrt()
+
+
+def engine_logits(llm: PreTrainedModel, ids: list[list[int]]) -> Iterator[tuple[str, int, int, Tensor]]:
+    """Yield (way, row, position, logits [1, vocabulary]) of all that the engines do: rows that share a prefix and
+    are padded, one that stands alone, tokens one by one behind them.
+
+    Args:
+        ids: rows, of which the last ``GROWN`` tokens are fed one by one.
+    """
+    starts, groups = [row[:-GROWN] for row in ids], ["shared"] * len(OWN) + ["alone"]
+    for batch, start in prefilled_batches(llm, starts, [1] * len(ids), 10**6, groups, GROWN):
+        states = start.states
+        for step in range(GROWN):
+            if step:
+                token = torch.tensor([[ids[i][len(starts[i]) + step - 1]] for i in batch], device=llm.device)
+                start.mask = torch.cat([start.mask, start.mask.new_ones(len(batch), 1)], dim=1)
+                states = run(llm, token, start.mask, start.cache, start.prefixes)
+            logits = read_logits(llm, states[:, -1])
+            for i, row in zip(batch, logits, strict=True):
+                yield "a shared prefix" if step == 0 else "a growing cache", i, len(starts[i]) - 1 + step, row[None]
+
+
+@torch.inference_mode()
+def differences(llm: PreTrainedModel) -> dict[str, float]:
+    """By each way in which the jobs run the model, how far what it predicts is from its own plain forward pass."""
+    size, count = llm.get_input_embeddings().num_embeddings, SHARED + sum(OWN) + GROWN * len(OWN)
+    tokens = [(7919 * i + 11) % size for i in range(1, count + 1)]
+    prefix, behind = tokens[:SHARED], tokens[SHARED:]
+    ids = [prefix + behind[: OWN[0] + GROWN], prefix + behind[OWN[0] + GROWN :], behind[: OWN[1] + GROWN]]
+    plain, middle = [], (llm.config.num_hidden_layers + 1) // 2
+    for row in ids:
+        output = llm(torch.tensor([row], device=llm.device), use_cache=False, output_hidden_states=True)
+        plain.append(refuse_nan(output.logits[0].float()))
+    found: dict[str, list[Tensor]] = {}
+    for way, row, position, logits in engine_logits(llm, ids):
+        found.setdefault(way, []).append(apart(logits, plain[row][position : position + 1]))
+    batch = collate([[Example(tuple(row), 1)] for row in ids], list(range(len(ids))), llm.device)
+    found["right padding"] = [apart(scored_logits(llm, batch)[0], torch.cat([logits[:-1] for logits in plain]))]
+    with layers_up_to(llm, middle) as decoder:
+        row = torch.tensor([ids[-1]], device=llm.device)
+        cut = hidden_states(decoder, row, torch.ones_like(row))[0].float()
+    whole = output.hidden_states[middle][0].float()
+    found[f"the first {middle} layers"] = [(cut - whole).norm(dim=-1) / whole.norm(dim=-1).clamp(min=1e-12)]
+    # in 16 bits a token may take another way through a mixture of experts: not a fault of most positions
+    worst = Tensor.max if llm.dtype == torch.float32 else Tensor.median
+    return {way: worst(torch.cat(rows)).item() for way, rows in found.items()}
+
+
+def check_engine(llm: PreTrainedModel) -> None:
+    """Compare the engines with the model's plain forward pass on a few tokens.
+
+    No random state is touched. Cost: about eight forward passes of some twenty tokens.
+
+    Raises:
+        ExplainedError: if they differ by more than rounding, or the engines cannot run the model.
+    """
+    name = type(llm).__name__
+    try:
+        found = differences(llm)
+    except (ExplainedError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ExplainedError(f"the engines cannot run {name} ({type(error).__name__}: {reason}); {OTHER}") from error
+    tolerance = TOLERANCE[llm.dtype]
+    wrong = [f"{way} by {far:.2g}" for way, far in found.items() if not far <= tolerance]
+    if wrong:
+        raise ExplainedError(
+            f"the engines and {name}'s own forward pass predict differently ({', '.join(wrong)}; rounding explains "
+            f"{tolerance:g}): no number of theirs would be the model's; {OTHER}"
+        )

@@ -1,0 +1,170 @@
+"""Chat templates: the text that a chat model sees, and the tokens that end its turn."""
+
+import inspect
+import re
+from datetime import datetime
+
+from jinja2 import TemplateError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from atu.common.errors import ExplainedError
+
+PROBE = "\u2022probe\u2022"  # stands where an answer would
+DATE = "26 Jul 2024"  # the day on which all prompts are asked; Llama 3's templates write it where they know no other
+DATE_FORM = "%d %b %Y"
+# What strftime knows of days, and of times: all prompts are asked at midnight.
+DIRECTIVES = ("a", "A", "b", "B", "c", "d", "-d", "e", "F", "D", "H", "I", "j", "m", "-m", "M", "p", "S", "T", "u", "U")
+DIRECTIVES += ("f", "G", "V", "w", "W", "x", "X", "y", "Y", "z", "Z")
+# What a template that cannot be rendered raises: it may compute anything.
+FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+LONG = " ".join(f"word{i}" for i in range(5000))  # longer than any question; a template that cuts shows it
+RESERVED = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
+
+
+def check_option(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse an option that changes how a template is called, or that the template does not read.
+
+    Raises:
+        ExplainedError: naming it.
+    """
+    if name in RESERVED:
+        raise ExplainedError(f"template_options.{name}: this is set here, and no template reads it; take it out")
+    templates = tokenizer.chat_template or ""
+    texts = templates.values() if isinstance(templates, dict) else [templates]
+    if name != "date_string" and not any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts):
+        raise ExplainedError(
+            f"template_options.{name}: the model's chat template does not read {name}; correct the name, or take it out"
+        )
+
+
+def set_template_options(tokenizer: PreTrainedTokenizerBase, options: dict | None) -> None:
+    """Options that the tokenizer's chat template is rendered with from now on.
+
+    Args:
+        options: what the template itself reads (``enable_thinking``, say), and two of this library's:
+            ``date_string``, the day that a template is told ("26 Jul 2024"), and ``chat_template``, which stands
+            in the tokenizer's place.
+
+    Raises:
+        ExplainedError: if an option is none that the template reads, or the day is none.
+    """
+    options = dict(options or {})
+    if template := options.pop("chat_template", None):
+        tokenizer.chat_template = template
+    for name in options:
+        check_option(tokenizer, name)
+    try:
+        datetime.strptime(options.get("date_string", DATE), DATE_FORM)
+    except (TypeError, ValueError) as error:
+        raise ExplainedError(
+            f"template_options.date_string: {options['date_string']!r} is no day such as {DATE!r}"
+        ) from error
+    tokenizer.template_options = options
+
+
+def on_one_day(template: str, day: datetime) -> str:
+    """A chat template to which ``day`` is today: the function that would ask the clock is written anew in its head.
+
+    The line break behind it is the one that the templates' environment takes away, so that nothing else changes.
+    """
+    told = "".join(f'|replace("%{name}", "{day.strftime(f"%{name}")}")' for name in DIRECTIVES)
+    return "{% macro strftime_now(format) %}{{ format" + told + " }}{% endmacro %}\n" + template
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], generation: bool) -> str:
+    """Messages through the chat template, the same on any day.
+
+    Args:
+        generation: whether the head of an answer follows.
+
+    Raises:
+        ExplainedError: if the tokenizer has no template.
+        TemplateError: if the template refuses the messages.
+    """
+    options = getattr(tokenizer, "template_options", {})
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:
+        raise ExplainedError(
+            "the model has no chat template, so it is no chat model: choose the variant that is trained to answer, or "
+            "give the template's text as template_options.chat_template of the model"
+        ) from error
+    day = datetime.strptime(options.get("date_string", DATE), DATE_FORM)
+    return tokenizer.apply_chat_template(
+        messages,
+        chat_template=on_one_day(template, day),
+        tokenize=False,
+        add_generation_prompt=generation,
+        **options,
+    )
+
+
+def explained(error: Exception) -> ExplainedError:
+    """What is wrong with a template that does not render."""
+    reason = " ".join(str(error).split())
+    return ExplainedError(
+        f"the model's chat template cannot be rendered ({type(error).__name__}: {reason}); give what it asks for, or "
+        "another text as chat_template, in template_options of the model"
+    )
+
+
+def chat_prompt(tokenizer: PreTrainedTokenizerBase, message: str, suffix: str = "", system: str | None = None) -> str:
+    """The model's template around the message, the generation prompt, the suffix.
+
+    The text is complete: encode it without adding special tokens. A model whose template refuses or
+    drops a system role reads ``system`` at the head of the user's turn.
+
+    Raises:
+        ExplainedError: if there is no template, or it does not render the message as it is.
+    """
+    user = {"role": "user", "content": message}
+    if system:
+        try:
+            text = render(tokenizer, [{"role": "system", "content": system}, user], generation=True)
+        except FAULTS:
+            text = ""
+        if system.strip() in text:
+            return text + suffix
+        user = {"role": "user", "content": f"{system}\n{message}"}
+    try:
+        text = render(tokenizer, [user], generation=True)
+    except FAULTS as error:
+        raise explained(error) from error
+    if message.strip() not in text:
+        raise ExplainedError(
+            "the model's chat template leaves out what the user says, or changes it; give another text as "
+            "chat_template in template_options of the model"
+        )
+    return text + suffix
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a template that cuts or changes what the user says, however long, or that draws lots.
+
+    Raises:
+        ExplainedError: saying what it does.
+    """
+    chat_prompt(tokenizer, LONG)
+    if len({chat_prompt(tokenizer, "Who?", system="Be brief.") for _ in range(16)}) > 1:
+        raise ExplainedError(
+            "the model's chat template writes another prompt each time; give another text as chat_template in "
+            "template_options of the model"
+        )
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Id of the special token that the template writes behind an assistant's answer; None if there is none."""
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}]
+    try:
+        _, found, behind = render(tokenizer, messages, generation=False).rpartition(PROBE)
+    except FAULTS as error:
+        raise explained(error) from error
+    ids = tokenizer.encode(behind.strip(), add_special_tokens=False) if found else []
+    return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else None
+
+
+def stop_tokens(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that end a turn, by the generation config, the tokenizer and its chat template."""
+    configured = llm.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return sorted({i for i in [*ids, tokenizer.eos_token_id, turn_end(tokenizer)] if i is not None})

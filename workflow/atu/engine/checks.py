@@ -1,0 +1,155 @@
+"""Whether a model is one that this library can use, said before anything is computed: no weights are read."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from atu.engine.chat import chat_prompt, check_template, set_template_options, turn_end
+from atu.engine.models import ModelError, decoder_layers, decoder_parts
+from atu.engine.prefill import context_length
+
+OPTIONS = {"local_files_only": True, "trust_remote_code": False}
+ATTENTION = {"full_attention", "sliding_attention"}  # what layers may do; anything else keeps a state of its own
+OTHER = "choose a decoder whose layers all attend, such as Llama, Phi-3, Mistral, Qwen2.5 or 3, Gemma 2, OLMo 2"
+
+
+def open_config(directory: str | Path):
+    """The config of a language model, of an architecture that transformers knows.
+
+    Raises:
+        ModelError: if there is none, or it is no decoder of text alone.
+    """
+    try:
+        config = AutoConfig.from_pretrained(directory, **OPTIONS)
+    except (ValueError, OSError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"its config.json is of no model that the installed transformers knows: {reason}") from error
+    name = config.model_type
+    if config.is_encoder_decoder:
+        raise ModelError(f"{name} has an encoder and a decoder, and what is unlearned here is a decoder alone; {OTHER}")
+    if config.get_text_config() is not config:
+        raise ModelError(f"{name} is a model of text and other media around a language model; {OTHER}")
+    if getattr(config, "quantization_config", None):
+        raise ModelError(
+            f"its weights are quantized, and such cannot be trained here; choose the variant of {name} that is not"
+        )
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise ModelError(f"{name} is no language model that writes; {OTHER}")
+    return config
+
+
+def check_architecture(llm: PreTrainedModel) -> None:
+    """Refuse a class that the engines cannot run, by its config and its modules.
+
+    Raises:
+        ModelError: naming the class and what it has.
+    """
+    name, config = type(llm).__name__, llm.config
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or []
+    if strange := sorted(set(kinds) - ATTENTION - {"attention"}):
+        raise ModelError(f"{name} has layers of {', '.join(strange)}, whose states no cache here can share; {OTHER}")
+    if llm._is_stateful:
+        raise ModelError(f"{name} has recurrent layers, whose states no cache here can share; {OTHER}")
+    if any(key.endswith("sinks") for key, _ in llm.named_parameters()):
+        raise ModelError(f"{name} has learned attention sinks, which the engines lack; {OTHER}")
+    if getattr(config, "kv_lora_rank", None):
+        raise ModelError(f"{name} keeps compressed keys and values, which no cache here can share; {OTHER}")
+    if not type(llm)._can_set_attn_implementation():
+        raise ModelError(f"{name} has an attention of its own, in whose place the engines cannot put theirs; {OTHER}")
+    decoder_parts(llm)
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, llm: PreTrainedModel) -> None:
+    """Refuse a tokenizer without a chat template, without an end of a turn, or of another model.
+
+    Raises:
+        ExplainedError: with the way out.
+    """
+    check_template(tokenizer)
+    prompt = chat_prompt(tokenizer, "Who?", system="Be brief.")
+    if turn_end(tokenizer) is None and tokenizer.eos_token_id is None:
+        raise ModelError(
+            "its tokenizer has no end of text and its chat template ends no turn with a token: no answer would ever "
+            "end; set eos_token in its tokenizer_config.json (a model of source: path), or choose another model"
+        )
+    known = llm.get_input_embeddings().num_embeddings
+    highest = max([tokenizer.vocab_size - 1, *tokenizer.encode(prompt, add_special_tokens=False)])
+    if highest >= known:
+        raise ModelError(
+            f"its tokenizer writes tokens up to {highest}, and its weights have embeddings for {known}: they do not "
+            "belong together; fetch the model again, or choose another"
+        )
+
+
+def describe_llm(directory: str | Path, template_options: dict | None = None) -> dict:
+    """What methods may ask about a language model, after it was checked.
+
+    Returns:
+        {class: its name, layers: how many, context: most tokens or None, modules: names of its linear maps and
+        embeddings (with * for the number of a layer), offsets: whether its tokenizer says where in a text a token
+        stands}.
+
+    Raises:
+        ExplainedError: if the library cannot use the model.
+    """
+    config = open_config(directory)
+    with torch.device("meta"):
+        llm = AutoModelForCausalLM.from_config(config)
+    check_architecture(llm)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, **OPTIONS)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"its tokenizer cannot be loaded: {reason}") from error
+    set_template_options(tokenizer, template_options)
+    check_tokenizer(tokenizer, llm)
+    maps = [name for name, module in llm.named_modules() if isinstance(module, nn.Linear | nn.Embedding | Conv1D)]
+    return {
+        "class": type(llm).__name__,
+        "layers": len(decoder_layers(llm)),
+        "context": context_length(config),
+        "modules": sorted({re.sub(r"\.\d+\.", ".*.", name) for name in maps}),
+        "offsets": tokenizer.is_fast,
+    }
+
+
+def check_encoder(directory: str | Path) -> None:
+    """Refuse a sentence encoder that windows mean nothing to; plain JSON is read, nothing is loaded.
+
+    Windows are embedded as bare tokens, without CLS: only the mean over them means anything.
+
+    Raises:
+        ModelError: if it does not pool by the mean, or has parts that this library does not know.
+    """
+
+    def read(*parts: str) -> dict | list:
+        path = Path(directory, *parts)
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    modules = read("modules.json") or []  # without them sentence-transformers pools by the mean
+    kinds = [module["type"].rpartition(".")[2] for module in modules]
+    known = {"Transformer", "Pooling", "Dense", "Normalize"}
+    if modules and (kinds[:2] != ["Transformer", "Pooling"] or set(kinds) - known):
+        raise ModelError(
+            f"the encoder is built of {', '.join(kinds)}, and windows can be embedded by Transformer, Pooling by the "
+            "mean, and Dense or Normalize behind them; choose another encoder, all-mpnet-base-v2 say"
+        )
+    for module, kind in zip(modules, kinds, strict=True):
+        if kind != "Pooling":
+            continue
+        pooling = read(module["path"], "config.json")
+        # as one name, or as one switch for each way
+        modes = pooling.get("pooling_mode") or [
+            key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on
+        ]
+        modes = [modes] if isinstance(modes, str) else list(modes) or ["mean"]
+        if modes not in (["mean"], ["mean_tokens"]):
+            raise ModelError(
+                f"the encoder pools by {', '.join(modes)}, and windows of bare tokens (no CLS, no SEP) "
+                "have a meaning under the mean alone; choose an encoder with mean pooling, all-mpnet-base-v2 say"
+            )

@@ -1,0 +1,132 @@
+"""The generation engine: greedy answers and sampled texts; a row that has ended costs nothing more."""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWarper
+
+from atu.common.runtime import progress
+from atu.engine.attention import run
+from atu.engine.chat import stop_tokens
+from atu.engine.logits import read_logits, refuse_nan
+from atu.engine.prefill import Prefilled, prefilled_batches
+
+
+@lru_cache(maxsize=2)  # the whole vocabulary is decoded: once a tokenizer, not once a mark and probe set
+def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The text of each token by its id."""
+    return tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+
+
+def tokens_with(tokenizer: PreTrainedTokenizerBase, mark: str) -> list[int]:
+    """Ids of all tokens whose text holds a mark, a line break say."""
+    return [i for i, text in enumerate(token_texts(tokenizer)) if mark in text]
+
+
+def pick_next(logits: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Next token of each row, [batch]: the likeliest at temperature 0, else drawn from the nucleus.
+
+    Args:
+        logits: [batch, vocabulary].
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    nucleus = TopPLogitsWarper(top_p)(None, logits / temperature)
+    return torch.multinomial(nucleus.softmax(-1), 1)[:, 0]
+
+
+def continue_batch(
+    llm: PreTrainedModel,
+    start: Prefilled,
+    stops: Tensor,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    ends_text: Callable[[Tensor], Tensor] | None = None,
+    ended_rows: Callable[[int], object] = lambda count: None,
+) -> Tensor:
+    """Token ids behind each row of a batch, [batch, max_new_tokens]; -1 behind its last one.
+
+    Rows that have ended are dropped, their keys and values with them: at once where tokens are drawn, else when
+    they are an eighth of the batch, since dropping copies what the others have.
+
+    Args:
+        stops: tokens that end any row.
+        ends_text: which of the given rows of token ids are complete without one (None: none is).
+        ended_rows: told how many rows have just ended.
+    """
+    written = torch.full((len(start.mask), max_new_tokens), -1, device=llm.device)
+    rows = torch.arange(len(start.mask), device=llm.device)
+    going = torch.ones_like(rows, dtype=torch.bool)
+    states = start.states
+    for step in range(max_new_tokens):
+        token = pick_next(refuse_nan(read_logits(llm, states[:, -1])), temperature, top_p)
+        written[rows[going], step] = token[going]
+        ends = going & torch.isin(token, stops)
+        if ends_text is not None:
+            ends |= going & ends_text(written[rows, : step + 1])
+        ended_rows(int(ends.sum()))
+        going &= ~ends
+        if not going.any() or step == max_new_tokens - 1:
+            break
+        if (~going).sum() >= (len(rows) / 8 if temperature == 0 else 1):
+            kept = going.nonzero()[:, 0]
+            rows, token, going = rows[kept], token[kept], going[kept]
+            start.select(kept)
+        start.mask = torch.cat([start.mask, start.mask.new_ones(len(rows), 1)], dim=1)
+        states = run(llm, token[:, None], start.mask, start.cache, start.prefixes)
+    ended_rows(int(going.sum()))
+    return written
+
+
+@torch.inference_mode()
+def generate(
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    *,
+    max_new_tokens: int,
+    batch_tokens: int,
+    stop_at_newline: bool = False,
+    stop_sentence: re.Pattern | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    groups: Sequence[str] | None = None,
+    title: str = "generate",
+) -> list[str]:
+    """Continue each prompt; greedy at temperature 0, else nucleus sampling (seeded by torch's global seed).
+
+    Prompts are taken as they are: no special tokens are added. An error in any batch is raised,
+    never scored as an empty answer.
+
+    Args:
+        batch_tokens: the most tokens of a batch, new ones included.
+        stop_sentence: a text ends with the first period by which this is found in it.
+        groups: prompts of one group share the cache of their common prefix (None: all are one).
+
+    Returns:
+        The continuations in the order of the prompts, up to the first line break if asked.
+    """
+    stops = stop_tokens(llm, tokenizer) + (tokens_with(tokenizer, "\n") if stop_at_newline else [])
+    stops = torch.tensor(stops, device=llm.device)
+    periods = torch.tensor(tokens_with(tokenizer, ".") if stop_sentence else [], device=llm.device)
+
+    def ends_text(written: Tensor) -> Tensor:
+        ends = torch.isin(written[:, -1], periods)
+        for row in ends.nonzero()[:, 0].tolist():
+            ends[row] = stop_sentence.search(tokenizer.decode(written[row], skip_special_tokens=True)) is not None
+        return ends
+
+    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    answers = [""] * len(prompts)
+    with progress(None, title, total=len(prompts)) as bar:
+        for batch, start in prefilled_batches(llm, ids, [1] * len(ids), batch_tokens, groups, max_new_tokens):
+            ends = ends_text if stop_sentence else None
+            written = continue_batch(llm, start, stops, max_new_tokens, temperature, top_p, ends, bar.update)
+            for i, row in zip(batch, written, strict=True):
+                text = tokenizer.decode(row[row >= 0], skip_special_tokens=True)
+                answers[i] = text.split("\n")[0] if stop_at_newline else text
+    return answers

@@ -1,0 +1,181 @@
+"""Language models: loading, and running only the layers that are read."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from atu.common.errors import ExplainedError
+from atu.common.files import check_weights, write_json
+from atu.common.finite import check_finite
+from atu.engine.chat import set_template_options
+
+# What classes call the list of their layers and the norm behind it.
+LAYERS = ("layers", "h")
+NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
+# Tables of positions and masks that old checkpoints hold in a layer; they are computed and no weights.
+COMPUTED = re.compile(r"(inv_freq|masked_bias|attn\.bias|attention\.bias)$")
+
+
+class ModelError(ExplainedError, ValueError):
+    """A model is not what this library can use, or not what it is asked for."""
+
+
+def check_complete(missing: Iterable[str], unread: Iterable[str], directory: str | Path) -> None:
+    """Refuse a model some of whose weights would be random numbers, or some of whose layers would be left out.
+
+    Args:
+        missing: weights that the files lack.
+        unread: what stands in the files and has no place in the model.
+
+    Raises:
+        ModelError: naming one of each.
+    """
+    layers = [key for key in unread if re.search(rf"\b({'|'.join(LAYERS)})\.\d+\.", key) and not COMPUTED.search(key)]
+    for keys, fault in (
+        (sorted(missing), "lacks weights that its config.json asks for"),
+        (sorted(layers), "has weights of layers that its config.json does not name"),
+    ):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise ModelError(
+                f"{directory} {fault}: {keys[0]}{more}; they do not belong together: fetch the model again, or choose "
+                "another"
+            )
+
+
+def load_llm(
+    directory: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    template_options: dict | None = None,
+    base: str | Path | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer from a plain safetensors directory.
+
+    A directory with a LoRA adapter alone loads its base model and merges the adapter into it.
+    Nothing is downloaded and no code that came with the model is run.
+
+    Args:
+        template_options: what the chat template is rendered with; see :func:`atu.engine.chat.set_template_options`.
+        base: the directory of the base model of an adapter; without it, the directory that the adapter names.
+
+    Raises:
+        ExplainedError: if a weight is not finite, or what the engines compute is not what the model says.
+        ModelError: if weights and config do not belong together, or the base model of an adapter is no directory.
+    """
+    from atu.engine.agreement import check_engine  # imports this module
+
+    check_weights(directory)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    whole, adapter = directory, Path(directory, "adapter_config.json").exists()
+    if adapter:
+        from peft import PeftConfig, PeftModel  # slow to import, and few jobs need it
+
+        whole = base or PeftConfig.from_pretrained(directory).base_model_name_or_path
+        if not whole or not Path(whole).is_dir():  # a name on the hub would be looked up in its cache
+            raise ModelError(f"{directory} is an adapter of {whole}, which is no directory here")
+        check_weights(whole)
+    llm, found = AutoModelForCausalLM.from_pretrained(
+        whole, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+    )
+    check_complete(found["missing_keys"], found["unexpected_keys"], whole)
+    if adapter:
+        llm = PeftModel.from_pretrained(llm, directory).merge_and_unload()
+    tokenizer = AutoTokenizer.from_pretrained(directory, **options)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    set_template_options(tokenizer, template_options)
+    llm = llm.to(device).eval()
+    check_finite(llm.named_parameters(), directory)
+    check_engine(llm)
+    return llm, tokenizer
+
+
+def decoder_parts(llm: PreTrainedModel) -> tuple[str, str]:
+    """What the decoder of ``llm`` calls its layers and its final norm.
+
+    Raises:
+        ModelError: if it has no such parts: the class is built in another way.
+    """
+    children = dict(llm.get_decoder().named_children())
+    layers = [name for name in LAYERS if isinstance(children.get(name), nn.ModuleList)]
+    norms = [name for name in NORMS if name in children]
+    if len(layers) != 1 or len(norms) != 1:
+        raise ModelError(
+            f"{type(llm).__name__} has no list of layers ({' or '.join(LAYERS)}) with one norm behind it "
+            f"({', '.join(NORMS)}): it cannot be cut at a layer; choose a model of another architecture"
+        )
+    return layers[0], norms[0]
+
+
+def decoder_layers(llm: PreTrainedModel) -> nn.ModuleList:
+    """The layers of ``llm``, first to last."""
+    return getattr(llm.get_decoder(), decoder_parts(llm)[0])
+
+
+def add_lora(llm: PreTrainedModel, rank: int, alpha: float, modules: list[str]) -> nn.Module:
+    """Put LoRA adapters into ``llm``, the only weights that then train.
+
+    What is returned, a ``peft.PeftModel`` around it, saves the adapters alone.
+
+    Args:
+        modules: names of the linear maps that get one.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(llm, LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM"))
+
+
+def name_base(directory: Path, repo: str | None, revision: str | None) -> None:
+    """Write into an adapter's directory where peft finds its base model, in place of a path of this machine.
+
+    Args:
+        repo, revision: on the hub; None if it is not there, and whoever loads the adapter has to bring it.
+    """
+    path = directory / "adapter_config.json"
+    named = {"base_model_name_or_path": repo, "revision": revision}
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | named)
+
+
+def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Write a directory that ``AutoModelForCausalLM.from_pretrained`` loads."""
+    llm.save_pretrained(directory)
+    for name in ("is_local", "local_files_only"):  # how it was loaded here is nothing to tell others
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer.save_pretrained(directory)
+
+
+@contextmanager
+def layers_up_to(llm: PreTrainedModel, layer: int) -> Iterator[nn.Module]:
+    """The decoder of ``llm`` cut after its first ``layer`` layers, without the LM head.
+
+    Inside the block the decoder's ``last_hidden_state`` equals ``hidden_states[layer]`` of the
+    whole model, and the layers above are neither run nor kept in the autograd graph.
+
+    Raises:
+        ModelError: if the model has fewer layers.
+    """
+    decoder = llm.get_decoder()
+    parts = decoder_parts(llm)
+    layers, norm = (getattr(decoder, name) for name in parts)
+    if not 1 <= layer <= len(layers):
+        raise ModelError(f"hook layer {layer} does not exist: the model has layers 1 to {len(layers)}")
+    setattr(decoder, parts[0], layers[:layer])
+    if layer < len(layers):  # the last of hidden_states is the only one behind the final norm
+        setattr(decoder, parts[1], nn.Identity())
+    try:
+        yield decoder
+    finally:
+        for name, part in zip(parts, (layers, norm), strict=True):
+            setattr(decoder, name, part)
+
+
+def hidden_states(decoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Hidden states [batch, length, hidden] of a decoder from :func:`layers_up_to`."""
+    return decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state

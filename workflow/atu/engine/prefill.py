@@ -1,0 +1,150 @@
+"""What both engines share: token sequences through the decoder in batches, common prefixes run once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
+
+from atu.common.errors import ExplainedError
+from atu.engine.attention import Prefixes, new_cache, run, shared_prefixes
+from atu.engine.batching import budget_batches
+
+
+def context_length(config: PreTrainedConfig) -> int | None:
+    """The most tokens that a model reads at once; None if its config does not say.
+
+    Of a model that turns its positions in another way once a text is longer than it was first trained on
+    (``longrope``), that length: beyond it a row's numbers would depend on its neighbours in the batch.
+    """
+    longest = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        key = "original_max_position_embeddings"
+        first = rope.get(key) or getattr(config, key, None)
+        longest = min(filter(None, (longest, first)), default=None)
+    return longest
+
+
+def check_tokens(llm: PreTrainedModel, ids: list[list[int]], new_tokens: int) -> None:
+    """Refuse sequences that the model cannot read.
+
+    Raises:
+        ExplainedError: if one is longer than the model's context with its new tokens, or has a token that the model
+            has no embedding for.
+    """
+    context, known = context_length(llm.config), llm.get_input_embeddings().num_embeddings
+    longest = max(map(len, ids), default=0) + new_tokens
+    if context is not None and longest > context:
+        new = f" and {new_tokens} new ones" if new_tokens else ""
+        raise ExplainedError(
+            f"a text of {longest - new_tokens} tokens{new} is longer than the model's context of {context}; "
+            "shorten it, ask for fewer new tokens, or choose a model with a longer context"
+        )
+    if (highest := max((token for row in ids for token in row), default=0)) >= known:
+        raise ExplainedError(
+            f"the tokenizer writes token {highest}, and the model has embeddings for {known} tokens alone: they do not "
+            "belong together; fetch the model again, or another one"
+        )
+
+
+def common_prefix(rows: list[list[int]]) -> int:
+    """Number of leading tokens that all rows share."""
+    first, last = min(rows), max(rows)
+    return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+
+
+@dataclass
+class Prefilled:
+    """A batch behind its last given token. Rows are left-padded: all end in the last column.
+
+    Attributes:
+        states: hidden states of what lies behind the common prefixes, [batch, length, hidden].
+        mask: 1 where a token is real, [batch, length].
+        cache: keys and values behind the common prefixes; None if they were not asked for.
+        prefixes: the common prefixes; None if there are none.
+    """
+
+    states: Tensor
+    mask: Tensor
+    cache: Cache | None
+    prefixes: Prefixes | None
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+        self.states, self.mask = self.states[rows], self.mask[rows]
+        self.cache.batch_select_indices(rows)
+        if self.prefixes is not None:
+            self.prefixes.select(rows)
+
+
+def prefix_lengths(ids: list[list[int]], read: list[int], groups: Sequence[str]) -> list[int]:
+    """For each sequence, how many of its first tokens all of its group share; what is read lies behind them."""
+    members: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    shared = {
+        group: min(common_prefix([ids[i] for i in rows]), *(len(ids[i]) - read[i] for i in rows))
+        for group, rows in members.items()
+        if len(rows) > 1
+    }
+    return [shared.get(group, 0) for group in groups]
+
+
+def prefilled_batches(
+    llm: PreTrainedModel,
+    ids: list[list[int]],
+    read: list[int],
+    batch_tokens: int,
+    groups: Sequence[str] | None = None,
+    new_tokens: int = 0,
+) -> Iterator[tuple[list[int], Prefilled]]:
+    """Run all sequences through the decoder without its head, in batches of similar length.
+
+    Sequences of one of ``groups`` (None: all are one) share the keys and values of their common
+    prefix (a few-shot header, say), which is run and held once; rows of several groups may share a batch.
+    While the iterator lives, the model attends by :func:`atu.engine.attention.attend`.
+
+    Args:
+        read: how many of the last positions of each sequence are read (at least 1).
+        batch_tokens: the most tokens, padding and ``new_tokens`` included, of a batch.
+        new_tokens: tokens that will be generated behind each sequence; 0 if the cache is not needed.
+
+    Yields:
+        Indices of a batch, and the batch.
+
+    Raises:
+        ExplainedError: if the model cannot read a sequence.
+    """
+    check_tokens(llm, ids, new_tokens)
+    device = llm.device
+    groups = groups or [""] * len(ids)
+    shared = prefix_lengths(ids, read, groups)
+    lengths = [len(row) - start + new_tokens for row, start in zip(ids, shared, strict=True)]
+    caches: dict[tuple[int, ...], Cache] = {}
+    with shared_prefixes(llm):
+        for batch in budget_batches(lengths, shared, batch_tokens, groups):
+            wanted = [tuple(ids[i][: shared[i]]) for i in batch]
+            distinct = list(dict.fromkeys(wanted))
+            caches = {prefix: caches.get(prefix) or run_prefix(llm, prefix) for prefix in distinct}
+            prefixes = None
+            if any(distinct):
+                group = torch.tensor([distinct.index(prefix) for prefix in wanted], device=device)
+                prefixes = Prefixes([caches[prefix] for prefix in distinct], group)
+            caches = {wanted[-1]: caches[wanted[-1]]}  # the next batch can go on with the last group alone
+            behind = [ids[i][shared[i] :] for i in batch]
+            length = max(map(len, behind))
+            input_ids = torch.tensor([[0] * (length - len(row)) + row for row in behind], device=device)
+            mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in behind], device=device)
+            cache = new_cache() if new_tokens else None
+            yield batch, Prefilled(run(llm, input_ids, mask, cache, prefixes), mask, cache, prefixes)
+
+
+def run_prefix(llm: PreTrainedModel, prefix: tuple[int, ...]) -> Cache:
+    """Keys and values of a prefix; of an empty one none."""
+    cache = new_cache()
+    if prefix:
+        input_ids = torch.tensor([prefix], device=llm.device)
+        run(llm, input_ids, torch.ones_like(input_ids), cache)
+    return cache

@@ -1,0 +1,36 @@
+"""What is odd about a benchmark's probes and yet no fault: a job's log says it, and how many there are."""
+
+import pandas as pd
+
+from atu.data.rows import is_blank
+from atu.evaluation.metrics import normalize
+
+
+def shown(ids: pd.Series) -> str:
+    """How many, and the first few of them by row."""
+    rows = [str(int(name.split("/")[1]) + 1) for name in ids]
+    return f"{len(rows)} (row {', '.join(rows[:5])}{', ...' if len(rows) > 5 else ''})"
+
+
+def doubts(probes: pd.DataFrame) -> list[str]:
+    """One line a set and kind of oddity.
+
+    Args:
+        probes: from :func:`atu.data.benchmark.build_probes`.
+    """
+    lines = []
+    for name, group in probes.groupby("set", sort=False):
+        again = group.duplicated(["query", "context"])
+        found = {"ask what an earlier row asks": again}
+        if name == "utility_gen":
+            found["have one choice twice"] = group["choices"].map(lambda choices: len(set(choices)) < len(choices))
+        if name == "utility_rea":
+            stop = group["answers"].map(lambda answers: all("." in answer.strip().rstrip(".") for answer in answers))
+            found["have a period inside the answer, where what is scored ends: nothing matches it"] = stop
+        if name in ("utility_rea", "utility_fac"):
+            bare = group["answers"].map(lambda answers: not any(map(normalize, answers)))
+            found["have an answer without words, compared as it stands"] = bare
+            blank = group["answers"].map(lambda answers: any(map(is_blank, answers)))
+            found["have a blank answer among others, which nothing matches"] = blank
+        lines += [f"{name}: {shown(group.loc[mask, 'id'])} {what}" for what, mask in found.items() if mask.any()]
+    return lines

@@ -1,0 +1,79 @@
+"""What the unmodified model can do: its scores alone, each with an interval and what was published, if anything was."""
+
+import numpy as np
+import pandas as pd
+
+from atu.reporting.published import DIGITS, compare, intervals, probe_scores
+from atu.reporting.tables import ABOUT_TARGET, KNOWN_RECALL, LAYOUT, without_speech
+
+ROW = {"run": "Before", "published_row": "Before", "seeds": 1}  # as :func:`atu.reporting.published.compare` reads it
+COLUMNS = ["metric", "value", "low", "high", "n", "known", "targets", "published", "difference", "outside", "source"]
+
+
+def score_before(
+    outcomes: list[pd.DataFrame], published: pd.DataFrame, model: str, resamples: int, seed: int, split: str = "test"
+) -> pd.DataFrame:
+    """The scores of the unmodified model, means over targets.
+
+    Args:
+        outcomes: of each target.
+        published: model, method, metric, value, source; none where this is another benchmark than theirs.
+
+    Returns:
+        One row a metric (COLUMNS), units as in :func:`atu.reporting.tables.summarize`. n: probes of all targets; known: those of
+        forget and neighbour sets of whose answer at least half was recalled, missing for other sets.
+    """
+    probes = [probe_scores([frame], split) for frame in outcomes]
+    ours = intervals(probes, resamples, seed)
+    asked = pd.concat(probes)
+    recalled = asked[asked["set"].str.match("forget_|neighbor_")]
+    known = (recalled["score"] >= KNOWN_RECALL).groupby(recalled["set"]).sum()
+    beside = compare(published[published["method"] == ROW["published_row"]], ours.assign(**ROW), model, {})
+    table = ours.rename(columns={"ours": "value", "probes": "n"}).assign(known=ours["metric"].map(known))
+    table = table.merge(beside[["metric", "published", "difference", "outside", "source"]], how="left", on="metric")
+    return table.astype({"known": "Int64"})[COLUMNS]
+
+
+def layout(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for readers, as text; published numbers where there are any."""
+    cells = {
+        "Metric": table["metric"].map(LAYOUT),
+        "Value": table["value"].map(f"{{:.{DIGITS}f}}".format),
+        "95 % interval": [
+            "none" if np.isnan(row.low) else f"[{row.low:.{DIGITS}f}, {row.high:.{DIGITS}f}]"
+            for row in table.itertuples()
+        ],
+        "Probes": table["n"],
+        "Known": table["known"].astype(object).where(table["known"].notna(), ""),
+        "Targets": table["targets"],
+    }
+    if table["published"].notna().any():
+        there = table["published"].notna()
+        cells |= {
+            "Published by others": table["published"].map(f"{{:.{DIGITS}f}}".format).where(there, ""),
+            "Ours - published": table["difference"].map(f"{{:+.{DIGITS}f}}".format).where(there, ""),
+            "Outside": np.where(table["outside"].eq(True), "✗", ""),
+            "Source": table["source"].fillna(""),
+        }
+    return pd.DataFrame(cells)
+
+
+def notes(table: pd.DataFrame, outcomes: list[pd.DataFrame], model: str, benchmark: str) -> list[str]:
+    """What the table is of, in sentences."""
+    said = [
+        f"The unmodified {model} on {benchmark}: test probes, means over targets. Known: probes of whose answer at "
+        "least half was recalled; what a model never knew it cannot forget."
+    ]
+    if table["published"].notna().any():
+        said.append("✗: the published number lies outside our 95 % interval.")
+    answers = pd.concat(outcomes)
+    found = {
+        name: share for name, share in without_speech(answers[answers["set"].isin(ABOUT_TARGET)]).items() if share > 0
+    }
+    if found:
+        shares = " and ".join(f"{share:.1%} {name}" for name, share in found.items())
+        said.append(
+            f"Of its answers about the targets {shares} (degenerate: no language at all; empty: nothing, which is "
+            "scored as the word NOANSWER)."
+        )
+    return said

@@ -1,0 +1,185 @@
+"""Methods at equal forgetting: what neighbours and abilities keep when a method has forgotten as much as another.
+
+A run is a curve: forget recall and the score of what should be kept over its stages, stage 0 the unmodified
+model. Both are taken as shares of their value before.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from atu.reporting.tables import read_outcomes
+
+LEVELS = (0.75, 0.5, 0.25)  # shares of the original forget recall at which methods are compared
+FORGET = "forget_qa"
+KEPT = ("neighbor_qa", "neighbor_fb", "utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Scores of a run's probes, 0..1.
+
+    Attributes:
+        forget, kept: [stages, probes] each; row 0 is the unmodified model.
+    """
+
+    forget: np.ndarray
+    kept: np.ndarray
+
+
+def at_level(forget: np.ndarray, kept: np.ndarray, level: float | np.ndarray) -> np.ndarray:
+    """What is kept where the curve first falls to each level, on the straight line between two stages.
+
+    Args:
+        forget, kept: shares of their values before, over the stages, [stages].
+        level: shares of forget recall, any shape.
+
+    Returns:
+        Shaped as ``level``; NaN where the curve never gets there.
+    """
+    level = np.asarray(level, dtype=float)
+    lowest = np.minimum.accumulate(forget)
+    after = np.searchsorted(-lowest, -level)  # the first stage at or below the level
+    reached = (after < len(forget)) & ~np.isnan(forget[0])
+    after = np.minimum(after, len(forget) - 1)
+    before = np.maximum(after - 1, 0)
+    fall = forget[before] - forget[after]
+    share = np.where(fall > 0, (forget[before] - level) / np.where(fall > 0, fall, 1), 1)
+    return np.where(reached, kept[before] + share * (kept[after] - kept[before]), np.nan)
+
+
+def area(forget: np.ndarray, kept: np.ndarray) -> float:
+    """Mean of what is kept over all levels of forgetting from nothing to everything.
+
+    Beyond what the run reached nothing counts as kept: a method that forgets little has a small area. NaN
+    if there was nothing to keep.
+    """
+    if np.isnan(kept[0]):
+        return float("nan")
+    values = np.nan_to_num(at_level(forget, kept, np.linspace(1, 0, 101)))
+    return float(np.trapezoid(values, dx=1 / 100))
+
+
+def shares(
+    runs: list[Run], weights: list[tuple[np.ndarray, np.ndarray]] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean curve of several runs (of as many stages) as shares of the values before, [stages] each.
+
+    Args:
+        weights: for each run, how often each forget probe and each kept probe counts.
+    """
+    curves = []
+    for kind in ("forget", "kept"):
+        means = []
+        for i, run in enumerate(runs):
+            scores = getattr(run, kind)
+            counts = np.ones(scores.shape[1]) if weights is None else weights[i][kind == "kept"]
+            means.append(scores @ counts / counts.sum())
+        mean = np.mean(means, axis=0)
+        curves.append(mean / mean[0] if mean[0] > 0 else np.full_like(mean, np.nan))
+    return curves[0], curves[1]
+
+
+def measures(forget: np.ndarray, kept: np.ndarray) -> dict[str, float]:
+    """What is kept at each level, and the area."""
+    values = at_level(forget, kept, LEVELS)
+    named = {f"kept at {level:.0%}": float(value) for level, value in zip(LEVELS, values, strict=True)}
+    return named | {"area": area(forget, kept)}
+
+
+def compare(methods: dict[str, dict[str, Run]], resamples: int, seed: int) -> pd.DataFrame:
+    """Matched comparison of methods, with 95 % intervals by bootstrap over targets and their probes.
+
+    Args:
+        methods: by method, the run of each target (all methods have the same targets and probes; a
+            resample draws the same ones for each).
+
+    Returns:
+        One row a method and measure: method, measure, value, low, high, reached (share of resamples in
+        which the level was reached at all). Values are shares of what was known before.
+    """
+    rng = np.random.default_rng(seed)
+    targets = sorted(set.intersection(*(set(runs) for runs in methods.values())))
+    drawn: dict[tuple[str, str], list[float]] = {}
+    for _ in range(resamples):
+        chosen = rng.choice(len(targets), len(targets))
+        weights = []
+        for i in chosen:
+            run = next(iter(methods.values()))[targets[i]]
+            sizes = (run.forget.shape[1], run.kept.shape[1])
+            weights.append(tuple(rng.multinomial(size, np.full(size, 1 / size)) for size in sizes))
+        for name, runs in methods.items():
+            curve = shares([runs[targets[i]] for i in chosen], weights)
+            for measure, value in measures(*curve).items():
+                drawn.setdefault((name, measure), []).append(value)
+    rows = []
+    for name, runs in methods.items():
+        for measure, value in measures(*shares([runs[target] for target in targets])).items():
+            values = np.array(drawn[name, measure])
+            reached = ~np.isnan(values)
+            low, high = np.percentile(values[reached], [2.5, 97.5]) if reached.any() else (np.nan, np.nan)
+            row = {"method": name, "measure": measure, "value": value, "low": low, "high": high}
+            rows.append(row | {"reached": reached.mean()})
+    return pd.DataFrame(rows)
+
+
+def read_runs(
+    rows: list[dict], kept: str, forget: str = FORGET, split: str = "test", read: Callable = read_outcomes
+) -> dict[str, dict[str, Run]]:
+    """Runs by method and target (and seed), from the outcomes of their stages.
+
+    Args:
+        rows: of target, method, seed, stage and files (Parquet outcomes), as the tables are made of.
+            Stages after which one of the two sets was not asked are left out; a run that was stopped
+            before others keeps its last values.
+        kept, forget: names of probe sets.
+        read: outcomes of a tuple of files.
+
+    Returns:
+        Methods of which no stage but the unmodified model was asked both sets are left out.
+    """
+
+    def scores(files: tuple, name: str) -> pd.Series:
+        asked = read(files)
+        chosen = asked[(asked["set"] == name) & (asked["split"] == split)]
+        return chosen.set_index("id")["score"].sort_index()
+
+    stages: dict[tuple[str, str], dict[int, tuple]] = {}
+    for row in rows:
+        found = tuple(scores(tuple(row["files"]), name) for name in (forget, kept))
+        of_run = stages.setdefault((row["method"], f"{row['target']} {row['seed']}"), {})
+        if all(map(len, found)):
+            of_run[row["stage"]] = found
+    runs: dict[str, dict[str, Run]] = {}
+    trained = {name for (name, _), of_run in stages.items() if set(of_run) - {0}}
+    for (method, target), of_run in stages.items():
+        if method not in trained:
+            continue
+        last = max(number for (name, _), others in stages.items() if name == method for number in others)
+        # a run that was stopped stays where it was
+        asked = [n for n in range(last + 1) if any(n in others for key, others in stages.items() if key[0] == method)]
+        filled = [of_run[max(m for m in of_run if m <= n)] for n in asked]
+        runs.setdefault(method, {})[target] = Run(*(np.array([pair[i].to_numpy() for pair in filled]) for i in (0, 1)))
+    return runs
+
+
+def matched(rows: list[dict], resamples: int, seed: int) -> pd.DataFrame:
+    """:func:`compare` for every set that should be kept and was asked before and after.
+
+    Args:
+        rows: as for :func:`read_runs`.
+
+    Returns:
+        Its rows behind a column ``kept``, the name of the set; none if no set was asked before and after.
+    """
+    read = cache(lambda files: read_outcomes(files)[["set", "id", "split", "score"]])
+    tables = [pd.DataFrame(columns=["kept", "method", "measure", "value", "low", "high", "reached"])]
+    for kept in KEPT:
+        if runs := read_runs(rows, kept, read=read):
+            table = compare(runs, resamples, seed)
+            table.insert(0, "kept", kept)
+            tables.append(table)
+    return pd.concat(tables[1:] or tables, ignore_index=True)

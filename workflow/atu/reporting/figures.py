@@ -1,0 +1,285 @@
+"""The figures, each from the long table alone; one style for all."""
+
+import itertools
+import math
+from collections.abc import Iterable
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+
+from atu.common.files import atomic_path
+from atu.common.names import display_name, tau_name
+from atu.reporting.tables import reported, taus_of
+
+# Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = "osD^vPX<>*"  # more than colours: methods of one colour differ in marker and line
+plt.rcParams.update(
+    {
+        "figure.dpi": 200,
+        "font.size": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "legend.frameon": False,
+        "axes.prop_cycle": plt.cycler(color=COLORS),
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "atu",
+    }
+)
+COLUMN = 3.4  # inches: one column of a two-column paper
+LINE = 60  # characters of a legend's size in it
+
+
+def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
+    """Mean over targets and seeds of the test split: rows (method, stage, tau), columns metrics."""
+    rows = reported(long, dev_targets)
+    rows = rows[rows["split"] == "test"]
+    keys = [rows["method"], rows["stage"], rows["tau"].fillna(float("inf"))]
+    return rows.pivot_table(index=keys, columns="metric", values="value", aggfunc="mean").reset_index()
+
+
+def nothing() -> Figure:
+    """In place of a figure of test probes where there are none."""
+    figure, axis = plt.subplots(figsize=(COLUMN, 1), layout="constrained")
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, "No test probe was asked.", ha="center", va="center")
+    return figure
+
+
+UTILITY = ["utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu"]
+
+
+def as_shares(values: pd.DataFrame, stage: pd.Series) -> pd.DataFrame:
+    """Columns in percent of their values at stage 0; those that were 0 there are left out."""
+    before = values[stage == 0].mean()
+    known = before.index[before > 0]
+    return 100 * values[known] / before[known]
+
+
+def mark_collapsed(axis, curve: pd.DataFrame, x: pd.Series, y: pd.Series, collapsed: pd.DataFrame | None) -> None:
+    """A cross over each point at which a run no longer speaks.
+
+    Args:
+        curve: the points' columns method and stage.
+        collapsed: as of :func:`atu.reporting.tables.find_collapsed`.
+    """
+    if collapsed is not None:
+        found = collapsed[collapsed["collapsed"].astype(bool)]
+        keys = set(zip(found["method"], found["stage"], strict=True))
+        gone = [key in keys for key in zip(curve["method"], curve["stage"], strict=True)]
+        axis.plot(x[gone], y[gone], ls="", marker="x", ms=8, mew=1.2, color="0.3", zorder=3)
+
+
+def name_points(figure: Figure, points: list[tuple]) -> None:
+    """Write a text beside each point of finished axes, so that no text lies on another.
+
+    Args:
+        points: axis, text and (x, y) each. The nearest free place is taken, above or below the point; a text that
+            had to go farther is tied to its point by a line, one that finds no place is left out.
+    """
+    figure.draw_without_rendering()  # where things are is known once the layout is
+    renderer, taken = figure.canvas.get_renderer(), []
+    for axis, text, point in points:
+        frame = axis.get_window_extent()
+        for step, (right, up) in itertools.product(range(25), itertools.product((1, -1), (1, -1))):
+            tie = {"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2} if step else None
+            sides = {"ha": "left" if right > 0 else "right", "va": "bottom" if up > 0 else "top"}
+            place = {"xytext": (3 * right, up * (4 + 7 * step)), "textcoords": "offset points"}
+            look = {"fontsize": 6, "path_effects": [withStroke(linewidth=1.5, foreground="white")]}
+            note = axis.annotate(text, point, arrowprops=tie, **place, **sides, **look)
+            note.update_positions(renderer)
+            box = Text.get_window_extent(note, renderer)  # of the words alone, without the line
+            inside = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            note.remove()
+
+
+def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
+    """What neighbours (left) and abilities (right) keep while each method forgets."""
+    means = stage_means(long, dev_targets)
+    if means.empty:
+        return nothing()
+    kept = as_shares(means.reindex(columns=UTILITY), means["stage"]).clip(upper=100)  # a gain makes up for no loss
+    means["utility"] = kept.mean(axis=1)
+    panels = {
+        "neighbor_qa": "neighbour QA recall, %\n(higher is better)",
+        "utility": "utility kept, % of before, mean\n(higher is better)",
+    }
+    methods = list(means.groupby("method"))
+    taus, named = taus_of(means), []
+    figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN, 2.7), layout="constrained", sharex=True)
+    for axis, (metric, label) in zip(axes, panels.items(), strict=True):
+        for i, (method, curve) in enumerate(methods):
+            curve = curve.reindex(columns=["method", "stage", "tau", "forget_qa", metric])
+            curve = curve.dropna(subset=["forget_qa", metric])
+            look = {"marker": MARKERS[i % len(MARKERS)], "color": COLORS[i % len(COLORS)]}
+            look["ls"] = "-" if i < len(COLORS) else "--"
+            axis.plot(curve["forget_qa"], curve[metric], ms=4, lw=1.2, label=display_name(method), **look)
+            mark_collapsed(axis, curve, curve["forget_qa"], curve[metric], collapsed)
+            if len(methods) > 2:  # too many points to name each
+                continue
+            for row in curve[(curve["stage"] > 0) | (i == 0)].itertuples():  # all begin at one point
+                tau = tau_name(row.stage, taus[method])
+                text = "before" if row.stage == 0 else f"τ={tau}" if tau else f"{row.stage}"
+                named.append((axis, text, (row.forget_qa, getattr(row, metric))))
+        axis.set(xlabel="forget QA recall, % (lower is better)", ylabel=label)
+        axis.set(xlim=(108, -4), ylim=(-4, 112))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(methods), 5))
+    name_points(figure, named)
+    return figure
+
+
+def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
+    """Forget, neighbour and utility over the stages, one row of panels a method."""
+    panels = {
+        "forget recall, %\n(lower is better)": ["forget_fb", "forget_qa", "forget_aa"],
+        "neighbour recall, %\n(higher is better)": ["neighbor_fb", "neighbor_qa"],
+        "utility, % of before\n(higher is better)": UTILITY,
+    }
+    by_stage = stage_means(long, dev_targets)
+    if by_stage.empty:
+        return nothing()
+    methods, taus = list(by_stage.groupby("method")), taus_of(by_stage)
+    size = (2 * COLUMN, 2.3 * len(methods))
+    figure, grid = plt.subplots(len(methods), 3, figsize=size, layout="constrained", squeeze=False)
+    for axes, (method, means) in zip(grid, methods, strict=True):
+        by_tau = means.loc[means["stage"] > 0, "tau"].map(math.isfinite).all()
+        for axis, (label, metrics) in zip(axes, panels.items(), strict=True):
+            values = means.reindex(columns=metrics).dropna(axis="columns", how="all")
+            if label.startswith("utility"):
+                values = as_shares(values, means["stage"])
+            for i, metric in enumerate(values):
+                y = values[metric].dropna()
+                asked = means.loc[y.index]
+                name = metric.split("_")[1].upper()
+                axis.plot(asked["stage"], y, marker=MARKERS[i], ms=3.5, lw=1.2, color=COLORS[i], label=name)
+                mark_collapsed(axis, asked, asked["stage"], y, collapsed)
+            ticks = [
+                "before" if stage == 0 else tau_name(stage, taus[method]) or str(stage) for stage in means["stage"]
+            ]
+            axis.set_xticks(means["stage"], ticks, rotation=45)
+            axis.set(xlabel="stage, by τ" if by_tau else "stage", ylabel=label)
+            axis.set_ylim(0, 1.08 * max([100, *values.max()]))
+            if axis.lines:
+                axis.legend(fontsize=6)
+        if len(methods) > 1:
+            axes[0].set_title(display_name(method), fontsize=8, loc="left")
+    return figure
+
+
+def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
+    """Forget and neighbour recall of every target before and after the last stage."""
+    rows = long[long["split"] == "test"]
+    if rows.empty:
+        return nothing()
+    last = rows.groupby(["target", "method"])["stage"].transform("max")
+    chosen = {"before": rows[rows["stage"] == 0], "after": rows[rows["stage"] == last]}
+    names = sorted(rows["target"].unique(), key=lambda name: (name in dev_targets, int(name.split("_")[0])))
+    methods = list(rows["method"].unique())
+    panels = [(method, metric) for method in methods for metric in ("forget_qa", "forget_aa", "neighbor_qa")]
+    height = 1.1 + 0.22 * len(names)
+    figure, axes = plt.subplots(
+        len(methods), 3, figsize=(2 * COLUMN, height * len(methods)), layout="constrained", sharey=True, squeeze=False
+    )
+    for axis, (method, metric) in zip(axes.flat, panels, strict=True):
+        for offset, (when, part) in zip((0.2, -0.2), chosen.items(), strict=True):
+            part = part[(part["method"] == method) & (part["metric"] == metric)]
+            values = part.groupby("target")["value"].mean().reindex(names)
+            places = [len(names) - 1 - i + offset for i in range(len(names))]
+            axis.barh(
+                places, values, height=0.38, label=when, hatch="" if when == "before" else "////", edgecolor="white"
+            )
+        labels = [name.split("_", 1)[1].replace("_", " ") + " (dev)" * (name in dev_targets) for name in names]
+        axis.set_yticks(range(len(names) - 1, -1, -1), labels)
+        direction = "lower" if metric.startswith("forget") else "higher"
+        title = metric.replace("_", " ").replace("qa", "QA").replace("aa", "AA").replace("neighbor", "neighbour")
+        if collapsed is not None:
+            of_method = collapsed[(collapsed["method"] == method) & collapsed["collapsed"].astype(bool)]
+            title += " †" if set(of_method["stage"]) & set(rows.loc[rows["method"] == method, "stage"]) else ""
+        axis.set_title((f"{display_name(method)}: " if len(methods) > 1 else "") + title, fontsize=8)
+        axis.set(xlabel=f"recall, % ({direction} is better)", xlim=(0, 105))
+        axis.grid(visible=False, axis="y")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=7)
+    return figure
+
+
+def training(steps: pd.DataFrame, dev_targets: list[str]) -> Figure:
+    """The predictor's similarity with the target, the unlearning loss and the alignment loss over the schedule.
+
+    Args:
+        steps: rows of the runs' steps.csv with target, method, seed and stage; means over targets and seeds.
+    """
+    steps = reported(steps, dev_targets)
+    panels = [
+        ("unlearn", "similarity", "similarity with the target\n(lower is better)"),
+        ("unlearn", "unlearn_loss", "unlearning loss\n(lower is better)"),
+        ("align", "loss", "alignment loss\n(lower is better)"),
+    ]
+    figure, axes = plt.subplots(1, 3, figsize=(2 * COLUMN, 2.4), layout="constrained")
+    for axis, (phase, column, label) in zip(axes, panels, strict=True):
+        part = steps[steps["phase"] == phase].reindex(columns=["method", "stage", "step", "tau", column])
+        for i, (method, rows) in enumerate(part.groupby("method")):
+            means = rows.groupby(["stage", "step"])[[column, "tau"]].mean().reset_index()
+            smooth = means[column].rolling(max(1, len(means) // 100), min_periods=1).mean()
+            axis.plot(means.index + 1, smooth, lw=1, color=COLORS[i % len(COLORS)], label=display_name(method))
+            if column == "similarity":
+                axis.plot(
+                    means.index + 1,
+                    means["tau"],
+                    ds="steps-post",
+                    ls=":",
+                    lw=1,
+                    color="0.4",
+                    label="τ" if i == 0 else None,
+                )
+        axis.set(xlabel=f"{'unlearning' if phase == 'unlearn' else 'alignment'} step", ylabel=label)
+    if axes[0].lines:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def attacks(table: pd.DataFrame) -> Figure:
+    """Recall by type of attack before and after each method, with 95 % intervals.
+
+    Args:
+        table: from :func:`atu.reporting.breakdown.by_type`.
+    """
+    kinds, runs = sorted(table["type"].unique(), reverse=True), list(table["run"].unique())
+    columns = max(1, min(3, len(runs), LINE // (max(map(len, runs), default=0) + 6)))  # of the legend, with its signs
+    height = 0.75 + 0.15 * math.ceil(len(runs) / columns) + len(kinds) * max(0.2, 0.1 * len(runs))
+    figure, axis = plt.subplots(figsize=(COLUMN, height), layout="constrained")
+    step = 0.7 / max(len(runs), 2)  # rows of one type lie within 0.7 of the distance between types
+    for i, (run, part) in enumerate(table.groupby("run", sort=False)):
+        places = [kinds.index(kind) + step * ((len(runs) - 1) / 2 - i) for kind in part["type"]]
+        spread = [part["value"] - part["low"], part["high"] - part["value"]]
+        look = {"fmt": MARKERS[i % len(MARKERS)], "color": "0.45" if run == "Before" else COLORS[(i - 1) % len(COLORS)]}
+        look |= {"mfc": "white"} if run == "Before" else {}
+        axis.errorbar(part["value"], places, xerr=spread, ms=4, elinewidth=0.8, label=run, **look)
+    probes = table.groupby("type")["probes"].max()
+    axis.set_yticks(range(len(kinds)), [f"{kind} ({probes[kind]})" for kind in kinds])
+    axis.set(xlabel="recall, % (lower is better)", xlim=(-4, 104))
+    axis.grid(visible=False, axis="y")
+    if runs:
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=columns, fontsize=7)
+    return figure
+
+
+def save_figure(figure: Figure, paths: Iterable[str]) -> None:
+    """Write a figure in the formats that the paths end in; the same figure always gives the same files."""
+    for path in paths:
+        with atomic_path(path) as part:
+            figure.savefig(part, metadata={"CreationDate": None} if path.endswith(".pdf") else None)
+
+
+FIGURES = {"tradeoff": tradeoff, "stages": stages, "targets": targets}

@@ -1,0 +1,195 @@
+"""Pages that open from disk: tables to sort and to filter, and what a model answered before and after."""
+
+import gzip
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+
+import itables
+import pandas as pd
+from itables.javascript import generate_init_offline_itables_html
+
+from atu.common.names import display_name
+from atu.data.benchmark import PROBE_SETS
+from atu.evaluation.metrics import NO_ANSWER, is_degenerate, is_empty
+from atu.reporting.tables import ABOUT_TARGET, GENERATED, PERCENT, without_speech
+
+KEYS = ["set", "id"]
+BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables itself, so that nothing is fetched
+LISTED = 30  # a column of at most so many different texts is filtered by a list to tick
+LONG = 80  # characters; longer texts get a wide column, and a box that scrolls
+STYLE = (
+    "body{font:14px sans-serif;margin:1em}h1{font-size:1.3em}table.dataTable td{vertical-align:top}"
+    "td.text{min-width:13em}td div{max-height:9em;overflow-y:auto;overflow-wrap:anywhere}"
+)
+# What was pressed is unpacked by the browser and takes the page's place.
+UNPACK = """<script>
+(async () => {
+    const bytes = Uint8Array.from(atob("PRESSED"), (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const page = await new Response(stream).text();
+    document.open();
+    document.write(page);
+    document.close();
+})();
+</script><noscript>This page needs JavaScript.</noscript>"""
+# Cells such as "51.2 ± 1.3" are in the order of their first number; empty ones come first.
+BY_NUMBER = """function (data, type) {
+    if (type !== "sort" && type !== "type") return data;
+    const number = parseFloat(data);
+    return Number.isNaN(number) ? -Number.MAX_VALUE : number;
+}"""
+
+
+def table_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> str:
+    """A page with a table that can be sorted and filtered, by column and as a whole, and notes below it.
+
+    Numbers with a fraction have one decimal; missing cells are empty. Nothing in the table or the notes is taken
+    for HTML.
+    """
+    body = f"<h1>{escape(title)}</h1>" + (interactive(table) if len(table) else "")
+    return document(title, body + paragraphs(notes))
+
+
+def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+    """What was answered before and after unlearning, side by side.
+
+    Args:
+        before: outcomes of the unmodified model, as :func:`atu.evaluation.evaluation.evaluation.evaluate` returns them.
+        after: those of each run, by method and seed; empty ones, of stages that were not run, have no rows.
+
+    Returns:
+        One row a probe and run that were asked both before and after, a probe's runs one below the other: Set,
+        Split, Type, Question, Expected, Before, Score before, Method, Seed, After, Score after, Change. Scores are
+        times 100, as in the tables. Texts whose likelihood alone is measured have no answer and are left out.
+        Where any answer after is empty or, about the target, degenerate, a column Remark says of which.
+    """
+    asked = before[before["set"].map(lambda name: PROBE_SETS[name]["ask"] != "text")]
+    asked = asked.assign(place=range(len(asked)), expected=asked["answers"].map(" / ".join))
+    columns = [*KEYS, "place", "split", "type", "query", "expected", "prediction", "score"]
+    rows = []
+    for (method, seed), outcomes in after.items():
+        if len(outcomes):
+            both = asked[columns].merge(
+                outcomes[[*KEYS, "prediction", "score"]], on=KEYS, suffixes=(None, "_after"), validate="one_to_one"
+            )
+            rows.append(both.assign(method=display_name(method), seed=seed))
+    names = {
+        "set": "Set",
+        "split": "Split",
+        "type": "Type",
+        "query": "Question",
+        "expected": "Expected",
+        "prediction": "Before",
+        "score": "Score before",
+        "method": "Method",
+        "seed": "Seed",
+        "prediction_after": "After",
+        "score_after": "Score after",
+    }
+    if not rows:
+        return pd.DataFrame(columns=[*names.values(), "Change"])
+    table = pd.concat(rows).sort_values("place", kind="stable")[list(names)].rename(columns=names)
+    table[["Score before", "Score after"]] *= PERCENT
+    table = table.assign(Change=table["Score after"] - table["Score before"]).reset_index(drop=True)
+    said = [remark_on(row["Set"], row["After"]) for _, row in table.iterrows()]
+    return table.assign(Remark=said) if any(said) else table
+
+
+def remark_on(name: str, answer: str) -> str:
+    """Of an answer to a probe of a set: empty, degenerate, or nothing."""
+    if name in GENERATED and is_empty(answer):
+        return "empty"
+    return "degenerate" if name in ABOUT_TARGET and is_degenerate(answer) else ""
+
+
+def speech_notes(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame]) -> list[str]:
+    """Sentences about answers that are no speech: of each run their share, where there are any, and what NOANSWER is.
+
+    Args:
+        before, after: as for :func:`answers`.
+    """
+    said = []
+    for (method, seed), outcomes in after.items():
+        about = outcomes[outcomes["set"].isin(ABOUT_TARGET)]
+        found = {name: share for name, share in without_speech(about).items() if share > 0}
+        if found:
+            shares = " and ".join(f"{share:.0%} {name}" for name, share in found.items())
+            said.append(f"{display_name(method)}, seed {seed}: {shares} of {len(about)} answers about the target.")
+    if said:
+        said.append(
+            "Degenerate: no language at all, such as one word, phrase or pattern over and over. The unmodified model: "
+            + " and ".join(
+                f"{share:.0%} {name}"
+                for name, share in without_speech(before[before["set"].isin(ABOUT_TARGET)]).items()
+            )
+            + "."
+        )
+    if any((frame["prediction"] == NO_ANSWER).any() for frame in (before, *after.values())):
+        said.append(f"{NO_ANSWER} stands for an empty answer, and is scored as that word, as RWKU does.")
+    return said
+
+
+def answers_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> str:
+    """A page of :func:`answers`, compressed, since every run repeats the questions and the answers before."""
+    page = table_page(table, title, notes)
+    pressed = b64encode(gzip.compress(page.encode(), mtime=0)).decode()
+    return document(title, UNPACK.replace("PRESSED", pressed))
+
+
+def interactive(table: pd.DataFrame) -> str:
+    """The table and all that it needs to be sorted and filtered."""
+    cells, defs = pd.DataFrame(index=table.index), []
+    for place, (name, values) in enumerate(table.items()):
+        texts = values.map(as_text)
+        shown = texts[texts != ""]
+        numeric = len(shown) > 0 and shown.str.match(r"-?\d+(\.\d+)?( |$)").all()
+        few = not numeric and texts.nunique() <= LISTED
+        column = {"targets": place, "columnControl": [["searchList"] if few else "searchDropdown"]}
+        if numeric:
+            column |= {"render": itables.JavascriptFunction(BY_NUMBER), "className": "dt-right"}
+        elif texts.str.len().max() > LONG:
+            column["className"] = "text"
+        defs.append(column)
+        cells[escape(str(name))] = texts.map(as_html)
+    return generate_init_offline_itables_html(BUNDLE) + itables.to_html_datatable(
+        cells,
+        connected=False,
+        allow_html=True,  # every cell has been escaped, so that line breaks can be kept
+        table_id="table",
+        showIndex=False,
+        maxBytes=0,
+        maxColumns=0,
+        columnDefs=defs,
+        layout={"topStart": "info", "topEnd": "search", "bottomStart": "pageLength", "bottomEnd": "paging"},
+        pageLength=50,
+        lengthMenu=[10, 50, 200],
+        autoWidth=False,
+        text_in_header_can_be_selected=False,  # so that a click on the name sorts
+        classes="display compact",
+        style="width:auto;margin:0",
+    )
+
+
+def as_text(value: object) -> str:
+    """A cell as it is read."""
+    if pd.isna(value):
+        return ""
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def as_html(text: str) -> str:
+    """A text with its line breaks, and nothing in it taken for HTML; a long one in a box."""
+    shown = escape(text).replace("\n", "<br>")
+    return f"<div>{shown}</div>" if len(text) > LONG else shown
+
+
+def paragraphs(notes: Iterable[str]) -> str:
+    return "".join(f"<p>{escape(note)}</p>" for note in notes)
+
+
+def document(title: str, body: str) -> str:
+    """A whole page. The empty icon keeps a browser from asking a server for one."""
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

@@ -1,0 +1,226 @@
+"""Published numbers beside ours, with bootstrap intervals; none of them ever stands in a column of ours."""
+
+import numpy as np
+import pandas as pd
+
+from atu.data.benchmark import PROBE_SETS
+from atu.reporting.tables import LAYOUT, PERCENT, REMARKED, SCALES, WEIGHTED, read_outcomes, remark
+
+NOTES = "paper-notes"  # the source of numbers that were not read in the publication itself
+DIGITS = 1  # decimals that published numbers have
+MEASURED = ["metric", "ours", "low", "high", "targets", "probes"]
+COLUMNS = ["run", "seeds", "published_row", "metric", "targets", "probes", "ours", "low", "high", "collapsed"]
+COLUMNS += ["degenerate", "empty", "published", "difference", "outside", "status", "source", "second_hand"]
+
+
+def probe_scores(outcomes: list[pd.DataFrame], split: str = "test") -> pd.DataFrame:
+    """Each probe's mean score over the runs of one target.
+
+    Args:
+        outcomes: of one evaluation for each seed.
+
+    Returns:
+        One row a probe of the split: set, id, query, score.
+    """
+    asked = pd.concat([frame[frame["split"] == split] for frame in outcomes], ignore_index=True)
+    return asked.groupby(["set", "id"], as_index=False).agg(query=("query", "first"), score=("score", "mean"))
+
+
+def resampled(parts: list[pd.DataFrame], chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mean score of one probe set for every target drawn, its probes drawn anew each time.
+
+    Args:
+        parts: rows id, query, score of each target.
+        chosen: indices of targets, [resamples, targets].
+
+    Returns:
+        Shaped as ``chosen``; NaN for targets that were not asked the set. Where all targets have the same
+        probes (utility), a resample draws them once for all: they are not independent.
+    """
+    scores = [part["score"].to_numpy() for part in parts]
+    means = np.full(chosen.shape, np.nan)
+    asked = [list(part["query"]) for part in parts if len(part)]
+    if len(parts) > 1 and len(asked) == len(parts) and all(queries == asked[0] for queries in asked):
+        size = len(asked[0])
+        counts = rng.multinomial(size, np.full(size, 1 / size), size=len(chosen))
+        return np.take_along_axis(counts @ np.array(scores).T / size, chosen, axis=1)
+    for i, values in enumerate(scores):
+        drawn, size = chosen == i, len(values)
+        if size:
+            means[drawn] = rng.multinomial(size, np.full(size, 1 / size), size=drawn.sum()) @ values / size
+    return means
+
+
+def bounds(draws: np.ndarray, probes: int) -> tuple[float, float]:
+    """The 95 % interval of a mean over targets; NaN if there is a single probe, from which there is none.
+
+    Args:
+        draws: from :func:`resampled`; resamples that hold no target that was asked are left out.
+    """
+    if probes < 2:
+        return float("nan"), float("nan")
+    asked = draws[~np.isnan(draws).all(axis=1)]
+    low, high = np.percentile(np.nanmean(asked, axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.DataFrame:
+    """Means over targets as the paper's table has them, with 95 % intervals by bootstrap over targets and probes.
+
+    Args:
+        targets: probes of each target, from :func:`probe_scores`.
+        resamples: draws of as many targets, and of as many probes of each.
+
+    Returns:
+        One row a metric: metric, ours, low, high, targets, probes; units as in :func:`atu.reporting.tables.summarize`.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(len(targets), size=(resamples, len(targets)))
+    values, draws, sizes = {}, {}, {}
+    for name in (name for name in PROBE_SETS if any((part["set"] == name).any() for part in targets)):
+        parts = [part[part["set"] == name] for part in targets]
+        scale = SCALES.get(PROBE_SETS[name]["metric"], PERCENT)
+        values[name] = scale * np.array([part["score"].mean() for part in parts])
+        draws[name] = scale * resampled(parts, chosen, rng)
+        sizes[name] = sum(map(len, parts))
+    for name, members in WEIGHTED.items():
+        if all(member in values for member in members):
+            weights = np.array([PROBE_SETS[member]["total"] for member in members])
+            weights = weights / weights.sum()
+            for table in (values, draws):
+                table[name] = sum(weight * table[member] for weight, member in zip(weights, members, strict=True))
+            sizes[name] = sum(sizes[member] for member in members)
+    rows = []
+    for name in (name for name in LAYOUT if name in values and not np.isnan(values[name]).all()):
+        low, high = bounds(draws[name], sizes[name])
+        row = {"metric": name, "ours": np.nanmean(values[name]), "low": low, "high": high}
+        rows.append(row | {"targets": int((~np.isnan(values[name])).sum()), "probes": sizes[name]})
+    return pd.DataFrame(rows, columns=MEASURED)
+
+
+def evaluations(runs: list[dict], *keys: str) -> dict[tuple, list[list[tuple[str, ...]]]]:
+    """Files of the evaluations of each target, a list a target, by the values of the keys.
+
+    Each evaluation counts once: the unmodified model's outcomes serve every method and seed.
+    """
+    groups: dict[tuple, dict[str, dict]] = {}
+    for run in runs:
+        targets = groups.setdefault(tuple(run[key] for key in keys), {})
+        targets.setdefault(run["target"], {})[tuple(run["files"])] = None
+    return {key: list(map(list, targets.values())) for key, targets in groups.items()}
+
+
+def measure(runs: list[dict], resamples: int, seed: int, read=read_outcomes) -> pd.DataFrame:
+    """:func:`intervals` of every row of the paper's table that has a published counterpart.
+
+    Args:
+        runs: target, seed, stage, files (Parquet outcomes), run (the row's name) and published_row (its name in
+            the published tables). Rows of the same name are averaged over targets and seeds.
+
+    Returns:
+        The rows of :func:`intervals` with run, seeds and published_row.
+    """
+    tables = [pd.DataFrame(columns=[*MEASURED, "run", "published_row", "seeds"])]
+    for (name, row), targets in evaluations(runs, "run", "published_row").items():
+        probes = [probe_scores([read(files) for files in found]) for found in targets]
+        table = intervals(probes, resamples, seed)
+        tables.append(table.assign(run=name, published_row=row, seeds=max(map(len, targets))))
+    return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+
+
+def shares_of_rows(runs: list[dict], collapsed: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """What :func:`atu.reporting.tables.remark` says of each row, by its name; shares of what is not known are NaN.
+
+    Args:
+        runs: as for :func:`measure`, with method and stage.
+        collapsed: from :func:`atu.reporting.tables.find_collapsed`.
+    """
+    shares = collapsed.reindex(columns=["method", "stage", *REMARKED]).astype(dict.fromkeys(REMARKED, float))
+    means = shares.groupby(["method", "stage"]).mean()
+    none = dict.fromkeys(REMARKED, 0.0)
+    return {
+        run["run"]: dict(means.loc[key]) if (key := (run["method"], run["stage"])) in means.index else none
+        for run in runs
+    }
+
+
+def compare(
+    published: pd.DataFrame, ours: pd.DataFrame, model: str, shares: dict[str, dict[str, float]]
+) -> pd.DataFrame:
+    """Published numbers of a model, each with ours where there is one.
+
+    Args:
+        published: model, method, metric, value, source.
+        ours: from :func:`measure`.
+        shares: from :func:`shares_of_rows`.
+
+    Returns:
+        One row a published number and run of ours (COLUMNS). ``outside``: the published value lies outside our
+        interval, both as precise as it was published. ``status``: compared; not run; or not asked, if there is
+        such a run but without this metric.
+    """
+    theirs = published[published["model"] == model].rename(columns={"method": "published_row", "value": "published"})
+    names = ours[["run", "seeds", "published_row"]].drop_duplicates()
+    table = theirs.merge(names, how="left", on="published_row")
+    table = table.merge(ours, how="left", on=["run", "seeds", "published_row", "metric"])
+    for name in REMARKED:
+        table[name] = table["run"].map({run: found[name] for run, found in shares.items()}).astype(float)
+    table["status"] = np.where(table["run"].isna(), "not run", np.where(table["ours"].isna(), "not asked", "compared"))
+    table["difference"] = table["ours"] - table["published"]
+    low, high = table["low"].round(DIGITS), table["high"].round(DIGITS)
+    outside = (table["published"] < low) | (table["published"] > high)
+    table["outside"] = outside.astype(object).where(low.notna(), None)  # without an interval there is no answer
+    table["second_hand"] = table["source"] == NOTES
+    for column in ("seeds", "targets", "probes"):
+        table[column] = table[column].astype("Int64")
+    return table[COLUMNS]
+
+
+def sentences(table: pd.DataFrame, published: pd.DataFrame, model: str, benchmark: str, measured_on: str) -> list[str]:
+    """What the comparison covers, in words, a sentence each; it also speaks where there is nothing to compare."""
+    done = table[table["status"] == "compared"]
+    said = []
+    if table.empty:
+        models = ", ".join(published["model"].unique())
+        said.append(
+            f"No published number is of {model} on {benchmark}; those in the file are of {models} on {measured_on}."
+        )
+    elif done.empty:
+        said.append("No published number has a number of ours to stand beside.")
+    else:
+        outside = done["outside"].eq(True).sum()
+        said.append(f"{outside} of {len(done)} published numbers lie outside our 95 % interval (marked ✗).")
+        if done["second_hand"].any():
+            said.append("Those marked ‡ are second-hand: read in notes about the publication, not in it.")
+    for status in ("not run", "not asked"):
+        rows = table[table["status"] == status]
+        if status == "not asked":
+            names = [f"{row.run} {LAYOUT.get(row.metric, row.metric)}" for row in rows.itertuples()]
+        else:
+            names = list(rows["published_row"].unique())
+        if names:
+            said.append(f"Published, {status} here: {', '.join(names)}.")
+    return said
+
+
+def layout(table: pd.DataFrame) -> pd.DataFrame:
+    """The compared rows for readers, as text."""
+    done = table[table["status"] == "compared"]
+    seeds = len(done) > 0 and done["seeds"].max() > 1
+    rows = [
+        {
+            "Run": row.run + remark({name: getattr(row, name) for name in REMARKED}),
+            "Metric": LAYOUT[row.metric],
+            "Targets": row.targets,
+            **({"Seeds": row.seeds} if seeds else {}),
+            "Probes": row.probes,
+            "Ours": f"{row.ours:.{DIGITS}f}",
+            "95 % interval": "none" if np.isnan(row.low) else f"[{row.low:.{DIGITS}f}, {row.high:.{DIGITS}f}]",
+            "Published by others": f"{row.published:.{DIGITS}f}" + " ‡" * row.second_hand,
+            "Ours - published": f"{row.difference:+.{DIGITS}f}",
+            "Outside": "✗" if row.outside else "",
+            "Source": row.source + (" (second-hand)" if row.second_hand else ""),
+        }
+        for row in done.itertuples()
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,404 @@
+"""Results in long form, and the paper's table from them."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from atu.common.errors import DivergedError, ExplainedError
+from atu.common.files import read_parquet
+from atu.common.names import label
+from atu.data.benchmark import PROBE_SETS
+from atu.evaluation.metrics import NO_ANSWER, is_degenerate, is_empty, repeats
+
+COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
+NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
+KNOWN_RECALL = 0.5  # an answer that recalls half of the words counts as known
+
+# The columns of the paper's table; the arrow says which way is better.
+LAYOUT = {
+    "forget_fb": "Forget FB ↓",
+    "forget_qa": "Forget QA ↓",
+    "forget_aa": "Forget AA ↓",
+    "forget_all": "Forget All ↓",
+    "neighbor_fb": "Neighbor FB ↑",
+    "neighbor_qa": "Neighbor QA ↑",
+    "neighbor_all": "Neighbor All ↑",
+    "mia_fm": "MIA FM ↑",
+    "mia_rm": "MIA RM ↓",
+    "utility_gen": "Gen ↑",
+    "utility_rea": "Rea ↑",
+    "utility_tru": "Tru ↑",
+    "utility_fac": "Fac ↑",
+    "utility_flu": "Flu ↑",
+}
+
+# Of the answers about the target, in percent; columns of the table where any row has some.
+NO_SPEECH = {"forget_degenerate": "Degenerate %", "forget_empty": "Empty %"}
+NO_SPEECH_NOTE = (
+    "Degenerate and empty: of the answers about the target, those that are no language at all (one word or pattern "
+    f"over and over, say), and those that are nothing, which are scored as the word {NO_ANSWER}, as in RWKU. A model "
+    "that no longer speaks looks like one that has forgotten."
+)
+SPEECHLESS = {"degenerate": is_degenerate, "empty": is_empty}
+GENERATED = [name for name, spec in PROBE_SETS.items() if spec["ask"] == "generate"]
+ABOUT_TARGET = [name for name in GENERATED if name.startswith("forget_")]
+
+# Factors from the mean of a set's scores to the number that RWKU's tables print.
+SCALES = {"membership": -100.0}
+PERCENT = 100.0
+WEIGHTED = {
+    "forget_all": ("forget_fb", "forget_qa", "forget_aa"),
+    "neighbor_all": ("neighbor_fb", "neighbor_qa"),
+}
+
+
+def known_probes(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Forget and neighbour probes of one subject with what the unmodified model answered."""
+    asked = outcomes[outcomes["set"].str.match("forget_|neighbor_")].copy()
+    asked["answer"] = asked["answers"].str[0]
+    asked["known"] = asked["score"] >= KNOWN_RECALL
+    return asked[["set", "id", "split", "type", "query", "answer", "prediction", "score", "known"]]
+
+
+def by_split(outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The probes of each split, and all of them."""
+    return {split: outcomes[outcomes["split"] == split] for split in ("dev", "test")} | {"all": outcomes}
+
+
+class ScoreError(ExplainedError, ValueError):
+    """A score is not a finite number; the message names its probe."""
+
+
+def check_scores(outcomes: pd.DataFrame, place: str = "") -> None:
+    """Refuse outcomes with a score that is not finite: a mean would hide it.
+
+    Args:
+        place: the file that holds them, for the message.
+    """
+    wrong = outcomes[~np.isfinite(outcomes["score"].astype(float))]
+    if len(wrong):
+        first = wrong.iloc[0]
+        name = first.get("id", first["set"])
+        where = f"{place}: " if place else ""
+        mend = (
+            f"delete {place} to ask again"
+            if place
+            else "check the model, and lower its learning rate if it was trained"
+        )
+        raise ScoreError(f"{where}the score of {name} is {first['score']}, as of {len(wrong)} probes in all; {mend}")
+
+
+def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """RWKU's numbers from the outcomes of probes.
+
+    Returns:
+        One row a split (dev, test, all) and metric: split, metric, value, n. Recall, accuracy, F1 and
+        MC1 in percent, fluency in bits x 100, membership as -100 x log-likelihood. forget_all and
+        neighbor_all are weighted by the probe counts of the whole benchmark.
+
+    Raises:
+        ScoreError: if a score is not finite.
+    """
+    check_scores(outcomes)
+    rows = []
+    for split, part in by_split(outcomes).items():
+        values = {}
+        for name, group in part.groupby("set", sort=False):
+            scale = SCALES.get(PROBE_SETS[name]["metric"], PERCENT)
+            values[name] = (scale * group["score"].mean(), len(group))
+        for name, members in WEIGHTED.items():
+            if all(member in values for member in members):
+                weights = [PROBE_SETS[member]["total"] for member in members]
+                mean = np.average([values[member][0] for member in members], weights=weights)
+                values[name] = (mean, sum(values[member][1] for member in members))
+        rows += [{"split": split, "metric": metric, "value": v, "n": n} for metric, (v, n) in values.items()]
+    return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
+
+
+def without_speech(answers: pd.DataFrame) -> dict[str, float]:
+    """Shares of answers that are ``degenerate`` and that are ``empty``, 0 to 1; NaN of no answers.
+
+    Args:
+        answers: outcomes of generated answers, with their column prediction.
+    """
+    said = answers["prediction"]
+    return {name: said.map(judge).astype(float).mean() for name, judge in SPEECHLESS.items()}
+
+
+def summarize_speech(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Percent of the answers about the target that are no speech: rows as of :func:`summarize`, of the metrics
+    forget_degenerate and forget_empty; none where no such answers were generated."""
+    rows = []
+    for split, part in by_split(outcomes).items():
+        answers = part[part["set"].isin(ABOUT_TARGET)]
+        if len(answers):
+            shares = without_speech(answers).items()
+            rows += [(split, f"forget_{name}", PERCENT * share, len(answers)) for name, share in shares]
+    return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
+
+
+def why_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> list[str]:
+    """By what a model no longer speaks, in words; nothing if it does.
+
+    Metrics of logits do not notice it, so what it generates is looked at: fluency, whether most of all answers repeat
+    one word, and for each set about the target whether most answers are degenerate or empty where those of the
+    unmodified model were not.
+
+    Args:
+        outcomes, before: of the model and of the unmodified one.
+        fluency_share: fluency below this share of its value before is a collapse.
+    """
+    found = []
+    fluency, normal = (frame.loc[frame["set"] == "utility_flu", "score"].mean() for frame in (outcomes, before))
+    if fluency < fluency_share * normal:
+        found.append(f"fluency {fluency / normal:.0%} of before")
+    answers = outcomes.loc[outcomes["set"].isin(GENERATED), "prediction"]
+    if len(answers) and (share := answers.map(repeats).mean()) > 0.5:
+        found.append(f"{share:.0%} of all answers repeat one word")
+    for name in ABOUT_TARGET:
+        now, then = (without_speech(frame[frame["set"] == name]) for frame in (outcomes, before))
+        found += [f"{now[kind]:.0%} of {name} {kind}" for kind in now if now[kind] > 0.5 and not then[kind] > 0.5]
+    return found
+
+
+def read_outcomes(files: Iterable[str]) -> pd.DataFrame:
+    """Outcomes of one evaluation, which may lie in several files.
+
+    Raises:
+        DamagedError: if a file cannot be read.
+        ScoreError: if a score is not finite.
+    """
+    frames = {file: read_parquet(file) for file in files}
+    for file, frame in frames.items():
+        check_scores(frame, str(file))
+    return pd.concat(frames.values(), ignore_index=True)
+
+
+COLLAPSED = ["target", "method", "seed", "stage", "collapsed", "why", "degenerate", "empty"]
+
+
+def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
+    """Which stages of which runs have collapsed.
+
+    Args:
+        runs: as for :func:`collect`; stage 0 is the unmodified model.
+
+    Returns:
+        One row a stage but 0: target, method, seed, stage, collapsed, why (in words), and the shares of answers about
+        the target that are degenerate and that are empty. A stage that was not run since the one before had collapsed
+        counts as collapsed, and so does one that training did not reach since it diverged.
+    """
+    before = {run["target"]: run["files"] for run in runs if run["stage"] == 0}
+    rows = []
+    for run in runs:
+        if run["stage"] > 0:
+            outcomes = read_outcomes(run["files"])
+            why = [outcomes.attrs.get("diverged", "not run: the stage before had collapsed")]
+            if len(outcomes):
+                why = why_collapsed(outcomes, read_outcomes(before[run["target"]]), fluency_share)
+            keys = {key: run[key] for key in ("target", "method", "seed", "stage")}
+            shares = without_speech(outcomes[outcomes["set"].isin(ABOUT_TARGET)])
+            rows.append(keys | {"collapsed": bool(why), "why": "; ".join(why)} | shares)
+    return pd.DataFrame(rows, columns=COLLAPSED)
+
+
+REMARKED = ("collapsed", "degenerate", "empty")
+
+
+def remark(shares: Mapping[str, float]) -> str:
+    """What stands behind a row's name: " † 50% collapsed, 12% empty"; nothing where all shares are 0 or unknown.
+
+    Args:
+        shares: of runs that collapsed, and of answers about the target that are degenerate or empty (REMARKED).
+    """
+    said = [f"{share:.0%} {name}" if share >= 0.005 else f"<1% {name}" for name, share in shares.items() if share > 0]
+    return f" † {', '.join(said)}" if said else ""
+
+
+def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
+    """Long table of all runs.
+
+    Args:
+        runs: rows of target, method, seed, stage, tau and files (Parquet outcomes of one evaluation).
+
+    Returns:
+        One row a number: model, benchmark, target, method, stage (0 is the unmodified model), tau,
+        split, metric, value, n, seed.
+    """
+    frames = []
+    summaries: dict[tuple, pd.DataFrame] = {}  # the unmodified model's files serve every method and seed
+    for run in runs:
+        files = tuple(run["files"])
+        if files not in summaries:
+            outcomes = read_outcomes(files)
+            summaries[files] = pd.concat([summarize(outcomes), summarize_speech(outcomes)])
+        keys = {key: run[key] for key in ("target", "method", "stage", "tau", "seed")}
+        frames.append(summaries[files].assign(model=model, benchmark=benchmark, **keys))
+    return pd.concat(frames, ignore_index=True)[COLUMNS]
+
+
+def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The paper's table: one row a method and stage, means over targets and seeds, test split; methods in the order
+    in which they come.
+
+    Targets on which settings were chosen are left out, unless there are no others. Rows in which runs have
+    collapsed (from :func:`find_collapsed`) say so. Shares of degenerate and of empty answers about the target are
+    columns where there are any. With several seeds cells are texts, mean ± half of a 95 %
+    interval (:func:`half_width`), and a column says how many seeds there are.
+    """
+    rows = reported(long, dev_targets)
+    rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
+    wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
+    shown = [name for name in NO_SPEECH if name in wide and (wide[name] > 0).any()]
+    wide = wide.reindex(columns=[*(name for name in LAYOUT if name in wide), *shown])
+    wide = wide.reindex(rows["method"].unique(), level="method")
+    seeds = rows["seed"].nunique()
+    if seeds > 1:
+        wide = with_half_widths(wide, rows)
+    wide = wide.rename(columns=LAYOUT | NO_SPEECH).reset_index()
+    before = wide["stage"] == 0
+    taus = taus_of(wide)
+    wide.insert(0, "Method", [label(row.method, row.stage, taus[row.method]) for row in wide.itertuples()])
+    if collapsed is not None:
+        shares = reported(collapsed, dev_targets).groupby(["method", "stage"])["collapsed"].mean()
+        found = [shares.get(key, 0.0) for key in zip(wide["method"], wide["stage"], strict=True)]
+        wide["Method"] += [remark({"collapsed": share}) for share in found]
+    wide.insert(1, "Targets", rows["target"].nunique())
+    if seeds > 1:
+        wide.insert(2, "Seeds", seeds)
+    wide = wide[~(before & before.duplicated())]  # every method has the same row Before
+    return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True).rename_axis(columns=None)
+
+
+def taus_of(rows: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """By method the tau of each stage but 0.
+
+    Args:
+        rows: with columns method, stage and tau.
+    """
+    stages = rows.loc[rows["stage"] > 0, ["method", "stage", "tau"]].drop_duplicates()
+    found = {method: dict(zip(part["stage"], part["tau"], strict=True)) for method, part in stages.groupby("method")}
+    return {method: found.get(method, {}) for method in rows["method"].unique()}
+
+
+def half_width(values: pd.Series) -> float:
+    """Half of the 95 % confidence interval of a mean over seeds, by Student's t; NaN for less than two.
+
+    It speaks of what differs from seed to seed alone: targets and probes are the same for all.
+    """
+    n = values.count()
+    return float(stats.t.ppf(0.975, n - 1) * values.std() / np.sqrt(n)) if n > 1 else float("nan")
+
+
+def with_half_widths(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Cells as texts, "51.2 ± 1.3"; the unmodified model, which no seed touches, has its number alone.
+
+    Args:
+        means: rows (method, stage, tau), columns metrics.
+        rows: of the long table.
+    """
+    keys = list(means.index.names)
+    of_seeds = rows.pivot_table(index=[*keys, "seed"], columns="metric", values="value", aggfunc="mean")
+    halves = of_seeds.groupby(level=keys).agg(half_width).reindex(index=means.index, columns=means.columns)
+    halves[means.index.get_level_values("stage") == 0] = np.nan
+    plain = means.map("{:.1f}".format)
+    cells = plain.where(halves.isna(), plain + halves.map(" ± {:.1f}".format))
+    return cells.astype(object).where(means.notna(), np.nan)
+
+
+def find_diverged(runs: list[dict], grids: dict[str, dict[str, float]]) -> set[str]:
+    """The variants of grids whose training has diverged, in any run; arguments as of :func:`collect` and
+    :func:`choose_rates`."""
+    variants = {variant for method in grids.values() for variant in method}
+    asked = [run for run in runs if run["method"] in variants and run["stage"] > 0]
+    return {run["method"] for run in asked if any("diverged" in read_parquet(file).attrs for file in run["files"])}
+
+
+def choose_rates(
+    long: pd.DataFrame,
+    grids: dict[str, dict[str, float]],
+    dev_targets: list[str],
+    diverged: Collection[str] = (),
+) -> pd.DataFrame:
+    """The learning rate of each grid with the best dev score after the last stage.
+
+    The score is neighbour QA minus forget QA, each as a share of its value before, on dev probes: of the dev
+    targets, or of all if there are none. Test probes play no part.
+
+    Args:
+        grids: by method, the learning rate of each of its variants; methods without rows are left out.
+        diverged: variants that have no score and are never chosen, from :func:`find_diverged`.
+
+    Returns:
+        Rows of method, variant, learning_rate, score, chosen, diverged.
+
+    Raises:
+        ExplainedError: if the unmodified model knew none of the dev probes.
+        DivergedError: if training has diverged at all rates of a grid.
+    """
+    rows = long[(long["split"] == "dev") & long["metric"].isin(["forget_qa", "neighbor_qa"])]
+    if rows["target"].isin(dev_targets).any():
+        rows = rows[rows["target"].isin(dev_targets)]
+    found = []
+    for method, variants in grids.items():
+        if not set(variants) & set(long["method"]):
+            continue
+        scores = {}
+        for variant in variants:
+            if variant in diverged:
+                continue
+            means = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].mean()
+            if not (means.groupby(level=0).first() > 0).all():
+                raise ExplainedError(
+                    f"{method}: no learning rate can be chosen, since no dev probe was known before; set "
+                    "split.dev_share higher, or give one learning rate"
+                )
+            share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
+            scores[variant] = share["neighbor_qa"] - share["forget_qa"]
+        if not scores:
+            rates = ", ".join(f"{rate:g}" for rate in variants.values())
+            raise DivergedError(
+                f"{method}: training has diverged at every learning rate of its list ({rates}); add lower ones to it, "
+                f"{min(variants.values()) / 10:g} say"
+            )
+        best = max(scores, key=scores.__getitem__)
+        for variant, rate in variants.items():
+            row = {"method": method, "variant": variant, "learning_rate": rate, "score": scores.get(variant)}
+            found.append(row | {"chosen": variant == best, "diverged": variant in diverged})
+    return pd.DataFrame(found, columns=["method", "variant", "learning_rate", "score", "chosen", "diverged"])
+
+
+def without_unchosen(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table with a column method, without the variants that :func:`choose_rates` did not choose."""
+    return rows[~rows["method"].isin(rates.loc[~rates["chosen"].astype(bool), "variant"])]
+
+
+def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
+    """Rows of the targets that count in means."""
+    held_out = long[~long["target"].isin(dev_targets)]
+    return held_out if len(held_out) else long
+
+
+LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "τ": r"$\tau$", "†": r"$\dagger$"}
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    """The table for a paper, in characters that every LaTeX knows; needs booktabs."""
+    text = table.to_latex(index=False, float_format="%.1f", na_rep="--", escape=True)
+    for character, command in LATEX.items():
+        text = text.replace(character, command)
+    return text
+
+
+def reported_runs(runs: list[dict], rates: pd.DataFrame, dev_targets: list[str]) -> list[dict]:
+    """Runs that count in comparisons: of chosen learning rates, on targets on which nothing was chosen, if any.
+
+    Args:
+        runs: as for :func:`collect`.
+        rates: from :func:`choose_rates`.
+    """
+    unchosen = set(rates.loc[~rates["chosen"].astype(bool), "variant"])
+    chosen = [run for run in runs if run["method"] not in unchosen]
+    return [run for run in chosen if run["target"] not in dev_targets] or chosen

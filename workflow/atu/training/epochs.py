@@ -1,0 +1,162 @@
+"""The epochs that all methods with a loss on examples share."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from atu.common.errors import ExplainedError
+from atu.engine.batching import random_batches
+from atu.engine.examples import Batch, Example, collate, scored_logits
+from atu.engine.models import decoder_layers
+from atu.methods import Trained
+from atu.training.loop import train
+from atu.training.retain import descent_loss, kl_loss
+
+log_of_job = logging.getLogger("atu")
+SEQUENCES = {"pair": 2}  # of an item; of the other kinds one
+
+
+def check_items(
+    method: Trained,
+    name: str,
+    texts: str,
+    items: list[list[Example]],
+    reference: Tensor | None,
+    retain_items: list[list[Example]],
+    retain: str,
+) -> None:
+    """Refuse what the method's loss would read as something else.
+
+    Raises:
+        ExplainedError: saying what is not as it must be.
+    """
+    if not items:
+        raise ExplainedError("there is nothing to train on: no text is longer than one token")
+    if texts not in method.texts:
+        raise ExplainedError(f"{name} is a loss of {' or '.join(method.texts)} texts, not of {texts}: set its texts")
+    if wrong := [item for item in items if len(item) != SEQUENCES.get(texts, 1)]:
+        raise ExplainedError(f"{texts} texts are items of {SEQUENCES.get(texts, 1)}, and {len(wrong)} are not")
+    if ("reference" in method.reads) != (reference is not None):
+        raise ExplainedError(
+            f"{name} reads {', '.join(method.reads) or 'nothing besides its texts'}: its reads must say so"
+        )
+    if ("others" in method.reads or retain != "none") and not retain_items:
+        raise ExplainedError(f"{name} reads texts of others, and there are none: set other_subjects above 0")
+
+
+def trained_parameters(llm: PreTrainedModel, method: Trained, name: str) -> list[nn.Parameter]:
+    """The weights that train: of those that may (all, or the adapters) the ones in the method's layers.
+
+    What is kept is all weights, or the adapters: a method may train fewer of them, and no others.
+
+    Raises:
+        ExplainedError: if none is left.
+    """
+    if (layers := method.layers()) is not None:
+        stack = decoder_layers(llm)
+        own = {parameter for i in layers for parameter in stack[i].parameters()}
+        for parameter in llm.parameters():
+            parameter.requires_grad_(parameter.requires_grad and parameter in own)
+    chosen = [parameter for parameter in llm.parameters() if parameter.requires_grad]
+    if not chosen:
+        raise ExplainedError(f"{name} trains no weight: none of lora.modules lies in its layers")
+    return chosen
+
+
+def train_epochs(
+    accelerator: Accelerator,
+    llm: PreTrainedModel,
+    method: Trained,
+    items: list[list[Example]],
+    *,
+    texts: str,
+    reference: Tensor | None,
+    retain_items: list[list[Example]],
+    retain: dict,
+    seed: int,
+    after_epoch: Callable[[int], None],
+    epochs: int,
+    batch_size: int,
+    accumulate: int,
+    title: str,
+    **optimisation,
+) -> list[dict[str, float]]:
+    """Train ``llm``'s trainable weights on the items.
+
+    Args:
+        texts: of which kind the items are.
+        reference: log-probabilities of the items' sequences under the unmodified model.
+        retain: {loss: none, descent or kl, weight}; read on ``retain_items``, as many a batch as items.
+        after_epoch: called with the number of each epoch, counted from 1.
+        batch_size, accumulate: items a batch, batches a step; at most all items and all batches of an epoch.
+
+    Returns:
+        One row a step: step, epoch, loss, forget_loss, retain_loss, grad_norm, learning_rate.
+
+    Raises:
+        ExplainedError: if there are no items, or they are not what the method's loss is of, or what it reads besides
+            is not there.
+        DivergedError: if losses, gradients or weights are not finite.
+    """
+    check_items(method, title, texts, items, reference, retain_items, retain["loss"])
+    if len(items) < batch_size:
+        log_of_job.warning("%d texts, so batches are of %d, not of %d", len(items), len(items), batch_size)
+    batches_an_epoch = math.ceil(len(items) / batch_size)
+    if accumulate > batches_an_epoch:  # else an epoch would read its texts more than once
+        log_of_job.warning(
+            "an epoch has %d batches, so a step is of %d, not of %d", *[batches_an_epoch] * 2, accumulate
+        )
+        accumulate = batches_an_epoch
+    lengths = [max(len(example.ids) for example in item) for item in items]
+    per_epoch = math.ceil(len(items) / (batch_size * accumulate))
+    steps = epochs * per_epoch
+    forget_seed, retain_seed = torch.randint(2**31, (2,), generator=torch.Generator().manual_seed(seed)).tolist()
+    batches = random_batches(lengths, batch_size, steps * accumulate, forget_seed)
+    other_batches = iter(lambda: None, object())  # None without end
+    if retain["loss"] != "none" or "others" in method.reads:
+        other_lengths = [len(item[0].ids) for item in retain_items]
+        other_batches = random_batches(other_lengths, batch_size, steps * accumulate, retain_seed)
+    # whole distributions are too large to store: a second model in memory
+    unmodified = copy.deepcopy(llm).requires_grad_(False) if retain["loss"] == "kl" else None
+
+    def retain_term(batch: Batch) -> Tensor:
+        logits, labels = scored_logits(llm, batch)
+        if unmodified is None:
+            return descent_loss(logits, labels)
+        with torch.no_grad():
+            reference_logits, _ = scored_logits(unmodified, batch)
+        return kl_loss(logits, reference_logits)
+
+    def loss_terms(pair: tuple[list[int], list[int] | None]) -> dict[str, Tensor]:
+        chosen, other = pair
+        others = None if other is None else collate(retain_items, other, llm.device)
+        batch = collate(items, chosen, llm.device, reference, others)
+        terms = {"forget_loss": method.loss(llm, batch)}
+        terms["loss"] = terms["forget_loss"]
+        if retain["loss"] != "none":
+            terms["retain_loss"] = retain_term(others)
+            terms["loss"] = terms["forget_loss"] + retain["weight"] * terms["retain_loss"]
+        return terms
+
+    parameters = trained_parameters(llm, method, title)
+    method.prepare(llm, seed)
+    llm.train()
+    log = train(
+        accelerator,
+        parameters,
+        zip(batches, other_batches, strict=False),
+        loss_terms,
+        steps=steps,
+        accumulate=accumulate,
+        after_step=lambda step: after_epoch(step // per_epoch) if step % per_epoch == 0 else None,
+        title=title,
+        **optimisation,
+    )
+    llm.eval()
+    return [row | {"epoch": math.ceil(row["step"] / per_epoch)} for row in log]

@@ -1,0 +1,94 @@
+"""The one training loop: optimiser, schedule, clipping, a log of every step, a stop at NaN."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import get_scheduler
+
+from atu.common.errors import DivergedError, ExplainedError
+from atu.common.finite import is_finite
+from atu.common.runtime import progress
+
+log_of_job = logging.getLogger("atu")
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def train(
+    accelerator: Accelerator,
+    parameters: Iterable[nn.Parameter],
+    batches: Iterable,
+    loss_terms: Callable[..., dict[str, Tensor]],
+    *,
+    steps: int,
+    optimizer: str,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    warmup_steps: int = 0,
+    schedule: str = "constant_with_warmup",
+    clip_norm: float = 1.0,
+    accumulate: int = 1,
+    after_step: Callable[[int], None] = lambda step: None,
+    title: str = "train",
+    tracked_before: int = 0,
+) -> list[dict[str, float]]:
+    """Minimise ``loss_terms(batch)["loss"]`` in ``steps`` steps of ``accumulate`` batches each.
+
+    Args:
+        loss_terms: a scalar "loss" and any other scalars worth logging.
+        optimizer: one of "sgd", "adam", "adamw".
+        schedule: a name that ``transformers.get_scheduler`` knows.
+        clip_norm: the gradient's norm is clipped to it.
+        after_step: called with the number of each finished step.
+        title: in the progress line and before the names that the accelerator's trackers see.
+        tracked_before: steps that the trackers have seen before, since theirs must never fall.
+
+    Returns:
+        One row a step: step, the loss terms, grad_norm (before clipping), learning_rate.
+
+    Raises:
+        ExplainedError: if the only step is warm-up, at a rate of 0.
+        DivergedError: at the first loss or gradient that is not finite; or if after the last step a weight is not, or
+            the loss of its batch, which is computed once more.
+    """
+    parameters = list(parameters)
+    optim = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
+    scheduler = get_scheduler(schedule, optim, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    if warmup_steps >= steps and schedule != "constant":  # the rate of step n is n - 1 parts of warmup_steps
+        reached = f"{title}: of {steps} steps all are warm-up (warmup_steps: {warmup_steps}), so the learning rate "
+        if steps == 1:
+            raise ExplainedError(f"{reached}is 0 and nothing would be trained; lower warmup_steps to 0")
+        log_of_job.warning(f"{reached}reaches {(steps - 1) / warmup_steps:.0%} of {learning_rate}")
+    mend = f"lower the learning rate ({learning_rate}) or use precision fp32"
+    log = []
+    batches = iter(batches)
+    bar = progress(range(1, steps + 1), title, total=steps)
+    for step in bar:
+        values: Counter[str] = Counter()
+        for _ in range(accumulate):
+            batch = next(batches)
+            with accelerator.autocast():
+                terms = loss_terms(batch)
+            accelerator.backward(terms["loss"] / accumulate)
+            values.update({name: value.item() / accumulate for name, value in terms.items()})
+        values["grad_norm"] = nn.utils.clip_grad_norm_(parameters, clip_norm).item()
+        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise DivergedError(f"{title}: {', '.join(bad)} not finite at step {step}; {mend}")
+        values["learning_rate"] = scheduler.get_last_lr()[0]
+        log.append({"step": step} | values)
+        accelerator.log({f"{title}/{name}": value for name, value in values.items()}, step=tracked_before + step)
+        optim.step()
+        scheduler.step()
+        optim.zero_grad(set_to_none=True)
+        bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        if step == steps:  # no later step would tell
+            with torch.no_grad(), torch.random.fork_rng(), accelerator.autocast():
+                last = loss_terms(batch)["loss"]
+            if not (is_finite(last) and all(map(is_finite, parameters))):
+                raise DivergedError(f"{title}: loss or weights not finite after step {step}, the last; {mend}")
+        after_step(step)
+    return log

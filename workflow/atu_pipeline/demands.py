@@ -1,0 +1,261 @@
+"""What each rule's jobs need under a config: the sizes that atu_pipeline.resources computes with."""
+
+from functools import cache
+from statistics import mean
+
+from atu.data.benchmark import PROBE_SETS, SHARED_SETS, UTILITY, list_targets, read_rows
+from atu_pipeline.resources import (
+    WEIGHT,
+    Demand,
+    activation_bytes,
+    answering_flop,
+    cache_bytes,
+    forward_flop,
+    logits_bytes,
+    lora_parameters,
+    shape,
+    training_bytes,
+    training_flop,
+)
+
+# Assumed where the config cannot say: weights of a model without `parameters`; what RWKU asks of one target, in
+# prompts of these many tokens; batches that are set in embed_windows and compute_reference.py.
+PARAMETERS = 8e9
+RWKU_TARGETS = 200
+UTILITY_PROBES = {"utility_gen": 171, "utility_rea": 81, "utility_tru": 50, "utility_fac": 100, "utility_flu": 50}
+LONG_PROMPT, SHORT_PROMPT = 1000, 150
+WINDOW_BATCH = 512
+REFERENCE_BATCH = 8
+# Of a benchmark in a folder so many targets are looked at; what its rows share by task; characters a token.
+SAMPLED = 3
+SHARED_FIELDS = ("examples", "cot")
+CHARACTERS = 4
+
+
+def parameters(config: dict, model: str) -> float:
+    """Weights of a model under `models`."""
+    return float(config["models"][model].get("parameters", PARAMETERS))
+
+
+def subject_tokens(config: dict) -> float:
+    """Tokens of one subject's texts: as many texts as RWKU has or the model writes, all of full length."""
+    return config["corpus"]["texts"] * config["corpus"]["max_tokens"]
+
+
+def of_rwku(name: str) -> tuple[float, float]:
+    """Probes of a set for one target of RWKU, and tokens of their prompts in all."""
+    probes = UTILITY_PROBES.get(name) or PROBE_SETS[name]["total"] / RWKU_TARGETS
+    return probes, probes * (LONG_PROMPT if name in ("utility_gen", "utility_rea") else SHORT_PROMPT)
+
+
+@cache
+def in_folder(folder: str, name: str) -> tuple[float, float]:
+    """The same of a benchmark that lies in a folder: of its shared set, or the mean over its first targets.
+
+    Prompts are as long as their rows say; what probes of one task share (solved examples) is read once. What is wrong
+    with the rows is for prepare_probes to say.
+    """
+    spec, sizes = PROBE_SETS[name], []
+    for target in [None, *list_targets(folder)[:SAMPLED]]:
+        try:
+            rows = read_rows(folder, target, spec["file"]) or []
+        except (ValueError, OSError):
+            rows = []
+        rows = [row for row in rows if isinstance(row, dict)]
+        shared = {str(row.get(key)) for row in rows for key in SHARED_FIELDS if key in row}
+        own = sum(len(str(value)) for row in rows for key, value in row.items() if key not in SHARED_FIELDS)
+        characters = own + len(rows) * len(spec.get("message", "")) + sum(map(len, shared))
+        sizes.append((len(rows), characters / CHARACTERS))
+    if sizes[0][0]:
+        return sizes[0]
+    return tuple(map(mean, zip(*sizes[1:], strict=True))) if sizes[1:] else (0.0, 0.0)
+
+
+def asked(config: dict, sets: list[str], subject: str | None = None) -> tuple[float, float]:
+    """Tokens of prompts and of answers when the sets are asked.
+
+    Args:
+        subject: the target alone, or what all share; None for both.
+    """
+    source = config["benchmarks"][config["benchmark"]]
+    if subject is not None and source["shared_utility"]:
+        sets = [name for name in sets if (name in SHARED_SETS) == (subject == UTILITY)]
+    prompts = answers = 0.0
+    for name in sets:
+        spec = PROBE_SETS[name]
+        probes, tokens = in_folder(source["path"], name) if source["source"] == "path" else of_rwku(name)
+        prompts += tokens
+        if spec["ask"] == "generate":
+            answers += probes * min(spec["max_new_tokens"], config["evaluation"]["max_new_tokens"])
+    return prompts, answers
+
+
+def predictor_parameters(config: dict, settings: dict) -> float:
+    """Weights of the embedding predictor: 12 L w^2 and the map into it."""
+    layers, width = settings["predictor"]["layers"], settings["predictor"]["width"]
+    return 12 * layers * width**2 + width * shape(parameters(config, config["llm"]))[1]
+
+
+def alignment(config: dict, settings: dict, steps: int) -> Demand:
+    """Training of the predictor on stored states, the window embeddings of all subjects in memory."""
+    size = predictor_parameters(config, settings)
+    tokens = settings["align"]["batch_size"] * config["corpus"]["max_tokens"]
+    trained = training_bytes(size, size, settings["align"]["optimizer"], config["precision"])
+    read = (1 + settings["other_subjects"]) * (states_bytes(config) + windows_bytes(config))
+    return Demand(
+        flop=steps * training_flop(size, tokens),
+        device=trained + activation_bytes(size, tokens, config["precision"]),
+        host=(1 + settings["other_subjects"]) * windows_bytes(config),
+        moved=read,
+        kept=WEIGHT["fp32"] * size,
+    )
+
+
+def states_bytes(config: dict) -> float:
+    """Stored hidden states of one subject: one vector a token."""
+    return subject_tokens(config) * shape(parameters(config, config["llm"]))[1] * WEIGHT[config["precision"]]
+
+
+def windows_bytes(config: dict) -> float:
+    """Stored window embeddings of one subject: at most one float32 vector a token."""
+    return subject_tokens(config) * shape(parameters(config, config["encoder"]))[1] * WEIGHT["fp32"]
+
+
+def unlearning(config: dict, settings: dict) -> Demand:
+    """One stage: train the LLM at tau, write it, compute its hidden states, re-align the predictor."""
+    size, unlearn = parameters(config, config["llm"]), settings["unlearn"]
+    tokens = unlearn["batch_size"] * config["corpus"]["max_tokens"] * (2 if unlearn["retain_weight"] else 1)
+    checkpoint, recomputed = WEIGHT["fp32"] * size, config["gradient_checkpointing"]
+    again = alignment(config, settings, settings["align"]["steps_between"])
+    read = (1 + settings["other_subjects"]) * subject_tokens(config)
+    weights = training_bytes(size, size, unlearn["optimizer"], config["precision"])
+    return Demand(
+        flop=unlearn["steps"] * training_flop(size, tokens, recomputed) + forward_flop(size, read) + again.flop,
+        device=weights + activation_bytes(size, tokens, config["precision"], recomputed) + again.device,
+        host=2 * checkpoint + again.host,  # read into memory; copied there once more to be written
+        moved=2 * checkpoint + 2 * again.moved,
+        kept=checkpoint + again.kept,
+    )
+
+
+def adapter_bytes(config: dict, settings: dict) -> float:
+    """A LoRA adapter that is kept apart."""
+    lora = settings["lora"]
+    return WEIGHT["fp32"] * lora_parameters(parameters(config, config["llm"]), lora["rank"], len(lora["modules"]))
+
+
+def training(config: dict, settings: dict) -> Demand:
+    """All epochs of a method with a loss on texts; each leaves a checkpoint."""
+    size, train = parameters(config, config["llm"]), settings["train"]
+    checkpoint = WEIGHT["fp32"] * size
+    trained, saved = size, checkpoint
+    if settings["lora"]["rank"]:
+        saved = adapter_bytes(config, settings)
+        trained = saved / WEIGHT["fp32"]
+    elif settings["method"] == "rmu":
+        trained = 3 * size / shape(size)[0]  # three layers
+    second = settings["method"] == "rmu" or settings["retain"]["loss"] == "kl"
+    others = second or settings["retain"]["loss"] == "descent"
+    sequences = (2 if settings["texts"] == "pair" else 1) + (1 if others else 0)
+    batch = train["batch_size"] * settings["max_tokens"] * sequences
+    recomputed, length = config["gradient_checkpointing"], config["corpus"]["texts"] * settings["max_tokens"]
+    passes = training_flop(size, length * sequences, recomputed) + (forward_flop(size, length) if second else 0)
+    memory = training_bytes(size, trained, train["optimizer"], config["precision"], frozen=int(second))
+    return Demand(
+        flop=train["epochs"] * passes,
+        device=memory + activation_bytes(size, batch, config["precision"], recomputed) + logits_bytes(batch),
+        host=checkpoint + saved,
+        moved=checkpoint + train["epochs"] * saved,
+        kept=train["epochs"] * saved,
+    )
+
+
+def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Demand:
+    """Asking the probes of one target, shared ones, or both; weights and cache in the precision of evaluation."""
+    size, precision = parameters(config, config["llm"]), config["precision"]
+    batch = config["evaluation"]["batch_tokens"]
+    return Demand(
+        flop=answering_flop(size, *asked(config, sets, subject)),
+        device=WEIGHT[precision] * size + cache_bytes(size, batch, precision) + logits_bytes(LONG_PROMPT),
+        host=WEIGHT[precision] * size,
+        moved=WEIGHT["fp32"] * size,
+    )
+
+
+def writing(config: dict) -> Demand:
+    """Texts about one subject by the model itself."""
+    size, corpus = parameters(config, config["llm"]), config["corpus"]
+    tokens = corpus["texts"] * corpus["max_new_tokens"]
+    weights = WEIGHT["fp32"] * size
+    cache = cache_bytes(size, corpus["batch_tokens"], "fp32")
+    # the prompt, the same for all texts, is read once
+    return Demand(answering_flop(size, SHORT_PROMPT, tokens), weights + cache, weights, weights)
+
+
+def embedding(config: dict) -> Demand:
+    """Windows of one subject's texts: as many as tokens, k encoder tokens each."""
+    size, tokens = parameters(config, config["encoder"]), subject_tokens(config)
+    widest = max(block.get("k", 1) for block in config["method_settings"].values())
+    weights, stored = WEIGHT["fp32"] * size, windows_bytes(config)
+    batch = activation_bytes(size, WINDOW_BATCH * widest, "fp32")
+    return Demand(forward_flop(size, tokens * widest), weights + batch, weights + 2 * stored, weights, stored)
+
+
+def reading(config: dict, tokens: float, kept: float = 0.0, logits: float = 0.0) -> Demand:
+    """One pass of the unmodified model over ``tokens``, its float32 weights on the device."""
+    size = parameters(config, config["llm"])
+    weights = WEIGHT["fp32"] * size
+    batch = 2 * activation_bytes(size, REFERENCE_BATCH * config["corpus"]["max_tokens"], "fp32", recomputed=True)
+    device = weights + batch + logits_bytes(logits)
+    return Demand(forward_flop(size, tokens), device, weights + kept, weights + kept, kept)
+
+
+def demand(rule: str, config: dict, name: str | None = None, subject: str | None = None) -> Demand:
+    """What one job of a rule needs.
+
+    Args:
+        name: of the method or the model that the job is about, where it is about one.
+        subject: whose probes evaluate_before asks.
+
+    Raises:
+        KeyError: for a rule that handles no model.
+    """
+    settings = config["method_settings"].get(name, {})
+    checkpoint = WEIGHT["fp32"] * parameters(config, config["llm"])
+    match rule:
+        case "download_model":
+            size = WEIGHT["fp32"] * parameters(config, name)
+            return Demand(host=2 * size, moved=2 * size, kept=size)
+        case "generate_corpus":
+            return writing(config)
+        case "embed_target":
+            size = WEIGHT["fp32"] * parameters(config, config["encoder"])
+            return Demand(host=2 * size, moved=size)
+        case "embed_windows":
+            return embedding(config)
+        case "hidden_states":
+            return reading(config, subject_tokens(config), states_bytes(config))
+        case "align":
+            return alignment(config, settings, settings["align"]["steps"])
+        case "unlearn":
+            return unlearning(config, settings)
+        case "train":
+            return training(config, settings)
+        case "reference_log_probs":
+            longest = max(block.get("max_tokens", 0) for block in config["method_settings"].values())
+            return reading(config, 2 * config["corpus"]["texts"] * longest, logits=REFERENCE_BATCH * longest)
+        case "find_intervention" if settings["method"] == "icu":
+            return Demand()
+        case "find_intervention":
+            return reading(config, 2 * config["corpus"]["texts"] * SHORT_PROMPT)
+        case "keep_model":
+            lora = settings.get("lora", {"rank": 0})
+            if lora["rank"] and not lora["merge"]:
+                return Demand(kept=adapter_bytes(config, settings))
+            size = 2 * checkpoint if lora["rank"] else 0.0  # else linked: no second copy
+            return Demand(host=size, moved=size, kept=checkpoint)
+        case "evaluate_before" | "evaluate_after":
+            return evaluation(config, config["evaluation"]["before_and_after"], subject)
+        case "evaluate_between":
+            return evaluation(config, config["evaluation"]["between"])
+    raise KeyError(rule)

@@ -1,0 +1,591 @@
+"""What lies behind a number or a figure: its value, the commit, and what makes it again; with --details the jobs, their
+settings, versions, checksums and times.
+
+    python workflow/atu_pipeline/lineage.py results/tables/main.csv \\
+        --where method=atu,target=1_Ada,metric=forget_qa,stage=2,split=test
+    python workflow/atu_pipeline/lineage.py results/experiments/tradeoff/figures/tradeoff.png --where method=atu
+    python workflow/atu_pipeline/lineage.py results/experiments/mia/tables/mia.csv --where "run=ATU τ=0, type=FM, loss"
+
+It reads what Snakemake and the jobs recorded; nothing is run or written but the config asked for by --write-config.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import yaml
+
+from atu.common.names import name_runs
+from atu.common.recipe import LATER, RECORD, RecipeError, check_unchanged, differences, record_path
+from atu_pipeline.settings import meant
+
+ROOT = Path(__file__).resolve().parents[1]
+OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")
+EVALUATION = re.compile(OF_RUN.pattern + r"stage(?P<stage>\d+)/")
+BEFORE = re.compile(r"results/[^/]+/[^/]+/before/(?P<target>[^/]+)\.parquet")
+DERIVED = ("all_targets", "grids")  # what checking the config adds to it
+SHOWN = re.compile(r"results/(experiments/[^/]+/)?(?:tables|figures|answers)/")
+MADE_OF_RUNS = re.compile(SHOWN.pattern + r"|results/[^/]+/[^/]+/known\.csv")
+VALUES, SIZES = ("value", "ours", "score"), ("n", "probes")  # columns of numbers, and of how many probes they are
+CLOCKS = 2  # seconds by which the clocks of two machines may differ
+LISTED = 10  # values that a message names
+
+
+class LineageError(ValueError):
+    """The question cannot be answered; the message says why."""
+
+
+class Run(NamedTuple):
+    """A stage of a run, as paths write it; None stands for all. Stage 0 is the unmodified model."""
+
+    target: str | None = None
+    method: str | None = None
+    seed: str | None = None
+    stage: str | None = None
+
+
+ALL_RUNS = frozenset({Run()})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job that Snakemake recorded.
+
+    Attributes:
+        started, ended: seconds since the epoch.
+        checksums: of its small input files, as they were when it ran.
+        recorded: what the job itself wrote beside its log (versions, commit, GPU, wall time), if it did.
+    """
+
+    rule: str
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    log: tuple[str, ...]
+    started: float
+    ended: float
+    checksums: dict[str, str]
+    recorded: dict | None
+
+
+def read_records(directory: Path) -> dict[str, Job]:
+    """Snakemake's records of the jobs run in a directory, by output."""
+    root = directory / ".snakemake/metadata"
+    jobs: dict[tuple, Job] = {}
+    found: dict[tuple, dict] = {}
+    for path in root.rglob("*") if root.is_dir() else []:
+        if path.is_dir():
+            continue
+        # a long name is cut into folders whose names begin with @
+        encoded = "".join(part.removeprefix("@") for part in path.relative_to(root).parts)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("incomplete") or not record.get("rule"):
+            continue
+        output = base64.urlsafe_b64decode(encoded).decode()
+        key = (record["rule"], tuple(record.get("log") or ()), tuple(record.get("input") or ()))
+        found.setdefault(key, {})[output] = record
+    for (rule, log, inputs), records in found.items():
+        latest = max(records.values(), key=lambda record: record["endtime"])
+        sidecar = directory / Path(log[0]).with_suffix(".json") if log else None
+        recorded = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar and sidecar.exists() else None
+        times = (latest["starttime"], latest["endtime"])
+        if recorded and recorded.get("started", 0) > times[1]:  # of a later try, which Snakemake did not record
+            recorded = None
+        jobs[rule, log, inputs] = Job(
+            rule, tuple(sorted(records)), inputs, log, *times, latest.get("input_checksums") or {}, recorded
+        )
+    return {output: job for job in jobs.values() for output in job.outputs}
+
+
+def listed(values: Iterable[str]) -> str:
+    """Values for a message, the first few of many; in quotes what has a comma."""
+    values = [f"'{value}'" if "," in value else value for value in values]
+    return ", ".join(values[:LISTED] + [f"and {len(values) - LISTED} more"] * (len(values) > LISTED))
+
+
+def written(value: object) -> str:
+    """A cell as paths write it: 2.0 is 2."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def recorded_path(path: str, directory: Path, records: dict[str, Job]) -> str:
+    """A path as the workflow writes it, whether it was given so, relative to the current directory, or absolute.
+
+    Raises:
+        LineageError: if no record says how the file was made.
+    """
+    relative = os.path.relpath(path, directory)
+    real = os.path.relpath(os.path.realpath(path), os.path.realpath(directory))
+    for name in (os.path.normpath(path), relative, real):
+        for output in (name, *map(str, Path(name).parents)):  # a file of a directory that one job made
+            if output in records and Path(name).name not in LATER - {RECORD}:
+                return output
+    if not records:
+        raise LineageError(f"{path}: Snakemake recorded nothing in {directory}; name the --directory where it ran")
+    if (directory / path).exists() or Path(path).exists():
+        why = "no job made it: name a table, a figure or another output (snakemake --report writes the report)"
+    else:
+        why = "no such output" + meant(relative, [name for name in records if Path(name).suffix == Path(path).suffix])
+    raise LineageError(f"{path}: no record of how it was made; {why}")
+
+
+def provenance_behind(path: str, directory: Path) -> dict:
+    """What was recorded beside the tables, the config of the run in it; for files of no table the latest there is.
+
+    Args:
+        path: as the workflow writes it.
+    """
+    shown = SHOWN.match(path)
+    found = directory / "results" / ((shown and shown[1]) or "") / "tables/provenance.json"
+    if not shown and not found.exists():
+        others = directory.glob("results/experiments/*/tables/provenance.json")
+        found = max(others, key=lambda other: other.stat().st_mtime, default=found)
+    if not found.exists():
+        raise LineageError(f"{path}: {found} does not exist; it holds the config of the run: make the tables again")
+    return json.loads(found.read_text(encoding="utf-8"))
+
+
+def wanted(path: str, runs: frozenset[Run]) -> bool:
+    """Whether an evaluation's outcomes take part in the numbers of some runs; other files do."""
+    if before := BEFORE.fullmatch(path):
+        shared = not re.match(r"\d+_", before["target"])  # folders of targets begin with a rank
+        return any((shared or run.target in (None, before["target"])) and run.stage in (None, "0") for run in runs)
+    found = EVALUATION.match(path)
+    return found is None or any(run in runs for run in product(*((value, None) for value in found.group(*Run._fields))))
+
+
+@dataclass(frozen=True)
+class Remade:
+    """An input that was made again after it had been read.
+
+    Attributes:
+        made: when, in seconds since the epoch.
+        read: by which rule and when that job ended.
+        same: whether it is still what was read: True, False, or None where nothing recorded tells.
+    """
+
+    path: str
+    made: float
+    read: tuple[str, float]
+    same: bool | None
+
+    def __str__(self) -> str:
+        verdict = {
+            True: "as it was",
+            False: "and is another now",
+            None: "and whether it is still the same was not recorded",
+        }[self.same]
+        return f"{self.path}: made again later ({when(self.made)}) than {self.read[0]} read it, {verdict}"
+
+
+def when(seconds: float) -> str:
+    """A time as it is read."""
+    return datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="seconds")
+
+
+def recipe_at(path: str, directory: Path) -> dict | None:
+    """The settings that made a file, if they were recorded beside it."""
+    try:
+        return json.loads(record_path(directory / path).read_text(encoding="utf-8"))["recipe"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def still_same(name: str, reader: Job, directory: Path) -> bool | None:
+    """Whether a file that was made again is what a job has read: by its checksum, or else by the settings behind it.
+
+    Returns:
+        None if neither was recorded.
+    """
+    if (then := reader.checksums.get(name)) and (directory / name).is_file():
+        return digest(directory / name) == then
+    made = recipe_at(name, directory)
+    read = [recipe for output in reader.outputs if (recipe := recipe_at(output, directory))]
+    if made is None or not read:
+        return None
+    return not any(True for recipe in read for _ in differences(made, recipe))
+
+
+def chain(path: str, records: dict[str, Job], runs: frozenset[Run], directory: Path) -> tuple[list[Job], list[Remade]]:
+    """The jobs that made a file, directly or through others, in the order in which they ran; inputs made again since.
+
+    A job that ran after its output had been read is not behind what was made of it. What lies behind such an input is
+    followed where the input is still the same: to hidden states, say, which may be deleted and made again.
+
+    Args:
+        path: as the workflow writes it.
+        runs: evaluations of others that the tables also read are left out.
+    """
+    jobs, remade, seen = {}, {}, set()
+    left: list[tuple[str, Job | None]] = [(path, None)]
+    while left:
+        output, reader = left.pop()
+        if output not in records:
+            continue
+        job = records[output]
+        later = reader is not None and job.ended > reader.ended
+        key = (output, reader.outputs if later else None)
+        if key in seen:
+            continue
+        seen.add(key)
+        if later:
+            same = still_same(output, reader, directory)
+            remade[output] = Remade(output, job.ended, (reader.rule, reader.ended), same)
+            if not same:
+                continue
+        else:
+            jobs[job.outputs] = job
+        of_tables = any(MADE_OF_RUNS.match(name) for name in job.outputs)
+        left += [(name, reader if later else job) for name in job.inputs if not of_tables or wanted(name, runs)]
+    return sorted(jobs.values(), key=lambda job: job.started), sorted(remade.values(), key=lambda found: found.path)
+
+
+def jobs_behind(
+    path: str, records: dict[str, Job], runs: frozenset[Run] = ALL_RUNS, directory: Path = Path()
+) -> list[Job]:
+    """The jobs of :func:`chain`."""
+    return chain(path, records, runs, directory)[0]
+
+
+def conditions(text: str) -> dict[str, str]:
+    """What --where says. A comma parts two conditions only where a key and = follow: values may hold commas."""
+    found: dict[str, str] = {}
+    for pair in re.split(r",(?=\s*\w+\s*=)", text) if text.strip() else []:
+        key, _, value = map(str.strip, pair.partition("="))
+        if not (key and value):
+            raise LineageError(f"--where: {pair.strip()!r} is no key=value such as method=atu")
+        if key in found:
+            raise LineageError(f"--where: {key} stands there twice; give it one value, or leave it out for all")
+        found[key] = value
+    return found
+
+
+def holds(column: pd.Series, value: str) -> pd.Series:
+    """In which cells a value stands; numbers are compared as numbers."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return column == pd.to_numeric(value, errors="coerce")
+    return column.astype(str) == value
+
+
+def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
+    """Rows of a table in which every column that ``where`` names has its value.
+
+    Raises:
+        LineageError: if a column or a value does not exist.
+    """
+    rows = pd.read_csv(path)
+    for key in where:
+        if key not in rows:
+            columns = ", ".join(rows.columns)
+            raise LineageError(f"--where: {path.name} has no column {key} (it has {columns}){meant(key, rows.columns)}")
+    # last what no row has: its message names the values that the rest leaves
+    for key, value in sorted(where.items(), key=lambda item: not holds(rows[item[0]], item[1]).any()):
+        chosen = rows[holds(rows[key], value)]
+        if chosen.empty:
+            there = [written(cell) for cell in rows[key].dropna().unique()]
+            rest = ", the others given" if len(where) > 1 else ""
+            raise LineageError(
+                f"--where: no row of {path.name} with {key}={value}{rest}; there is {listed(there) or 'none'}"
+                + meant(value, there)
+            )
+        rows = chosen
+    return rows
+
+
+def runs_of_rows(rows: pd.DataFrame, path: str, records: dict[str, Job], config: dict) -> frozenset[Run]:
+    """The runs whose numbers stand in rows of a table; all, if no column tells.
+
+    Args:
+        path: of the table, as the workflow writes it.
+        config: of the run that made it; tables by type of probe call runs by their tau or epoch.
+
+    Raises:
+        LineageError: if the config has no run that is called as the rows call it.
+    """
+    if "run" in rows:
+        called = named_runs(records[path].inputs, config)
+        names = {name.split(" † ")[0] for name in rows["run"].dropna()}  # a share of collapsed runs may follow
+        if unknown := names - set(called):
+            raise LineageError(
+                f"{path}: the config recorded beside it has no run {listed(sorted(unknown))}: make the tables again"
+            )
+        runs = frozenset(called[name] for name in names)
+    else:
+        if "variant" in rows:  # one learning rate of a grid is a method of its own
+            rows = rows.drop(columns="method").rename(columns={"variant": "method"})
+        keys = [key for key in Run._fields if key in rows]
+        cells = rows[keys].drop_duplicates().to_dict("records") if keys else [{}]
+        runs = frozenset(Run(**{key: written(cell) for key, cell in row.items()}) for row in cells)
+    if "collapsed" in rows:  # judged by the unmodified model
+        runs |= {run._replace(stage="0") for run in runs}
+    return runs
+
+
+def named_runs(paths: Iterable[str], config: dict) -> dict[str, Run]:
+    """The stages that a table reads, of all targets and seeds, by what its rows call them."""
+    stages = {(found["method"], int(found["stage"])) for path in paths if (found := EVALUATION.match(path))}
+    runs = []
+    for method, stage in stages:
+        taus = config["method_settings"].get(method, {}).get("unlearn", {}).get("tau", [])
+        runs.append({"method": method, "stage": stage, "tau": taus[stage - 1] if stage <= len(taus) else None})
+    name_runs(runs)
+    named = {run["run"]: Run(method=run["method"], stage=str(run["stage"])) for run in runs}
+    return {"Before": Run(stage="0")} | named
+
+
+def runs_of_figure(path: str, where: dict[str, str], records: dict[str, Job]) -> frozenset[Run]:
+    """The runs that ``where`` chooses of those behind a figure or a page.
+
+    Raises:
+        LineageError: if there are none, or ``where`` names anything but target, method, seed and stage.
+    """
+    keys = Run._fields
+    if unknown := [key for key in where if key not in keys]:
+        raise LineageError(f"--where: {unknown[0]}: for {path} only {', '.join(keys)}{meant(unknown[0], keys)}")
+    chosen = dict(where)
+    for key in {"seed", "stage"} & set(where):
+        number = pd.to_numeric(where[key], errors="coerce")
+        if pd.isna(number):
+            raise LineageError(f"--where: {key}={where[key]} is no number")
+        chosen[key] = written(float(number))
+    made = [job for job in jobs_behind(path, records) if any(map(MADE_OF_RUNS.match, job.outputs))]
+    read = {name for job in made for name in job.inputs}
+    runs = {Run(**found.groupdict()) for name in read if (found := EVALUATION.match(name))}
+    if any(map(BEFORE.fullmatch, read)):
+        runs |= {run._replace(stage="0") for run in runs}
+    if not runs:
+        raise LineageError(f"--where: {path} is not made of several runs: leave --where out")
+    if not any(chosen.items() <= run._asdict().items() for run in runs):
+        there = {key: sorted({getattr(run, key) for run in runs}) for key in keys}
+        known = "; ".join(f"{key} {listed(values)}" for key, values in there.items())
+        asked = ",".join(f"{key}={value}" for key, value in chosen.items())
+        hints = "".join(meant(value, there[key]) for key, value in chosen.items() if value not in there[key])
+        raise LineageError(f"--where: no run with {asked} behind {path}; there are {known}{hints}")
+    return frozenset({Run(**chosen)})
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file as it is now."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sources(jobs: list[Job], records: dict[str, Job]) -> dict[str, str]:
+    """Input files that no job made, each with its checksum when it was read, or "" if that was not recorded."""
+    found: dict[str, str] = {}
+    for job in jobs:
+        for name in job.inputs:
+            if name not in records:
+                found[name] = job.checksums.get(name, "") or found.get(name, "")
+    return dict(sorted(found.items()))
+
+
+def given_config(recorded: dict) -> dict:
+    """The config that was given to the run, from the one that its check completed."""
+    config = {key: value for key, value in recorded.items() if key not in DERIVED}
+    for method, variants in recorded.get("grids", {}).items():
+        config["methods"] = list(dict.fromkeys(method if name in variants else name for name in config["methods"]))
+        blocks = config["method_settings"]
+        config["method_settings"] = {name: block for name, block in blocks.items() if name not in variants}
+    return config
+
+
+def settings_behind(config: dict, jobs: list[Job]) -> dict:
+    """The part of the config that bears on the jobs: everything but other models, benchmarks and methods."""
+    found = [OF_RUN.match(output) for job in jobs for output in job.outputs]
+    methods = {match["method"] for match in found if match}
+    used = {
+        "models": {config["llm"], config["encoder"]},
+        "benchmarks": {config["benchmark"]},
+        "method_settings": methods & set(config["method_settings"]),
+    }
+    left_out = ("published", "tracking", "model_cards", *DERIVED)
+    chosen = {key: value for key, value in config.items() if key not in left_out}
+    for key, names in used.items():
+        chosen[key] = {name: config[key][name] for name in sorted(names)}
+    return chosen
+
+
+def commits(jobs: list[Job], tables: dict) -> list[str | None]:
+    """The commits at which jobs ran, the last job's first; None is one that git could not tell.
+
+    The tables' where no job recorded anything.
+    """
+    ran_at = [job.recorded["git_commit"] for job in jobs if job.recorded] or [tables["git_commit"]]
+    return list(dict.fromkeys(reversed(ran_at)))
+
+
+def named(commits: Iterable[str | None]) -> str:
+    """Commits for a message."""
+    return ", ".join(commit or "unknown" for commit in commits)
+
+
+def changed_sources(jobs: list[Job], records: dict[str, Job], directory: Path) -> list[str]:
+    """Files from outside that are no longer what was read."""
+    found = []
+    for name, before in sources(jobs, records).items():
+        path = directory / name
+        if before and not path.exists():
+            found.append(f"{name}: read then, and gone now")
+        elif before and path.is_file() and digest(path) != before:
+            found.append(f"{name}: changed since it was read ({when(path.stat().st_mtime)})")
+    return found
+
+
+def written_later(path: str, ended: float, directory: Path) -> list[str]:
+    """What to say of a file that has another date than its job gave it, and of whose content nothing was recorded."""
+    file = directory / path
+    if not file.is_file() or record_path(file).exists() or file.stat().st_mtime <= ended + CLOCKS:
+        return []
+    at = when(file.stat().st_mtime)
+    return [f"{path}: written again after its job ({at}), and whether it is still the same was not recorded"]
+
+
+def told(rows: pd.DataFrame) -> str:
+    """Rows of a table as an answer: of one that has a number this first, then n, then what it is of."""
+    value = next((name for name in VALUES if name in rows), None)
+    if len(rows) != 1 or value is None:
+        return rows.to_string(index=False)
+    row = rows.iloc[0].dropna()
+    n = next((f" (n={written(row[name])})" for name in SIZES if name in row), "")
+    spread = f" [{row['low']:.4g}, {row['high']:.4g}]" if {"low", "high"} <= set(row.index) else ""
+    rest = ", ".join(f"{key} {written(cell)}" for key, cell in row.items() if key not in (value, *SIZES, "low", "high"))
+    shown = f"{row[value]:.6g}" if value in row and isinstance(row[value], float) else str(row.get(value, "none"))
+    return f"{shown}{spread}{n}: {rest}"
+
+
+def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[str]:
+    """The commands that make a file again, everything behind it included, on the config of the last run.
+
+    Where jobs ran at several commits it is the last one's, and the others are named: which one makes the same file
+    again is for the reader to judge. Numbers repeat only with as many threads; profiles, which set them, are not part
+    of the config.
+
+    Args:
+        tables: the provenance beside the tables; its commit counts where the jobs did not record theirs.
+    """
+    last, *others = commits(jobs, tables)
+    tool = [sys.executable, str(Path(__file__)), path]
+    here = Path.cwd() == ROOT
+    snakemake = [sys.executable, "-m", "snakemake", *([] if here else ["--snakefile", str(ROOT / "Snakefile")])]
+    for command in (tool, snakemake):
+        command += [] if directory == Path(".") else ["--directory", str(directory)]
+    tool += ["--write-config", "rebuild.yaml"]
+    threads: dict[str, int] = {}
+    for job in jobs:
+        threads[job.rule] = max(threads.get(job.rule, 1), (job.recorded or {}).get("threads") or 1)
+    several = [f"{rule}={count}" for rule, count in threads.items() if count > 1]
+    snakemake += ["--cores", "all", *(["--set-threads", *several] if several else [])]
+    snakemake += ["--resources", "gpu=1", "--configfile", "rebuild.yaml", "--forceall", "--", path]
+    commands = [shlex.join(tool)]
+    if last:
+        notes = ["and changes that were not committed"] if last.endswith("-dirty") else []
+        notes += [f"earlier jobs ran at {named(others)}"] if others else []
+        command = ["git", *([] if here else ["-C", str(ROOT)]), "checkout", last.removesuffix("-dirty")]
+        commands.append(shlex.join(command) + ("  # " + "; ".join(notes) if notes else ""))
+    return [*commands, shlex.join(snakemake)]
+
+
+def describe(jobs: list[Job], records: dict[str, Job], directory: Path) -> str:
+    """The jobs and what they read, as text."""
+    lines = ["Jobs:"]
+    for job in jobs:
+        lines.append(f"  {job.rule}, {when(job.started)}, {job.ended - job.started:.1f} s")
+        lines += [f"    makes {name}" for name in job.outputs]
+        if job.recorded:
+            versions = ", ".join(f"{name} {version}" for name, version in job.recorded["versions"].items())
+            lines.append(f"    commit {job.recorded['git_commit']}, GPU {job.recorded['gpu'] or 'none'}; {versions}")
+        else:
+            lines.append("    commit, GPU and versions were not recorded")
+    lines.append("Read from outside:")
+    for name, before in sources(jobs, records).items():
+        now = digest(directory / name) if (directory / name).is_file() else ""
+        note = before or now or "a folder, or gone: no checksum"
+        if before and now and before != now:
+            note += f" (changed since: {now})"
+        elif now and not before:
+            note += " (as it is now)"
+        lines.append(f"  {name} {note}")
+    return "\n".join(lines)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", help="a table, a figure or any other file that the workflow made")
+    parser.add_argument(
+        "--where",
+        default="",
+        help="key=value,...: any columns of a CSV; for figures and pages target, method, seed, stage",
+    )
+    parser.add_argument("-v", "--details", action="store_true", help="jobs, inputs, versions, settings too")
+    parser.add_argument("--directory", type=Path, default=Path("."), help="where the workflow ran")
+    parser.add_argument("--write-config", type=Path, help="write the config of the run there, and do nothing else")
+    return parser.parse_args(arguments)
+
+
+def write_config(path: Path, config: dict) -> None:
+    """Write a config for Snakemake's --configfile."""
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LineageError(f"--write-config: {path}: {error.strerror}; name a file in a folder that exists") from None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    directory, rows, runs = options.directory, None, ALL_RUNS
+    try:
+        where = conditions(options.where)
+        records = read_records(directory)
+        path = recorded_path(options.path, directory, records)
+        provenance = provenance_behind(path, directory)
+        if options.write_config:
+            write_config(options.write_config, given_config(provenance["settings"]))
+            return
+        if (directory / path).exists():
+            check_unchanged(directory / path)
+        if path.endswith(".csv"):
+            if not (directory / path).exists():
+                raise LineageError(f"{path} was made, but is gone: make it again, or look in another --directory")
+            rows = select(directory / path, where)
+            runs = runs_of_rows(rows, path, records, provenance["settings"]) if where else ALL_RUNS
+        elif where:
+            runs = runs_of_figure(path, where, records)
+    except (LineageError, RecipeError) as error:
+        sys.exit(str(error))
+    jobs, remade = chain(path, records, runs, directory)
+    if rows is not None:
+        print(told(rows))
+    last, *others = commits(jobs, provenance)
+    earlier = f" (earlier jobs at {named(others)})" if others else ""
+    print(f"commit {named([last])}{earlier}")
+    print(f"made {when(records[path].ended)} by {len(jobs)} jobs, GPU {provenance['gpu'] or 'none'}")
+    since = [*written_later(path, records[path].ended, directory), *map(str, remade)]
+    if since := [*since, *changed_sources(jobs, records, directory)]:
+        print("Since then:")
+        print("\n".join(f"  {line}" for line in since))
+    print("Again from raw data:")
+    for command in rebuild(path, jobs, provenance, directory):
+        print(f"  {command}")
+    if options.details:
+        print(describe(jobs, records, directory))
+        chosen = settings_behind(provenance["settings"], jobs)
+        print("Settings:\n" + yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True))
+    else:
+        print("Jobs, inputs, versions and settings: --details")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What a run would do, before anything is submitted: jobs by rule, GPU-hours, memory, disk.
+
+    python workflow/atu_pipeline/plan.py [arguments of snakemake]
+
+Times are the medians of jobs of the same rule, model and method that were done in this directory before, where
+there are any, and else computed from the config (workflow/atu_pipeline/demands.py); disk is computed.
+"""
+
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from tabulate import tabulate
+
+from atu_pipeline.records import Job, measured, read_jobs
+
+# A stage of Align-then-Unlearn reads one checkpoint while it writes the next; what is trained leaves all its epochs.
+CHECKPOINTS = {"unlearn": 2, "train": 1, "keep_model": 1}
+# What one job asks for, as columns.
+LIMITS = {"mem_mb": ("GB", 1000), "gpu_mem_mb": ("GPU GB", 1000), "runtime": ("minutes", 1)}
+
+
+def hours(job: Job, known: dict) -> float:
+    """Expected hours of a job; 0 for those that take seconds."""
+    return known.get(job.kind, job.resources.get("expected_s", 0.0)) / 3600
+
+
+def by_rule(jobs: Iterable[Job], known: dict) -> list[dict]:
+    """One row a rule: jobs, how many of them are of a measured kind, hours, what one job asks for at most."""
+    groups = defaultdict(list)
+    for job in jobs:
+        groups[job.rule].append(job)
+    rows = []
+    for rule, group in groups.items():
+        most = {name: max(job.resources.get(name, 0) for job in group) for name in ("gpu", *LIMITS)}
+        on_gpu = [job for job in group if job.resources.get("gpu")]
+        rows.append(
+            {"rule": rule, "jobs": len(group), "measured": sum(job.kind in known for job in group)}
+            | {"GPUs": most["gpu"], "hours": sum(hours(job, known) for job in group)}
+            | {"GPU-hours": sum(hours(job, known) for job in on_gpu)}
+            | {"GPU-hours asked": sum(job.resources.get("runtime", 0) / 60 for job in on_gpu)}
+            | {title: most[name] / unit for name, (title, unit) in LIMITS.items()}
+        )
+    return rows
+
+
+def disk(jobs: Iterable[Job]) -> dict[tuple[str, str, str], tuple[float, float]]:
+    """GB by run (target, method, seed): at its peak, and kept at its end; what runs share stands under ("", "", "")."""
+    largest = defaultdict(lambda: defaultdict(float))
+    shared = 0.0
+    for job in jobs:
+        run = tuple(job.wildcards.get(name, "") for name in ("target", "method", "seed"))
+        size = job.resources.get("disk_mb", 0.0) / 1000
+        if all(run):
+            largest[run][job.rule] = max(largest[run][job.rule], size)
+        else:
+            shared += size
+    found = {("", "", ""): (shared, shared)}
+    for run, sizes in largest.items():
+        kept = sizes["keep_model"]
+        found[run] = (max([kept, *(CHECKPOINTS[rule] * sizes[rule] for rule in CHECKPOINTS)]), kept)
+    return found
+
+
+def in_order(row: tuple[str, dict]) -> tuple[int, str]:
+    """Targets by their rank, methods by name."""
+    head = row[0].split("_")[0]
+    return int(head) if head.isdigit() else 0, row[0]
+
+
+def report(jobs: list[Job], known: dict) -> str:
+    """The tables that are printed."""
+    rules = by_rule(jobs, known)
+    total = {
+        key: sum(row[key] for row in rules) for key in ("jobs", "measured", "hours", "GPU-hours", "GPU-hours asked")
+    }
+    tables = [[*rules, {"rule": "total"} | total]]
+    space = disk(jobs)
+    shared = space.pop(("", "", ""))[0]
+    for title, place in (("method", 1), ("target", 0)):
+        rows = defaultdict(lambda: {"jobs": 0, "GPU-hours": 0.0})
+        for job in jobs:
+            name = job.wildcards.get(title)
+            if name:
+                rows[name]["jobs"] += 1
+                rows[name]["GPU-hours"] += hours(job, known) if job.resources.get("gpu") else 0.0
+        table = []
+        for name, row in sorted(rows.items(), key=in_order):
+            runs = [size for run, size in space.items() if run[place] == name]
+            peaks = {"runs": len(runs), "peak GB a run": max((peak for peak, _ in runs), default=0.0)}
+            all_at_once = {"peak GB, all at once": sum(peak for peak, _ in runs)}
+            table.append({title: name} | row | peaks | all_at_once | {"kept GB": sum(kept for _, kept in runs)})
+        tables.append(table)
+    text = [tabulate(table, headers="keys", floatfmt=",.1f", intfmt=",") for table in tables if table]
+    peak, kept = (sum(sizes[i] for sizes in space.values()) for i in (0, 1))
+    text.append(
+        f"disk: {shared:,.1f} GB that runs share; with all {len(space)} runs in flight {shared + peak:,.1f} GB, "
+        f"at the end {shared + kept:,.1f} GB"
+    )
+    return "\n\n".join(text)
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    began = time.monotonic()
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--rerun-incomplete", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
+        return done.returncode
+    directory = arguments[arguments.index("--directory") + 1] if "--directory" in arguments else "."
+    jobs, _ = read_jobs(done.stdout.splitlines())
+    if not jobs:
+        print("nothing to be done")
+        return 0
+    print(report(jobs, measured(Path(directory))))
+    print(f"\nplanned in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,327 @@
+"""What each result depends on: the settings that made it, nested as in the config (atu/common/recipe.py checks them).
+
+A setting that bears on a result stands in its recipe and in those of all that is made from it; one that bears on
+time or memory alone stands in none.
+"""
+
+import hashlib
+import json
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache, cached_property
+from itertools import chain
+from pathlib import Path
+
+from atu.common.recipe import differences, disagreement, record_path
+from atu.data.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
+from atu_pipeline.settings import fetched_from, kind_of, overlay
+
+CHECKSUMS = Path(".snakemake/checksums.json")
+NAMED = 4  # folders that a message names
+LARGE = 2**24  # bytes; checksums of larger files are kept, by what the file system says of them
+
+
+class Recipe(dict):
+    """Settings that print as a digest: Snakemake prints params, and compares them as printed."""
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"recipe {self.digest}"
+
+    __str__ = __repr__
+
+    def __reduce__(self):
+        return dict, (dict(self),)  # a plain dict to the scripts, which know nothing of this class
+
+
+def merged(*parts: dict) -> Recipe:
+    """The settings of all parts, block by block."""
+    found: dict = {}
+    for part in parts:
+        found = overlay(found, part)
+    return Recipe(found)
+
+
+def without(block: dict, *keys: str) -> dict:
+    """A block less some keys."""
+    return {key: value for key, value in block.items() if key not in keys}
+
+
+def file_checksum(path: Path, known: dict) -> str:
+    """The sha256 of a file. That of a large one is taken from ``known`` while size and times are the same.
+
+    The time of the last change of the inode is among them: no copy and no ``touch`` can set it back.
+    """
+    status = path.stat()
+    state = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    kept = known.get(str(path))
+    if status.st_size > LARGE and kept and kept[0] == state:
+        return kept[1]
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if status.st_size > LARGE:
+        known[str(path)] = [state, digest]
+    return digest
+
+
+@cache
+def checksum(*paths: str) -> str:
+    """One checksum of the names and contents of files, and of all files in folders.
+
+    Taken once a run. Files that the user brings may be changed in place, or replaced with their date kept.
+    """
+    known = {}
+    with suppress(OSError, ValueError):
+        known = json.loads(CHECKSUMS.read_text())
+    before = len(known), json.dumps(known)
+    whole = hashlib.sha256()
+    for root in map(Path, paths):
+        files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+        for path in files:
+            name = path.relative_to(root).as_posix() if root.is_dir() else path.name
+            digest = file_checksum(path.resolve(), known) if path.exists() else "missing"
+            whole.update(f"{name}\0{digest}\n".encode())
+    if (len(known), json.dumps(known)) != before:
+        with suppress(OSError):  # a directory that cannot be written to: taken again next time
+            CHECKSUMS.parent.mkdir(exist_ok=True)
+            part = CHECKSUMS.with_name(f"{CHECKSUMS.name}.{os.getpid()}")
+            part.write_text(json.dumps(known))
+            part.replace(CHECKSUMS)
+    return whole.hexdigest()[:16]
+
+
+class Recipes:
+    """The recipes of one config.
+
+    Args:
+        config: from :func:`settings.check_config`.
+        others: (target, method, seed) -> the other subjects whose texts a run reads.
+        stages: method -> the tau of each of its stages, None where it has none.
+    """
+
+    def __init__(
+        self,
+        config: dict,
+        others: Callable[[str, str, str], list[str]],
+        stages: Callable[[str], list[float | None]],
+    ):
+        self.config, self.others, self.stages = config, others, stages
+        self.benchmark = config["benchmark"]
+        name = config["llm"]
+        template = {"template_options": config["models"][name].get("template_options")}
+        self.llm = merged(self.model(name), {"models": {name: template}})
+        self.encoder = self.model(config["encoder"])
+
+    def shared(self, *keys: str) -> dict:
+        """Settings at the top of the config."""
+        return {key: self.config[key] for key in keys}
+
+    @cache  # noqa: B019 (one object a run)
+    def model(self, name: str) -> Recipe:
+        """A model as it was fetched."""
+        block = self.config["models"][name]
+        kept = without(fetched_from(block), "path")
+        if block["source"] == "path":
+            kept["contents"] = checksum(block["path"])
+        return Recipe(models={name: kept})
+
+    def raw(self, place: str, text_set: str | None = None) -> Recipe:
+        """A file or folder of the benchmark, by its name there; of one on the hub the tables that hold it.
+
+        Args:
+            text_set: of one on the hub, the set of texts that is fetched by itself; None for the probes' tables.
+        """
+        source = self.config["benchmarks"][self.benchmark]
+        if source["source"] == "path":
+            contents = {place: checksum(str(Path(source["path"], place)))}
+            return Recipe(benchmarks={self.benchmark: {"contents": contents}})
+        fetched = {key: source[key] for key in ("repo", "revision")}
+        tables = TEXT_SETS[text_set] if text_set else {name: spec["dataset"] for name, spec in PROBE_SETS.items()}
+        return Recipe(benchmarks={self.benchmark: fetched}, tables={text_set or "probes": tables})
+
+    @cache  # noqa: B019
+    def primers(self) -> Recipe:
+        """The few-shot texts."""
+        pinned = self.config["benchmarks"][self.benchmark].get("primers")
+        if pinned:
+            return Recipe(benchmarks={self.benchmark: {"primers": pinned}})
+        if self.config["benchmarks"][self.benchmark]["source"] == "path":
+            return self.raw("Utility/primers.json")
+        return Recipe()
+
+    @cache  # noqa: B019
+    def probes(self, subject: str) -> Recipe:
+        """The probes of a subject, or those that all share."""
+        place = "Utility" if subject == UTILITY else f"Target/{subject}"
+        counted = {"check_totals": self.config["benchmarks"][self.benchmark].get("check_totals")}
+        return merged(self.raw(place), {"split": self.config["split"], "benchmarks": {self.benchmark: counted}})
+
+    def text_set(self, kind: str) -> str:
+        """The benchmark's text set of a kind; all but the passages have the author that corpus.text_set names."""
+        return kind if kind == "passage" else kind + self.config["corpus"]["text_set"].removeprefix("positive")
+
+    @cache  # noqa: B019
+    def texts(self, subject: str, kind: str = "positive") -> Recipe:
+        """Texts of a kind about a subject."""
+        corpus = self.config["corpus"]
+        named = {"texts": {f"{subject}, {kind}": True}, "corpus": {"source": corpus["source"]}}
+        if kind == "pair" and corpus["source"] == "generate":
+            return merged(self.texts(subject, "negative"), self.texts(subject, "positive"), named)
+        if kind == "passage" or corpus["source"] == "benchmark":
+            file = self.text_set(kind)
+            return merged(self.raw(f"Target/{subject}/{file}.json", file), {"text_sets": {kind: file}}, named)
+        written = ("texts", "max_new_tokens", "temperature", "top_p", "seed", "batch_tokens")
+        intro = self.raw(f"Target/{subject}/intro.json")
+        return merged(self.llm, intro, {"corpus": {key: corpus[key] for key in written}}, named)
+
+    @cache  # noqa: B019
+    def windows(self, subject: str, k: int) -> Recipe:
+        """Window embeddings of a subject's texts."""
+        limit = {"corpus": {"max_tokens": self.config["corpus"]["max_tokens"]}, "k": int(k)}
+        return merged(self.texts(subject), self.llm, self.encoder, limit)
+
+    @cache  # noqa: B019
+    def states(self, subject: str, k: int, layer: int) -> Recipe:
+        """Hidden states of the base model on a subject's texts."""
+        return merged(self.windows(subject, k), {"layer": int(layer)}, self.shared("precision"))
+
+    @cache  # noqa: B019
+    def target(self, target: str) -> Recipe:
+        """The embedding of a target's name."""
+        return merged(self.encoder, {"target": target})
+
+    @cache  # noqa: B019
+    def alignment(self, target: str, method: str, seed: str) -> Recipe:
+        """The first predictor of a run."""
+        block = self.config["method_settings"][method]
+        own = {key: block[key] for key in ("layer", "k", "other_subjects", "predictor")}
+        own["align"] = without(block["align"], "steps_between")
+        subjects = [target, *self.others(target, method, seed)]
+        return merged(
+            *(self.states(subject, block["k"], block["layer"]) for subject in subjects),
+            {"subjects": subjects, "seed": str(seed), "method_settings": {method: own}},
+        )
+
+    def last(self, method: str) -> int:
+        """The number of a method's stages."""
+        return len(self.stages(method))
+
+    @cache  # noqa: B019
+    def stage(self, target: str, method: str, seed: str, stage: int) -> Recipe:
+        """The model after a stage of a run; epochs of what is trained are made at once, under one schedule."""
+        block = self.config["method_settings"][method]
+        run = {"target": target, "seed": str(seed)}
+        kind = kind_of(block)
+        if kind == "aligned":
+            own = {"align": {"steps_between": block["align"]["steps_between"]}}
+            own["unlearn"] = without(block["unlearn"], "tau")
+            own["unlearn"]["tau"] = {str(n): tau for n, tau in enumerate(self.stages(method)[: int(stage)], start=1)}
+            parts = [self.alignment(target, method, seed), self.target(target), self.shared("collapse")]
+        elif kind == "trained":
+            own = block | {"lora": without(block["lora"], "merge")}
+            parts = [self.texts(target, block["texts"]), self.shared("precision")]
+            if "reference" in block["reads"]:
+                parts.append(self.reference(target, block["texts"], block["max_tokens"]))
+            if self.reads_others(method):
+                parts += [self.texts(subject) for subject in self.others(target, method, seed)]
+        elif kind == "applied":
+            own = block
+            parts = [self.texts(target, block["texts"]), self.shared("precision")] if "texts" in block else []
+        else:
+            raise KeyError(f"no recipe for a method of kind {kind}")
+        return merged(self.llm, *parts, run, {"method_settings": {method: own}})
+
+    def reads_others(self, method: str) -> bool:
+        """Whether a trained method reads texts of other subjects."""
+        block = self.config["method_settings"][method]
+        return "others" in block["reads"] or block["retain"]["loss"] != "none"
+
+    @cache  # noqa: B019
+    def reference(self, target: str, kind: str, max_tokens: int) -> Recipe:
+        """Log-probabilities of texts under the base model."""
+        parts = [self.llm, self.texts(target, kind), self.shared("precision")]
+        return merged(*parts, {"reference": {"max_tokens": int(max_tokens)}})
+
+    @cache  # noqa: B019
+    def kept(self, target: str, method: str, seed: str) -> Recipe:
+        """The kept model of a run."""
+        merge = self.config["method_settings"][method].get("lora", {}).get("merge")
+        own = {"method_settings": {method: {"lora": {"merge": merge}}}} if merge is not None else {}
+        return merged(self.stage(target, method, seed, self.last(method)), own)
+
+    @cache  # noqa: B019
+    def asking(self, when: str) -> Recipe:
+        """How probes are asked, and which."""
+        asked = self.config["evaluation"]
+        specs = {name: checksum_of(PROBE_SETS[name]) for name in asked[when]}
+        settings = {"max_new_tokens": asked["max_new_tokens"], when: asked[when]}
+        return merged(self.primers(), self.shared("precision"), {"evaluation": settings, "probe_sets": specs})
+
+    @cache  # noqa: B019
+    def before(self, subject: str) -> Recipe:
+        """The base model's answers to the probes of a subject."""
+        return merged(self.llm, self.probes(subject), self.asking("before_and_after"))
+
+    @cache  # noqa: B019
+    def evaluation(self, target: str, method: str, seed: str, stage: int) -> Recipe:
+        """The answers to all probes that concern a target, after a stage of a run."""
+        last = int(stage) == self.last(method)
+        kept = last and kind_of(self.config["method_settings"][method]) != "applied"
+        model = self.kept(target, method, seed) if kept else self.stage(target, method, seed, stage)
+        shared = self.config["benchmarks"][self.benchmark]["shared_utility"]
+        asked = [self.probes(subject) for subject in ([target, UTILITY] if shared else [target])]
+        return merged(model, *asked, self.asking("before_and_after" if last else "between"))
+
+
+def checksum_of(value: object) -> str:
+    """A short digest of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def remembered(path: str, directory: Path) -> bool:
+    """Whether Snakemake has a record of how it made a file."""
+    if (directory / "metadata.db").exists():
+        return True
+    if not (folder := directory / "metadata").is_dir():
+        return False
+    name, longest = urlsafe_b64encode(path.encode()).decode(), os.pathconf(folder, "PC_NAME_MAX") - 1
+    *heads, tail = [name[i : i + longest] for i in range(0, len(name), longest)]
+    return folder.joinpath(*(f"@{head}" for head in heads), tail).exists()
+
+
+def stale(evaluations: Iterable[dict[str, Recipe]], directory: Path = Path(".snakemake")) -> str | None:
+    """What to say of files that are copies or of other settings and of which Snakemake has no record, so it kept them.
+
+    Snakemake compares settings with those in its own records; where these are lost, or the results came without
+    them, only times of files are left to it.
+
+    Args:
+        evaluations: files with their recipes.
+    """
+    found, mends = [], {}
+    for path, recipe in {path: recipe for files in evaluations for path, recipe in files.items()}.items():
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged record: the job says so
+            record = json.loads(record_path(path).read_text(encoding="utf-8"))
+            made, output = record["recipe"], record["output"]
+            if made and (made != recipe or output != path) and not remembered(path, directory):
+                found.append((path, output, made, recipe))
+                mends[path if path.endswith("/known.csv") else str(Path(path).parent)] = None  # not all of a benchmark
+    if not found:
+        return None
+    path, output, made, recipe = found[0]
+    if output == path:
+        added = ((key, then, now) for key, now, then in differences(recipe, made))
+        said = disagreement(path, *next(chain(differences(made, recipe), added)))
+    else:
+        said = f"{path} is a copy of {output}"
+    others = f" (and so it is with {len(found) - 1} more)" if len(found) > 1 else ""
+    first, more = list(mends)[:NAMED], len(mends) - NAMED
+    return (
+        f"{said}{others}; .snakemake, from which Snakemake would know, is lost or was left behind: delete "
+        f"{' '.join(first)}{f' and {more} more' if more > 0 else ''} to have it made again, or restore the setting"
+    )

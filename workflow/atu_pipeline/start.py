@@ -1,0 +1,148 @@
+"""What is checked and noted when a run starts, before its first job."""
+
+import ast
+import atexit
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from atu.common.leftovers import alive, owner, remove_all_abandoned
+from atu_pipeline.cluster import GPU_OPTIONS
+from atu_pipeline.settings import ConfigError, meant
+
+RUN = Path(".snakemake/run.json")  # whose run works in the directory
+
+
+def command_file(log: Path) -> Path:
+    """Where the command of a run stands: beside Snakemake's log of it, whose own line has lost the quotes."""
+    return log.with_name(f"{log.name}.json")
+
+
+def note_command(logs: Iterable[str], directory: str) -> None:
+    """Keep the words of the command line as they were given, for `make status`.
+
+    Args:
+        logs: Snakemake's own.
+        directory: where the command was given, to which its paths are relative.
+    """
+    profile = {name: os.environ[name] for name in ("SNAKEMAKE_PROFILE",) if name in os.environ}
+    for log in logs:
+        content = {"words": sys.argv[1:], "directory": directory, "environment": profile}
+        command_file(Path(log)).write_text(json.dumps(content), encoding="utf-8")
+
+
+def run_of(directory: Path) -> tuple[dict | None, bool | None]:
+    """Who has started the run in a directory, and whether that still works (None: nobody here can tell)."""
+    try:
+        record = json.loads((directory / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None, False
+    return record, alive(record)
+
+
+def take_directory() -> None:
+    """Note that this run works in the current directory, until it ends.
+
+    Snakemake's own lock is on files: it lets two runs with different targets write one directory, and the one that ends
+    first takes the other's locks away.
+
+    Raises:
+        ConfigError: if another run works here.
+    """
+    mine = owner()
+    RUN.parent.mkdir(exist_ok=True)
+    for _ in range(3):  # another may take it at the same time
+        try:
+            with RUN.open("x", encoding="utf-8") as file:  # one alone succeeds, on NFS too
+                json.dump(mine, file)
+        except FileExistsError:
+            record, working = run_of(Path())
+            if record and working is not False and record != mine:
+                mend = "wait until it ends" + ("" if working else f", or if it works no more, delete {RUN}")
+                who = f"process {record['pid']} on {record['host']}"
+                raise ConfigError(f"another run works in this directory ({who}): {mend}") from None
+            RUN.unlink(missing_ok=True)
+        else:
+            atexit.register(give_directory_back, Path.cwd() / RUN, mine)
+            return
+    raise ConfigError("other runs start in this directory at the same time: wait until they end")
+
+
+def give_directory_back(file: Path, mine: dict) -> None:
+    """The end of a run; a record of another one is left alone."""
+    record, _ = run_of(file.parents[1])
+    if record == mine:
+        file.unlink(missing_ok=True)
+
+
+def missing_modules(root: Path) -> list[str]:
+    """Packages that the library and the scripts import and this Python lacks; nothing is imported for it."""
+    own = {path.stem for path in (root / "workflow").iterdir()}
+    found = set()
+    for folder in ("atu", "scripts"):
+        for path in (root / "workflow" / folder).rglob("*.py"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    found.add(node.module.partition(".")[0])
+    return sorted(name for name in found - own if find_spec(name) is None)
+
+
+def check_modules(root: Path, environments: Iterable) -> None:
+    """Refuse a run whose jobs would all fail at their first line.
+
+    Args:
+        environments: in which Snakemake runs jobs (conda, apptainer); without one they use this Python.
+
+    Raises:
+        ConfigError: naming the packages.
+    """
+    if not set(environments) and (missing := missing_modules(root)):
+        raise ConfigError(
+            f"{sys.executable} lacks {', '.join(missing)}: {sys.executable} -m pip install --requirement "
+            f"{root / 'envs/requirements.txt'}"
+        )
+
+
+def before_planning(workflow: object, check: Callable[[Iterable[str]], None]) -> None:
+    """Have what is asked for checked as soon as Snakemake tells it, which is after it has read the Snakefile.
+
+    Args:
+        check: takes the paths and names of rules of the command line.
+    """
+    plan = workflow._prepare_dag
+
+    def checked(*arguments, **options):
+        check(workflow.dag_settings.targets)
+        return plan(*arguments, **options)
+
+    workflow._prepare_dag = checked
+
+
+def check_resources(settings: object, rules: Iterable[str]) -> None:
+    """Refuse resources set for a rule that there is not, which Snakemake passes over, and a wrong way to ask for GPUs.
+
+    Args:
+        settings: Snakemake's settings of resources, from the command line or a profile.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    rules = sorted(rules)
+    for option, given in (("set-resources", settings.overwrite_resources), ("set-threads", settings.overwrite_threads)):
+        for rule in given:
+            if rule not in rules:
+                line = " (`times` of the Slurm profile)" if option == "set-resources" else ""
+                raise ConfigError(f"{option}{line}: unknown rule {rule!r}{meant(rule, rules)}")
+    asked = settings.default_resources and settings.default_resources.get("gpu_option").raw  # as it was written
+    if asked and asked.strip("'\"") not in GPU_OPTIONS:
+        raise ConfigError(f"gpu_option: {asked} is not one of {', '.join(GPU_OPTIONS)}")
+
+
+def clear_leftovers() -> list[str]:
+    """Remove what killed jobs of earlier runs have left here; lines that say how much."""
+    return [line for folder in ("results", "resources") for line in remove_all_abandoned(Path(folder))]
