@@ -33,10 +33,10 @@ help:
 	@echo "make bench                                time single steps against the released code's way (after make demo)"
 	@echo "make clean                                remove results, logs and downloads"
 
-.venv/ready: envs/requirements.txt
+.venv/ready: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt --editable .
 	touch .venv/ready
 
 demo: .venv/ready
@@ -75,10 +75,10 @@ bench: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python benchmarks/evaluation.py
 
 plan: .venv/ready
-	@.venv/bin/python workflow/atu_pipeline/plan.py $(ARGS)
+	@.venv/bin/atu plan $(ARGS)
 
 status: .venv/ready
-	@.venv/bin/python workflow/atu_pipeline/status.py
+	@.venv/bin/atu status
 
 clean:
 	rm -rf results resources logs .snakemake

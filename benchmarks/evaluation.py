@@ -20,7 +20,7 @@ from tabulate import tabulate
 from atu.data.benchmark import CHOICES, PROBE_SETS, build_probes, read_primers
 from atu.engine.chat import stop_tokens
 from atu.engine.models import load_llm
-from atu.evaluation.evaluation import asked_alike, build_prompt, evaluate, metrics
+from atu.evaluation.evaluate import asked_alike, build_prompt, evaluate, metrics
 
 ROOT = Path(__file__).parents[1]
 BATCH_SIZES = {"utility_gen": 1, "utility_rea": 8, "utility_tru": 4, "utility_flu": 8, "mia_fm": 1, "mia_rm": 1}

@@ -28,7 +28,7 @@ from atu.alignment.windows import build_corpus, embed_windows, load_encoder, tok
 from atu.data.benchmark import build_probes
 from atu.engine.batching import pad
 from atu.engine.models import hidden_states, layers_up_to, load_llm
-from atu.evaluation.evaluation import evaluate
+from atu.evaluation.evaluate import evaluate
 from atu.methods.atu import AlignmentData, AlignmentText, align_loss, unlearn_loss
 
 ROOT = Path(__file__).parents[1]

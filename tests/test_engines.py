@@ -16,7 +16,7 @@ from atu.engine.generation import generate, tokens_with
 from atu.engine.likelihood import pick_token, score_tokens
 from atu.engine.models import load_llm
 from atu.engine.prefill import common_prefix
-from atu.evaluation.evaluation import asked_alike, build_prompt, evaluate
+from atu.evaluation.evaluate import asked_alike, build_prompt, evaluate
 from conftest import build_llm
 
 PROMPTS = ["Ada was born in", "Who wrote the song?", "the sea", "Question: red blue green stone river"]

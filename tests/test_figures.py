@@ -9,7 +9,7 @@ import pytest
 from matplotlib.text import Text
 
 from atu.common.errors import DivergedError, ExplainedError
-from atu.evaluation.evaluation import COLUMNS
+from atu.evaluation.evaluate import COLUMNS
 from atu.reporting.figures import FIGURES
 from atu.reporting.tables import (
     choose_rates,

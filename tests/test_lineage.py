@@ -345,7 +345,7 @@ def test_a_file_that_was_written_again(recorded, capsys):
 def test_help_shows_an_experiment(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert "lineage.py results/experiments/" in capsys.readouterr().out
+    assert "atu lineage results/experiments/" in capsys.readouterr().out
 
 
 def test_what_is_printed(recorded, capsys):

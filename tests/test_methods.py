@@ -24,12 +24,12 @@ from atu.engine.examples import (
 )
 from atu.engine.generation import generate
 from atu.engine.models import add_lora, hidden_states, layers_up_to, load_llm, save_llm
-from atu.evaluation.evaluation import build_prompt
+from atu.evaluation.evaluate import build_prompt
+from atu.evaluation.intervention import Intervention
 from atu.methods import load
 from atu.methods.dpo import dpo_loss
 from atu.methods.ga import ga_loss
 from atu.methods.icu import icu_instruction
-from atu.methods.intervention import Intervention
 from atu.methods.npo import npo_loss
 from atu.methods.repe import control_vector, find_control_vectors
 from atu.methods.rmu import misdirection_loss

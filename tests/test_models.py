@@ -24,7 +24,7 @@ from atu.engine.likelihood import score_tokens
 from atu.engine.logits import read_logits, refuse_nan
 from atu.engine.models import ModelError, layers_up_to, load_llm
 from atu.engine.prefill import context_length
-from atu.evaluation.evaluation import build_prompt, check_score, evaluate
+from atu.evaluation.evaluate import build_prompt, check_score, evaluate
 from atu_pipeline.settings import model_needs, unmet_needs
 from conftest import build_encoder, build_llm
 from test_settings import DEMO, check

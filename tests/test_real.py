@@ -12,7 +12,7 @@ import torch
 from atu.data.benchmark import build_probes, list_targets, read_primers
 from atu.engine.generation import generate
 from atu.engine.models import load_llm
-from atu.evaluation.evaluation import evaluate
+from atu.evaluation.evaluate import evaluate
 from conftest import ROOT
 
 pytestmark = pytest.mark.real

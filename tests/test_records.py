@@ -7,7 +7,6 @@ import pytest
 
 from atu_pipeline import plan, status
 from atu_pipeline.records import Job, measured, read_jobs
-from conftest import ROOT
 
 LOG = """
 Job stats:
@@ -132,7 +131,7 @@ def test_disk():
 
 
 def script(name: str, *arguments: str, directory) -> str:
-    command = [sys.executable, str(ROOT / f"workflow/{name}.py"), *arguments]
+    command = [sys.executable, "-m", "atu_pipeline", name, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=directory)
     assert done.returncode == 0, done.stderr
     return done.stdout

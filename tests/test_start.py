@@ -89,7 +89,7 @@ def test_a_second_run_with_other_targets_is_refused_and_a_killed_one_is_none(wor
     assert "Traceback" not in second.stdout + second.stderr
     assert workflow.planned("results/tiny/probes/2_Bo.parquet") == {"prepare_probes": 1}
     printed = subprocess.run(
-        [sys.executable, ROOT / "workflow/atu_pipeline/status.py"],
+        [sys.executable, "-m", "atu_pipeline", "status"],
         cwd=workflow.directory,
         capture_output=True,
         text=True,
@@ -140,7 +140,7 @@ def test_the_command_of_a_failed_job_plans_it_under_the_same_settings(tiny, tmp_
     failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert failed.returncode, failed.stderr
     printed = subprocess.run(
-        [sys.executable, ROOT / "workflow/atu_pipeline/status.py", folder],
+        [sys.executable, "-m", "atu_pipeline", "status", folder],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -39,7 +39,7 @@ class Declared:
     Attributes:
         options: by name.
         open: whether its constructor takes any other option as well.
-        texts, reads, positive, not_negative: as ``atu.methods.Trained`` explains them.
+        texts, reads, positive, not_negative: as ``atu.training.method.Trained`` explains them.
     """
 
     options: dict[str, Option]
@@ -57,7 +57,7 @@ def declared(root: Path, method: str) -> Declared:
     Raises:
         UnreadableError: in one line, saying how to write it.
     """
-    own = File(root, method)
+    own = File(root, f"{PACKAGE}.{method}")
     found = own.named("METHOD")
     if found is None:
         raise UnreadableError(f"{own.name} has no line METHOD = <its class>; write one at its end")
@@ -68,34 +68,34 @@ def declared(root: Path, method: str) -> Declared:
 
 
 class File:
-    """The text of a file of the folder, parsed."""
+    """The text of a module of the library, parsed."""
 
-    def __init__(self, root: Path, stem: str):
-        path = root / FOLDER / f"{stem}.py"
-        self.root, self.stem, self.name = root, stem, f"{FOLDER}/{stem}.py"
+    def __init__(self, root: Path, module: str):
+        place = Path("workflow", *module.split("."))
+        path = place / "__init__.py" if (root / place).is_dir() else place.with_suffix(".py")
+        self.root, self.module, self.name = root, module, path.as_posix()
+        self.package = module if path.stem == "__init__" else module.rpartition(".")[0]
+        path = root / path
         try:
             self.tree = ast.parse(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, SyntaxError) as error:
             raise UnreadableError(f"{self.name} cannot be read ({' '.join(str(error).split())})") from error
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, File) and self.stem == other.stem
+        return isinstance(other, File) and self.module == other.module
 
     def __hash__(self) -> int:
-        return hash(self.stem)
+        return hash(self.module)
 
     def other(self, module: str) -> "File | None":
-        """Another file of the folder, by its module's name; None for modules elsewhere."""
-        if module == PACKAGE:
-            return File(self.root, "__init__")
-        stem = module.removeprefix(f"{PACKAGE}.")
-        return File(self.root, stem) if stem != module and "." not in stem else None
+        """Another module of the library; None for modules elsewhere."""
+        return File(self.root, module) if module.partition(".")[0] == PACKAGE.partition(".")[0] else None
 
     def named(self, name: str, seen: frozenset = frozenset()) -> "tuple[File, ast.ClassDef] | None":
-        """The class that a name of this file means at its end, and the file that defines it; None if it has none."""
-        if (self.stem, name) in seen:
+        """The class that a name means at the end of this module, and where it is defined; None if it is none."""
+        if (self.module, name) in seen:
             return None
-        seen |= {(self.stem, name)}
+        seen |= {(self.module, name)}
         for node in reversed(self.tree.body):
             match node:
                 case ast.ClassDef(name=given) if given == name:
@@ -106,15 +106,17 @@ class File:
                     return self.meant(value, seen)
                 case ast.ImportFrom(names=names):
                     for alias in names:
-                        other = self.other(self.module(node))
+                        other = self.other(self.source(node))
                         if (alias.asname or alias.name) == name and other:
                             return other.named(alias.name, seen)
         return None
 
-    def module(self, node: ast.ImportFrom) -> str:
-        """The module that names are imported from; relative ones lie in the folder."""
-        inside = f".{node.module}" if node.module else ""
-        return PACKAGE + inside if node.level == 1 else node.module or ""
+    def source(self, node: ast.ImportFrom) -> str:
+        """The module that names are imported from."""
+        if not node.level:
+            return node.module or ""
+        above = self.package.split(".")[: 1 - node.level or None]
+        return ".".join([*above, *filter(None, [node.module])])
 
     def meant(self, value: ast.expr, seen: frozenset = frozenset()) -> "tuple[File, ast.ClassDef] | None":
         """The class that an expression means: a name, or a name of another file of the folder (npo.NPO).
@@ -127,7 +129,7 @@ class File:
             found = self.named(value.id, seen)
         elif isinstance(value, ast.Attribute) and (other := self.imported(ast.unparse(value.value))):
             found = other.named(value.attr, seen)
-        if found is None and (self.stem, "METHOD") in seen:
+        if found is None and (self.module, "METHOD") in seen:
             raise UnreadableError(
                 f"{self.name}: METHOD is {ast.unparse(value)}, which is no class of {FOLDER} that can be read without "
                 "running it; write METHOD = <the name of a class of this file>"
@@ -137,10 +139,10 @@ class File:
     def imported(self, name: str) -> "File | None":
         """The file of the folder that a name of this file means."""
         for node in self.tree.body:
-            if isinstance(node, ast.ImportFrom) and self.module(node) == PACKAGE:
+            if isinstance(node, ast.ImportFrom) and self.source(node) == PACKAGE:
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
-                        return File(self.root, alias.name)
+                        return File(self.root, f"{PACKAGE}.{alias.name}")
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:

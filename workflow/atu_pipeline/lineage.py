@@ -1,10 +1,10 @@
 """What lies behind a number or a figure: its value, the commit, and what makes it again; with --details the jobs, their
 settings, versions, checksums and times.
 
-    python workflow/atu_pipeline/lineage.py results/tables/main.csv \\
+    atu lineage results/tables/main.csv \\
         --where method=atu,target=1_Ada,metric=forget_qa,stage=2,split=test
-    python workflow/atu_pipeline/lineage.py results/experiments/tradeoff/figures/tradeoff.png --where method=atu
-    python workflow/atu_pipeline/lineage.py results/experiments/mia/tables/mia.csv --where "run=ATU τ=0, type=FM, loss"
+    atu lineage results/experiments/tradeoff/figures/tradeoff.png --where method=atu
+    atu lineage results/experiments/mia/tables/mia.csv --where "run=ATU τ=0, type=FM, loss"
 
 It reads what Snakemake and the jobs recorded; nothing is run or written but the config asked for by --write-config.
 """
@@ -29,9 +29,9 @@ import yaml
 
 from atu.common.names import name_runs
 from atu.common.recipe import LATER, RECORD, RecipeError, check_unchanged, differences, record_path
+from atu_pipeline import ROOT
 from atu_pipeline.settings import meant
 
-ROOT = Path(__file__).resolve().parents[1]
 OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")
 EVALUATION = re.compile(OF_RUN.pattern + r"stage(?P<stage>\d+)/")
 BEFORE = re.compile(r"results/[^/]+/[^/]+/before/(?P<target>[^/]+)\.parquet")
@@ -476,7 +476,7 @@ def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[s
         tables: the provenance beside the tables; its commit counts where the jobs did not record theirs.
     """
     last, *others = commits(jobs, tables)
-    tool = [sys.executable, str(Path(__file__)), path]
+    tool = [sys.executable, "-m", "atu_pipeline", "lineage", path]
     here = Path.cwd() == ROOT
     snakemake = [sys.executable, "-m", "snakemake", *([] if here else ["--snakefile", str(ROOT / "Snakefile")])]
     for command in (tool, snakemake):
@@ -585,7 +585,3 @@ def main(arguments: list[str] | None = None) -> None:
         print("Settings:\n" + yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True))
     else:
         print("Jobs, inputs, versions and settings: --details")
-
-
-if __name__ == "__main__":
-    main()

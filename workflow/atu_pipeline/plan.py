@@ -103,8 +103,8 @@ def report(jobs: list[Job], known: dict) -> str:
     return "\n\n".join(text)
 
 
-def main() -> int:
-    arguments = sys.argv[1:]
+def main(arguments: list[str]) -> int:
+    """Print what a run with these options of Snakemake would do."""
     began = time.monotonic()
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--rerun-incomplete", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -119,7 +119,3 @@ def main() -> int:
     print(report(jobs, measured(Path(directory))))
     print(f"\nplanned in {time.monotonic() - began:.0f} s")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

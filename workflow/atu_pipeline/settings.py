@@ -32,6 +32,7 @@ from atu.data.benchmark import (
 )
 from atu.data.publications import PublishedError, read_published
 from atu.data.rows import folded
+from atu_pipeline import ROOT
 from atu_pipeline.declared import FOLDER, Declared, UnreadableError, declared
 
 
@@ -526,7 +527,7 @@ def check_paths(paths: Iterable[str], config: dict, stages: Callable[[str], list
             raise ConfigError(f"{path}: the last stage of {rest[1]} is {last}")
 
 
-def experiment_of(name: str, config: dict, root: Path = Path(__file__).parents[1]) -> dict:
+def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
     """Targets, methods and seeds of an experiment, and what it shows; checked when it is asked for, as another
     benchmark may not have its targets.
 
@@ -671,8 +672,7 @@ def check_names(key: str, methods: list[str]) -> None:
 
 def method_files(root: Path) -> list[str]:
     """Names of the methods that the library has."""
-    other = {"__init__", "retain", "training"}
-    return sorted({path.stem for path in (root / "workflow/atu/methods").glob("*.py")} - other)
+    return sorted({path.stem for path in (root / FOLDER).glob("*.py")} - {"__init__"})
 
 
 def read_method(name: str, block: dict, root: Path) -> Declared:

@@ -82,7 +82,7 @@ def missing_modules(root: Path) -> list[str]:
     """Packages that the library and the scripts import and this Python lacks; nothing is imported for it."""
     own = {path.stem for path in (root / "workflow").iterdir()}
     found = set()
-    for folder in ("atu", "scripts"):
+    for folder in ("atu", "atu_pipeline", "scripts"):
         for path in (root / "workflow" / folder).rglob("*.py"):
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.Import):

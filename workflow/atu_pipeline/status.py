@@ -7,7 +7,6 @@ It reads what Snakemake writes (.snakemake/log and the logs of the jobs) and dis
 
 import json
 import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -127,8 +126,9 @@ def works(directory: Path) -> bool:
     return False
 
 
-def main() -> int:
-    directory = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+def main(arguments: list[str]) -> int:
+    """Print what the last run of a directory has done."""
+    directory = Path(arguments[0] if arguments else ".")
     files = logs(directory)
     if not files:
         print(f"no run in {directory.resolve()} yet")
@@ -155,7 +155,3 @@ def main() -> int:
         if job.failed:
             print("\n" + failure(job, asked(lines, file)))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

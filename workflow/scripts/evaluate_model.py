@@ -11,8 +11,8 @@ from atu.common.recipe import fetched, made_by
 from atu.common.runtime import job_log, start
 from atu.data.benchmark import read_primers
 from atu.engine.models import load_llm
-from atu.evaluation.evaluation import COLUMNS, evaluate
-from atu.methods.intervention import Intervention
+from atu.evaluation.evaluate import COLUMNS, evaluate
+from atu.evaluation.intervention import Intervention
 from atu.reporting.tables import NOT_RUN, summarize
 
 # the base model's answers are there to judge by; they are not read here

@@ -5,8 +5,8 @@ from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start
 from atu.data.benchmark import target_name
 from atu.engine.models import load_llm
+from atu.evaluation.intervention import Intervention
 from atu.methods.icu import icu_instruction
-from atu.methods.intervention import Intervention
 from atu.methods.repe import find_control_vectors
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):

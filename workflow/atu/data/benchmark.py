@@ -23,7 +23,7 @@ from atu.data.rows import (
     row_of,
 )
 
-DATA = Path(__file__).parents[1] / "benchmarks"
+DATA = Path(__file__).parents[2] / "benchmarks"
 PROBE_SETS: dict[str, dict] = yaml.safe_load((DATA / "probe_sets.yaml").read_text(encoding="utf-8"))
 TEXT_SETS: dict[str, dict] = yaml.safe_load((DATA / "text_sets.yaml").read_text(encoding="utf-8"))
 UTILITY = "utility"  # the subject of sets that all targets share

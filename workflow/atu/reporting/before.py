@@ -20,8 +20,8 @@ def score_before(
         published: model, method, metric, value, source; none where this is another benchmark than theirs.
 
     Returns:
-        One row a metric (COLUMNS), units as in :func:`atu.reporting.tables.summarize`. n: probes of all targets; known: those of
-        forget and neighbour sets of whose answer at least half was recalled, missing for other sets.
+        One row a metric (COLUMNS), units as in :func:`atu.reporting.tables.summarize`. n: probes of all targets;
+        known: those of forget and neighbour sets of whose answer at least half was recalled, missing for other sets.
     """
     probes = [probe_scores([frame], split) for frame in outcomes]
     ours = intervals(probes, resamples, seed)

@@ -70,7 +70,7 @@ def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> p
 
 
 def remarked(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with what :func:`atu.reporting.tables.remark` says of each run behind its name, where its columns stand there."""
+    """The table with what :func:`atu.reporting.tables.remark` says of each run behind its name."""
     known = [name for name in REMARKED if name in table]
     said = [remark({name: row[name] for name in known}) for _, row in table.iterrows()]
     return table.assign(run=table["run"] + pd.Series(said, index=table.index, dtype=object))

@@ -17,8 +17,8 @@ def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") 
         before, after: outcomes of probes.
 
     Returns:
-        Metric, Probes, Before, After; units as in :func:`atu.reporting.tables.summarize`. Shares of answers about the target that
-        are no speech stand last, where there are any.
+        Metric, Probes, Before, After; units as in :func:`atu.reporting.tables.summarize`. Shares of answers about the
+        target that are no speech stand last, where there are any.
     """
     scores = []
     for outcomes in (before, after):

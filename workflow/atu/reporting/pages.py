@@ -56,7 +56,7 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
     """What was answered before and after unlearning, side by side.
 
     Args:
-        before: outcomes of the unmodified model, as :func:`atu.evaluation.evaluation.evaluation.evaluate` returns them.
+        before: outcomes of the unmodified model, as :func:`atu.evaluation.evaluate.evaluate` returns them.
         after: those of each run, by method and seed; empty ones, of stages that were not run, have no rows.
 
     Returns:

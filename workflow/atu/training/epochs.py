@@ -14,8 +14,8 @@ from atu.common.errors import ExplainedError
 from atu.engine.batching import random_batches
 from atu.engine.examples import Batch, Example, collate, scored_logits
 from atu.engine.models import decoder_layers
-from atu.methods import Trained
 from atu.training.loop import train
+from atu.training.method import Trained
 from atu.training.retain import descent_loss, kl_loss
 
 log_of_job = logging.getLogger("atu")

@@ -13,7 +13,7 @@ from atu.engine.chat import chat_prompt
 from atu.engine.generation import generate
 from atu.engine.likelihood import pick_token, score_tokens
 from atu.engine.prefill import context_length
-from atu.evaluation.evaluation import metrics
+from atu.evaluation import metrics
 
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "answers", "prompt", "prediction", "score", "details"]
 STOPS = ("stop_at_newline", "stop_at_answer")

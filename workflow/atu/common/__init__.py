@@ -1,0 +1,1 @@
+"""What all parts share: files, errors, recipes, names, the job's log and seeds."""

@@ -1,0 +1,1 @@
+"""One language model: loading it, asking it, scoring with it, as its own plain forward pass would."""

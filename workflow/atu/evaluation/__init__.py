@@ -1,0 +1,1 @@
+"""Asking a model the probes, and scoring what it says."""

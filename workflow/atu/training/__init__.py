@@ -1,0 +1,1 @@
+"""The training loop, and the epochs of methods with a loss on examples."""

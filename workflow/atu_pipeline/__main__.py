@@ -1,0 +1,30 @@
+"""The command `atu`: plan a run, look at one, or follow a number back to its jobs."""
+
+import sys
+from importlib import import_module
+
+# Each is a module of this package, and is imported when it is asked for.
+COMMANDS = {
+    "plan": "what a run would do: jobs, GPU-hours, memory, disk; takes Snakemake's options",
+    "status": "what the last run has done, what failed, how long is left; takes its directory",
+    "lineage": "from a number to the jobs behind it; takes --help",
+}
+
+
+def main(arguments: list[str] | None = None) -> int | None:
+    """Run one command.
+
+    Returns:
+        Its exit status.
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in COMMANDS:
+        return import_module(f"atu_pipeline.{name}").main(rest)
+    known = "\n".join(f"  atu {command:9}{said}" for command, said in COMMANDS.items())
+    asked = name in ("-h", "--help")
+    print(known if asked else f"unknown command {name}; there are:\n{known}", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
