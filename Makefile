@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    all tests
-.PHONY: demo paper-demo baselines rates test lint plan status bench clean help
+.PHONY: demo paper-demo baselines rates test test-fast test-slow lint plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -27,6 +27,8 @@ help:
 	@echo "make baselines                            all methods side by side on the demo's model, two people"
 	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
 	@echo "make test                                 run all tests"
+	@echo "make test-fast                            those that start no program: a minute or two"
+	@echo "make test-slow                            those on a real Slurm, a full disk and the real model"
 	@echo "make lint                                 ruff, snakefmt, snakemake --lint"
 	@echo "make plan [ARGS='--profile slurm ...']    what a run would do: jobs, GPU-hours, memory, disk"
 	@echo "make status                               what the last run has done, what failed, how long is left"
@@ -63,6 +65,12 @@ rates: .venv/ready
 
 test: .venv/ready
 	.venv/bin/pytest
+
+test-fast: .venv/ready
+	.venv/bin/pytest -m fast
+
+test-slow: .venv/ready
+	.venv/bin/pytest -m slow
 
 lint: .venv/ready
 	.venv/bin/ruff check .

@@ -18,6 +18,13 @@ TEXT = (
     "complete blank short biography write : . ? , ' _ ___ You know very well A B C D é Beyoncé Q Instruction 1 2 3"
 )
 WORDS = TEXT.split()
+# Tests are of three kinds, by what they start: nothing (fast), Snakemake, a browser or a hub on this machine (full),
+# and a Slurm, a disk of its own or the real model (slow).
+SLOW_FILES, SLOW_FIXTURES = {"test_slurm", "test_real"}, {"small_disk"}
+FULL_FILES, FULL_FIXTURES = (
+    {"test_cluster", "test_hub", "test_report", "test_retries"},
+    {"workflow", "finished", "copy"},
+)
 CHAT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -150,6 +157,19 @@ def build_benchmark(folder: Path, names: tuple[str, ...] = ("Ada", "Bo", "Cy", "
     write(shared / "fluency.json", [{"instruction": "write a short song"}])
     write(shared / "retain_mia.json", [{"text": "the river was blue."}])
     (shared / "primers.json").write_text(json.dumps({"triviaqa": "Q: a\nA: b\n", "truthfulqa": "Q: a\nA: b"}))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its kind."""
+    for item in items:
+        file, fixtures = item.path.stem, set(item.fixturenames)
+        if file in SLOW_FILES or fixtures & SLOW_FIXTURES:
+            kind = "slow"
+        elif file in FULL_FILES or fixtures & FULL_FIXTURES:
+            kind = "full"
+        else:
+            kind = "fast"
+        item.add_marker(kind)
 
 
 @pytest.fixture(scope="session")

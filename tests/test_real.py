@@ -15,7 +15,6 @@ from atu.engine.models import load_llm
 from atu.evaluation.evaluate import evaluate
 from conftest import ROOT
 
-pytestmark = pytest.mark.real
 DEMO = ROOT / "workflow/benchmarks/demo"
 LLM, ENCODER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 
