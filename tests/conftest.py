@@ -160,8 +160,10 @@ def build_benchmark(folder: Path, names: tuple[str, ...] = ("Ada", "Bo", "Cy", "
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its kind."""
+    """Mark each test by its kind; one that starts a program by itself is marked where it is."""
     for item in items:
+        if item.get_closest_marker("full"):
+            continue
         file, fixtures = item.path.stem, set(item.fixturenames)
         if file in SLOW_FILES or fixtures & SLOW_FIXTURES:
             kind = "slow"

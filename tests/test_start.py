@@ -123,6 +123,7 @@ def test_options_are_kept_with_all_their_values():
     ]
 
 
+@pytest.mark.full
 def test_the_command_of_a_failed_job_plans_it_under_the_same_settings(tiny, tmp_path):
     """A second configfile and --config, with blanks and quotes: done jobs stand, the failed one alone is left."""
     folder = tmp_path / "a folder"

@@ -417,6 +417,7 @@ def test_a_refused_config_is_one_line(workflow, arguments, fault):
     assert not [line for line in before if "rror" in line]
 
 
+@pytest.mark.full
 def test_targets_with_odd_names_reach_every_job(tiny, tmp_path):
     """Commas, quotes, marks of shells and of file patterns, an accent composed by the file system, a number."""
     names = ["$HOME", "Prince_Harry,_Duke_of_Sussex", "Beyonce\u0301", "1984", 'It\'s_"a" name', "a*b?[c]", "x#%&;(|)"]
