@@ -48,36 +48,6 @@ onstart:
         logger.info(f"note: {note}")
 
 
-localrules:
-    # Seconds each, or in need of the network that compute nodes often lack.
-    all,
-    before,
-    forget,
-    paper,
-    download_model,
-    check_model,
-    download_benchmark,
-    download_texts,
-    download_primers,
-    count_probes,
-    keep_model,
-    model_card,
-    extract_texts,
-    known,
-    before_table,
-    overall_table,
-    matched_table,
-    published_table,
-    plot_tradeoff,
-    plot_stages,
-    plot_targets,
-    plot_training,
-    membership_table,
-    attack_table,
-    plot_attacks,
-    answers_page,
-
-
 # Changed code of a script makes its outputs anew, by content: a checkout sets dates. Not of evaluate_between, whose
 # checkpoints would have to be trained again, nor of check_model, which makes nothing.
 for made in workflow.rules:
@@ -93,6 +63,7 @@ rule all:
         f"results/{LLM}/{BENCHMARK}/known.csv",
         kept_models(),
         cards(),
+    localrule: True
 
 
 rule before:
@@ -101,6 +72,7 @@ rule before:
         checked(),
         "results/tables/before.csv",
         "results/tables/before.md",
+    localrule: True
 
 
 rule forget:
@@ -110,6 +82,7 @@ rule forget:
         kept_models(),
         cards(),
         lambda wildcards: outcome_files(),
+    localrule: True
 
 
 rule paper:
@@ -117,6 +90,7 @@ rule paper:
     input:
         [shown_by(name) for name in config["experiments"]],
         f"results/{LLM}/{BENCHMARK}/known.csv",
+    localrule: True
 
 
 if MAIN:

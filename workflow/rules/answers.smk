@@ -19,6 +19,7 @@ rule answers_page:
         ),
     log:
         "logs/{where}answers/{target}.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

@@ -13,9 +13,6 @@ if config["corpus"]["source"] == "generate":
             kind="negative|reject",
         priority: 0
 
-    localrules:
-        pair_texts,
-
     rule pair_texts:
         # A made-up biography is chosen, the real one rejected.
         input:
@@ -25,6 +22,7 @@ if config["corpus"]["source"] == "generate":
             "results/{llm}/{benchmark}/texts/pair/{subject}.jsonl",
         log:
             "logs/pair_texts/{llm}/{benchmark}/{subject}.log",
+        localrule: True
         conda:
             "../../envs/workflow.yaml"
         resources:
@@ -46,6 +44,7 @@ rule extract_texts:
     wildcard_constraints:
         kind="|".join(EXTRACTED),
     priority: 3
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

@@ -16,6 +16,7 @@ rule before_table:
         ),
     log:
         "logs/{where}before_table.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

@@ -15,6 +15,7 @@ rule attack_table:
         ),
     log:
         "logs/{where}attack_table.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -59,6 +60,7 @@ rule plot_attacks:
         pdf="results/{where}figures/adversarial_types.pdf",
     log:
         "logs/{where}plot/adversarial_types.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

@@ -12,6 +12,7 @@ rule model_card:
         f"{RUN}/model_card.md",
     log:
         f"logs/model_card/{RUN}.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

@@ -8,6 +8,7 @@ rule download_model:
         "logs/download_model/{model}.log",
     priority: 10
     retries: 2
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -34,6 +35,7 @@ rule check_model:
     log:
         "logs/check_model/{where}{llm}.log",
     priority: 10
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -57,6 +59,7 @@ rule download_benchmark:
     log:
         "logs/download_benchmark/{benchmark}.log",
     retries: 2
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -93,6 +96,7 @@ rule download_primers:
     log:
         "logs/download_primers/{benchmark}.log",
     retries: 2
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

@@ -88,6 +88,7 @@ rule known:
         "results/{llm}/{benchmark}/known.csv",
     log:
         "logs/known/{llm}/{benchmark}.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

@@ -15,6 +15,7 @@ rule plot_tradeoff:
         pdf="results/{where}figures/tradeoff.pdf",
     log:
         "logs/{where}plot/tradeoff.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -73,6 +74,7 @@ rule plot_training:
         pdf="results/{where}figures/training.pdf",
     log:
         "logs/{where}plot/training.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

@@ -11,6 +11,7 @@ rule count_probes:
     log:
         "logs/count_probes/{benchmark}.log",
     priority: 3
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

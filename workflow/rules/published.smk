@@ -17,6 +17,7 @@ rule published_table:
         ),
     log:
         "logs/{where}published_table.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

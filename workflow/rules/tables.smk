@@ -34,6 +34,7 @@ rule overall_table:
         ),
     log:
         "logs/{where}overall_table.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
@@ -69,6 +70,7 @@ rule matched_table:
         ),
     log:
         "logs/{where}matched_table.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:

@@ -50,6 +50,7 @@ rule keep_model:
         directory(f"{RUN}/model"),
     log:
         f"logs/keep_model/{RUN}.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
