@@ -11,9 +11,9 @@ import pandas as pd
 from itables.javascript import generate_init_offline_itables_html
 
 from atu.common.names import display_name
-from atu.data.benchmark import PROBE_SETS
-from atu.evaluation.metrics import NO_ANSWER, is_degenerate, is_empty
-from atu.reporting.tables import ABOUT_TARGET, GENERATED, PERCENT, without_speech
+from atu.data.probe_sets import PROBE_SETS
+from atu.evaluation.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty
+from atu.reporting.tables import ABOUT_TARGET, GENERATED, without_speech
 
 KEYS = ["set", "id"]
 BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables itself, so that nothing is fetched
@@ -65,7 +65,7 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
         times 100, as in the tables. Texts whose likelihood alone is measured have no answer and are left out.
         Where any answer after is empty or, about the target, degenerate, a column Remark says of which.
     """
-    asked = before[before["set"].map(lambda name: PROBE_SETS[name]["ask"] != "text")]
+    asked = before[before["set"].map(lambda name: PROBE_SETS[name].ask != "text")]
     asked = asked.assign(place=range(len(asked)), expected=asked["answers"].map(" / ".join))
     columns = [*KEYS, "place", "split", "type", "query", "expected", "prediction", "score"]
     rows = []
