@@ -96,9 +96,6 @@ def test_no_code_knows_a_set_by_its_name():
     assert {path: names for path, names in found.items() if names} == {}
 
 
-OTHER = DECLARED["sets"]["utility_gen"]
-
-
 @pytest.mark.parametrize(
     ("file", "message"),
     [
@@ -125,6 +122,11 @@ OTHER = DECLARED["sets"]["utility_gen"]
         (changed("forget_qa", without=["primary"]), "of role forget one set is primary, not none"),
         (changed("forget_aa", primary=True), "of role forget one set is primary, not forget_qa, forget_aa"),
         (changed(primary=True), "of role utility no set is primary, not utility_fac"),
+        (
+            changed("forget_qa", metric="fluency"),
+            "sets.forget_qa: primary needs a metric that is a share, of which there are rouge_l_recall, reasoning",
+        ),
+        (changed(role="membership"), "sets.utility_fac: role membership needs ask text"),
         (changed("forget_aa", types={"shouting": "loud"}), "'shouting': 'loud' is not a type with a list"),
         (changed("forget_aa", types={"shouting": []}), "by_type: unknown 'affirmative suffix'; known: shouting"),
         (
@@ -143,7 +145,7 @@ OTHER = DECLARED["sets"]["utility_gen"]
         ),
         (
             DECLARED | {"averages": {"best": {"label": "A", "of": ["mia_fm", "mia_rm"]}}},
-            "of some sets lower is better, of some higher",
+            "its sets differ in unit, or in which way is better",
         ),
     ],
 )

@@ -187,6 +187,14 @@ def check_fit(where: str, probe_set: ProbeSet) -> None:
             f"{where}: metric {probe_set.metric} reads {lacking[0]}, which rows of form {probe_set.rows} lack; those "
             f"of {', '.join(fitting)} have it"
         )
+    if probe_set.role == "membership" and probe_set.ask != "text":
+        raise ProbeSetError(f"{where}: role membership needs ask text: it is told by likelihoods")
+    if probe_set.primary and not metric.percent:
+        shares = [name for name, other in METRICS.items() if other.percent]
+        raise ProbeSetError(
+            f"{where}: primary needs a metric that is a share, of which there are {', '.join(shares)}: curves are "
+            "shares of what was there before"
+        )
     if probe_set.ask == "generate" and not probe_set.max_new_tokens:
         raise ProbeSetError(f"{where}: ask generate needs max_new_tokens")
     if probe_set.total is None and probe_set.size is None:
@@ -227,11 +235,11 @@ def read_average(name: str, block: object, sets: dict[str, ProbeSet]) -> Average
         check_known(f"{where}.of", member, sets)
         if sets[member].total is None:
             raise ProbeSetError(f"{where}.of: {member} has no total, which would be its weight")
-    directions = {sets[member].better for member in block["of"]}
-    if len(directions) > 1:
-        raise ProbeSetError(f"{where}.of: of some sets lower is better, of some higher; they have no mean")
+    alike = {(sets[member].better, sets[member].scoring.scale, sets[member].scoring.percent) for member in block["of"]}
+    if len(alike) > 1:
+        raise ProbeSetError(f"{where}.of: its sets differ in unit, or in which way is better; they have no mean")
     weights = {member: sets[member].total for member in block["of"]}
-    return Average(name, block["label"], directions.pop(), weights)
+    return Average(name, block["label"], sets[block["of"][0]].better, weights)
 
 
 def read_probe_sets(path: str | Path = FILE) -> tuple[dict[str, ProbeSet], dict[str, Average]]:
@@ -309,8 +317,8 @@ def recalled(*roles: str) -> list[str]:
 
 
 def typed() -> list[str]:
-    """Names of the sets that are broken down by the types which they declare."""
-    return [name for name, probe_set in PROBE_SETS.items() if probe_set.types]
+    """Names of the sets that are broken down by the types which they declare: of those whose scores are shares."""
+    return [name for name in recalled(*ROLES) if PROBE_SETS[name].types]
 
 
 def headings() -> dict[str, str]:
