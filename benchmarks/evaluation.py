@@ -17,17 +17,17 @@ import pandas as pd
 import torch
 from tabulate import tabulate
 
-from atu.data.benchmark import CHOICES, PROBE_SETS, build_probes, read_primers
+from atu.data.benchmark import build_probes, read_primers
+from atu.data.probe_sets import PROBE_SETS, ProbeSet
+from atu.data.rows import CHOICES
 from atu.engine.chat import stop_tokens
 from atu.engine.models import load_llm
-from atu.evaluation.evaluate import asked_alike, build_prompt, evaluate, metrics
+from atu.evaluation import metrics
+from atu.evaluation.evaluate import asked_alike, build_prompt, evaluate
 
 ROOT = Path(__file__).parents[1]
 BATCH_SIZES = {"utility_gen": 1, "utility_rea": 8, "utility_tru": 4, "utility_flu": 8, "mia_fm": 1, "mia_rm": 1}
 OTHERS = 16
-# Probes a target: RWKU's totals over its 200 targets; the utility sets are those of each target.
-RWKU_SIZES = {name: round(spec["total"] / 200) for name, spec in PROBE_SETS.items() if "total" in spec}
-RWKU_SIZES |= {"utility_gen": 171, "utility_rea": 81, "utility_tru": 50, "utility_fac": 100, "utility_flu": 50}
 # How often a header of the demo must be repeated to be as long as five questions of MMLU (about 350 tokens)
 # and a task's worked examples of BBH (about 600: 1,100 to 3,100 characters in three that were looked up).
 HEADER_REPEATS = {"utility_gen": 2, "utility_rea": 7}
@@ -38,7 +38,7 @@ def at_rwku_size(probes: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for name, part in probes.groupby("set", sort=False):
         part = part.sort_values("context", kind="stable")
-        part = part.iloc[[i % len(part) for i in range(RWKU_SIZES[name])]].reset_index(drop=True)
+        part = part.iloc[[i % len(part) for i in range(round(PROBE_SETS[name].probes))]].reset_index(drop=True)
         repeats = HEADER_REPEATS.get(name, 1)
         headers = [
             f"({i // 3 + 1})\n{context * repeats}" if context else "" for i, context in enumerate(part["context"])
@@ -48,17 +48,17 @@ def at_rwku_size(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 @torch.inference_mode()
-def generate_plainly(llm, tokenizer, prompts: list[str], spec: dict, batch_size: int) -> list[str]:
+def generate_plainly(llm, tokenizer, prompts: list[str], spec: ProbeSet, batch_size: int) -> list[str]:
     tokenizer.padding_side = "left"
     answers = []
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
         inputs = tokenizer(batch, return_tensors="pt", padding=True, add_special_tokens=False)
-        options = {"max_new_tokens": spec["max_new_tokens"], "do_sample": False, "repetition_penalty": 1.0}
+        options = {"max_new_tokens": spec.max_new_tokens, "do_sample": False, "repetition_penalty": 1.0}
         stops = stop_tokens(llm, tokenizer)
         output = llm.generate(**inputs, **options, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id)
         texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        answers += [text.split("\n")[0] if spec.get("stop_at_newline") else text for text in texts]
+        answers += [text.split("\n")[0] if spec.stop_at_newline else text for text in texts]
     return answers
 
 
@@ -89,12 +89,12 @@ def ask_plainly(llm, tokenizer, name: str, probes: list[dict], primers: dict) ->
     """Predictions of one probe set, as the workflow's table of outcomes has them."""
     spec, batch_size = PROBE_SETS[name], BATCH_SIZES.get(name, OTHERS)
     prompts = [build_prompt(tokenizer, probe, primers) for probe in probes]
-    if spec["ask"] == "generate":
+    if spec.ask == "generate":
         answers = generate_plainly(llm, tokenizer, prompts, spec, batch_size)
-        return [answer.strip() or "NOANSWER" for answer in answers] if spec.get("stop_at_newline") else answers
-    if spec["ask"] == "next_token":
+        return [answer.strip() or "NOANSWER" for answer in answers] if spec.stop_at_newline else answers
+    if spec.ask == "next_token":
         return pick_plainly(llm, tokenizer, prompts)
-    if spec["ask"] == "text":
+    if spec.ask == "text":
         scores = []
         for text, (log_probs, own) in zip(
             prompts, score_plainly(llm, tokenizer, prompts, batch_size, special=True), strict=True
@@ -115,7 +115,7 @@ def ask_plainly(llm, tokenizer, name: str, probes: list[dict], primers: dict) ->
 
 def scored(name: str, prediction: str) -> str:
     """The part of a prediction that is scored: what follows an answer to BBH is not."""
-    return metrics.extract_answer(prediction) if PROBE_SETS[name].get("stop_at_answer") else prediction
+    return metrics.extract_answer(prediction) if PROBE_SETS[name].stop_at_answer else prediction
 
 
 def main() -> None:
@@ -146,7 +146,7 @@ def main() -> None:
         same = 0
         for name in names:
             own = outcomes[outcomes["set"] == name]
-            ours = [f"{score:.3f}" for score in own["score"]] if name.startswith("mia") else own["prediction"]
+            ours = [f"{score:.3f}" for score in own["score"]] if PROBE_SETS[name].ask == "text" else own["prediction"]
             same += sum(scored(name, a) == scored(name, b) for a, b in zip(plain[name], ours, strict=True))
         times = middle - start, end - middle
         rows.append((", ".join(names), sum(map(len, asked.values())), same, *times, times[0] / times[1]))

@@ -3,14 +3,12 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atu.data.benchmark import (
-    ATTACK_TYPES,
-    PROBE_SETS,
-    BenchmarkError,
     build_probes,
     count_probes,
     difference_from_published,
@@ -22,11 +20,14 @@ from atu.data.benchmark import (
     read_texts,
     target_name,
 )
+from atu.data.probe_sets import PROBE_SETS, of_role
+from atu.data.rows import BenchmarkError
 from atu.evaluation.doubts import doubts
 from conftest import build_benchmark
 
 DEMO = Path(__file__).parents[1] / "workflow/benchmarks/demo"
 EXAMPLES = Path(__file__).parents[2] / "shared/data/rwku-examples.json"
+ATTACK_TYPES = PROBE_SETS["forget_aa"].types
 LEAST = {"forget_fb": 12, "forget_qa": 12, "forget_aa": 18, "neighbor_fb": 12, "neighbor_qa": 12, "mia_fm": 5}
 
 
@@ -64,7 +65,7 @@ def row(level="2", kind="simple question", **fields):
         ("forget_qa", row(answer=".\u00ad."), "the answer is empty"),
         ("forget_qa", row(query="\ufeff"), "field 'query' is empty"),
         ("utility_fac", {"question": "Who?", "answers": ["\u2060"]}, "the answer is empty"),
-        ("forget_aa", row("3", "telepathy"), "unknown attack type 'telepathy'"),
+        ("forget_aa", row("3", "telepathy"), "unknown type 'telepathy'"),
         ("utility_fac", {"question": "Who?", "answers": "Ada"}, "field 'answers' is 'Ada', not of type list"),
     ],
 )
@@ -91,7 +92,7 @@ def test_files_with_misspelt_names_are_named(tiny, tmp_path):
 
 
 def test_counts_are_compared_with_the_published_ones(tmp_path, monkeypatch):
-    monkeypatch.setitem(PROBE_SETS["forget_qa"], "total", 3)
+    monkeypatch.setitem(PROBE_SETS, "forget_qa", replace(PROBE_SETS["forget_qa"], total=3))
     for target, rows in (("1_Ada", 2), ("2_Bo", 1)):
         (tmp_path / "Target" / target).mkdir(parents=True)
         (tmp_path / "Target" / target / "forget_level2.json").write_text(json.dumps([row()] * rows))
@@ -116,7 +117,7 @@ def test_shipped_neighbours_are_not_about_the_target():
 def test_shipped_utility_sets():
     probes, missing = build_probes(DEMO, None, dev_share=0.5, seed=0)
     assert missing == []
-    assert set(probes["set"]) == {name for name in PROBE_SETS if name.startswith("utility_")} | {"mia_rm"}
+    assert set(probes["set"]) == {*of_role("utility", "fluency"), "mia_rm"}
     truthful = probes[probes["set"] == "utility_tru"]
     assert truthful["mc1"].map(lambda labels: labels.count(1) == 1 and 0 in labels).all()
     assert truthful["mc2"].map(lambda labels: 1 in labels and 0 in labels).all()
@@ -164,7 +165,7 @@ def test_a_truncated_file_and_a_target_without_probes(tmp_path):
 
 def test_unknown_attack_type():
     row = {"query": "Who?", "answer": "Ada", "level": "3", "type": "shouting", "subject": "Ada"}
-    with pytest.raises(BenchmarkError, match="unknown attack type 'shouting'"):
+    with pytest.raises(BenchmarkError, match="unknown type 'shouting'"):
         normalize_row("forget_aa", row)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.data.benchmark import PROBE_SETS
+from atu.data.probe_sets import PROBE_SETS
 from atu.reporting.published import (
     compare,
     intervals,
@@ -48,7 +48,7 @@ def test_an_interval_by_hand():
 def test_weighted_means_as_in_the_main_table():
     target = pd.concat([outcomes([value], name) for name, value in (("neighbor_fb", 1.0), ("neighbor_qa", 0.0))])
     table = intervals([probe_scores([target])], 10, 0).set_index("metric")
-    sizes = [PROBE_SETS[name]["total"] for name in ("neighbor_fb", "neighbor_qa")]
+    sizes = [PROBE_SETS[name].total for name in ("neighbor_fb", "neighbor_qa")]
     assert table.loc["neighbor_all", "ours"] == pytest.approx(100 * sizes[0] / sum(sizes))
     # a target that was not asked one of them has no such mean, and no weight in it
     both = intervals([probe_scores([target]), probe_scores([outcomes([0.0], "neighbor_fb", "x")])], 50, 0)

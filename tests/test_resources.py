@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from atu.data.benchmark import PROBE_SETS, UTILITY
+from atu.data.benchmark import UTILITY
+from atu.data.probe_sets import PROBE_SETS
 from atu_pipeline import demands, resources
 from atu_pipeline.demands import demand
 from atu_pipeline.resources import Demand
@@ -157,7 +158,7 @@ def test_probes_of_a_folder_are_counted(tiny):
     message = "{primer_triviaqa}Q: {query}\n"
     assert demands.asked(config, ["utility_fac"])[0] == (len("Who is red?") + len("['Di', 'Bo']") + len(message)) / 4
     # two questions of one task, whose solved example is read once
-    spec = PROBE_SETS["utility_gen"]["message"]
+    spec = PROBE_SETS["utility_gen"].message
     row = len("red_things") + len("Who is red?") + len("['Di', 'Bo', 'Cy', 'Ada']") + len("1") + len(spec)
     example = {"task": "red_things", "question": "Who is red?", "choices": ["Di", "Bo", "Cy", "Ada"], "answer": 1}
     keys = {"question", "choices", "answer"}

@@ -3,7 +3,8 @@
 from functools import cache
 from statistics import mean
 
-from atu.data.benchmark import PROBE_SETS, SHARED_SETS, UTILITY, list_targets, read_rows
+from atu.data.benchmark import UTILITY, list_targets, read_rows
+from atu.data.probe_sets import PROBE_SETS
 from atu_pipeline.resources import (
     WEIGHT,
     Demand,
@@ -18,11 +19,9 @@ from atu_pipeline.resources import (
     training_flop,
 )
 
-# Assumed where the config cannot say: weights of a model without `parameters`; what RWKU asks of one target, in
-# prompts of these many tokens; batches that are set in embed_windows and compute_reference.py.
+# Assumed where the config cannot say: weights of a model without `parameters`; tokens of a prompt; batches that are
+# set in embed_windows and compute_reference.py.
 PARAMETERS = 8e9
-RWKU_TARGETS = 200
-UTILITY_PROBES = {"utility_gen": 171, "utility_rea": 81, "utility_tru": 50, "utility_fac": 100, "utility_flu": 50}
 LONG_PROMPT, SHORT_PROMPT = 1000, 150
 WINDOW_BATCH = 512
 REFERENCE_BATCH = 8
@@ -44,8 +43,8 @@ def subject_tokens(config: dict) -> float:
 
 def of_rwku(name: str) -> tuple[float, float]:
     """Probes of a set for one target of RWKU, and tokens of their prompts in all."""
-    probes = UTILITY_PROBES.get(name) or PROBE_SETS[name]["total"] / RWKU_TARGETS
-    return probes, probes * (LONG_PROMPT if name in ("utility_gen", "utility_rea") else SHORT_PROMPT)
+    probe_set = PROBE_SETS[name]
+    return probe_set.probes, probe_set.probes * (LONG_PROMPT if probe_set.long_prompt else SHORT_PROMPT)
 
 
 @cache
@@ -55,16 +54,16 @@ def in_folder(folder: str, name: str) -> tuple[float, float]:
     Prompts are as long as their rows say; what probes of one task share (solved examples) is read once. What is wrong
     with the rows is for prepare_probes to say.
     """
-    spec, sizes = PROBE_SETS[name], []
+    probe_set, sizes = PROBE_SETS[name], []
     for target in [None, *list_targets(folder)[:SAMPLED]]:
         try:
-            rows = read_rows(folder, target, spec["file"]) or []
+            rows = read_rows(folder, target, probe_set.file) or []
         except (ValueError, OSError):
             rows = []
         rows = [row for row in rows if isinstance(row, dict)]
         shared = {str(row.get(key)) for row in rows for key in SHARED_FIELDS if key in row}
         own = sum(len(str(value)) for row in rows for key, value in row.items() if key not in SHARED_FIELDS)
-        characters = own + len(rows) * len(spec.get("message", "")) + sum(map(len, shared))
+        characters = own + len(rows) * len(probe_set.message) + sum(map(len, shared))
         sizes.append((len(rows), characters / CHARACTERS))
     if sizes[0][0]:
         return sizes[0]
@@ -79,14 +78,13 @@ def asked(config: dict, sets: list[str], subject: str | None = None) -> tuple[fl
     """
     source = config["benchmarks"][config["benchmark"]]
     if subject is not None and source["shared_utility"]:
-        sets = [name for name in sets if (name in SHARED_SETS) == (subject == UTILITY)]
+        sets = [name for name in sets if PROBE_SETS[name].shared == (subject == UTILITY)]
     prompts = answers = 0.0
     for name in sets:
-        spec = PROBE_SETS[name]
         probes, tokens = in_folder(source["path"], name) if source["source"] == "path" else of_rwku(name)
         prompts += tokens
-        if spec["ask"] == "generate":
-            answers += probes * min(spec["max_new_tokens"], config["evaluation"]["max_new_tokens"])
+        if PROBE_SETS[name].ask == "generate":
+            answers += probes * min(PROBE_SETS[name].max_new_tokens, config["evaluation"]["max_new_tokens"])
     return prompts, answers
 
 

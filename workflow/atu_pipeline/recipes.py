@@ -15,7 +15,8 @@ from itertools import chain
 from pathlib import Path
 
 from atu.common.recipe import differences, disagreement, record_path
-from atu.data.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
+from atu.data.benchmark import TEXT_SETS, UTILITY
+from atu.data.probe_sets import PROBE_SETS
 from atu_pipeline.settings import fetched_from, kind_of, overlay
 
 CHECKSUMS = Path(".snakemake/checksums.json")
@@ -141,7 +142,8 @@ class Recipes:
             contents = {place: checksum(str(Path(source["path"], place)))}
             return Recipe(benchmarks={self.benchmark: {"contents": contents}})
         fetched = {key: source[key] for key in ("repo", "revision")}
-        tables = TEXT_SETS[text_set] if text_set else {name: spec["dataset"] for name, spec in PROBE_SETS.items()}
+        tables = {name: probe_set.dataset for name, probe_set in PROBE_SETS.items() if probe_set.dataset}
+        tables = TEXT_SETS[text_set] if text_set else tables
         return Recipe(benchmarks={self.benchmark: fetched}, tables={text_set or "probes": tables})
 
     @cache  # noqa: B019
@@ -258,7 +260,7 @@ class Recipes:
     def asking(self, when: str) -> Recipe:
         """How probes are asked, and which."""
         asked = self.config["evaluation"]
-        specs = {name: checksum_of(PROBE_SETS[name]) for name in asked[when]}
+        specs = {name: checksum_of(PROBE_SETS[name].asking()) for name in asked[when]}
         settings = {"max_new_tokens": asked["max_new_tokens"], when: asked[when]}
         return merged(self.primers(), self.shared("precision"), {"evaluation": settings, "probe_sets": specs})
 

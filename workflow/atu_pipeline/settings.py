@@ -19,9 +19,6 @@ from jsonschema import Draft202012Validator, validators
 from atu.common.names import display_name
 from atu.common.runtime import COMMIT, code_version
 from atu.data.benchmark import (
-    PRIMERS,
-    PROBE_SETS,
-    SHARED_SETS,
     TEXT_SETS,
     BenchmarkError,
     file_of,
@@ -30,6 +27,7 @@ from atu.data.benchmark import (
     read_rows,
     target_name,
 )
+from atu.data.probe_sets import PROBE_SETS, generated, of_role, primary, shared_sets
 from atu.data.publications import PublishedError, read_published
 from atu.data.rows import folded
 from atu_pipeline import ROOT
@@ -217,7 +215,7 @@ def check_utility(name: str, benchmark: dict) -> None:
     folder = Path(benchmark["path"], "Utility")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{key}: {folder} is a file; it must be a folder of JSON files")
-    files = [f"{PROBE_SETS[probe_set]['file']}.json" for probe_set in SHARED_SETS]
+    files = [f"{PROBE_SETS[name].file}.json" for name in shared_sets()]
     held = [file for file in files if (folder / file).exists()]
     if shared and not held:
         raise ConfigError(
@@ -243,9 +241,8 @@ def check_primers(name: str, config: dict) -> None:
         raise ConfigError(f"benchmarks.{name}.path: {error}") from error
     places = [None, *config["targets"]]
     for probe_set in {*evaluation["before_and_after"], *evaluation["between"]}:
-        spec = PROBE_SETS[probe_set]
-        needed = [primer for primer in PRIMERS if f"{{primer_{primer}}}" in spec.get("message", "")]
-        asked = any(file_of(benchmark["path"], place, spec["file"]).exists() for place in places)
+        needed, file = PROBE_SETS[probe_set].primers, PROBE_SETS[probe_set].file
+        asked = any(file_of(benchmark["path"], place, file).exists() for place in places)
         if asked and (lacking := [primer for primer in needed if primer not in primers]):
             raise ConfigError(
                 f"benchmarks.{name}.path: {probe_set} is asked with the few-shot text {lacking[0]}, which "
@@ -455,9 +452,10 @@ def expand_grids(config: dict) -> None:
                 f"method_settings.{method}.{part}.learning_rate: a list is chosen from on dev probes, and there are "
                 "none; set split.dev_share above 0"
             )
-        if not {"forget_qa", "neighbor_qa"} <= set(asked):
+        chosen_by = [primary("forget"), primary("neighbour")]
+        if not set(chosen_by) <= set(asked):
             raise ConfigError(
-                f"method_settings.{method}.{part}.learning_rate: a list is chosen from by forget_qa and neighbor_qa; "
+                f"method_settings.{method}.{part}.learning_rate: a list is chosen from by {' and '.join(chosen_by)}; "
                 "ask both in evaluation.before_and_after"
             )
         variants: dict[str, float] = {}
@@ -1031,8 +1029,8 @@ def check_grid_probes(config: dict) -> None:
     if not config["grids"] or benchmark["source"] == "hub":
         return
     targets = [name for name in config["targets"] if name in config["dev_targets"]] or config["targets"]
-    for name in ("forget_qa", "neighbor_qa"):
-        file = PROBE_SETS[name]["file"]
+    for name in (primary("forget"), primary("neighbour")):
+        file = PROBE_SETS[name].file
         try:
             sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in targets]
         except BenchmarkError as error:
@@ -1060,11 +1058,12 @@ def notes(config: dict) -> list[str]:
     if set(config["targets"]) <= set(config["dev_targets"]):
         said.append("all targets are dev targets: tables average those on which settings were chosen")
     blocks = {name: config["method_settings"][name] for name in config["methods"]}
-    written = [name for name in config["evaluation"]["between"] if PROBE_SETS[name]["ask"] == "generate"]
+    written = set(generated()) & set(config["evaluation"]["between"])
     if config["collapse"]["stop"] and not written and "aligned" in map(kind_of, blocks.values()):
+        seen_by = " or ".join([*of_role("fluency"), primary("forget")])
         said.append(
             "collapse.stop is true, but the model writes no answer to any set of evaluation.between: no stage can be "
-            "seen to have collapsed, and all are run; ask utility_flu or forget_qa there, say"
+            f"seen to have collapsed, and all are run; ask {seen_by} there, say"
         )
     for name, block in blocks.items():
         if kind_of(block) != "trained" or block["texts"] != "positive" or config["corpus"]["source"] != "generate":

@@ -12,8 +12,10 @@ MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from atu.data.benchmark import PROBE_SETS, TEXT_SETS, UTILITY
+import atu_pipeline  # first, since it refuses a faulty file of probe sets in one line
 from atu.common.names import name_runs
+from atu.data.benchmark import TEXT_SETS, UTILITY
+from atu.data.probe_sets import PROBE_SETS
 from atu_pipeline.cluster import check_cluster, teach_plugins
 from atu_pipeline.recipes import Recipe, Recipes, checksum, stale
 from atu_pipeline.retries import tell_faults_apart
@@ -320,7 +322,7 @@ def asked_probes(wildcards):
 
 def probe_specs(when):
     """How the sets are asked and scored: a changed prompt asks anew."""
-    return {name: PROBE_SETS[name] for name in config["evaluation"][when]}
+    return {name: PROBE_SETS[name].asking() for name in config["evaluation"][when]}
 
 
 def hub_source(wildcards):
@@ -335,8 +337,9 @@ def text_table(text_set):
 
 
 PROBE_TABLES = text_table("intro") | {
-    spec["file"]: {"dataset": spec["dataset"], "split": "test"}
-    for spec in PROBE_SETS.values()
+    probe_set.file: {"dataset": probe_set.dataset, "split": "test"}
+    for probe_set in PROBE_SETS.values()
+    if probe_set.dataset
 }
 
 

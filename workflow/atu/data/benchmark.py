@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from atu.data.forms import FORMS
+from atu.data.probe_sets import PROBE_SETS, of_role, shared_sets
 from atu.data.rows import (
-    CHOICES,
     BenchmarkError,
     check_form,
-    check_row,
     check_subject,
     check_text,
     check_text_row,
@@ -24,29 +24,11 @@ from atu.data.rows import (
 )
 
 DATA = Path(__file__).parents[2] / "benchmarks"
-PROBE_SETS: dict[str, dict] = yaml.safe_load((DATA / "probe_sets.yaml").read_text(encoding="utf-8"))
 TEXT_SETS: dict[str, dict] = yaml.safe_load((DATA / "text_sets.yaml").read_text(encoding="utf-8"))
 UTILITY = "utility"  # the subject of sets that all targets share
-SHARED_SETS = ("mia_rm", "utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu")
 # Few-shot texts that the sets' prompts name.
-PRIMERS = sorted(
-    {name for spec in PROBE_SETS.values() for name in re.findall(r"{primer_(\w+)}", spec.get("message", ""))}
-)
+PRIMERS = sorted({name for probe_set in PROBE_SETS.values() for name in probe_set.primers})
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "context", "answers", "choices", "mc1", "mc2"]
-
-# The nine attack types of forget_aa, and how RWKU's rows spell them.
-ATTACK_TYPES = {
-    "prefix injection": ["prefix injection"],
-    "affirmative suffix": ["affirmative suffix"],
-    "role playing": ["role playing", "role play"],
-    "multiple choice": ["multiple choice"],
-    "reverse query": ["reverse query"],
-    "synonym manipulation": ["synonym manipulation"],
-    "background hint": ["background hint", "context hint"],
-    "in-context learning": ["in-context learning", "incontext learning"],
-    "cross-lingual": ["cross-lingual", "cross lingual", "cross lingal"],
-}
-ATTACK_SPELLINGS = {spelling: name for name, spellings in ATTACK_TYPES.items() for spelling in spellings}
 
 
 def target_name(target: str) -> str:
@@ -75,7 +57,7 @@ def check_spelling(folder: str | Path, target: str | None) -> None:
     if not place.is_dir():  # said where its files are read
         return
     held = {path.name for path in place.iterdir() if not path.name.startswith(".")}
-    read = {f"{name}.json" for name in [*(spec["file"] for spec in PROBE_SETS.values()), *TEXT_SETS, "primers"]}
+    read = {f"{name}.json" for name in [*(probe_set.file for probe_set in PROBE_SETS.values()), *TEXT_SETS, "primers"]}
     for name in sorted(held - read):
         lacking = sorted(read - held)
         if found := get_close_matches(name.casefold(), lacking, n=1, cutoff=0.85):
@@ -121,58 +103,21 @@ def read_intro(folder: str | Path, target: str) -> str:
     return rows[0]["intro"]
 
 
-def multiple_choice(row: dict, solved: bool) -> str:
-    lines = [f"Question: {row['question']}"]
-    lines += [f"{letter}. {choice}" for letter, choice in zip(CHOICES, row["choices"], strict=True)]
-    return "\n".join(lines) + (f"\nAnswer: {CHOICES[row['answer']]}\n\n" if solved else "")
-
-
 def normalize_row(name: str, row: dict) -> dict:
-    """One raw row of probe set ``name`` as typed fields.
+    """One raw row of probe set ``name`` as typed fields, all of COLUMNS but id and split.
 
     Raises:
         KeyError: if a field is missing.
         BenchmarkError: saying what is wrong with which field.
     """
-    spec = PROBE_SETS[name]
-    probe = dict.fromkeys(COLUMNS, "") | {"set": name, "answers": [], "choices": [], "mc1": [], "mc2": []}
-    check_row(row, spec["metric"], about_neighbor=name.startswith("neighbor_"))
-    if spec["metric"] == "rouge_l_recall":
-        if "level" in spec and str(row["level"]) != spec["level"]:
-            raise BenchmarkError(f"level is {row['level']!r}, not {spec['level']}: the row is of another probe set")
-        kind = row["type"].strip().lower()
-        if name == "forget_aa" and kind not in ATTACK_SPELLINGS:
-            raise BenchmarkError(f"unknown attack type {row['type']!r}; known: {', '.join(ATTACK_TYPES)}")
-        probe |= {"query": row["query"], "answers": [row["answer"]], "neighbor": row.get("neighbor") or ""}
-        probe["type"] = ATTACK_SPELLINGS.get(kind, kind) if name == "forget_aa" else kind
-    elif spec["ask"] == "text":
-        probe["query"] = row["text"]
-    elif name == "utility_gen":
-        topic = row["task"].replace("_", " ")
-        context = f"The following are multiple choice questions (with answers) about {topic}.\n\n"
-        context += "".join(multiple_choice(example, solved=True) for example in row["examples"])
-        probe |= {"type": row["task"], "context": context, "query": multiple_choice(row, solved=False)}
-        probe |= {"answers": [CHOICES[row["answer"]]], "choices": list(row["choices"])}
-    elif name == "utility_rea":
-        answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
-        probe |= {"type": row["task"], "context": row["cot"].strip(), "query": row["question"], "answers": answers}
-    elif name == "utility_tru":
-        labels = {
-            key: dict(zip(row[f"{key}_targets"]["choices"], row[f"{key}_targets"]["labels"], strict=True))
-            for key in ("mc1", "mc2")
-        }
-        choices = list(labels["mc2"] | labels["mc1"])
-        probe |= {"query": row["question"], "choices": choices}
-        probe |= {key: [labels[key].get(choice, -1) for choice in choices] for key in labels}
-    elif name == "utility_fac":
-        probe |= {"query": row["question"], "answers": list(row["answers"])}
-    elif name == "utility_flu":
-        probe["query"] = row["instruction"]
-    return probe
+    probe_set = PROBE_SETS[name]
+    blank = dict.fromkeys(COLUMNS, "") | {"set": name, "answers": [], "choices": [], "mc1": [], "mc2": []}
+    return blank | FORMS[probe_set.rows].probe(row, probe_set)
 
 
 def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
-    """Mark ``dev_share`` of the probes of each set and type as dev, the rest as test; in place.
+    """Mark ``dev_share`` of the probes of each set, and of each type that a set declares, as dev, the rest as test; in
+    place.
 
     Which ones depends on the seed and the texts of the probes, not on the order of rows.
 
@@ -181,7 +126,7 @@ def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
     """
     groups = defaultdict(list)
     for probe in probes:
-        groups[probe["set"], probe["type"] if probe["set"] == "forget_aa" else ""].append(probe)
+        groups[probe["set"], probe["type"] if PROBE_SETS[probe["set"]].types else ""].append(probe)
     for group in groups.values():
         group.sort(key=lambda probe: hashlib.sha256(f"{seed} {probe['query']}".encode()).hexdigest())
         dev = round(dev_share * len(group))
@@ -192,7 +137,7 @@ def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
         if "test" not in splits:
             raise BenchmarkError(
                 f"{name} has no test probe: with split.dev_share {dev_share:g} all of its {len(splits)} are dev "
-                f"probes; lower split.dev_share, or give {PROBE_SETS[name]['file']}.json more rows"
+                f"probes; lower split.dev_share, or give {PROBE_SETS[name].file}.json more rows"
             )
 
 
@@ -208,42 +153,45 @@ def build_probes(folder: str | Path, target: str | None, dev_share: float, seed:
     """
     check_spelling(folder, target)
     probes, missing = [], []
-    names = SHARED_SETS if target is None else PROBE_SETS
-    for name in names:
-        path = file_of(folder, target, PROBE_SETS[name]["file"])
+    common = shared_sets()
+    for name in common if target is None else PROBE_SETS:
+        path = file_of(folder, target, PROBE_SETS[name].file)
         rows = read_list(path)
         if rows is None:
             missing.append(name)
             continue
         if not rows:
             raise BenchmarkError(f"{path} has no rows; give it some, or remove it")
-        shared = file_of(folder, None, PROBE_SETS[name]["file"])
-        if target is not None and name in SHARED_SETS and shared.exists():
+        shared = file_of(folder, None, PROBE_SETS[name].file)
+        if target is not None and name in common and shared.exists():
             raise BenchmarkError(f"{name} would be asked twice, from {shared} and {path}; remove one of the two")
         for number, row in enumerate(rows):
             with row_of(path, number + 1):
                 if target is not None:
                     check_subject(row, target_name(target))
                 probes.append(normalize_row(name, row) | {"id": f"{name}/{number}"})
-    if target is not None and not any(probe["set"].startswith("forget_") for probe in probes):
+    about = of_role("forget")
+    if target is not None and not any(probe["set"] in about for probe in probes):
+        *others, last = dict.fromkeys(f"{PROBE_SETS[name].file}.json" for name in about)
+        files = f"{', '.join(others)} or {last}" if others else last
         raise BenchmarkError(
-            f"target {target} has no forget probes in {folder}: nothing could be measured; give it a "
-            "forget_level1.json, forget_level2.json or forget_level3.json, or leave it out of targets"
+            f"target {target} has no forget probes in {folder}: nothing could be measured; give it a {files}, or leave "
+            "it out of targets"
         )
     assign_splits(probes, dev_share, seed)
     return pd.DataFrame(probes, columns=COLUMNS), missing
 
 
 def count_probes(folder: str | Path, targets: list[str]) -> pd.DataFrame:
-    """Rows of each probe set over all targets beside the published count (none for utility sets).
+    """Rows of each probe set over all targets beside the published count (none where the set declares no total).
 
     Returns:
         Columns set, probes, published, difference.
     """
     rows = []
-    for name, spec in PROBE_SETS.items():
-        probes = sum(len(read_rows(folder, target, spec["file"]) or []) for target in targets)
-        published = spec.get("total")
+    for name, probe_set in PROBE_SETS.items():
+        probes = sum(len(read_rows(folder, target, probe_set.file) or []) for target in targets)
+        published = probe_set.total
         difference = None if published is None else probes - published
         rows.append({"set": name, "probes": probes, "published": published, "difference": difference})
     return pd.DataFrame(rows).astype({"published": "Int64", "difference": "Int64"})

@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 
 from atu.common.errors import ExplainedError
-from atu.data.benchmark import PROBE_SETS
+from atu.data.probe_sets import AVERAGES, PROBE_SETS
 
 FIELDS = ("model", "method", "metric", "value", "source")
-METRICS = (*PROBE_SETS, "forget_all", "neighbor_all")
+METRICS = (*PROBE_SETS, *AVERAGES)
 
 
 class PublishedError(ExplainedError, ValueError):

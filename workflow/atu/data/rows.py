@@ -11,20 +11,8 @@ from atu.common.errors import ExplainedError
 
 CHOICES = "ABCD"
 NO_ANSWER = "NOANSWER"  # what stands for an empty answer, as in RWKU
-SHORT_TEXT = 20  # characters; a text of one word may be longer where a script has no blanks
 
-# Types of the fields that a raw row must have, by the metric of its set; more fields may be there.
-REQUIRED = {
-    "rouge_l_recall": {"query": str, "answer": str, "type": str, "level": (str, int)},
-    "membership": {"text": str},
-    "accuracy": {"task": str, "question": str, "choices": list, "answer": int, "examples": list},
-    "reasoning_exact_match": {"task": str, "cot": str, "question": str, "answer": (str, list)},
-    "truthfulness": {"question": str, "mc1_targets": dict, "mc2_targets": dict},
-    "factuality": {"question": str, "answers": list},
-    "fluency": {"instruction": str},
-}
-
-# The same of the texts that training reads, by the kind of text set.
+# Types of the fields that a text for training must have, by the kind of text set; more fields may be there.
 TEXT_FIELDS = {
     "positive": {"text": str},
     "negative": {"text": str},
@@ -187,55 +175,6 @@ def check_labels(row: dict, field: str) -> None:
     known = dict(zip(choices, labels, strict=True))
     if any(known[choice] != label for choice, label in zip(choices, labels, strict=True)):
         raise BenchmarkError(f"{field}: one choice is both true and false")
-
-
-def check_row(row: dict, metric: str, about_neighbor: bool = False) -> None:
-    """What a probe's row must hold, by the metric of its set.
-
-    Args:
-        about_neighbor: whether the set asks about what is near the target.
-
-    Raises:
-        KeyError: if a field is missing.
-        BenchmarkError: saying what is wrong with which field.
-    """
-    check_types(row, REQUIRED[metric])
-    match metric:
-        case "rouge_l_recall":
-            check_text(row, "query")
-            check_answers("answer", [row["answer"]], ".")  # of periods alone rouge has no word
-            if not isinstance(row.get("neighbor"), str | None):
-                raise BenchmarkError(f"field 'neighbor' is {row['neighbor']!r}, not text")
-            if row.get("neighbor") and not about_neighbor:
-                raise BenchmarkError(f"is about the neighbor {row['neighbor']!r}, and this set asks about the target")
-        case "membership":
-            check_text(row, "text")
-            if len(row["text"].split()) < 2 and len(row["text"].strip()) < SHORT_TEXT:
-                raise BenchmarkError(f"field 'text' is {row['text']!r}: one word is no text whose likelihood says much")
-        case "accuracy":
-            check_question(row)
-            for number, example in enumerate(row["examples"], start=1):
-                try:
-                    check_form(example)
-                    check_question(example)
-                except KeyError as error:
-                    raise BenchmarkError(f"field 'examples', number {number}: lacks field {error}") from error
-                except BenchmarkError as error:
-                    raise BenchmarkError(f"field 'examples', number {number}: {error}") from error
-        case "reasoning_exact_match":
-            check_text(row, "question")
-            check_answers("answer", row["answer"] if isinstance(row["answer"], list) else [row["answer"]], "")
-        case "truthfulness":
-            check_text(row, "question")
-            for field in ("mc1_targets", "mc2_targets"):
-                check_labels(row, field)
-        case "factuality":
-            check_text(row, "question")
-            check_answers("answers", row["answers"], "")
-        case "fluency":
-            check_text(row, "instruction")
-        case _:
-            raise BenchmarkError(f"unknown metric {metric!r}")
 
 
 def check_text_row(row: dict, kind: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from atu.data.probe_sets import PROBE_SETS
 from atu.data.rows import is_blank
 from atu.evaluation.metrics import normalize
 
@@ -22,12 +23,13 @@ def doubts(probes: pd.DataFrame) -> list[str]:
     for name, group in probes.groupby("set", sort=False):
         again = group.duplicated(["query", "context"])
         found = {"ask what an earlier row asks": again}
-        if name == "utility_gen":
+        declared = PROBE_SETS[name]
+        if declared.rows == "choices":
             found["have one choice twice"] = group["choices"].map(lambda choices: len(set(choices)) < len(choices))
-        if name == "utility_rea":
+        if declared.stop_at_answer:
             stop = group["answers"].map(lambda answers: all("." in answer.strip().rstrip(".") for answer in answers))
             found["have a period inside the answer, where what is scored ends: nothing matches it"] = stop
-        if name in ("utility_rea", "utility_fac"):
+        if declared.scoring.words:
             bare = group["answers"].map(lambda answers: not any(map(normalize, answers)))
             found["have an answer without words, compared as it stands"] = bare
             blank = group["answers"].map(lambda answers: any(map(is_blank, answers)))

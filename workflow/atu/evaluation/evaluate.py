@@ -2,21 +2,27 @@
 
 import json
 import math
+from dataclasses import dataclass
 
+# What metrics import late is imported here at once: a job that lacks it asks no model in vain.
+import nltk  # noqa: F401
 import numpy as np
 import pandas as pd
+import punkt  # noqa: F401
+import rouge  # noqa: F401
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
-from atu.data.benchmark import CHOICES, PROBE_SETS, BenchmarkError
+from atu.data.probe_sets import PROBE_SETS, ProbeSet
+from atu.data.rows import CHOICES, BenchmarkError
 from atu.engine.chat import chat_prompt
 from atu.engine.generation import generate
 from atu.engine.likelihood import pick_token, score_tokens
 from atu.engine.prefill import context_length
-from atu.evaluation import metrics
+from atu.evaluation.metrics import ANSWER
 
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "answers", "prompt", "prediction", "score", "details"]
-STOPS = ("stop_at_newline", "stop_at_answer")
+CUT = ("ask", "max_new_tokens", "stop_at_newline", "stop_at_answer")
 
 
 def build_prompt(
@@ -30,23 +36,23 @@ def build_prompt(
     Raises:
         BenchmarkError: naming the primer that the benchmark lacks.
     """
-    spec = PROBE_SETS[probe["set"]]
-    if spec["ask"] == "text":
+    probe_set = PROBE_SETS[probe["set"]]
+    if probe_set.ask == "text":
         return probe["query"]
-    spec = spec | spec.get("by_type", {}).get(probe["type"], {})
+    message, suffix = probe_set.prompt(probe["type"])
     fields = {"query": probe["query"], "context": probe["context"]}
     try:
-        message = spec["message"].format(**fields, **{f"primer_{name}": text for name, text in primers.items()})
+        message = message.format(**fields, **{f"primer_{name}": text for name, text in primers.items()})
     except KeyError as error:
         raise BenchmarkError(f"{probe['set']} needs {error}, and the benchmark has no such primer") from error
-    return chat_prompt(tokenizer, instruction + message, spec["suffix"])
+    return chat_prompt(tokenizer, instruction + message, suffix)
 
 
 def asked_alike(names: list[str]) -> list[list[str]]:
     """The named sets in groups whose prompts can share batches: asked and cut in the same way."""
     groups: dict[tuple, list[str]] = {}
     for name in names:
-        way = tuple(PROBE_SETS[name].get(key) for key in ("ask", "max_new_tokens", *STOPS))
+        way = tuple(getattr(PROBE_SETS[name], key) for key in CUT)
         groups.setdefault(way, []).append(name)
     return list(groups.values())
 
@@ -54,135 +60,122 @@ def asked_alike(names: list[str]) -> list[list[str]]:
 def place(probe: dict) -> str:
     """File and row of a probe."""
     name, number = probe["id"].split("/")
-    return f"{PROBE_SETS[name]['file']}.json, row {int(number) + 1}"
+    return f"{PROBE_SETS[name].file}.json, row {int(number) + 1}"
 
 
-def ask(
-    llm: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    probes: list[dict],
-    prompts: list[str],
-    batch_tokens: int,
-    max_new_tokens: int,
-) -> list[dict]:
-    """Outcome of each probe: prediction, score (0..1, bits or nats) and details.
+@dataclass(frozen=True)
+class Batch:
+    """Probes of sets that are asked alike, with their prompts and how they are asked.
 
-    Args:
-        probes: of sets that are asked alike.
+    Attributes:
+        declared: the first of the sets; all are asked and cut as it is.
+        batch_tokens, max_new_tokens: as for :func:`evaluate`.
     """
-    spec = PROBE_SETS[probes[0]["set"]]
-    title = ", ".join(dict.fromkeys(probe["set"] for probe in probes))
-    contexts = [probe["context"] for probe in probes]
-    if spec["ask"] == "generate":
-        outputs = generate(
-            llm,
-            tokenizer,
-            prompts,
-            max_new_tokens=min(spec["max_new_tokens"], max_new_tokens),
-            stop_at_newline=spec.get("stop_at_newline", False),
-            stop_sentence=metrics.ANSWER if spec.get("stop_at_answer") else None,
-            batch_tokens=batch_tokens,
-            groups=contexts,
-            title=title,
-        )
-        return [
-            score_text(PROBE_SETS[probe["set"]]["metric"], output, probe["answers"])
-            for output, probe in zip(outputs, probes, strict=True)
-        ]
-    if spec["ask"] == "next_token":
-        letters = [f" {letter}" for letter in CHOICES]
-        picked = pick_token(llm, tokenizer, prompts, letters, batch_tokens, title, contexts)
-        predictions = [CHOICES[i] for i in picked]
-        return [
-            {"prediction": prediction, "score": float(prediction == probe["answers"][0])}
-            for prediction, probe in zip(predictions, probes, strict=True)
-        ]
-    if spec["ask"] == "choices":
-        return score_choices(llm, tokenizer, probes, prompts, batch_tokens, title)
-    ids = tokenizer(prompts)["input_ids"]
-    for probe, row in zip(probes, ids, strict=True):
+
+    probes: list[dict]
+    prompts: list[str]
+    batch_tokens: int
+    max_new_tokens: int
+
+    @property
+    def declared(self) -> ProbeSet:
+        return PROBE_SETS[self.probes[0]["set"]]
+
+    @property
+    def new_tokens(self) -> int:
+        """At which length an answer is cut; 0 where none is written."""
+        return min(self.declared.max_new_tokens, self.max_new_tokens) if self.declared.ask == "generate" else 0
+
+    @property
+    def title(self) -> str:
+        """How it is called while it runs."""
+        return ", ".join(dict.fromkeys(probe["set"] for probe in self.probes))
+
+    @property
+    def contexts(self) -> list[str]:
+        """Prompts of one context begin alike."""
+        return [probe["context"] for probe in self.probes]
+
+
+def write_answers(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[str]:
+    """What the model writes behind each prompt."""
+    return generate(
+        llm,
+        tokenizer,
+        batch.prompts,
+        max_new_tokens=batch.new_tokens,
+        stop_at_newline=batch.declared.stop_at_newline,
+        stop_sentence=ANSWER if batch.declared.stop_at_answer else None,
+        batch_tokens=batch.batch_tokens,
+        groups=batch.contexts,
+        title=batch.title,
+    )
+
+
+def pick_letters(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[str]:
+    """The likeliest letter behind each prompt."""
+    letters = [f" {letter}" for letter in CHOICES]
+    picked = pick_token(llm, tokenizer, batch.prompts, letters, batch.batch_tokens, batch.title, batch.contexts)
+    return [CHOICES[i] for i in picked]
+
+
+def weigh_choices(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[np.ndarray]:
+    """Sum of log-probabilities of each choice behind its prompt, [choices] a probe."""
+    ids, first = [], []
+    for probe, prompt in zip(batch.probes, batch.prompts, strict=True):
+        prefix = tokenizer.encode(prompt, add_special_tokens=False)
+        for choice in probe["choices"]:
+            ids.append(tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
+            first.append(len(prefix))
+    found = score_tokens(llm, ids, first, batch.batch_tokens, batch.title)
+    scores = np.array([score.log_probs.sum().item() for score in found])
+    ends = np.cumsum([len(probe["choices"]) for probe in batch.probes])
+    return np.split(scores, ends[:-1])
+
+
+def weigh_texts(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[tuple]:
+    """Log-probability of each token of a text but the first, its mean and its variance under the model, [T] each.
+
+    Raises:
+        BenchmarkError: naming file and row of a text that is one token.
+    """
+    ids = tokenizer(batch.prompts)["input_ids"]
+    for probe, row in zip(batch.probes, ids, strict=True):
         if len(row) < 2:
             raise BenchmarkError(
                 f"{place(probe)}: {probe['query']!r} is a single token of this model: it has no likelihood; take the "
                 "row out"
             )
-    scores = score_tokens(llm, ids, [1] * len(ids), batch_tokens, title)
-    outcomes = []
-    for text, score in zip(prompts, scores, strict=True):
-        details = metrics.membership(text, score.log_probs.numpy(), score.mean.numpy(), score.variance.numpy())
-        outcomes.append({"prediction": "", "score": details["loss"], "details": details})
-    return outcomes
+    scores = score_tokens(llm, ids, [1] * len(ids), batch.batch_tokens, batch.title)
+    return [(score.log_probs.numpy(), score.mean.numpy(), score.variance.numpy()) for score in scores]
 
 
-def score_text(metric: str, output: str, answers: list[str]) -> dict:
-    """Score a generated answer by one of the generation metrics."""
-    if metric == "rouge_l_recall":
-        prediction = output.strip() or metrics.NO_ANSWER
-        return {"prediction": prediction, "score": metrics.rouge_l_recall(prediction, answers[0])}
-    if metric == "reasoning_exact_match":
-        extracted = metrics.extract_answer(output)
-        return {
-            "prediction": output,
-            "score": metrics.exact_match(extracted, answers),
-            "details": {"answer": extracted},
-        }
-    if metric == "factuality":
-        details = {"exact_match": metrics.exact_match(output, answers)}
-        return {"prediction": output, "score": metrics.token_f1(output, answers), "details": details}
-    return {"prediction": output, "score": metrics.ngram_entropy(output)}
+# By way of asking (ASKINGS in atu/evaluation/metrics.py), what hands each probe's metric what it scores.
+ASK = {"generate": write_answers, "next_token": pick_letters, "choices": weigh_choices, "text": weigh_texts}
 
 
-def score_choices(
-    llm: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    probes: list[dict],
-    prompts: list[str],
-    batch_tokens: int,
-    title: str,
-) -> list[dict]:
-    """TruthfulQA: sum of log-probabilities of each choice behind the prompt."""
-    ids, first = [], []
-    for probe, prompt in zip(probes, prompts, strict=True):
-        prefix = tokenizer.encode(prompt, add_special_tokens=False)
-        for choice in probe["choices"]:
-            ids.append(tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
-            first.append(len(prefix))
-    scores = np.array([score.log_probs.sum().item() for score in score_tokens(llm, ids, first, batch_tokens, title)])
-    outcomes = []
-    ends = np.cumsum([len(probe["choices"]) for probe in probes])
-    for probe, own in zip(probes, np.split(scores, ends[:-1]), strict=True):
-        details = metrics.truthfulness(own, probe["mc1"], probe["mc2"])
-        prediction = probe["choices"][int(own.argmax())]
-        outcomes.append({"prediction": prediction, "score": details["mc1"], "details": details})
-    return outcomes
+def ask(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[dict]:
+    """Outcome of each probe: prediction, score (0..1, bits or nats) and details."""
+    handed = ASK[batch.declared.ask](llm, tokenizer, batch)
+    return [PROBE_SETS[probe["set"]].scoring.score(one, probe) for one, probe in zip(handed, batch.probes, strict=True)]
 
 
-def check_lengths(
-    llm: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    probes: list[dict],
-    prompts: list[str],
-    max_new_tokens: int,
-) -> None:
+def check_lengths(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> None:
     """Refuse prompts that the model cannot read whole, before any is asked.
-
-    Args:
-        probes: of sets that are asked alike.
 
     Raises:
         ExplainedError: naming probe and lengths.
     """
     context = context_length(llm.config)
-    if context is None or not prompts:
+    if context is None or not batch.probes:
         return
-    spec = PROBE_SETS[probes[0]["set"]]
-    new = min(spec["max_new_tokens"], max_new_tokens) if spec["ask"] == "generate" else 0
-    for probe, prompt in zip(probes, prompts, strict=True):
-        choices = [f" {choice}" for choice in probe["choices"]] if spec["ask"] == "choices" else [""]
+    way, new = batch.declared.ask, batch.new_tokens
+    for probe, prompt in zip(batch.probes, batch.prompts, strict=True):
+        choices = [f" {choice}" for choice in probe["choices"]] if way == "choices" else [""]
         texts = [prompt + choice for choice in choices]
-        rows = tokenizer(texts, add_special_tokens=spec["ask"] == "text", verbose=False)["input_ids"]
+        rows = tokenizer(texts, add_special_tokens=way == "text", verbose=False)["input_ids"]
         longest = max(map(len, rows))
-        scored = int(spec["ask"] in ("text", "choices"))  # the last token of what is scored is never read
+        scored = int(way in ("text", "choices"))  # the last token of what is scored is never read
         if longest + new - scored > context:
             more = f" with {new} for the answer" if new else ""
             raise ExplainedError(
@@ -226,15 +219,15 @@ def evaluate(
         ExplainedError: naming a probe that is too long for the model, or whose score is not finite.
     """
     outcomes: dict[str, list[dict]] = {name: [] for name in sets}
-    alike = []
+    batches = []
     for names in asked_alike(sets):
         asked = [probe for name in names for probe in probes[probes["set"] == name].to_dict("records")]
         prompts = [build_prompt(tokenizer, probe, primers, instruction) for probe in asked]
-        check_lengths(llm, tokenizer, asked, prompts, max_new_tokens)
-        alike.append((asked, prompts))
-    for asked, prompts in alike:
-        found = ask(llm, tokenizer, asked, prompts, batch_tokens, max_new_tokens) if asked else []
-        for probe, prompt, outcome in zip(asked, prompts, found, strict=True):
+        batches.append(Batch(asked, prompts, batch_tokens, max_new_tokens))
+        check_lengths(llm, tokenizer, batches[-1])
+    for batch in batches:
+        found = ask(llm, tokenizer, batch) if batch.probes else []
+        for probe, prompt, outcome in zip(batch.probes, batch.prompts, found, strict=True):
             check_score(probe, outcome)
             keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}
             keep |= {"answers": list(probe["answers"]), "prompt": prompt}

@@ -1,4 +1,7 @@
-"""RWKU's metrics (Jin et al. 2024, section 4.2) as pure functions of one probe's outcome."""
+"""RWKU's metrics (Jin et al. 2024, section 4.2) as pure functions of one probe's outcome, and how each is declared.
+
+nltk and rouge are imported where they are needed: planning reads the declarations, and nltk alone takes a second.
+"""
 
 import re
 import string
@@ -6,13 +9,12 @@ import sys
 import unicodedata
 import zlib
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from nltk import ngrams
-from nltk.tokenize import NLTKWordTokenizer
-from punkt import PunktSentenceTokenizer, load_model
-from rouge import Rouge
 
 from atu.data.rows import NO_ANSWER, is_blank
 
@@ -25,6 +27,8 @@ def rouge_l_recall(prediction: str, answer: str) -> float:
     ``rouge`` refuses a text without a single word ("..."), be it prediction or answer: that scores 0. It calls itself
     once a word.
     """
+    from rouge import Rouge
+
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(limit + len(prediction) + len(answer))
     try:
@@ -90,6 +94,10 @@ def ngram_entropy(text: str) -> float:
     A text of fewer than n words has no n-grams and entropy 0. Sentences, then words are split as
     ``nltk.word_tokenize`` does; its Punkt model is that of the punkt package, since NLTK ships none.
     """
+    from nltk import ngrams
+    from nltk.tokenize import NLTKWordTokenizer
+    from punkt import PunktSentenceTokenizer, load_model
+
     sentences = PunktSentenceTokenizer(load_model("english")).tokenize(text)
     words = [word for sentence in sentences for word in NLTKWordTokenizer().tokenize(sentence)]
     entropies = []
@@ -196,3 +204,87 @@ def truthfulness(scores: list[float], mc1: list[int], mc2: list[int]) -> dict[st
         "mc1": float(scores[mc1 == 1].max() > scores[mc1 == 0].max()),
         "mc2": float(probabilities[mc2[mc2 >= 0] == 1].sum() / probabilities.sum()),
     }
+
+
+def of_recall(output: str, probe: dict) -> dict:
+    """What was generated against the first answer; nothing stands there as NOANSWER."""
+    prediction = output.strip() or NO_ANSWER
+    return {"prediction": prediction, "score": rouge_l_recall(prediction, probe["answers"][0])}
+
+
+def of_reasoning(output: str, probe: dict) -> dict:
+    """The part that answers (:func:`extract_answer`) against all answers."""
+    extracted = extract_answer(output)
+    score = exact_match(extracted, probe["answers"])
+    return {"prediction": output, "score": score, "details": {"answer": extracted}}
+
+
+def of_trivia(output: str, probe: dict) -> dict:
+    """F1 against the best alias, and whether any is met exactly."""
+    details = {"exact_match": exact_match(output, probe["answers"])}
+    return {"prediction": output, "score": token_f1(output, probe["answers"]), "details": details}
+
+
+def of_fluency(output: str, probe: dict) -> dict:
+    """How varied the words are; no answer is compared."""
+    return {"prediction": output, "score": ngram_entropy(output)}
+
+
+def of_letter(letter: str, probe: dict) -> dict:
+    """The letter of a choice against the right one."""
+    return {"prediction": letter, "score": float(letter == probe["answers"][0])}
+
+
+def of_choices(scores: np.ndarray, probe: dict) -> dict:
+    """MC1, with MC2 beside it; the prediction is the likeliest choice."""
+    details = truthfulness(scores, probe["mc1"], probe["mc2"])
+    return {"prediction": probe["choices"][int(scores.argmax())], "score": details["mc1"], "details": details}
+
+
+def of_text(tokens: tuple[np.ndarray, np.ndarray, np.ndarray], probe: dict) -> dict:
+    """Mean log-likelihood of a text, with the other scores of membership inference beside it."""
+    details = membership(probe["query"], *tokens)
+    return {"prediction": "", "score": details["loss"], "details": details}
+
+
+# The ways to ask, and what each hands to a metric.
+ASKINGS = {
+    "generate": "the text that the model writes behind the prompt",
+    "next_token": "the letter of the choice that it finds likeliest behind the prompt",
+    "choices": "the log-likelihood of each choice behind the prompt, [choices]",
+    "text": "of each token of a bare text but the first its log-probability, and mean and variance of the "
+    "log-probability under the model's own prediction there, three arrays [T]",
+}
+PERCENT = 100.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one probe is scored.
+
+    Attributes:
+        asking: a key of ASKINGS: how a set must be asked whose answers are scored so.
+        score: of what the asking hands over and the probe; returns prediction, score and, if there is more, details.
+        reads: columns of the probe that must be filled.
+        percent: whether the score is a share, 0 to 1.
+        words: whether answers are compared by their words (:func:`normalize`).
+        scale: factor from the mean score to the number that RWKU's tables print.
+    """
+
+    asking: str
+    score: Callable[[Any, dict], dict]
+    reads: tuple[str, ...] = ("answers",)
+    percent: bool = True
+    words: bool = False
+    scale: float = PERCENT
+
+
+METRICS = {
+    "rouge_l_recall": Metric("generate", of_recall),
+    "reasoning_exact_match": Metric("generate", of_reasoning, words=True),
+    "factuality": Metric("generate", of_trivia, words=True),
+    "fluency": Metric("generate", of_fluency, reads=(), percent=False),
+    "accuracy": Metric("next_token", of_letter, reads=("answers", "choices")),
+    "truthfulness": Metric("choices", of_choices, reads=("choices", "mc1", "mc2")),
+    "membership": Metric("text", of_text, reads=(), percent=False, scale=-PERCENT),
+}

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from atu.data.probe_sets import recalled
 from atu.reporting.published import DIGITS, compare, intervals, probe_scores
 from atu.reporting.tables import ABOUT_TARGET, KNOWN_RECALL, LAYOUT, without_speech
 
@@ -26,8 +27,8 @@ def score_before(
     probes = [probe_scores([frame], split) for frame in outcomes]
     ours = intervals(probes, resamples, seed)
     asked = pd.concat(probes)
-    recalled = asked[asked["set"].str.match("forget_|neighbor_")]
-    known = (recalled["score"] >= KNOWN_RECALL).groupby(recalled["set"]).sum()
+    answered = asked[asked["set"].isin(recalled("forget", "neighbour"))]
+    known = (answered["score"] >= KNOWN_RECALL).groupby(answered["set"]).sum()
     beside = compare(published[published["method"] == ROW["published_row"]], ours.assign(**ROW), model, {})
     table = ours.rename(columns={"ours": "value", "probes": "n"}).assign(known=ours["metric"].map(known))
     table = table.merge(beside[["metric", "published", "difference", "outside", "source"]], how="left", on="metric")

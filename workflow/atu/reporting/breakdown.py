@@ -5,18 +5,19 @@ import json
 import numpy as np
 import pandas as pd
 
+from atu.data.probe_sets import PROBE_SETS, of_role, typed
+from atu.evaluation.metrics import PERCENT
 from atu.reporting.published import bounds, evaluations, probe_scores, resampled
-from atu.reporting.tables import PERCENT, REMARKED, check_scores, read_outcomes, remark
+from atu.reporting.tables import REMARKED, check_scores, read_outcomes, remark
 
-MEMBERSHIP = {"mia_fm": "FM", "mia_rm": "RM"}
 SCORES = {"loss": "loss", "zlib": "zlib", "min_k": "Min-K%", "min_k_plus_plus": "Min-K%++"}
 COLUMNS = ["run", "type", "value", "low", "high", "targets", "probes"]
 
 
 def read_attacks(files: tuple[str, ...]) -> pd.DataFrame:
-    """Outcomes of the adversarial probes; their types are RWKU's nine kinds of attack."""
+    """Outcomes of the adversarial probes: of the sets that declare types, RWKU's nine kinds of attack."""
     outcomes = read_outcomes(files)
-    return outcomes[outcomes["set"] == "forget_aa"]
+    return outcomes[outcomes["set"].isin(typed())]
 
 
 def read_membership(files: tuple[str, ...]) -> pd.DataFrame:
@@ -29,11 +30,11 @@ def read_membership(files: tuple[str, ...]) -> pd.DataFrame:
     """
     outcomes = read_outcomes(files)
     rows = []
-    for row in outcomes[outcomes["set"].isin(MEMBERSHIP)].itertuples():
+    for row in outcomes[outcomes["set"].isin(of_role("membership"))].itertuples():
         details = json.loads(row.details)
         for name, written in SCORES.items():
             kept = {"set": row.set, "id": row.id, "split": row.split, "query": row.query}
-            rows.append(kept | {"type": f"{MEMBERSHIP[row.set]}, {written}", "score": -details[name]})
+            rows.append(kept | {"type": f"{PROBE_SETS[row.set].short}, {written}", "score": -details[name]})
     scores = pd.DataFrame(rows, columns=["set", "id", "split", "query", "type", "score"])
     check_scores(scores, ", ".join(map(str, files)))
     return scores

@@ -11,11 +11,13 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from atu.data.probe_sets import of_role, primary
 from atu.reporting.tables import read_outcomes
 
 LEVELS = (0.75, 0.5, 0.25)  # shares of the original forget recall at which methods are compared
-FORGET = "forget_qa"
-KEPT = ("neighbor_qa", "neighbor_fb", "utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu")
+FORGET = primary("forget")
+NEIGHBOURS = sorted(of_role("neighbour"), key=lambda name: name != primary("neighbour"))  # the primary one first
+KEPT = (*NEIGHBOURS, *of_role("utility", "fluency"))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 
 from atu.common.files import atomic_path
 from atu.common.names import display_name, tau_name
+from atu.data.probe_sets import PROBE_SETS, of_role, primary, recalled, typed
 from atu.reporting.tables import reported, taus_of
 
 # Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
@@ -55,7 +56,12 @@ def nothing() -> Figure:
     return figure
 
 
-UTILITY = ["utility_gen", "utility_rea", "utility_tru", "utility_fac", "utility_flu"]
+ABILITIES = of_role("utility", "fluency")
+
+
+def called(name: str) -> str:
+    """A probe set as figures call it: forget QA."""
+    return f"{PROBE_SETS[name].role} {PROBE_SETS[name].short}"
 
 
 def as_shares(values: pd.DataFrame, stage: pd.Series) -> pd.DataFrame:
@@ -110,10 +116,11 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
     means = stage_means(long, dev_targets)
     if means.empty:
         return nothing()
-    kept = as_shares(means.reindex(columns=UTILITY), means["stage"]).clip(upper=100)  # a gain makes up for no loss
+    kept = as_shares(means.reindex(columns=ABILITIES), means["stage"]).clip(upper=100)  # a gain makes up for no loss
     means["utility"] = kept.mean(axis=1)
+    forget, neighbour = primary("forget"), primary("neighbour")
     panels = {
-        "neighbor_qa": "neighbour QA recall, %\n(higher is better)",
+        neighbour: f"{called(neighbour)} recall, %\n(higher is better)",
         "utility": "utility kept, % of before, mean\n(higher is better)",
     }
     methods = list(means.groupby("method"))
@@ -121,19 +128,19 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
     figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN, 2.7), layout="constrained", sharex=True)
     for axis, (metric, label) in zip(axes, panels.items(), strict=True):
         for i, (method, curve) in enumerate(methods):
-            curve = curve.reindex(columns=["method", "stage", "tau", "forget_qa", metric])
-            curve = curve.dropna(subset=["forget_qa", metric])
+            curve = curve.reindex(columns=["method", "stage", "tau", forget, metric])
+            curve = curve.dropna(subset=[forget, metric])
             look = {"marker": MARKERS[i % len(MARKERS)], "color": COLORS[i % len(COLORS)]}
             look["ls"] = "-" if i < len(COLORS) else "--"
-            axis.plot(curve["forget_qa"], curve[metric], ms=4, lw=1.2, label=display_name(method), **look)
-            mark_collapsed(axis, curve, curve["forget_qa"], curve[metric], collapsed)
+            axis.plot(curve[forget], curve[metric], ms=4, lw=1.2, label=display_name(method), **look)
+            mark_collapsed(axis, curve, curve[forget], curve[metric], collapsed)
             if len(methods) > 2:  # too many points to name each
                 continue
             for row in curve[(curve["stage"] > 0) | (i == 0)].itertuples():  # all begin at one point
                 tau = tau_name(row.stage, taus[method])
                 text = "before" if row.stage == 0 else f"τ={tau}" if tau else f"{row.stage}"
-                named.append((axis, text, (row.forget_qa, getattr(row, metric))))
-        axis.set(xlabel="forget QA recall, % (lower is better)", ylabel=label)
+                named.append((axis, text, (getattr(row, forget), getattr(row, metric))))
+        axis.set(xlabel=f"{called(forget)} recall, % (lower is better)", ylabel=label)
         axis.set(xlim=(108, -4), ylim=(-4, 112))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(methods), 5))
     name_points(figure, named)
@@ -143,9 +150,9 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
 def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
     """Forget, neighbour and utility over the stages, one row of panels a method."""
     panels = {
-        "forget recall, %\n(lower is better)": ["forget_fb", "forget_qa", "forget_aa"],
-        "neighbour recall, %\n(higher is better)": ["neighbor_fb", "neighbor_qa"],
-        "utility, % of before\n(higher is better)": UTILITY,
+        "forget recall, %\n(lower is better)": recalled("forget"),
+        "neighbour recall, %\n(higher is better)": recalled("neighbour"),
+        "utility, % of before\n(higher is better)": ABILITIES,
     }
     by_stage = stage_means(long, dev_targets)
     if by_stage.empty:
@@ -162,8 +169,8 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
             for i, metric in enumerate(values):
                 y = values[metric].dropna()
                 asked = means.loc[y.index]
-                name = metric.split("_")[1].upper()
-                axis.plot(asked["stage"], y, marker=MARKERS[i], ms=3.5, lw=1.2, color=COLORS[i], label=name)
+                look = {"marker": MARKERS[i % len(MARKERS)], "color": COLORS[i % len(COLORS)]}
+                axis.plot(asked["stage"], y, ms=3.5, lw=1.2, label=PROBE_SETS[metric].short, **look)
                 mark_collapsed(axis, asked, asked["stage"], y, collapsed)
             ticks = [
                 "before" if stage == 0 else tau_name(stage, taus[method]) or str(stage) for stage in means["stage"]
@@ -187,10 +194,12 @@ def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame 
     chosen = {"before": rows[rows["stage"] == 0], "after": rows[rows["stage"] == last]}
     names = sorted(rows["target"].unique(), key=lambda name: (name in dev_targets, int(name.split("_")[0])))
     methods = list(rows["method"].unique())
-    panels = [(method, metric) for method in methods for metric in ("forget_qa", "forget_aa", "neighbor_qa")]
+    shown = dict.fromkeys([primary("forget"), *typed(), primary("neighbour")])
+    panels = [(method, metric) for method in methods for metric in shown]
     height = 1.1 + 0.22 * len(names)
+    size = (2 * COLUMN, height * len(methods))
     figure, axes = plt.subplots(
-        len(methods), 3, figsize=(2 * COLUMN, height * len(methods)), layout="constrained", sharey=True, squeeze=False
+        len(methods), len(shown), figsize=size, layout="constrained", sharey=True, squeeze=False
     )
     for axis, (method, metric) in zip(axes.flat, panels, strict=True):
         for offset, (when, part) in zip((0.2, -0.2), chosen.items(), strict=True):
@@ -202,13 +211,12 @@ def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame 
             )
         labels = [name.split("_", 1)[1].replace("_", " ") + " (dev)" * (name in dev_targets) for name in names]
         axis.set_yticks(range(len(names) - 1, -1, -1), labels)
-        direction = "lower" if metric.startswith("forget") else "higher"
-        title = metric.replace("_", " ").replace("qa", "QA").replace("aa", "AA").replace("neighbor", "neighbour")
+        title = called(metric)
         if collapsed is not None:
             of_method = collapsed[(collapsed["method"] == method) & collapsed["collapsed"].astype(bool)]
             title += " †" if set(of_method["stage"]) & set(rows.loc[rows["method"] == method, "stage"]) else ""
         axis.set_title((f"{display_name(method)}: " if len(methods) > 1 else "") + title, fontsize=8)
-        axis.set(xlabel=f"recall, % ({direction} is better)", xlim=(0, 105))
+        axis.set(xlabel=f"recall, % ({PROBE_SETS[metric].better} is better)", xlim=(0, 105))
         axis.grid(visible=False, axis="y")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=7)
     return figure

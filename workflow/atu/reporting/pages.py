@@ -11,9 +11,9 @@ import pandas as pd
 from itables.javascript import generate_init_offline_itables_html
 
 from atu.common.names import display_name
-from atu.data.benchmark import PROBE_SETS
+from atu.data.probe_sets import PROBE_SETS
 from atu.evaluation.metrics import NO_ANSWER, is_degenerate, is_empty
-from atu.reporting.tables import ABOUT_TARGET, GENERATED, PERCENT, without_speech
+from atu.reporting.tables import ABOUT_TARGET, GENERATED, without_speech
 
 KEYS = ["set", "id"]
 BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables itself, so that nothing is fetched
@@ -62,10 +62,10 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
     Returns:
         One row a probe and run that were asked both before and after, a probe's runs one below the other: Set,
         Split, Type, Question, Expected, Before, Score before, Method, Seed, After, Score after, Change. Scores are
-        times 100, as in the tables. Texts whose likelihood alone is measured have no answer and are left out.
+        scaled as in the tables. Texts whose likelihood alone is measured have no answer and are left out.
         Where any answer after is empty or, about the target, degenerate, a column Remark says of which.
     """
-    asked = before[before["set"].map(lambda name: PROBE_SETS[name]["ask"] != "text")]
+    asked = before[before["set"].map(lambda name: PROBE_SETS[name].ask != "text")]
     asked = asked.assign(place=range(len(asked)), expected=asked["answers"].map(" / ".join))
     columns = [*KEYS, "place", "split", "type", "query", "expected", "prediction", "score"]
     rows = []
@@ -91,7 +91,9 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
     if not rows:
         return pd.DataFrame(columns=[*names.values(), "Change"])
     table = pd.concat(rows).sort_values("place", kind="stable")[list(names)].rename(columns=names)
-    table[["Score before", "Score after"]] *= PERCENT
+    scales = table["Set"].map(lambda name: PROBE_SETS[name].scoring.scale)
+    for column in ("Score before", "Score after"):
+        table[column] *= scales
     table = table.assign(Change=table["Score after"] - table["Score before"]).reset_index(drop=True)
     said = [remark_on(row["Set"], row["After"]) for _, row in table.iterrows()]
     return table.assign(Remark=said) if any(said) else table

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from atu.data.benchmark import PROBE_SETS
-from atu.reporting.tables import LAYOUT, PERCENT, REMARKED, SCALES, WEIGHTED, read_outcomes, remark
+from atu.data.probe_sets import AVERAGES, PROBE_SETS
+from atu.reporting.tables import LAYOUT, REMARKED, read_outcomes, remark
 
 NOTES = "paper-notes"  # the source of numbers that were not read in the publication itself
 DIGITS = 1  # decimals that published numbers have
@@ -79,17 +79,16 @@ def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.Data
     values, draws, sizes = {}, {}, {}
     for name in (name for name in PROBE_SETS if any((part["set"] == name).any() for part in targets)):
         parts = [part[part["set"] == name] for part in targets]
-        scale = SCALES.get(PROBE_SETS[name]["metric"], PERCENT)
+        scale = PROBE_SETS[name].scoring.scale
         values[name] = scale * np.array([part["score"].mean() for part in parts])
         draws[name] = scale * resampled(parts, chosen, rng)
         sizes[name] = sum(map(len, parts))
-    for name, members in WEIGHTED.items():
-        if all(member in values for member in members):
-            weights = np.array([PROBE_SETS[member]["total"] for member in members])
-            weights = weights / weights.sum()
+    for name, average in AVERAGES.items():
+        if set(average.weights) <= set(values):
+            whole = sum(average.weights.values())
             for table in (values, draws):
-                table[name] = sum(weight * table[member] for weight, member in zip(weights, members, strict=True))
-            sizes[name] = sum(sizes[member] for member in members)
+                table[name] = sum(weight / whole * table[member] for member, weight in average.weights.items())
+            sizes[name] = sum(sizes[member] for member in average.weights)
     rows = []
     for name in (name for name in LAYOUT if name in values and not np.isnan(values[name]).all()):
         low, high = bounds(draws[name], sizes[name])

@@ -9,30 +9,15 @@ from scipy import stats
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.files import read_parquet
 from atu.common.names import label
-from atu.data.benchmark import PROBE_SETS
-from atu.evaluation.metrics import NO_ANSWER, is_degenerate, is_empty, repeats
+from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_role, primary, recalled
+from atu.evaluation.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty, repeats
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
 NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
 KNOWN_RECALL = 0.5  # an answer that recalls half of the words counts as known
 
 # The columns of the paper's table; the arrow says which way is better.
-LAYOUT = {
-    "forget_fb": "Forget FB ↓",
-    "forget_qa": "Forget QA ↓",
-    "forget_aa": "Forget AA ↓",
-    "forget_all": "Forget All ↓",
-    "neighbor_fb": "Neighbor FB ↑",
-    "neighbor_qa": "Neighbor QA ↑",
-    "neighbor_all": "Neighbor All ↑",
-    "mia_fm": "MIA FM ↑",
-    "mia_rm": "MIA RM ↓",
-    "utility_gen": "Gen ↑",
-    "utility_rea": "Rea ↑",
-    "utility_tru": "Tru ↑",
-    "utility_fac": "Fac ↑",
-    "utility_flu": "Flu ↑",
-}
+LAYOUT = headings()
 
 # Of the answers about the target, in percent; columns of the table where any row has some.
 NO_SPEECH = {"forget_degenerate": "Degenerate %", "forget_empty": "Empty %"}
@@ -42,21 +27,12 @@ NO_SPEECH_NOTE = (
     "that no longer speaks looks like one that has forgotten."
 )
 SPEECHLESS = {"degenerate": is_degenerate, "empty": is_empty}
-GENERATED = [name for name, spec in PROBE_SETS.items() if spec["ask"] == "generate"]
-ABOUT_TARGET = [name for name in GENERATED if name.startswith("forget_")]
-
-# Factors from the mean of a set's scores to the number that RWKU's tables print.
-SCALES = {"membership": -100.0}
-PERCENT = 100.0
-WEIGHTED = {
-    "forget_all": ("forget_fb", "forget_qa", "forget_aa"),
-    "neighbor_all": ("neighbor_fb", "neighbor_qa"),
-}
+GENERATED, ABOUT_TARGET = generated(), generated("forget")
 
 
 def known_probes(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Forget and neighbour probes of one subject with what the unmodified model answered."""
-    asked = outcomes[outcomes["set"].str.match("forget_|neighbor_")].copy()
+    asked = outcomes[outcomes["set"].isin(recalled("forget", "neighbour"))].copy()
     asked["answer"] = asked["answers"].str[0]
     asked["known"] = asked["score"] >= KNOWN_RECALL
     return asked[["set", "id", "split", "type", "query", "answer", "prediction", "score", "known"]]
@@ -95,8 +71,8 @@ def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a split (dev, test, all) and metric: split, metric, value, n. Recall, accuracy, F1 and
-        MC1 in percent, fluency in bits x 100, membership as -100 x log-likelihood. forget_all and
-        neighbor_all are weighted by the probe counts of the whole benchmark.
+        MC1 in percent, fluency in bits x 100, membership as -100 x log-likelihood. Averages are
+        weighted by the probe counts of the whole benchmark.
 
     Raises:
         ScoreError: if a score is not finite.
@@ -106,13 +82,11 @@ def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
     for split, part in by_split(outcomes).items():
         values = {}
         for name, group in part.groupby("set", sort=False):
-            scale = SCALES.get(PROBE_SETS[name]["metric"], PERCENT)
-            values[name] = (scale * group["score"].mean(), len(group))
-        for name, members in WEIGHTED.items():
-            if all(member in values for member in members):
-                weights = [PROBE_SETS[member]["total"] for member in members]
-                mean = np.average([values[member][0] for member in members], weights=weights)
-                values[name] = (mean, sum(values[member][1] for member in members))
+            values[name] = (PROBE_SETS[name].scoring.scale * group["score"].mean(), len(group))
+        for name, average in AVERAGES.items():
+            if set(average.weights) <= set(values):
+                means, sizes = zip(*(values[member] for member in average.weights), strict=True)
+                values[name] = (np.average(means, weights=list(average.weights.values())), sum(sizes))
         rows += [{"split": split, "metric": metric, "value": v, "n": n} for metric, (v, n) in values.items()]
     return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
@@ -151,9 +125,10 @@ def why_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: f
         fluency_share: fluency below this share of its value before is a collapse.
     """
     found = []
-    fluency, normal = (frame.loc[frame["set"] == "utility_flu", "score"].mean() for frame in (outcomes, before))
-    if fluency < fluency_share * normal:
-        found.append(f"fluency {fluency / normal:.0%} of before")
+    for name in of_role("fluency"):
+        fluency, normal = (frame.loc[frame["set"] == name, "score"].mean() for frame in (outcomes, before))
+        if fluency < fluency_share * normal:
+            found.append(f"fluency {fluency / normal:.0%} of before")
     answers = outcomes.loc[outcomes["set"].isin(GENERATED), "prediction"]
     if len(answers) and (share := answers.map(repeats).mean()) > 0.5:
         found.append(f"{share:.0%} of all answers repeat one word")
@@ -324,8 +299,9 @@ def choose_rates(
 ) -> pd.DataFrame:
     """The learning rate of each grid with the best dev score after the last stage.
 
-    The score is neighbour QA minus forget QA, each as a share of its value before, on dev probes: of the dev
-    targets, or of all if there are none. Test probes play no part.
+    The score is that of the primary neighbour set minus that of the primary forget set (neighbour QA, forget QA), each
+    as a share of its value before, on dev probes: of the dev targets, or of all if there are none. Test probes play no
+    part.
 
     Args:
         grids: by method, the learning rate of each of its variants; methods without rows are left out.
@@ -338,7 +314,8 @@ def choose_rates(
         ExplainedError: if the unmodified model knew none of the dev probes.
         DivergedError: if training has diverged at all rates of a grid.
     """
-    rows = long[(long["split"] == "dev") & long["metric"].isin(["forget_qa", "neighbor_qa"])]
+    forget, neighbour = primary("forget"), primary("neighbour")
+    rows = long[(long["split"] == "dev") & long["metric"].isin([forget, neighbour])]
     if rows["target"].isin(dev_targets).any():
         rows = rows[rows["target"].isin(dev_targets)]
     found = []
@@ -356,7 +333,7 @@ def choose_rates(
                     "split.dev_share higher, or give one learning rate"
                 )
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
-            scores[variant] = share["neighbor_qa"] - share["forget_qa"]
+            scores[variant] = share[neighbour] - share[forget]
         if not scores:
             rates = ", ".join(f"{rate:g}" for rate in variants.values())
             raise DivergedError(

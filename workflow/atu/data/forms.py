@@ -1,0 +1,162 @@
+"""The forms that rows of probe sets have: what is checked in each, and how it becomes a probe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from atu.data.rows import (
+    CHOICES,
+    BenchmarkError,
+    check_answers,
+    check_form,
+    check_labels,
+    check_question,
+    check_text,
+    check_types,
+)
+
+if TYPE_CHECKING:
+    from atu.data.probe_sets import ProbeSet
+
+SHORT_TEXT = 20  # characters; a text of one word may be longer where a script has no blanks
+
+
+def type_of(row: dict, types: dict[str, list[str]]) -> str:
+    """What kind of question a row says it is, as the set declares the kind; as it stands where none is declared.
+
+    Raises:
+        BenchmarkError: naming the kinds that are known.
+    """
+    said = row["type"].strip().lower()
+    if not types:
+        return said
+    spellings = {written: name for name, others in types.items() for written in (name, *others)}
+    if said not in spellings:
+        raise BenchmarkError(f"unknown type {row['type']!r}; known: {', '.join(types)}")
+    return spellings[said]
+
+
+def read_question(row: dict, probe_set: "ProbeSet") -> dict:
+    """A question with its answer, of one level of RWKU."""
+    check_text(row, "query")
+    check_answers("answer", [row["answer"]], ".")  # of periods alone rouge has no word
+    neighbor = row.get("neighbor")
+    if not isinstance(neighbor, str | None):
+        raise BenchmarkError(f"field 'neighbor' is {neighbor!r}, not text")
+    if neighbor and probe_set.role != "neighbour":
+        raise BenchmarkError(f"is about the neighbor {neighbor!r}, and this set asks about the target")
+    if probe_set.level is not None and str(row["level"]) != probe_set.level:
+        raise BenchmarkError(f"level is {row['level']!r}, not {probe_set.level}: the row is of another probe set")
+    kind = type_of(row, probe_set.types)
+    return {"type": kind, "neighbor": neighbor or "", "query": row["query"], "answers": [row["answer"]]}
+
+
+def multiple_choice(row: dict, solved: bool) -> str:
+    """A question with its choices by letter; ``solved`` with the right letter and a blank line behind it."""
+    lines = [f"Question: {row['question']}"]
+    lines += [f"{letter}. {choice}" for letter, choice in zip(CHOICES, row["choices"], strict=True)]
+    return "\n".join(lines) + (f"\nAnswer: {CHOICES[row['answer']]}\n\n" if solved else "")
+
+
+def check_examples(examples: list) -> None:
+    """Raises a BenchmarkError unless all solved examples are questions with four choices."""
+    for number, example in enumerate(examples, start=1):
+        try:
+            check_form(example)
+            check_question(example)
+        except KeyError as error:
+            raise BenchmarkError(f"field 'examples', number {number}: lacks field {error}") from error
+        except BenchmarkError as error:
+            raise BenchmarkError(f"field 'examples', number {number}: {error}") from error
+
+
+def read_choices(row: dict, probe_set: "ProbeSet") -> dict:
+    """MMLU: a question with four choices behind solved examples of its subject."""
+    check_question(row)
+    check_examples(row["examples"])
+    topic = row["task"].replace("_", " ")
+    context = f"The following are multiple choice questions (with answers) about {topic}.\n\n"
+    context += "".join(multiple_choice(example, solved=True) for example in row["examples"])
+    probe = {"type": row["task"], "context": context, "query": multiple_choice(row, solved=False)}
+    return probe | {"answers": [CHOICES[row["answer"]]], "choices": list(row["choices"])}
+
+
+def read_reasoning(row: dict, probe_set: "ProbeSet") -> dict:
+    """BBH: a question behind worked examples of its task."""
+    check_text(row, "question")
+    answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+    check_answers("answer", answers, "")
+    return {"type": row["task"], "context": row["cot"].strip(), "query": row["question"], "answers": answers}
+
+
+def read_truthful(row: dict, probe_set: "ProbeSet") -> dict:
+    """TruthfulQA: choices that are true (1) or false (0), in MC1 and in MC2; -1 where one of the two lacks a choice."""
+    check_text(row, "question")
+    for field in ("mc1_targets", "mc2_targets"):
+        check_labels(row, field)
+    labels = {
+        key: dict(zip(row[f"{key}_targets"]["choices"], row[f"{key}_targets"]["labels"], strict=True))
+        for key in ("mc1", "mc2")
+    }
+    choices = list(labels["mc2"] | labels["mc1"])
+    marks = {key: [labels[key].get(choice, -1) for choice in choices] for key in labels}
+    return {"query": row["question"], "choices": choices} | marks
+
+
+def read_trivia(row: dict, probe_set: "ProbeSet") -> dict:
+    """TriviaQA: a question with all names of its answer."""
+    check_text(row, "question")
+    check_answers("answers", row["answers"], "")
+    return {"query": row["question"], "answers": list(row["answers"])}
+
+
+def read_instruction(row: dict, probe_set: "ProbeSet") -> dict:
+    """Something to be written at length, without an answer."""
+    check_text(row, "instruction")
+    return {"query": row["instruction"]}
+
+
+def read_text(row: dict, probe_set: "ProbeSet") -> dict:
+    """A bare text whose likelihood is measured."""
+    check_text(row, "text")
+    if len(row["text"].split()) < 2 and len(row["text"].strip()) < SHORT_TEXT:
+        raise BenchmarkError(f"field 'text' is {row['text']!r}: one word is no text whose likelihood says much")
+    return {"query": row["text"]}
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of rows.
+
+    Attributes:
+        fields: types of the fields that a raw row must have; more may be there.
+        read: of a row that has them, and its set; returns columns of the probe. Raises a BenchmarkError that says what
+            is wrong with which field, a KeyError if a field inside a field is missing.
+        gives: which columns that a metric may read it fills.
+    """
+
+    fields: dict[str, type | tuple[type, ...]]
+    read: Callable[[dict, "ProbeSet"], dict]
+    gives: tuple[str, ...] = ("answers",)
+
+    def probe(self, row: dict, probe_set: "ProbeSet") -> dict:
+        """Columns of the probe that a raw row holds; errors as of ``read``, or a KeyError for a missing field."""
+        check_types(row, self.fields)
+        return self.read(row, probe_set)
+
+
+FORMS = {
+    "questions": Form({"query": str, "answer": str, "type": str, "level": (str, int)}, read_question),
+    "choices": Form(
+        {"task": str, "question": str, "choices": list, "answer": int, "examples": list},
+        read_choices,
+        gives=("answers", "choices"),
+    ),
+    "reasoning": Form({"task": str, "cot": str, "question": str, "answer": (str, list)}, read_reasoning),
+    "truthful": Form(
+        {"question": str, "mc1_targets": dict, "mc2_targets": dict}, read_truthful, gives=("choices", "mc1", "mc2")
+    ),
+    "trivia": Form({"question": str, "answers": list}, read_trivia),
+    "instruction": Form({"instruction": str}, read_instruction, gives=()),
+    "text": Form({"text": str}, read_text, gives=()),
+}

@@ -1,0 +1,332 @@
+"""The probe sets as workflow/benchmarks/probe_sets.yaml declares them; nothing else knows what a set is by its name."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from string import Formatter
+
+import yaml
+
+from atu.data.forms import FORMS
+from atu.data.rows import BenchmarkError
+from atu.evaluation.metrics import ASKINGS, METRICS, Metric
+
+FILE = Path(__file__).parents[2] / "benchmarks/probe_sets.yaml"
+TARGETS = 200  # of RWKU, over which totals are counted
+ROLES = ("forget", "neighbour", "membership", "utility", "fluency")
+WITH_PRIMARY = ("forget", "neighbour")  # by these roles learning rates are chosen and curves are drawn
+ARROWS = {"lower": "↓", "higher": "↑"}
+SECTIONS = ("alike", "sets", "averages")
+NAME = re.compile(r"[a-z][a-z0-9_]*")  # a column of tables, and a part of paths
+FIELDS = ("query", "context")  # what a message may hold besides few-shot texts
+PRIMER = re.compile(r"primer_(\w+)")
+
+
+class ProbeSetError(BenchmarkError):
+    """The file of probe sets declares what there is not; the message names the entry and what is known."""
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """One probe set; what each key means is said at the head of the file.
+
+    Attributes:
+        types: other spellings, by type.
+        by_type: message or suffix, by type.
+    """
+
+    name: str
+    label: str
+    better: str
+    role: str
+    file: str
+    rows: str
+    ask: str
+    metric: str
+    dataset: str | None = None
+    level: str | None = None
+    types: dict = field(default_factory=dict, hash=False)
+    message: str = ""
+    suffix: str = ""
+    by_type: dict = field(default_factory=dict, hash=False)
+    max_new_tokens: int | None = None
+    stop_at_newline: bool = False
+    stop_at_answer: bool = False
+    shared: bool = False
+    primary: bool = False
+    total: int | None = None
+    size: int | None = None
+    long_prompt: bool = False
+
+    @property
+    def heading(self) -> str:
+        """Its column in tables."""
+        return f"{self.label} {ARROWS[self.better]}"
+
+    @property
+    def short(self) -> str:
+        """How it is called among sets of its role: "QA" for Forget QA."""
+        return self.label.split(" ")[-1].upper()
+
+    @property
+    def scoring(self) -> Metric:
+        """How its probes are scored."""
+        return METRICS[self.metric]
+
+    @property
+    def probes(self) -> float:
+        """Probes of one target of RWKU."""
+        return self.size if self.size is not None else self.total / TARGETS
+
+    @property
+    def primers(self) -> list[str]:
+        """Few-shot texts that its prompts name."""
+        return sorted({name for text in messages(self) for name in PRIMER.findall(text)})
+
+    def prompt(self, kind: str) -> tuple[str, str]:
+        """Message and suffix for probes of a type."""
+        own = self.by_type.get(kind, {})
+        return own.get("message", self.message), own.get("suffix", self.suffix)
+
+    def asking(self) -> dict:
+        """How it is asked and scored, and nothing of how it is shown: what its results depend on. Keys that are left
+        out in the file are left out here, so that a new optional key changes nothing."""
+        kept = ("ask", "message", "suffix", "by_type", "max_new_tokens", "stop_at_newline", "stop_at_answer", "metric")
+        return {key: getattr(self, key) for key in kept if getattr(self, key)}
+
+
+@dataclass(frozen=True)
+class Average:
+    """A mean over sets.
+
+    Attributes:
+        weights: by name of the set, its total.
+        better: lower or higher, as of all its sets.
+    """
+
+    name: str
+    label: str
+    better: str
+    weights: dict[str, int] = field(hash=False)
+
+    @property
+    def heading(self) -> str:
+        """Its column in tables."""
+        return f"{self.label} {ARROWS[self.better]}"
+
+
+KEYS = {key.name: key for key in fields(ProbeSet) if key.name != "name"}
+KNOWN = {"better": ARROWS, "role": ROLES, "rows": FORMS, "ask": ASKINGS, "metric": METRICS}
+PROMPT = ("message", "suffix")
+
+
+def messages(probe_set: ProbeSet) -> list[str]:
+    """All messages of a set: its own, and those of types."""
+    return [probe_set.message, *(part["message"] for part in probe_set.by_type.values() if "message" in part)]
+
+
+def check_known(where: str, name: object, known: Iterable[str]) -> None:
+    """Raises a ProbeSetError, naming what is known, unless ``name`` is."""
+    known = list(known)
+    if name not in known:
+        raise ProbeSetError(f"{where}: unknown {name!r}; known: {', '.join(known)}")
+
+
+def check_keys(where: str, block: object, known: Iterable[str], required: Iterable[str] = ()) -> None:
+    """Raises a ProbeSetError unless ``block`` is a mapping with all required keys and no unknown ones."""
+    if not isinstance(block, dict):
+        raise ProbeSetError(f"{where}: {block!r} is not a block of keys")
+    for key in block:
+        check_known(where, key, known)
+    if lacking := [key for key in required if key not in block]:
+        raise ProbeSetError(f"{where}: lacks {lacking[0]}")
+
+
+def check_value(where: str, value: object, kind: type) -> None:
+    """Raises a ProbeSetError unless a value is of its key's type; true is no number, numbers count from 1."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ProbeSetError(f"{where}: {value!r} is not of type {getattr(kind, '__name__', kind)}")
+    if isinstance(value, int) and kind is not bool and value < 1:
+        raise ProbeSetError(f"{where}: {value} is less than 1")
+
+
+def check_prompts(where: str, probe_set: ProbeSet) -> None:
+    """Raises a ProbeSetError unless types, their prompts and what the prompts name fit each other."""
+    for kind, others in probe_set.types.items():
+        if not isinstance(others, list) or not all(isinstance(text, str) for text in (kind, *others)):
+            raise ProbeSetError(f"{where}.types: {kind!r}: {others!r} is not a type with a list of other spellings")
+    for kind, part in probe_set.by_type.items():
+        check_known(f"{where}.by_type", kind, probe_set.types)
+        check_keys(f"{where}.by_type.{kind}", part, PROMPT)
+    for message in messages(probe_set):
+        try:
+            named = [name for _, name, _, _ in Formatter().parse(message) if name is not None]
+        except ValueError as error:
+            raise ProbeSetError(f"{where}.message: {error}") from error
+        for name in named:
+            if not PRIMER.fullmatch(name):
+                check_known(f"{where}.message", name, [*FIELDS, "primer_NAME"])
+    if (probe_set.ask == "text") == any(messages(probe_set)):
+        wanted = "takes no message" if probe_set.ask == "text" else "needs a message"
+        raise ProbeSetError(f"{where}: ask {probe_set.ask} {wanted}")
+
+
+def check_fit(where: str, probe_set: ProbeSet) -> None:
+    """Raises a ProbeSetError unless the rows give what the metric reads, and it is asked as the metric wants."""
+    metric, form = probe_set.scoring, FORMS[probe_set.rows]
+    if metric.asking != probe_set.ask:
+        fitting = [name for name, other in METRICS.items() if other.asking == probe_set.ask]
+        raise ProbeSetError(
+            f"{where}: metric {probe_set.metric} scores what is asked by {metric.asking}; by {probe_set.ask} is asked "
+            f"for {', '.join(fitting)}"
+        )
+    if lacking := [name for name in metric.reads if name not in form.gives]:
+        fitting = [name for name, other in FORMS.items() if set(metric.reads) <= set(other.gives)]
+        raise ProbeSetError(
+            f"{where}: metric {probe_set.metric} reads {lacking[0]}, which rows of form {probe_set.rows} lack; those "
+            f"of {', '.join(fitting)} have it"
+        )
+    if probe_set.role == "membership" and probe_set.ask != "text":
+        raise ProbeSetError(f"{where}: role membership needs ask text: it is told by likelihoods")
+    if probe_set.primary and not metric.percent:
+        shares = [name for name, other in METRICS.items() if other.percent]
+        raise ProbeSetError(
+            f"{where}: primary needs a metric that is a share, of which there are {', '.join(shares)}: curves are "
+            "shares of what was there before"
+        )
+    if probe_set.ask == "generate" and not probe_set.max_new_tokens:
+        raise ProbeSetError(f"{where}: ask generate needs max_new_tokens")
+    if probe_set.total is None and probe_set.size is None:
+        raise ProbeSetError(f"{where}: lacks total or size, by which a run is planned")
+
+
+def read_set(name: str, block: object) -> ProbeSet:
+    """One entry, each key and value checked.
+
+    Raises:
+        ProbeSetError: naming the key and what is known.
+    """
+    where = f"sets.{name}"
+    required = [key for key, own in KEYS.items() if own.default is MISSING and own.default_factory is MISSING]
+    check_keys(where, block, KEYS, required)
+    for key, value in block.items():
+        check_value(f"{where}.{key}", value, KEYS[key].type)
+        if key in KNOWN:
+            check_known(f"{where}.{key}", value, KNOWN[key])
+    probe_set = ProbeSet(name=name, **block)
+    check_prompts(where, probe_set)
+    check_fit(where, probe_set)
+    return probe_set
+
+
+def read_average(name: str, block: object, sets: dict[str, ProbeSet]) -> Average:
+    """One mean over sets.
+
+    Raises:
+        ProbeSetError: naming the key and what is known.
+    """
+    where = f"averages.{name}"
+    check_keys(where, block, ("label", "of"), ("label", "of"))
+    check_value(f"{where}.label", block["label"], str)
+    if not isinstance(block["of"], list) or not block["of"]:
+        raise ProbeSetError(f"{where}.of: {block['of']!r} is not a list of sets")
+    for member in block["of"]:
+        check_known(f"{where}.of", member, sets)
+        if sets[member].total is None:
+            raise ProbeSetError(f"{where}.of: {member} has no total, which would be its weight")
+    alike = {(sets[member].better, sets[member].scoring.scale, sets[member].scoring.percent) for member in block["of"]}
+    if len(alike) > 1:
+        raise ProbeSetError(f"{where}.of: its sets differ in unit, or in which way is better; they have no mean")
+    weights = {member: sets[member].total for member in block["of"]}
+    return Average(name, block["label"], sets[block["of"][0]].better, weights)
+
+
+def read_probe_sets(path: str | Path = FILE) -> tuple[dict[str, ProbeSet], dict[str, Average]]:
+    """All sets and all averages by name, in the order of the file.
+
+    Raises:
+        ProbeSetError: in one line, naming file, entry and what is known.
+    """
+    try:
+        return check_probe_sets(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ProbeSetError(f"{path} cannot be read ({' '.join(str(error).split())})") from error
+    except ProbeSetError as error:
+        raise ProbeSetError(f"{path}: {error}") from error
+
+
+def check_probe_sets(declared: object) -> tuple[dict[str, ProbeSet], dict[str, Average]]:
+    """:func:`read_probe_sets` of what the file says."""
+    check_keys("its sections", declared, SECTIONS, ("sets",))
+    blocks, means = declared["sets"], declared.get("averages", {})
+    for section, entries in (("sets", blocks), ("averages", means)):
+        if not isinstance(entries, dict):
+            raise ProbeSetError(f"{section}: {entries!r} is not a block of entries")
+        for name in entries:
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                raise ProbeSetError(f"{section}: {name!r} is no name: small letters, digits and _, a letter first")
+    if both := set(blocks) & set(means):
+        raise ProbeSetError(f"{min(both)} is both a set and an average")
+    sets = {name: read_set(name, block) for name, block in blocks.items()}
+    for role in ROLES:
+        chosen = [name for name, probe_set in sets.items() if probe_set.role == role and probe_set.primary]
+        if len(chosen) != (role in WITH_PRIMARY):
+            wanted = "one set" if role in WITH_PRIMARY else "no set"
+            raise ProbeSetError(f"of role {role} {wanted} is primary, not {', '.join(chosen) or 'none'}")
+    return sets, {name: read_average(name, block, sets) for name, block in means.items()}
+
+
+PROBE_SETS, AVERAGES = read_probe_sets()
+
+
+def of_role(*roles: str) -> list[str]:
+    """Names of the sets of some roles, in the order of the file.
+
+    Raises:
+        ProbeSetError: for an unknown role.
+    """
+    for role in roles:
+        check_known("role", role, ROLES)
+    return [name for name, probe_set in PROBE_SETS.items() if probe_set.role in roles]
+
+
+def primary(role: str) -> str:
+    """Name of the set of a role by which learning rates are chosen and curves are drawn.
+
+    Raises:
+        ProbeSetError: for a role that has none.
+    """
+    check_known("role", role, WITH_PRIMARY)
+    return next(name for name in of_role(role) if PROBE_SETS[name].primary)
+
+
+def shared_sets() -> list[str]:
+    """Names of the sets whose rows all targets share."""
+    return [name for name, probe_set in PROBE_SETS.items() if probe_set.shared]
+
+
+def generated(*roles: str) -> list[str]:
+    """Names of the sets, of some roles or of all, to which the model writes an answer."""
+    return [name for name in of_role(*(roles or ROLES)) if PROBE_SETS[name].ask == "generate"]
+
+
+def recalled(*roles: str) -> list[str]:
+    """Names of the sets of some roles whose scores are shares: of what is recalled, for forget and neighbour."""
+    return [name for name in of_role(*roles) if PROBE_SETS[name].scoring.percent]
+
+
+def typed() -> list[str]:
+    """Names of the sets that are broken down by the types which they declare: of those whose scores are shares."""
+    return [name for name in recalled(*ROLES) if PROBE_SETS[name].types]
+
+
+def headings() -> dict[str, str]:
+    """Columns of tables by metric: the sets in the order of the file, each average behind the last of its sets."""
+    found = {}
+    for name, probe_set in PROBE_SETS.items():
+        found[name] = probe_set.heading
+        for average in AVERAGES.values():
+            if set(average.weights) <= set(found) and average.name not in found:
+                found[average.name] = average.heading
+    return found
