@@ -1,16 +1,19 @@
 """What the file of a method declares: read from its text, as running it would need torch and take seconds."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]  # of the checkout that this library is of
+ROOT = Path(__file__).resolve().parents[3]  # of the checkout that this library is of
 FOLDER = "workflow/atu/methods"
 PACKAGE = "atu.methods"
 NOT_INHERITED = ("name", "published")  # what builds on the class of another file is another method
 KINDS = ("aligned", "trained", "applied")
+TEXTS = ("positive", "passage", "pair", "reject")
+READS = ("reference", "others")
 SCALARS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 LISTS = {"list", "tuple", "Sequence", "Iterable", "Collection", "List", "Tuple"}
 
@@ -89,12 +92,30 @@ def declared(root: Path, method: str) -> Declared:
         part.name: attribute(of_file if part.name in NOT_INHERITED else classes, part.name, getattr(found, part.name))
         for part in fields(found)[2:]
     }
-    if given["kind"] not in KINDS:
+    found = replace(found, **given)
+    check_values(found, f"{own.name}: {classes[0][1].name}")
+    return found
+
+
+def check_values(found: Declared, where: str) -> None:
+    """Refuse values of which nothing would come.
+
+    Args:
+        where: file and class.
+
+    Raises:
+        UnreadableError: naming what is known.
+    """
+    if found.kind not in KINDS:
         raise UnreadableError(
-            f"{own.name}: {classes[0][1].name} builds on none of {', '.join(map(str.title, KINDS))}, the classes of "
-            "atu.methods; write class <its name>(Trained), say"
+            f"{where} builds on none of {', '.join(map(str.title, KINDS))}, the classes of atu.methods; write class "
+            "<its name>(Trained), say"
         )
-    return replace(found, **given)
+    for name, known in (("texts", TEXTS), ("reads", READS)):
+        if wrong := [value for value in getattr(found, name) if value not in known]:
+            raise UnreadableError(f"{where} has {wrong[0]!r} among its {name}; known are {', '.join(known)}")
+    if not re.fullmatch(r"[\w .+*-]*", found.name):  # tables in Markdown, LaTeX and HTML have it as it is
+        raise UnreadableError(f"{where} is called {found.name!r}; write letters, digits, blanks and . + * - alone")
 
 
 def method_files(root: Path) -> list[str]:
