@@ -96,6 +96,18 @@ def test_a_second_model_costs_its_weights():
     assert more > 4 * 3.82e9
 
 
+def test_what_rmu_keeps_is_what_its_file_declares():
+    """By hand: 14 bytes a weight (gradient, moments, 16-bit copy) of 3 layers, 4 of each model; one more under KL."""
+    plain = check(PAPER, methods=["rmu"])
+    lora = check(PAPER, methods=["rmu"], method_settings={"rmu": {"lora": {"rank": 8}}})
+    with_kl = check(PAPER, methods=["rmu"], method_settings={"rmu": {"retain": {"loss": "kl"}}})
+    layers = resources.shape(3.82e9)[0]
+    adapter = demands.adapter_bytes(lora, lora["method_settings"]["rmu"]) / 4
+    less = demand("train", plain, "rmu").device - demand("train", lora, "rmu").device
+    assert less == pytest.approx(14 * (3 * 3.82e9 / layers - adapter))
+    assert demand("train", with_kl, "rmu").device - demand("train", plain, "rmu").device == pytest.approx(4 * 3.82e9)
+
+
 def test_an_adapter_needs_neither_gradients_nor_moments_of_the_model():
     config = check(PAPER, methods=["ga"], method_settings={"ga": {"lora": {"rank": 8}}})
     full = check(PAPER, methods=["ga"])

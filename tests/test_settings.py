@@ -2,13 +2,14 @@
 
 import copy
 import datetime
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from atu_pipeline.declared import declared
+from atu.common.declared import declared
 from atu_pipeline.settings import (
     ConfigError,
     check_config,
@@ -272,31 +273,37 @@ def test_conda_and_pip_agree():
                 ("rmu", {"options": {"coefficient": 10**400}}, "options.coefficient: 100000000000... is larger than"),
                 ("rmu", {"options": {"alpha": -1}}, "options.alpha: -1 is below 0"),
                 ("rmu", {"options": {"sink_tokens": -1}}, "options.sink_tokens: -1 is below 0"),
-                ("rmu", {"options": {"alpha": "many"}}, "options.alpha: 'many' is not a number, true or false"),
-                ("rmu", {"reads": []}, "reads: [], but the loss of workflow/atu/methods/rmu.py reads [others]; write"),
-                ("rmu", {"other_subjects": 0}, "other_subjects: 0, but by method_settings.rmu.reads texts of others"),
-                ("rmu", {"texts": "pair"}, "texts: pair is nothing that the loss of workflow/atu/methods/rmu.py is of"),
-                ("npo", {"reads": []}, "reads: [], but the loss of workflow/atu/methods/npo.py reads [reference]"),
+                ("rmu", {"options": {"alpha": "many"}}, "options.alpha: 'many' is not a number"),
+                ("rmu", {"reads": []}, "reads: workflow/atu/methods/rmu.py says what its loss reads; delete this"),
+                (
+                    "rmu",
+                    {"other_subjects": 0},
+                    "other_subjects: 0, but by the loss of workflow/atu/methods/rmu.py texts of others are read; set",
+                ),
+                ("rmu", {"texts": "pair"}, "texts: pair is nothing that workflow/atu/methods/rmu.py reads; choose pos"),
                 ("npo", {"options": {"beta": 0}}, "options.beta: 0 is not above 0"),
                 ("npo", {"options": {"beta": True}}, "options.beta: True is not a number"),
                 ("npo", {"options": {"beta": "nan"}}, "options.beta: nan is no number that can be computed with"),
                 ("npo", {"options": {"beta": float("-inf")}}, "options.beta: -inf is no number"),
                 ("npo", {"options": {"beta": [0.1]}}, "options.beta: [0.1] is not a number"),
                 ("simnpo", {"options": {"beta": -2.5}}, "options.beta: -2.5 is not above 0"),
-                ("simnpo", {"texts": "pair"}, "texts: pair is nothing that the loss of workflow/atu/methods/simn"),
+                (
+                    "simnpo",
+                    {"texts": "pair"},
+                    "texts: pair is nothing that workflow/atu/methods/simnpo.py reads; c",
+                ),
                 ("dpo", {"options": {"beta": 0.0}}, "options.beta: 0.0 is not above 0"),
-                (
-                    "dpo",
-                    {"texts": "positive"},
-                    "texts: positive is nothing that the loss of workflow/atu/methods/dpo.py",
-                ),
-                ("rt", {"texts": "positive"}, "texts: positive is nothing that the loss of workflow/atu/methods/rt.py"),
-                (
-                    "ga",
-                    {"texts": "reject"},
-                    "texts: reject is nothing that the loss of workflow/atu/methods/ga.py is of",
-                ),
-                ("ga", {"reads": ["others"]}, "reads: [others], but the loss of workflow/atu/methods/ga.py reads []"),
+                ("dpo", {"texts": "positive"}, "texts: positive is nothing that workflow/atu/methods/dpo.py reads"),
+                ("rt", {"texts": "positive"}, "texts: positive is nothing that workflow/atu/methods/rt.py reads"),
+                ("ga", {"texts": "reject"}, "texts: reject is nothing that workflow/atu/methods/ga.py reads"),
+                ("ga", {"train": 5}, "train: 5 is not a block of settings"),
+                ("ga", {"options": 5}, "options: 5 is not a block of settings"),
+                ("icu", {"texts": "reject"}, "texts: workflow/atu/methods/icu.py reads no texts; take it out"),
+                ("icu", {"options": {"instruction": 5}}, "options.instruction: 5 is not text"),
+                ("icu", {"train": {"epochs": 1}}, "train: unknown 'train'; did you mean options? (known: method,"),
+                ("repe", {"texts": "pair"}, "texts: pair is nothing that workflow/atu/methods/repe.py reads; choose r"),
+                ("repe", {"options": {"layers": []}}, "options.layers: is empty; name one at least"),
+                ("repe", {"options": {"layers": [0]}}, "options.layers: 0 is not above 0"),
                 ("ga", {"options": {"beta": 1}}, "options.beta: unknown 'beta' (known: )"),
                 (
                     "ga",
@@ -339,11 +346,8 @@ def test_conda_and_pip_agree():
                     {"align": {"warmup_steps": 100}},
                     "align.warmup_steps: 100, and align.steps_between is 100: the",
                 ),
-                (
-                    "repe",
-                    {"options": {"coefficient": 1e38}},
-                    "options.coefficient: 1e+38 is greater than the maximum of",
-                ),
+                ("repe", {"options": {"coefficient": 1e38}}, "options.coefficient: 1e+38 is further from 0 than 10000"),
+                ("repe", {"options": {"coefficient": -1e5}}, "options.coefficient: -100000.0 is further from 0 than"),
                 ("repe", {"options": {"coefficient": float("nan")}}, "options.coefficient: nan is no number"),
                 (
                     "rmu",
@@ -351,7 +355,7 @@ def test_conda_and_pip_agree():
                     "options.sink_tokens: 512 leaves out all of texts of at most 512 tokens",
                 ),
                 ("repe", {"options": {"layers": [3, 4, 3]}}, "options.layers: names 3 twice; each counts once"),
-                ("repe", {"options": {"layers": [3.5]}}, "options.layers.0: 3.5 is not a whole number"),
+                ("repe", {"options": {"layers": [3.5]}}, "options.layers: 3.5 is not a whole number"),
                 *(
                     ("icu", {"options": {"instruction": text}}, f"options.instruction: {text!r} needs {{name}} where")
                     for text in (
@@ -453,7 +457,7 @@ def test_faults(over, message):
 def test_options_are_read_from_a_method_that_is_not_run():
     rmu = declared(ROOT, "rmu").options
     assert list(rmu) == ["layer", "coefficient", "alpha", "sink_tokens"]
-    assert [name for name, option in rmu.items() if option.needed] == ["layer", "coefficient", "alpha"]
+    assert [option.default for option in rmu.values()] == [7, 20, 100, 0]
     assert [option.kind for option in rmu.values()] == ["a whole number", "a number", "a number", "a whole number"]
     assert declared(ROOT, "ga").options == {}
 
@@ -480,14 +484,48 @@ def test_whole_numbers_are_whole():
     assert repr(check(DEMO, threads=2.0)["threads"]) == "2"
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "baselines.yaml", "demo.yaml", "rates.yaml"])
+def test_every_method_ends_with_the_settings_it_should_have(name):
+    """Defaults, declarations and blocks, laid over each other: tests/settings.json has what must come out."""
+    file = ROOT / "workflow/configs" / name
+    below = {"baselines.yaml": ["demo.yaml"], "rates.yaml": ["demo.yaml", "baselines.yaml"]}.get(name, [])
+    files = [] if name == "config.yaml" else [*below, name]
+    config = check(load("config.yaml", *(str(file.with_name(part)) for part in files)))
+    expected = json.loads((ROOT / "tests/settings.json").read_text())["demo.yaml" if name == "baselines.yaml" else name]
+    shown = {key: json.dumps(block, sort_keys=True) for key, block in config["method_settings"].items()}
+    assert shown == {key: json.dumps(block, sort_keys=True) for key, block in expected.items()}
+
+
+def test_all_configs_are_in_that_comparison():
+    names = {file.name for file in ROOT.glob("workflow/configs/*.yaml")}
+    assert names == {"baselines.yaml", "demo.yaml", "rates.yaml"}
+
+
+def test_a_block_need_say_nothing_but_what_differs():
+    said = {"npo-slow": {"method": "npo", "train": {"learning_rate": 1e-7}}, "npo": {"options": {"beta": 0.2}}}
+    blocks = check(PAPER, method_settings=said)["method_settings"]
+    assert blocks["npo-slow"] == merge(copy.deepcopy(blocks["npo"]), {"train": {"learning_rate": 1e-7}})
+    assert blocks["npo-slow"]["options"] == {"beta": 0.2}
+    over = {"method_defaults": {"trained": {"max_tokens": 99, "train": {"epochs": "2"}}}}
+    blocks = check(PAPER, **over)["method_settings"]
+    assert {name: blocks[name]["max_tokens"] for name in ("ga", "dpo", "ga_star")} == dict.fromkeys(
+        ("ga", "dpo", "ga_star"), 99
+    )
+    assert [blocks[name]["train"]["epochs"] for name in ("npo", "ga_star", "rmu")] == [2, 4, 1]
+    said = refused(PAPER, method_defaults={"trained": {"train": {"epochs": 0}}})  # once, not of every method
+    assert said == "method_defaults.trained.train.epochs: 0 is less than the minimum of 1"
+    assert "unknown 'trianed'" in refused(PAPER, method_defaults={"trianed": {}})
+
+
 def test_methods_of_experiments_are_checked_when_they_are_asked_for():
-    config = check(PAPER, method_settings={"npo": {"reads": []}}, methods=["icu"])
-    with pytest.raises(ConfigError, match=r"method_settings\.npo\.reads: \[\], but the loss of"):
+    config = check(PAPER, method_settings={"npo": {"texts": "pair"}}, methods=["icu"])
+    with pytest.raises(ConfigError, match=r"method_settings\.npo\.texts: pair is nothing that"):
         experiment_of("main_table", config)
 
 
 BASE = """
 class Trained:
+    kind = "trained"
     texts: tuple[str, ...] = ("positive", "passage")
     reads: tuple[str, ...] = ()
 """
@@ -553,6 +591,17 @@ def test_methods_of_ones_own_are_read(tmp_path, name):
         ("from atu.methods.gone import G\nMETHOD = G", "gone.py cannot be read ("),
         ("class A(A): ...\nMETHOD = A", "mine.py: A builds on itself"),
         ("METHOD = METHOD", "mine.py: METHOD is METHOD, which is no class"),
+        ("class A: ...\nMETHOD = A", "mine.py: A builds on none of Aligned, Trained, Applied, the classes of atu.met"),
+        ("class A(Trained):\n    second_model = 'x'\nMETHOD = A", "second_model of A is not True or False; write it"),
+        (
+            "class A(Trained):\n    trained_layers = 2.5\nMETHOD = A",
+            "trained_layers of A is not a whole number or",
+        ),
+        ("class A(Trained):\n    reads = ('other',)\nMETHOD = A", "A has 'other' among its reads; known are reference"),
+        ("class A(Trained):\n    texts = ('poem',)\nMETHOD = A", "A has 'poem' among its texts; known are positive"),
+        ("class A(Trained):\n    name = 'A|B'\nMETHOD = A", "mine.py: A is called 'A|B'; write letters, digits"),
+        ("class A(Trained):\n    name = ('A',)\nMETHOD = A", "mine.py: name of A is not a text such as"),
+        ("class A(Trained):\n    largest = ('beta',)\nMETHOD = A", "mine.py: largest of A is not a dict such as"),
     ],
 )
 def test_methods_that_cannot_be_read(tmp_path, text, message):
@@ -562,6 +611,32 @@ def test_methods_that_cannot_be_read(tmp_path, text, message):
     assert str(fault.value).startswith("method_settings.ga.method: workflow/atu/methods/")
     assert message in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+def test_defaults_are_those_of_the_constructor(tmp_path):
+    """What is written out, or named in the same file; what no config can hold is left to the constructor."""
+    text = (
+        "import math\nRATE = 0.5\nclass A(Trained):\n"
+        "    def __init__(self, a=RATE, b: int = -3, *, c: 'Sequence[int]' = (1, 2), d=math.inf, e: str = 'x', "
+        "f=None): ...\nMETHOD = A"
+    )
+    options = declared(method_folder(tmp_path, mine=text), "mine").options
+    assert {key: option.default for key, option in options.items()} == {
+        **{"a": 0.5, "b": -3, "c": [1, 2], "d": None, "e": "x", "f": None}
+    }
+    assert not any(option.needed for option in options.values())
+    assert options["e"].kind == "text"
+
+
+def test_a_name_is_not_inherited_from_another_method(tmp_path):
+    """Else a method that builds on NPO would stand in NPO's row, and be compared with what was published of it."""
+    kin = "class Kin(Trained):\n    name = 'Kin'\n    published = 'KIN'\n    second_model = True\nMETHOD = Kin"
+    own = "from atu.methods.kin import Kin\n\nclass A(Kin): ...\nMETHOD = A"
+    root = method_folder(tmp_path, kin=kin, mine=own, same="from atu.methods.kin import Kin as METHOD")
+    assert (declared(root, "kin").name, declared(root, "kin").published) == ("Kin", "KIN")
+    for name in ("mine", "same"):
+        found = declared(root, name)
+        assert (found.name, found.published, found.second_model) == ("", "", True)
 
 
 def test_ranges_of_a_method_of_ones_own(tmp_path):

@@ -3,8 +3,10 @@
 from functools import cache
 from statistics import mean
 
+from atu.common.declared import declared
 from atu.data.benchmark import UTILITY, list_targets, read_rows
 from atu.data.probe_sets import PROBE_SETS
+from atu_pipeline import ROOT
 from atu_pipeline.resources import (
     WEIGHT,
     Demand,
@@ -18,6 +20,7 @@ from atu_pipeline.resources import (
     training_bytes,
     training_flop,
 )
+from atu_pipeline.settings import reads_others
 
 # Assumed where the config cannot say: weights of a model without `parameters`; tokens of a prompt; batches that are
 # set in embed_windows and compute_reference.py.
@@ -144,21 +147,20 @@ def adapter_bytes(config: dict, settings: dict) -> float:
 
 def training(config: dict, settings: dict) -> Demand:
     """All epochs of a method with a loss on texts; each leaves a checkpoint."""
-    size, train = parameters(config, config["llm"]), settings["train"]
+    size, train, own = parameters(config, config["llm"]), settings["train"], declared(ROOT, settings["method"])
     checkpoint = WEIGHT["fp32"] * size
     trained, saved = size, checkpoint
     if settings["lora"]["rank"]:
         saved = adapter_bytes(config, settings)
         trained = saved / WEIGHT["fp32"]
-    elif settings["method"] == "rmu":
-        trained = 3 * size / shape(size)[0]  # three layers
-    second = settings["method"] == "rmu" or settings["retain"]["loss"] == "kl"
-    others = second or settings["retain"]["loss"] == "descent"
-    sequences = (2 if settings["texts"] == "pair" else 1) + (1 if others else 0)
+    elif own.trained_layers is not None:
+        trained = own.trained_layers * size / shape(size)[0]
+    kept = own.second_model + (settings["retain"]["loss"] == "kl")  # unmodified models beside the one that trains
+    sequences = (2 if settings["texts"] == "pair" else 1) + reads_others(settings)
     batch = train["batch_size"] * settings["max_tokens"] * sequences
     recomputed, length = config["gradient_checkpointing"], config["corpus"]["texts"] * settings["max_tokens"]
-    passes = training_flop(size, length * sequences, recomputed) + (forward_flop(size, length) if second else 0)
-    memory = training_bytes(size, trained, train["optimizer"], config["precision"], frozen=int(second))
+    passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
+    memory = training_bytes(size, trained, train["optimizer"], config["precision"], frozen=kept)
     return Demand(
         flop=train["epochs"] * passes,
         device=memory + activation_bytes(size, batch, config["precision"], recomputed) + logits_bytes(batch),
@@ -242,7 +244,7 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
         case "reference_log_probs":
             longest = max(block.get("max_tokens", 0) for block in config["method_settings"].values())
             return reading(config, 2 * config["corpus"]["texts"] * longest, logits=REFERENCE_BATCH * longest)
-        case "find_intervention" if settings["method"] == "icu":
+        case "find_intervention" if not declared(ROOT, settings["method"]).reads_model:
             return Demand()
         case "find_intervention":
             return reading(config, 2 * config["corpus"]["texts"] * SHORT_PROMPT)

@@ -410,7 +410,7 @@ def settings_behind(config: dict, jobs: list[Job]) -> dict:
         "benchmarks": {config["benchmark"]},
         "method_settings": methods & set(config["method_settings"]),
     }
-    left_out = ("published", "tracking", "model_cards", *DERIVED)
+    left_out = ("published", "tracking", "model_cards", "method_defaults", *DERIVED)  # blocks have the defaults
     chosen = {key: value for key, value in config.items() if key not in left_out}
     for key, names in used.items():
         chosen[key] = {name: config[key][name] for name in sorted(names)}

@@ -14,10 +14,12 @@ from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 
+from atu.common.declared import declared
 from atu.common.recipe import differences, disagreement, record_path
 from atu.data.benchmark import TEXT_SETS, UTILITY
 from atu.data.probe_sets import PROBE_SETS
-from atu_pipeline.settings import fetched_from, kind_of, overlay
+from atu_pipeline import ROOT
+from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_others
 
 CHECKSUMS = Path(".snakemake/checksums.json")
 NAMED = 4  # folders that a message names
@@ -227,7 +229,7 @@ class Recipes:
         elif kind == "trained":
             own = block | {"lora": without(block["lora"], "merge")}
             parts = [self.texts(target, block["texts"]), self.shared("precision")]
-            if "reference" in block["reads"]:
+            if self.reads_reference(method):
                 parts.append(self.reference(target, block["texts"], block["max_tokens"]))
             if self.reads_others(method):
                 parts += [self.texts(subject) for subject in self.others(target, method, seed)]
@@ -240,8 +242,11 @@ class Recipes:
 
     def reads_others(self, method: str) -> bool:
         """Whether a trained method reads texts of other subjects."""
-        block = self.config["method_settings"][method]
-        return "others" in block["reads"] or block["retain"]["loss"] != "none"
+        return reads_others(self.config["method_settings"][method])
+
+    def reads_reference(self, method: str) -> bool:
+        """Whether the loss of a trained method reads log-probabilities under the unmodified model."""
+        return "reference" in declared(ROOT, self.config["method_settings"][method]["method"]).reads
 
     @cache  # noqa: B019
     def reference(self, target: str, kind: str, max_tokens: int) -> Recipe:

@@ -9,6 +9,7 @@ import string
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from copy import deepcopy
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator, validators
 
+from atu.common.declared import FOLDER, Declared, UnreadableError, declared, method_files
 from atu.common.names import display_name
 from atu.common.runtime import COMMIT, code_version
 from atu.data.benchmark import (
@@ -31,7 +33,6 @@ from atu.data.probe_sets import PROBE_SETS, generated, of_role, primary, shared_
 from atu.data.publications import PublishedError, read_published
 from atu.data.rows import folded
 from atu_pipeline import ROOT
-from atu_pipeline.declared import FOLDER, Declared, UnreadableError, declared
 
 
 class Rows(list):
@@ -250,17 +251,14 @@ def check_primers(name: str, config: dict) -> None:
             )
 
 
-# Methods that are more, or less, than a loss on texts; each other file of the folder is one.
-UNTRAINED = {"atu": "aligned", "icu": "applied", "repe": "applied"}
-
-
 def kind_of(block: dict) -> str:
     """aligned (ATU), applied (at inference, without training) or trained (a loss on texts)."""
-    return UNTRAINED.get(block["method"], "trained")
+    return declared(ROOT, block["method"]).kind
 
 
-# Methods as the published tables call them; what is trained stands there once in full and once as LoRA.
-PUBLISHED_NAMES = {"icu": "ICU", "repe": "RepE", "ga": "GA", "dpo": "DPO", "npo": "NPO", "rt": "RT"}
+def reads_others(block: dict) -> bool:
+    """Whether the loss of a trained method, or its retain term, reads texts of other subjects."""
+    return "others" in declared(ROOT, block["method"]).reads or block["retain"]["loss"] != "none"
 
 
 def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[float | None]) -> str | None:
@@ -278,20 +276,26 @@ def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[f
     if stage == 0:
         return "Before"
     block, tau = blocks[method], taus[stage - 1]
-    if kind_of(block) == "aligned":
-        if method.split("@")[0] == "atu":
-            own = tau not in taus[stage:]
-        else:
-            without_tau = {"unlearn": {"tau": None}}
-            own = stage == len(taus) and overlay(block, without_tau) == overlay(blocks["atu"], without_tau)
-        return f"ATU (tau={tau:g})" if own else None
-    name = PUBLISHED_NAMES.get(block["method"])
-    if name is None or stage < len(taus) or block.get("retain", {"loss": "none"})["loss"] != "none":
+    name, last = declared(ROOT, block["method"]).published, stage == len(taus)
+    if not name:
         return None
-    if kind_of(block) == "applied":
-        return name
-    star = "*" if block["texts"] == "passage" else ""
-    return f"{name}{star} ({'LoRA' if block['lora']['rank'] else 'Full'})"
+    match kind_of(block):
+        case "aligned":
+            if method.split("@")[0] == block["method"]:
+                own = tau not in taus[stage:]
+            else:
+                without_tau = {"unlearn": {"tau": None}}
+                base = blocks.get(block["method"], {})
+                own = last and overlay(block, without_tau) == overlay(base, without_tau)
+            return f"{name} (tau={tau:g})" if own else None
+        case "applied":
+            return name if last else None
+        case "trained":  # what is trained stands there once in full and once as LoRA
+            star = "*" if block["texts"] == "passage" else ""
+            row = f"{name}{star} ({'LoRA' if block['lora']['rank'] else 'Full'})"
+            return row if last and block["retain"]["loss"] == "none" else None
+        case kind:
+            raise KeyError(f"no published row for a method of kind {kind}")
 
 
 # What the names of targets must not have, since they become names of files and parts of Snakemake's patterns.
@@ -668,13 +672,8 @@ def check_names(key: str, methods: list[str]) -> None:
             )
 
 
-def method_files(root: Path) -> list[str]:
-    """Names of the methods that the library has."""
-    return sorted({path.stem for path in (root / FOLDER).glob("*.py")} - {"__init__"})
-
-
 def read_method(name: str, block: dict, root: Path) -> Declared:
-    """What the file of a trained method declares.
+    """What the file of a method declares.
 
     Raises:
         ConfigError: if it cannot be read.
@@ -687,8 +686,6 @@ def read_method(name: str, block: dict, root: Path) -> Declared:
 
 def as_number(value: object) -> object:
     """A text as the number or truth value that YAML would have read; else what it is."""
-    if isinstance(value, list):
-        return list(map(as_number, value))
     for cast in (CASTS["number"], CASTS["boolean"]) if isinstance(value, str) else ():
         with suppress(ValueError, KeyError):
             return cast(value)
@@ -697,9 +694,11 @@ def as_number(value: object) -> object:
 
 def as_kind(value: object, kind: str | None, items: str | None = None) -> object:
     """An option as its method's annotation wants it: whole numbers whole, texts as numbers; else what it is."""
-    value = as_number(value)
+    if kind == "text":
+        return value
     if isinstance(value, list):
         return [as_kind(item, items) for item in value]
+    value = as_number(value)
     if kind == "a whole number" and isinstance(value, float) and value.is_integer():
         return int(value)
     return value
@@ -709,25 +708,24 @@ def is_kind(value: object, kind: str | None) -> bool:
     """Whether an option is of the kind that its method's annotation wants."""
     if kind is None:
         return True
-    types = {"a whole number": int, "a number": int | float, "true or false": bool, "a list": list}
+    types = {"a whole number": int, "a number": int | float, "true or false": bool, "text": str, "a list": list}
     return isinstance(value, types[kind]) and (isinstance(value, bool) == (kind == "true or false"))
 
 
 def cast_options(blocks: dict[str, dict], root: Path) -> None:
-    """Turn options of trained methods into what their files want; in place. What cannot be is reported later."""
+    """Turn options of methods into what their files want; in place. What cannot be is reported later."""
     for block in blocks.values():
-        if block["method"] in UNTRAINED or not isinstance(block.get("options"), dict):
+        if not isinstance(block.get("options"), dict):
             continue
-        with suppress(UnreadableError):
-            options = declared(root, block["method"]).options
-            for key, value in block["options"].items():
-                option = options.get(key)
-                wanted = (option.kind, option.items) if option else (None, None)
-                block["options"][key] = as_kind(value, *wanted)
+        options = declared(root, block["method"]).options
+        for key, value in block["options"].items():
+            option = options.get(key)
+            wanted = (option.kind, option.items) if option else (None, None)
+            block["options"][key] = as_kind(value, *wanted)
 
 
 def check_options(name: str, block: dict, taken: Declared) -> None:
-    """Compare a trained method's options with what its constructor takes.
+    """Compare a method's options with what its file declares.
 
     Raises:
         ConfigError: naming the key and the mend.
@@ -739,17 +737,53 @@ def check_options(name: str, block: dict, taken: Declared) -> None:
             raise ConfigError(unknown(f"{where}.{key}", key, list(taken.options)))
         if option and not is_kind(value, option.kind):
             raise ConfigError(f"{where}.{key}: {value!r} is not {option.kind}")
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(value, list) and option and not is_kind(item, option.items):
-                raise ConfigError(f"{where}.{key}: {item!r} is not {option.items}")
-            if isinstance(item, str | dict | None):
-                raise ConfigError(f"{where}.{key}: {item!r} is neither a number nor true or false")
-            if key in taken.positive and not item > 0:
-                raise ConfigError(f"{where}.{key}: {item!r} is not above 0")
-            if key in taken.not_negative and not item >= 0:
-                raise ConfigError(f"{where}.{key}: {item!r} is below 0")
+        if key in taken.templates:
+            check_template(f"{where}.{key}", value)
+        items = value if isinstance(value, list) else [value]
+        if key in taken.distinct:
+            check_distinct(f"{where}.{key}", items)
+        for item in items:
+            kind = None if option is None else option.items if isinstance(value, list) else option.kind
+            check_item(f"{where}.{key}", key, item, kind, taken)
+        if key in taken.below_max_tokens and value >= block.get("max_tokens", math.inf):
+            raise ConfigError(
+                f"{where}.{key}: {value} leaves out all of texts of at most {block['max_tokens']} tokens (max_tokens); "
+                "set it lower"
+            )
     if missing := [key for key, option in taken.options.items() if option.needed and key not in block["options"]]:
         raise ConfigError(f"{where}: lacks {', '.join(missing)}")
+
+
+def check_distinct(key: str, items: list) -> None:
+    """Raises a ConfigError about a list that is empty or names something twice."""
+    if not items:
+        raise ConfigError(f"{key}: is empty; name one at least")
+    for i, item in enumerate(items):
+        if item in items[:i]:
+            raise ConfigError(f"{key}: names {item!r} twice; each counts once")
+
+
+def check_item(where: str, key: str, item: object, kind: str | None, taken: Declared) -> None:
+    """Compare an option, or an item of its list, with its kind and with the range that the method's file declares.
+
+    Args:
+        where: its place in the config.
+        key: the option.
+        kind: as its annotation asks for.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if not is_kind(item, kind):
+        raise ConfigError(f"{where}: {item!r} is not {kind}")
+    if kind != "text" and isinstance(item, str | dict | None):
+        raise ConfigError(f"{where}: {item!r} is neither a number nor true or false")
+    if key in taken.positive and not item > 0:
+        raise ConfigError(f"{where}: {item!r} is not above 0")
+    if key in taken.not_negative and not item >= 0:
+        raise ConfigError(f"{where}: {item!r} is below 0")
+    if key in taken.largest and abs(item) > taken.largest[key]:
+        raise ConfigError(f"{where}: {item!r} is further from 0 than {taken.largest[key]:g}; set it nearer")
 
 
 def check_decay(name: str, block: dict) -> None:
@@ -771,28 +805,28 @@ def check_decay(name: str, block: dict) -> None:
             )
 
 
-def check_trained(name: str, block: dict, root: Path) -> None:
-    """Compare a trained method's block with what its file declares.
+def check_texts(name: str, block: dict, taken: Declared) -> None:
+    """Check that a method's block names texts of a kind that its file can read.
 
     Raises:
         ConfigError: naming the key and the mend.
     """
     where, file = f"method_settings.{name}", f"{FOLDER}/{block['method']}.py"
-    taken = read_method(name, block, root)
-    check_options(name, block, taken)
-    if (sinks := block["options"].get("sink_tokens", 0)) >= block["max_tokens"]:
+    if "texts" in block and not taken.texts:
+        raise ConfigError(f"{where}.texts: {file} reads no texts; take it out")
+    if "texts" in block and block["texts"] not in taken.texts:
         raise ConfigError(
-            f"{where}.options.sink_tokens: {sinks} leaves out all of texts of at most {block['max_tokens']} tokens "
-            "(max_tokens); set it lower"
+            f"{where}.texts: {block['texts']} is nothing that {file} reads; choose {' or '.join(taken.texts)}"
         )
-    if block["texts"] not in taken.texts:
-        raise ConfigError(
-            f"{where}.texts: {block['texts']} is nothing that the loss of {file} is of; choose "
-            f"{' or '.join(taken.texts)}"
-        )
-    if set(block["reads"]) != set(taken.reads):
-        written, reads = (f"[{', '.join(names)}]" for names in (block["reads"], taken.reads))
-        raise ConfigError(f"{where}.reads: {written}, but the loss of {file} reads {reads}; write that")
+
+
+def check_trained(name: str, block: dict) -> None:
+    """What the schema and the method's file cannot say of a trained method's block.
+
+    Raises:
+        ConfigError: naming the key and the mend.
+    """
+    where = f"method_settings.{name}"
     if block["retain"]["loss"] != "none" and block["retain"]["weight"] == 0:
         raise ConfigError(
             f"{where}.retain.weight: 0, so retain.loss {block['retain']['loss']} would count for nothing; set it above "
@@ -846,13 +880,12 @@ def check_window(name: str, block: dict, corpus: dict) -> None:
         )
 
 
-def check_instruction(name: str, text: str) -> None:
-    """Check that a name can be put into ICU's instruction.
+def check_template(key: str, text: str) -> None:
+    """Check that a name can be put into a text.
 
     Raises:
         ConfigError: saying how to write it.
     """
-    key = f"method_settings.{name}.options.instruction"
     try:
         places, said = {field for _, field, *_ in string.Formatter().parse(text) if field is not None}, ""
         text.format(name="")
@@ -864,16 +897,19 @@ def check_instruction(name: str, text: str) -> None:
         )
 
 
-def others_for(block: dict) -> str | None:
-    """The key by which a method reads texts of others; None if it reads none."""
-    kind = kind_of(block)
-    if kind == "aligned":
-        return "unlearn.retain_weight" if block["unlearn"]["retain_weight"] > 0 else None
-    if kind == "trained":
-        if "others" in block["reads"]:
-            return "reads"
-        return "retain.loss" if block["retain"]["loss"] != "none" else None
-    return None
+def others_for(name: str, block: dict, taken: Declared) -> str | None:
+    """By what a method reads texts of others: a key, or the loss of its file; None if it reads none."""
+    where = f"method_settings.{name}"
+    match taken.kind:
+        case "aligned":
+            return f"{where}.unlearn.retain_weight" if block["unlearn"]["retain_weight"] > 0 else None
+        case "trained":
+            if "others" in taken.reads:
+                return f"the loss of {FOLDER}/{block['method']}.py"
+            return f"{where}.retain.loss" if block["retain"]["loss"] != "none" else None
+        case "applied":
+            return None
+    raise KeyError(f"no texts of others for a method of kind {taken.kind}")
 
 
 def check_method(name: str, block: dict, all_targets: list[str], root: Path) -> None:
@@ -882,20 +918,19 @@ def check_method(name: str, block: dict, all_targets: list[str], root: Path) -> 
     Raises:
         ConfigError: naming the key and the mend.
     """
-    where, kind = f"method_settings.{name}", kind_of(block)
+    where, taken = f"method_settings.{name}", read_method(name, block, root)
     check_decay(name, block)
-    if kind == "aligned":
+    if taken.kind == "aligned":
         check_aligned(name, block)
-    elif kind == "trained":
-        check_trained(name, block, root)
-    elif block["method"] == "icu":
-        check_instruction(name, block["options"]["instruction"])
-    key = others_for(block)
-    if key and block["other_subjects"] == 0:
-        raise ConfigError(
-            f"{where}.other_subjects: 0, but by {where}.{key} texts of others are read; set it to 1 at least"
-        )
-    if (key or kind == "aligned") and block["other_subjects"] >= len(all_targets):
+    else:
+        check_options(name, block, taken)
+        check_texts(name, block, taken)
+    if taken.kind == "trained":
+        check_trained(name, block)
+    by = others_for(name, block, taken)
+    if by and block["other_subjects"] == 0:
+        raise ConfigError(f"{where}.other_subjects: 0, but by {by} texts of others are read; set it to 1 at least")
+    if (by or taken.kind == "aligned") and block["other_subjects"] >= len(all_targets):
         raise ConfigError(
             f"{where}.other_subjects: {block['other_subjects']} others, but the benchmark has only "
             f"{len(all_targets)} targets; set it to at most {len(all_targets) - 1}"
@@ -972,8 +1007,68 @@ def cast_text(config: dict, validator: Validator) -> None:
 
 def overlay(base: dict, over: dict) -> dict:
     """``base`` with what ``over`` sets, block by block."""
-    nested = {key: overlay(base[key], over[key]) for key in base.keys() & over if isinstance(base[key], dict)}
-    return base | over | nested
+    both = [key for key in base.keys() & over if isinstance(base[key], dict) and isinstance(over[key], dict)]
+    return base | over | {key: overlay(base[key], over[key]) for key in both}
+
+
+def check_blocks(blocks: object, root: Path) -> None:
+    """Check that each block of settings is of a method that there is; one of a method's name need not say so. In place.
+
+    Raises:
+        ConfigError: naming the block and what is known.
+    """
+    if not isinstance(blocks, dict):
+        raise ConfigError(f"method_settings: {blocks!r} is not a block of settings")
+    known = method_files(root)
+    for name, block in blocks.items():
+        where = f"method_settings.{name}"
+        if not isinstance(block, dict):
+            raise ConfigError(f"{where}: {block!r} is not a block of settings")
+        if "method" not in block and name in known:
+            block["method"] = name
+        if "method" not in block:
+            raise ConfigError(f"{where}: lacks method, one of {', '.join(known)}")
+        method = block["method"]
+        if not isinstance(method, str):
+            raise ConfigError(f"{where}.method: {method!r} is not text")
+        if method in blocks and method not in known:
+            raise ConfigError(
+                f"{where}.method: {method} is a variant itself; name one of {', '.join(known)}, and set here all that "
+                "differs from it"
+            )
+        if method not in known:
+            raise ConfigError(unknown(f"{where}.method", method, known))
+        if "reads" in block:
+            raise ConfigError(f"{where}.reads: {FOLDER}/{method}.py says what its loss reads; delete this")
+
+
+def complete_blocks(config: dict, root: Path) -> None:
+    """Fill in what the blocks of ``method_settings`` do not say; in place.
+
+    A block has what ``method_defaults`` says for the kind of its method, the texts and options that the method's file
+    declares, and, if it is of another name, what the method's own block sets.
+
+    Raises:
+        ConfigError: as :func:`check_blocks`, or if the file of a method cannot be read.
+    """
+    blocks = config.get("method_settings") or {}
+    check_blocks(blocks, root)
+    defaults = config.get("method_defaults")
+    for name, block in blocks.items():
+        taken = read_method(name, block, root)
+        kept = defaults.get(taken.kind) if isinstance(defaults, dict) else None
+        base = overlay(dict(kept) if isinstance(kept, dict) else {}, of_file(taken))
+        if block["method"] != name:
+            base = overlay(base, blocks.get(block["method"], {}))
+        blocks[name] = overlay(deepcopy(base), block)
+
+
+def of_file(taken: Declared) -> dict:
+    """The settings that a method's file gives: texts and options; none to an aligned one, whose block says all."""
+    if taken.kind == "aligned":
+        return {}
+    options = {key: option.default for key, option in taken.options.items() if option.default is not None}
+    return ({"texts": taken.texts[0]} if taken.texts else {}) | {"options": options}
 
 
 def check_finite(value: object, where: str = "") -> None:
@@ -1123,31 +1218,17 @@ def check_config(config: dict, root: Path) -> dict:
             if isinstance(block, dict) and isinstance(block.get(key), (str, int)):
                 block[key] = [block[key]]
     ranks_as_text(config)
+    complete_blocks(config, root)
     blocks = config.get("method_settings") or {}
-    if not isinstance(blocks, dict):
-        raise ConfigError(f"method_settings: {blocks!r} is not a block of settings")
-    for name, block in blocks.items():
-        if not isinstance(block, dict):
-            raise ConfigError(f"method_settings.{name}: {block!r} is not a block of settings")
-        if not isinstance(block.get("method", ""), str):
-            raise ConfigError(f"method_settings.{name}.method: {block['method']!r} is not text")
-        if "method" not in block:
-            raise ConfigError(f"method_settings.{name}: lacks method, one of {', '.join(method_files(root))}")
-        if block["method"] in blocks and block["method"] not in method_files(root):
-            raise ConfigError(
-                f"method_settings.{name}.method: {block['method']} is a variant itself; name one of "
-                f"{', '.join(method_files(root))}, and set here all that differs from it"
-            )
-        if block["method"] not in method_files(root):
-            raise ConfigError(unknown(f"method_settings.{name}.method", block["method"], method_files(root)))
-        if block["method"] != name:  # a variant sets only what differs from its method's own block
-            blocks[name] = overlay(blocks.get(block["method"], {}), block)
     schema = json.loads((root / "workflow/schemas/config.schema.json").read_text(encoding="utf-8"))
+    forms = {name: {"$ref": f"#/$defs/{declared(root, block['method']).kind}"} for name, block in blocks.items()}
+    schema["properties"]["method_settings"]["properties"] = forms
     validator = Validator(schema)
     cast_options(blocks, root)
     cast_text(config, validator)
     check_finite(config)
     faults = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
+    faults = [fault for fault in faults if "method_defaults" in fault.absolute_path] or faults  # all blocks have them
     if faults:
         said: dict[str, str] = {}  # what variants inherit is said once, of their method's own block
         for fault in faults:

@@ -18,6 +18,7 @@ rule align:
         **needs("align"),
     params:
         **COMPUTE,
+        method=lambda wildcards: settings(wildcards)["method"],
         predictor=lambda wildcards: settings(wildcards)["predictor"],
         align=lambda wildcards: settings(wildcards)["align"],
         key=settings_key,

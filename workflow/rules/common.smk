@@ -108,7 +108,11 @@ def stages(method):
     chosen = config["method_settings"][method]
     if KINDS[method] == "aligned":
         return chosen["unlearn"]["tau"]
-    return [None] * (chosen["train"]["epochs"] if KINDS[method] == "trained" else 1)
+    if KINDS[method] == "trained":
+        return [None] * chosen["train"]["epochs"]
+    if KINDS[method] == "applied":
+        return [None]
+    raise KeyError(f"no stages of a method of kind {KINDS[method]}")
 
 
 if MAIN:
@@ -384,8 +388,7 @@ def method_texts(wildcards, kind):
 
 def retain_texts(wildcards):
     """Biographies of others, if the method's loss or its retain term reads them."""
-    chosen = settings(wildcards)
-    if chosen["retain"]["loss"] == "none" and "others" not in chosen["reads"]:
+    if not RECIPES.reads_others(wildcards.method):
         return []
     names = (wildcards.target, wildcards.method, wildcards.seed)
     return [
@@ -397,7 +400,7 @@ def retain_texts(wildcards):
 def reference_file(wildcards):
     """Log-probabilities of the method's texts under the unmodified model, if its loss reads them."""
     chosen = settings(wildcards)
-    if "reference" not in chosen["reads"]:
+    if not RECIPES.reads_reference(wildcards.method):
         return []
     folder = (
         f"results/{wildcards.llm}/{wildcards.benchmark}/reference/{chosen['texts']}"

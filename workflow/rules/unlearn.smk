@@ -23,6 +23,7 @@ rule unlearn:
         **needs("unlearn"),
     params:
         **COMPUTE,
+        method=lambda wildcards: settings(wildcards)["method"],
         tau=lambda wildcards: stages(wildcards.method)[int(wildcards.stage) - 1],
         last=is_last,
         layer=lambda wildcards: settings(wildcards)["layer"],

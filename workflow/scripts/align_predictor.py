@@ -9,7 +9,8 @@ from atu.common.divergence import rate_of
 from atu.common.files import atomic_path
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start
-from atu.methods.atu import AlignmentData, AlignmentText, align
+from atu.methods import load
+from atu.methods.atu import AlignmentData, AlignmentText
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
@@ -24,7 +25,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     predictor.texts = [part.corpus.checksum for part in parts]
     options = {key: value for key, value in params.align.items() if key != "steps_between"}
     with rate_of(f"{params.key}.align.learning_rate"):
-        steps = align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
+        steps = load(params.method).align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
     log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
     with atomic_path(snakemake.output.predictor) as part:
         predictor.save(part)

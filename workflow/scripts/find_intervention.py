@@ -5,23 +5,21 @@ from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start
 from atu.data.benchmark import target_name
 from atu.engine.models import load_llm
-from atu.evaluation.intervention import Intervention
-from atu.methods.icu import icu_instruction
-from atu.methods.repe import find_control_vectors
+from atu.methods import load
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
-    params, name = snakemake.params, target_name(snakemake.wildcards.target)
-    options = params.settings["options"]
-    if params.settings["method"] == "icu":
-        intervention = Intervention(instruction=icu_instruction(options["instruction"], name))
-        log.info("instruction: %s", intervention.instruction)
-    else:
+    params, settings = snakemake.params, snakemake.params.settings
+    method = load(settings["method"], **settings["options"])
+    llm = tokenizer = None
+    if method.reads_model:
         accelerator = start(0, snakemake.threads, params.device, params.precision)
         template = params.get("template_options")
         llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=template)
-        questions = [row["instruction"] for row in read_jsonl(snakemake.input.texts)]
-        vectors = find_control_vectors(llm, tokenizer, name, questions, options["layers"])
-        log.info("control vectors of norm %s", [round(norm, 2) for norm in vectors.norm(dim=-1).tolist()])
-        intervention = Intervention(vectors=vectors, layers=options["layers"], coefficient=options["coefficient"])
+    texts = read_jsonl(snakemake.input.texts) if snakemake.input.texts else []
+    intervention = method.find(llm, tokenizer, target_name(snakemake.wildcards.target), texts)
+    if intervention.instruction:
+        log.info("instruction: %s", intervention.instruction)
+    if len(intervention.layers):
+        log.info("control vectors of norm %s", [round(norm, 2) for norm in intervention.vectors.norm(dim=-1).tolist()])
     with atomic_path(snakemake.output[0]) as part:
         intervention.save(part)

@@ -18,7 +18,8 @@ from atu.common.leftovers import scratch_folder
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, stage_seed, start
 from atu.engine.models import load_llm, save_llm
-from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
+from atu.methods import load
+from atu.methods.atu import AlignmentData, AlignmentText
 from atu.reporting.tables import NOT_RUN, read_outcomes, why_collapsed
 
 
@@ -64,7 +65,7 @@ def realign(accelerator, llm, predictor, corpora, seed, params, scratch, tracked
             parts.append(AlignmentText(corpus, HiddenStates(Path(folder, str(i)), corpus)))
         options |= {"steps": params.align["steps_between"], "tracked_before": tracked_before}
         with rate_of(f"{params.key}.align.learning_rate"):
-            steps = align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
+            steps = load(params.method).align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
         for part in parts:
             part.states.close()
         return steps
@@ -83,7 +84,7 @@ def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
         pairs = zip(corpora[1:], inputs.retained, strict=True)
         retain = AlignmentData([AlignmentText(corpus, HiddenStates(states, corpus)) for corpus, states in pairs])
     with rate_of(f"{params.key}.unlearn.learning_rate"):
-        steps = unlearn(
+        steps = load(params.method).unlearn(
             accelerator,
             llm,
             predictor,

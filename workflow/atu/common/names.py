@@ -3,14 +3,31 @@
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 
-NAMES = {"repe": "RepE", "simnpo": "SimNPO", "ga_star": "GA*"}
+from atu.common.declared import ROOT, UnreadableError, declared, method_files
+
+STAR = "_star"  # on original passages, as RWKU writes GA*
 
 
 def display_name(method: str) -> str:
-    """As papers write a method: GA* for ga_star, ATU-layer10 for the variant atu-layer10."""
+    """As papers write a method: RepE for repe, GA* for ga_star, ATU-layer10 for the variant atu-layer10."""
     head = re.split(r"[-@]", method)[0]
-    return NAMES.get(head, head.upper()) + method[len(head) :]
+    stem = head.removesuffix(STAR)
+    if not (name := declared_name(stem)):
+        return head.upper() + method[len(head) :]
+    return name + "*" * (stem != head) + method[len(head) :]
+
+
+@cache
+def declared_name(method: str) -> str:
+    """How a method's file calls it, or its name in capitals if it does not say; nothing if there is no such file."""
+    if method not in method_files(ROOT):
+        return ""
+    with suppress(UnreadableError):  # the config check says what is wrong with it
+        return declared(ROOT, method).name or method.upper()
+    return method.upper()
 
 
 def tau_name(stage: int, taus: Mapping[int, float | None]) -> str | None:

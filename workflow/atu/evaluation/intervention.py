@@ -11,7 +11,36 @@ from transformers import PreTrainedModel
 
 from atu.common.files import read_json, read_tensors, write_json
 from atu.common.finite import NotFiniteError, is_finite
-from atu.methods.repe import steered
+from atu.engine.models import decoder_layers
+
+
+@contextmanager
+def steered(llm: PreTrainedModel, vectors: torch.Tensor, layers: list[int], coefficient: float) -> Iterator[None]:
+    """Inside the block ``coefficient`` times a vector is added to what each of the layers puts out.
+
+    Args:
+        vectors: [layers, hidden].
+        layers: counted from 1, as hidden_states are.
+    """
+
+    def hook(vector: torch.Tensor):
+        def add(module, arguments, output):
+            if isinstance(output, tuple):
+                return (output[0] + vector.to(output[0]), *output[1:])
+            return output + vector.to(output)
+
+        return add
+
+    stack = decoder_layers(llm)
+    handles = [
+        stack[layer - 1].register_forward_hook(hook(coefficient * vector))
+        for layer, vector in zip(layers, vectors, strict=True)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @dataclass

@@ -1,15 +1,16 @@
 """How to forget. One file a method; `load` finds it by name.
 
-A method that trains the LLM on examples (`atu.engine.examples`) subclasses `Trained`.
+A method subclasses `Trained` (a loss on examples, `atu.engine.examples`), `Applied` (nothing is trained) or `Aligned`
+(as Align-then-Unlearn), and declares there what it reads, takes and is called.
 """
 
 from importlib import import_module
 
-from atu.training.method import Trained
+from atu.training.method import Aligned, Applied, Method, Trained
 
-__all__ = ["Trained", "load"]
+__all__ = ["Aligned", "Applied", "Method", "Trained", "load"]
 
 
-def load(name: str, **options) -> Trained:
+def load(name: str, **options) -> Method:
     """The method that ``workflow/atu/methods/<name>.py`` calls METHOD, with its options set."""
     return import_module(f"atu.methods.{name}").METHOD(**options)

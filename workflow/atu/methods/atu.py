@@ -19,6 +19,7 @@ from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import WindowedCorpus
 from atu.engine.batching import pad, random_batches
 from atu.engine.models import hidden_states, layers_up_to
+from atu.methods import Aligned
 from atu.training.loop import train
 
 
@@ -194,3 +195,13 @@ def unlearn(
         finally:
             predictor.requires_grad_(True)
             llm.eval()
+
+
+class AlignThenUnlearn(Aligned):
+    name = "ATU"
+    published = "ATU"
+    align = staticmethod(align)
+    unlearn = staticmethod(unlearn)
+
+
+METHOD = AlignThenUnlearn

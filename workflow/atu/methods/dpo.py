@@ -18,11 +18,13 @@ def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 
 
 class DPO(Trained):
+    name = "DPO"
+    published = "DPO"
     texts = ("pair",)
     reads = ("reference",)
     positive = ("beta",)
 
-    def __init__(self, beta: float):
+    def __init__(self, beta: float = 0.1):
         self.beta = beta
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:

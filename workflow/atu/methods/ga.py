@@ -18,6 +18,9 @@ def ga_loss(log_probs: Tensor, scored: Tensor) -> Tensor:
 
 
 class GradientAscent(Trained):
+    name = "GA"
+    published = "GA"
+
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
         return ga_loss(token_log_probs(llm, batch), batch.predicted)
 

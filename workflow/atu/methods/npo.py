@@ -20,10 +20,12 @@ def npo_loss(log_ratios: Tensor, beta: float) -> Tensor:
 
 
 class NPO(Trained):
+    name = "NPO"
+    published = "NPO"
     reads = ("reference",)
     positive = ("beta",)
 
-    def __init__(self, beta: float):
+    def __init__(self, beta: float = 0.1):
         self.beta = beta
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:

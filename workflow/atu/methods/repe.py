@@ -4,8 +4,7 @@ The vector leads from how the model represents a question to an expert on the ta
 same question to somebody who has never heard of it. No weight changes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,8 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from atu.common.runtime import progress
 from atu.engine.batching import pad, sorted_batches
 from atu.engine.chat import chat_prompt
-from atu.engine.models import decoder_layers
 from atu.engine.prefill import check_tokens
+from atu.evaluation.intervention import Intervention
+from atu.methods import Applied
 
 EXPERT = "Pretend you know everything about {name}. {question}"
 NOVICE = "Pretend you have never heard of {name}. {question}"
@@ -65,30 +65,29 @@ def find_control_vectors(
     return control_vector(expert, novice)
 
 
-@contextmanager
-def steered(llm: PreTrainedModel, vectors: Tensor, layers: list[int], coefficient: float) -> Iterator[None]:
-    """Inside the block ``coefficient`` times a vector is added to what each of the layers puts out.
-
-    Args:
-        vectors: [layers, hidden].
-        layers: counted from 1, as hidden_states are.
+class RepE(Applied):
+    """Args:
+    layers: hidden states behind them are steered, counted from 1.
+    coefficient: of the control vector, which is as long as the states themselves are apart, so a few are much; beyond
+        10000 norms, which square it, come near to overflow.
     """
 
-    def hook(vector: Tensor):
-        def add(module, arguments, output):
-            if isinstance(output, tuple):
-                return (output[0] + vector.to(output[0]), *output[1:])
-            return output + vector.to(output)
+    name = "RepE"
+    published = "RepE"
+    texts = ("reject",)
+    positive = ("layers",)
+    distinct = ("layers",)
+    largest = {"coefficient": 10000}  # noqa: RUF012
 
-        return add
+    def __init__(self, layers: Sequence[int] = (14, 15, 16, 17, 18), coefficient: float = 1.0):
+        self.layers, self.coefficient = list(layers), coefficient
 
-    stack = decoder_layers(llm)
-    handles = [
-        stack[layer - 1].register_forward_hook(hook(coefficient * vector))
-        for layer, vector in zip(layers, vectors, strict=True)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    def find(
+        self, llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, texts: list[dict]
+    ) -> Intervention:
+        questions = [row["instruction"] for row in texts]
+        vectors = find_control_vectors(llm, tokenizer, name, questions, self.layers)
+        return Intervention(vectors=vectors, layers=self.layers, coefficient=self.coefficient)
+
+
+METHOD = RepE

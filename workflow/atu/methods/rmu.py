@@ -33,15 +33,20 @@ class RMU(Trained):
         larger than all others (attention sinks) and would be all that the distances see.
     """
 
+    name = "RMU"
     reads = ("others",)
+    second_model = True
+    trained_layers = 3
     positive = ("layer", "coefficient")
     not_negative = ("alpha", "sink_tokens")
+    below_max_tokens = ("sink_tokens",)
 
-    def __init__(self, layer: int, coefficient: float, alpha: float, sink_tokens: int = 0):
+    def __init__(self, layer: int = 7, coefficient: float = 20, alpha: float = 100, sink_tokens: int = 0):
+        # layer, coefficient and alpha of its authors' script for 7B models
         self.layer, self.coefficient, self.alpha, self.sink_tokens = layer, coefficient, alpha, sink_tokens
 
     def layers(self) -> range:
-        return range(max(0, self.layer - 3), self.layer)
+        return range(max(0, self.layer - self.trained_layers), self.layer)
 
     def prepare(self, llm: PreTrainedModel, seed: int) -> None:
         direction = torch.rand(llm.config.hidden_size, generator=torch.Generator().manual_seed(seed))

@@ -18,6 +18,8 @@ def refusal_loss(log_probs: Tensor, scored: Tensor) -> Tensor:
 
 
 class RejectionTuning(Trained):
+    name = "RT"
+    published = "RT"
     texts = ("reject",)
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:

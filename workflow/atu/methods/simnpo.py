@@ -19,9 +19,10 @@ def simnpo_loss(mean_log_probs: Tensor, beta: float, gamma: float) -> Tensor:
 
 
 class SimNPO(Trained):
+    name = "SimNPO"
     positive = ("beta",)
 
-    def __init__(self, beta: float, gamma: float):
+    def __init__(self, beta: float = 2.5, gamma: float = 0.0):
         self.beta, self.gamma = beta, gamma
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:

@@ -1,24 +1,75 @@
-"""What a method that trains the LLM on examples is."""
+"""What a method is: aligned, trained or applied. Its file declares all that the pipeline must know of it.
+
+`atu.common.declared` reads these attributes from the text of the file, so their values are written out.
+"""
 
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.engine.examples import Batch
+from atu.evaluation.intervention import Intervention
 
 
-class Trained:
-    """A method that is nothing but a loss on examples. Its constructor takes the config's ``options``.
+class Method:
+    """What all methods declare. Options are the arguments of the constructor: types and defaults are read from it.
+
+    ``name`` and ``published`` count where they stand in the method's own file; the others are inherited as usual. An
+    option called ``layer`` or ``layers`` names layers of the decoder, which the model is checked to have.
 
     Attributes:
-        texts: the kinds of texts that it is a loss of (``atu.engine.examples.read_items``).
-        reads: what a batch must bring besides its sequences: "reference", "others".
+        name: how tables and figures call it; nothing for the file's name in capitals.
+        published: how the published tables call it; nothing if they have no such row.
+        texts: the kinds of texts that it can read (``atu.engine.examples.read_items``), the usual one first.
         positive, not_negative: names of options that must be above 0, and of those that must not be below.
+        largest: by name of an option, how far from 0 it may be.
+        distinct: names of options that are lists which name something, and each thing once.
+        templates: names of options that are texts with {name} where the target's name goes.
+        below_max_tokens: names of options that must be less than the tokens of a text (``max_tokens``).
     """
 
-    texts: tuple[str, ...] = ("positive", "passage")
-    reads: tuple[str, ...] = ()
+    kind = ""
+    name = ""
+    published = ""
+    texts: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
     not_negative: tuple[str, ...] = ()
+    largest: dict[str, float] = {}  # noqa: RUF012 (read, never written)
+    distinct: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    below_max_tokens: tuple[str, ...] = ()
+
+
+class Aligned(Method):
+    """A method that aligns a predictor with the LLM and trains the LLM against it, in turns.
+
+    Its settings are blocks of their own and no options. The two calls are as ``atu.methods.atu`` has them.
+    """
+
+    kind = "aligned"
+
+    def align(self, accelerator, predictor, data, **settings) -> list[dict[str, float]]:
+        """Train the predictor; one row a step."""
+        raise NotImplementedError
+
+    def unlearn(self, accelerator, llm, predictor, corpus, target, **settings) -> list[dict[str, float]]:
+        """Train the LLM against the predictor; one row a step."""
+        raise NotImplementedError
+
+
+class Trained(Method):
+    """A method that is nothing but a loss on examples.
+
+    Attributes:
+        reads: what a batch must bring besides its sequences: "reference", "others".
+        second_model: whether it keeps a second model in memory.
+        trained_layers: how many layers of the decoder train; None for all weights.
+    """
+
+    kind = "trained"
+    texts: tuple[str, ...] = ("positive", "passage")
+    reads: tuple[str, ...] = ()
+    second_model = False
+    trained_layers: int | None = None
 
     def layers(self) -> range | None:
         """Which layers of the decoder train, counted from 0; None for all weights."""
@@ -29,4 +80,31 @@ class Trained:
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
         """Scalar loss of a batch."""
+        raise NotImplementedError
+
+
+class Applied(Method):
+    """A method that trains nothing: what it finds is applied to the unmodified model at inference.
+
+    Attributes:
+        reads_model: whether it looks at the model at all.
+    """
+
+    kind = "applied"
+    reads_model = True
+
+    def find(
+        self,
+        llm: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase | None,
+        name: str,
+        texts: list[dict],
+    ) -> Intervention:
+        """What is applied.
+
+        Args:
+            llm, tokenizer: the unmodified model; None if ``reads_model`` is False.
+            name: of the target.
+            texts: rows of the target's texts of the kind that is set; none if it reads none.
+        """
         raise NotImplementedError

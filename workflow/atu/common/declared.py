@@ -1,15 +1,20 @@
-"""What the file of a trained method declares: read from its text, as running it would need torch and take seconds."""
+"""What the file of a method declares: read from its text, as running it would need torch and take seconds."""
 
 import ast
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[3]  # of the checkout that this library is of
 FOLDER = "workflow/atu/methods"
 PACKAGE = "atu.methods"
-ATTRIBUTES = ("texts", "reads", "positive", "not_negative")  # tuples of texts at the head of a class
-SCALARS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+NOT_INHERITED = ("name", "published")  # what builds on the class of another file is another method
+KINDS = ("aligned", "trained", "applied")
+TEXTS = ("positive", "passage", "pair", "reject")
+READS = ("reference", "others")
+SCALARS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 LISTS = {"list", "tuple", "Sequence", "Iterable", "Collection", "List", "Tuple"}
 
 
@@ -22,37 +27,55 @@ class Option:
     """An argument of a method's constructor.
 
     Attributes:
-        kind: "a whole number", "a number", "true or false" or "a list"; None if its annotation is none of these.
+        kind: "a whole number", "a number", "true or false", "text" or "a list"; None if its annotation is none of
+            these.
         items: of a list the kind of its items.
         needed: whether it has no default.
+        default: that, if it is written out and is of one of these kinds; else None.
     """
 
     kind: str | None
     items: str | None
     needed: bool
+    default: object = None
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What a method takes.
+    """What a method is and takes.
 
     Attributes:
         options: by name.
         open: whether its constructor takes any other option as well.
-        texts, reads, positive, not_negative: as ``atu.training.method.Trained`` explains them.
+        kind: "aligned", "trained" or "applied".
+
+    The others are as the classes of ``atu.training.method`` explain them.
     """
 
     options: dict[str, Option]
     open: bool
-    texts: tuple[str, ...]
-    reads: tuple[str, ...]
-    positive: tuple[str, ...]
-    not_negative: tuple[str, ...]
+    kind: str = ""
+    name: str = ""
+    published: str = ""
+    texts: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
+    not_negative: tuple[str, ...] = ()
+    largest: dict[str, float] = field(default_factory=dict)
+    distinct: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    below_max_tokens: tuple[str, ...] = ()
+    second_model: bool = False
+    trained_layers: int | None = None
+    reads_model: bool = True
 
 
 @cache
 def declared(root: Path, method: str) -> Declared:
-    """What a method's file and the files of the folder that it builds on declare.
+    """What a method's file and the files of the library that it builds on declare.
+
+    Args:
+        root: the checkout.
 
     Raises:
         UnreadableError: in one line, saying how to write it.
@@ -62,9 +85,42 @@ def declared(root: Path, method: str) -> Declared:
     if found is None:
         raise UnreadableError(f"{own.name} has no line METHOD = <its class>; write one at its end")
     classes = list(dict.fromkeys(lineage(*found)))
-    attributes = {name: attribute(classes, name) for name in ATTRIBUTES}
     options, takes_any = constructor(classes)
-    return Declared(options, takes_any, **attributes)
+    found = Declared(options, takes_any)
+    of_file = [pair for pair in classes if pair[0] == own]
+    given = {
+        part.name: attribute(of_file if part.name in NOT_INHERITED else classes, part.name, getattr(found, part.name))
+        for part in fields(found)[2:]
+    }
+    found = replace(found, **given)
+    check_values(found, f"{own.name}: {classes[0][1].name}")
+    return found
+
+
+def check_values(found: Declared, where: str) -> None:
+    """Refuse values of which nothing would come.
+
+    Args:
+        where: file and class.
+
+    Raises:
+        UnreadableError: naming what is known.
+    """
+    if found.kind not in KINDS:
+        raise UnreadableError(
+            f"{where} builds on none of {', '.join(map(str.title, KINDS))}, the classes of atu.methods; write class "
+            "<its name>(Trained), say"
+        )
+    for name, known in (("texts", TEXTS), ("reads", READS)):
+        if wrong := [value for value in getattr(found, name) if value not in known]:
+            raise UnreadableError(f"{where} has {wrong[0]!r} among its {name}; known are {', '.join(known)}")
+    if not re.fullmatch(r"[\w .+*-]*", found.name):  # tables in Markdown, LaTeX and HTML have it as it is
+        raise UnreadableError(f"{where} is called {found.name!r}; write letters, digits, blanks and . + * - alone")
+
+
+def method_files(root: Path) -> list[str]:
+    """Names of the methods that the library has."""
+    return sorted({path.stem for path in (root / FOLDER).glob("*.py")} - {"__init__"})
 
 
 class File:
@@ -160,8 +216,8 @@ def lineage(file: File, node: ast.ClassDef, depth: int = 0) -> Iterator[tuple[Fi
             yield from lineage(*found, depth + 1)
 
 
-def assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, ast.expr | None]]:
-    """Name, annotation and value of what stands at the head of a class."""
+def assigned(node: ast.ClassDef | ast.Module) -> Iterator[tuple[str, ast.expr | None, ast.expr | None]]:
+    """Name, annotation and value of what stands at the head of a class or a module."""
     for line in node.body:
         match line:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -170,8 +226,11 @@ def assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, ast.exp
                 yield name, annotation, value
 
 
-def attribute(classes: list[tuple[File, ast.ClassDef]], name: str) -> tuple[str, ...]:
-    """A tuple of texts of the nearest class that has it; empty if none has.
+def attribute(classes: list[tuple[File, ast.ClassDef]], name: str, default: object) -> object:
+    """An attribute of the nearest class that has it.
+
+    Args:
+        default: if none has; what is read must be of its form.
 
     Raises:
         UnreadableError: if it is something else.
@@ -181,15 +240,31 @@ def attribute(classes: list[tuple[File, ast.ClassDef]], name: str) -> tuple[str,
             if given == name and value:
                 try:
                     read = ast.literal_eval(value)
-                except ValueError:
-                    read = None
-                if not isinstance(read, tuple | list) or not all(isinstance(item, str) for item in read):
-                    raise UnreadableError(
-                        f'{file.name}: {name} of {node.name} is not a tuple of texts such as ("positive",); write it '
-                        "out"
-                    )
-                return tuple(read)
-    return ()
+                except (ValueError, TypeError):
+                    read = NotImplemented
+                if fault := misshapen(read, default):
+                    raise UnreadableError(f"{file.name}: {name} of {node.name} is not {fault}; write it out")
+                return tuple(read) if isinstance(default, tuple) else read
+    return default
+
+
+def misshapen(value: object, default: object) -> str | None:
+    """What an attribute should be, in words, if it is not; its default says so."""
+    match default:
+        case bool():
+            return None if isinstance(value, bool) else "True or False"
+        case str():
+            return None if isinstance(value, str) else 'a text such as "GA"'
+        case tuple():
+            right = isinstance(value, tuple | list) and all(isinstance(item, str) for item in value)
+            return None if right else 'a tuple of texts such as ("positive",)'
+        case dict():
+            right = isinstance(value, dict) and all(isinstance(item, int | float) for item in value.values())
+            return None if right else 'a dict such as {"coefficient": 10}'
+        case None:
+            right = value is None or (isinstance(value, int) and not isinstance(value, bool))
+            return None if right else "a whole number or None"
+    raise TypeError(f"no form for {default!r}")
 
 
 def constructor(classes: list[tuple[File, ast.ClassDef]]) -> tuple[dict[str, Option], bool]:
@@ -199,42 +274,53 @@ def constructor(classes: list[tuple[File, ast.ClassDef]]) -> tuple[dict[str, Opt
     """
     options: dict[str, Option] = {}
     takes_any = False
-    for place, (_, node) in enumerate(classes):
+    for place, (file, node) in enumerate(classes):
         if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-            return fields(classes[place:]) | options, False
+            return dataclass_options(classes[place:]) | options, False
         for line in node.body:
             if isinstance(line, ast.FunctionDef) and line.name == "__init__":
-                options = arguments(line.args) | options
+                options = arguments(line.args, file) | options
                 takes_any = line.args.kwarg is not None
                 if not takes_any:
                     return options, False
     return options, takes_any
 
 
-def arguments(args: ast.arguments) -> dict[str, Option]:
+def arguments(args: ast.arguments, file: File) -> dict[str, Option]:
     """The arguments of a constructor by name, without ``self``."""
     given = [*args.posonlyargs, *args.args]
-    found = {}
-    for i, argument in enumerate(given[1:], start=1):
-        found[argument.arg] = option(argument.annotation, i < len(given) - len(args.defaults))
-    for argument, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        found[argument.arg] = option(argument.annotation, default is None)
-    return found
+    defaults = [*[None] * (len(given) - len(args.defaults)), *args.defaults]
+    pairs = [*zip(given, defaults, strict=True), *zip(args.kwonlyargs, args.kw_defaults, strict=True)]
+    return {argument.arg: option(argument.annotation, default, file) for argument, default in pairs[1:]}
 
 
-def fields(classes: list[tuple[File, ast.ClassDef]]) -> dict[str, Option]:
+def dataclass_options(classes: list[tuple[File, ast.ClassDef]]) -> dict[str, Option]:
     """The fields of a dataclass and of those that it builds on, by name."""
     found = {}
-    for _, node in reversed(classes):
+    for file, node in reversed(classes):
         if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
             for name, annotation, value in assigned(node):
                 if annotation is not None and "ClassVar" not in ast.unparse(annotation):
-                    found[name] = option(annotation, value is None)
+                    found[name] = option(annotation, value, file)
     return found
 
 
-def option(annotation: ast.expr | None, needed: bool) -> Option:
-    return Option(*kinds(annotation), needed)
+def option(annotation: ast.expr | None, default: ast.expr | None, file: File) -> Option:
+    return Option(*kinds(annotation), default is None, None if default is None else plain(default, file))
+
+
+def plain(default: ast.expr, file: File) -> object:
+    """A default that is written out, or that a name of its file stands for; None for what no config can hold."""
+    if isinstance(default, ast.Name):
+        given = [value for name, _, value in assigned(file.tree) if name == default.id and value]
+        default = given[-1] if given else default
+    try:
+        value = ast.literal_eval(default)
+    except (ValueError, TypeError):
+        return None
+    value = list(value) if isinstance(value, tuple) else value
+    items = value if isinstance(value, list) else [value]
+    return value if all(isinstance(item, int | float | str) for item in items) else None
 
 
 def kinds(annotation: ast.expr | None) -> tuple[str | None, str | None]:
