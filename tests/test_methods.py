@@ -23,9 +23,9 @@ from atu.engine.examples import (
     token_log_probs,
 )
 from atu.engine.generation import generate
+from atu.engine.intervention import Intervention
 from atu.engine.models import add_lora, hidden_states, layers_up_to, load_llm, save_llm
 from atu.evaluation.evaluate import build_prompt
-from atu.evaluation.intervention import Intervention
 from atu.methods import load
 from atu.methods.dpo import dpo_loss
 from atu.methods.ga import ga_loss

@@ -31,7 +31,7 @@ class Softer(Trained):
 METHOD = Softer
 """
 APPLIED = """
-from atu.evaluation.intervention import Intervention
+from atu.engine.intervention import Intervention
 from atu.methods import Applied
 
 

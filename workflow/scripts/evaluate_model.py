@@ -10,9 +10,9 @@ from atu.common.files import atomic_path, read_parquet
 from atu.common.recipe import fetched, made_by
 from atu.common.runtime import job_log, start
 from atu.data.benchmark import read_primers
+from atu.engine.intervention import Intervention
 from atu.engine.models import load_llm
 from atu.evaluation.evaluate import COLUMNS, evaluate
-from atu.evaluation.intervention import Intervention
 from atu.reporting.tables import NOT_RUN, summarize
 
 # the base model's answers are there to judge by; they are not read here

@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from atu.evaluation.intervention import Intervention
+from atu.engine.intervention import Intervention
 from atu.methods import Applied
 
 # RWKU, eval_forget.py

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from atu.common.runtime import progress
 from atu.engine.batching import pad, sorted_batches
 from atu.engine.chat import chat_prompt
+from atu.engine.intervention import Intervention
 from atu.engine.prefill import check_tokens
-from atu.evaluation.intervention import Intervention
 from atu.methods import Applied
 
 EXPERT = "Pretend you know everything about {name}. {question}"

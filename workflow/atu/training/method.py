@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.engine.examples import Batch
-from atu.evaluation.intervention import Intervention
+from atu.engine.intervention import Intervention
 
 
 class Method:
