@@ -17,12 +17,12 @@ import pandas as pd
 import torch
 from tabulate import tabulate
 
+from atu.data import metrics
 from atu.data.benchmark import build_probes, read_primers
 from atu.data.probe_sets import PROBE_SETS, ProbeSet
 from atu.data.rows import CHOICES
 from atu.engine.chat import stop_tokens
 from atu.engine.models import load_llm
-from atu.evaluation import metrics
 from atu.evaluation.evaluate import asked_alike, build_prompt, evaluate
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.evaluation import metrics
+from atu.data import metrics
 from atu.reporting.tables import ScoreError, read_outcomes, summarize, summarize_speech
 
 

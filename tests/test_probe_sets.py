@@ -12,6 +12,7 @@ import yaml
 
 from atu.data import probe_sets
 from atu.data.forms import FORMS
+from atu.data.metrics import ASKINGS, METRICS
 from atu.data.probe_sets import (
     AVERAGES,
     FILE,
@@ -24,7 +25,6 @@ from atu.data.probe_sets import (
     read_probe_sets,
 )
 from atu.evaluation.evaluate import ASK
-from atu.evaluation.metrics import ASKINGS, METRICS
 from atu.reporting.tables import summarize, why_collapsed
 from conftest import ROOT, Workflow, options_of
 

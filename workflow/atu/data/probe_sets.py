@@ -9,8 +9,8 @@ from string import Formatter
 import yaml
 
 from atu.data.forms import FORMS
+from atu.data.metrics import ASKINGS, METRICS, Metric
 from atu.data.rows import BenchmarkError
-from atu.evaluation.metrics import ASKINGS, METRICS, Metric
 
 FILE = Path(__file__).parents[2] / "benchmarks/probe_sets.yaml"
 TARGETS = 200  # of RWKU, over which totals are counted

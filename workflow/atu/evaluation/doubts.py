@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from atu.data.metrics import normalize
 from atu.data.probe_sets import PROBE_SETS
 from atu.data.rows import is_blank
-from atu.evaluation.metrics import normalize
 
 
 def shown(ids: pd.Series) -> str:

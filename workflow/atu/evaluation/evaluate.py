@@ -13,13 +13,13 @@ import rouge  # noqa: F401
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
+from atu.data.metrics import ANSWER
 from atu.data.probe_sets import PROBE_SETS, ProbeSet
 from atu.data.rows import CHOICES, BenchmarkError
 from atu.engine.chat import chat_prompt
 from atu.engine.generation import generate
 from atu.engine.likelihood import pick_token, score_tokens
 from atu.engine.prefill import context_length
-from atu.evaluation.metrics import ANSWER
 
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "answers", "prompt", "prediction", "score", "details"]
 CUT = ("ask", "max_new_tokens", "stop_at_newline", "stop_at_answer")
@@ -150,7 +150,7 @@ def weigh_texts(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch:
     return [(score.log_probs.numpy(), score.mean.numpy(), score.variance.numpy()) for score in scores]
 
 
-# By way of asking (ASKINGS in atu/evaluation/metrics.py), what hands each probe's metric what it scores.
+# By way of asking (ASKINGS in atu/data/metrics.py), what hands each probe's metric what it scores.
 ASK = {"generate": write_answers, "next_token": pick_letters, "choices": weigh_choices, "text": weigh_texts}
 
 

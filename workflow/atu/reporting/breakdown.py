@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 
+from atu.data.metrics import PERCENT
 from atu.data.probe_sets import PROBE_SETS, of_role, typed
-from atu.evaluation.metrics import PERCENT
 from atu.reporting.published import bounds, evaluations, probe_scores, resampled
 from atu.reporting.tables import REMARKED, check_scores, read_outcomes, remark
 

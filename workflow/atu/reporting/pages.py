@@ -11,8 +11,8 @@ import pandas as pd
 from itables.javascript import generate_init_offline_itables_html
 
 from atu.common.names import display_name
+from atu.data.metrics import NO_ANSWER, is_degenerate, is_empty
 from atu.data.probe_sets import PROBE_SETS
-from atu.evaluation.metrics import NO_ANSWER, is_degenerate, is_empty
 from atu.reporting.tables import ABOUT_TARGET, GENERATED, without_speech
 
 KEYS = ["set", "id"]

@@ -9,8 +9,8 @@ from scipy import stats
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.files import read_parquet
 from atu.common.names import label
+from atu.data.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty, repeats
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_role, primary, recalled
-from atu.evaluation.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty, repeats
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
 NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
