@@ -18,6 +18,8 @@ from conftest import ROOT, Workflow
 
 pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing())
 
+# A job that pushes aside what runs in the other partition.
+URGENT = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
 RUN = "results/llm/tiny/1_Ada/atu/seed0"
 TABLE = "results/tables/main.csv"
 
@@ -145,17 +147,7 @@ def test_a_preempted_job_that_is_cancelled_is_tried_again(small, cluster):
         journal.look()
         started = (small.directory / "tried").exists()
         if started and not done:
-            done.add(
-                cluster.ask(
-                    "sbatch",
-                    "--parsable",
-                    "--partition=urgent",
-                    "--exclusive",
-                    "--output=/dev/null",
-                    "--wrap",
-                    "sleep 1",
-                )
-            )
+            done.add(cluster.ask(*URGENT))
 
     try:
         process = small.start("waits")
@@ -238,7 +230,7 @@ def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster)
         journal.look()
         once("time", running("align"), "scontrol", "update", "JobId={job}", "EndTime=now")
         once("scancel", running("unlearn", 1), "scancel", "{job}")
-        once("urgent", running("unlearn", 2), "sbatch", "--partition=urgent", "--exclusive", "--wrap", "sleep 1")
+        once("urgent", running("unlearn", 2), *URGENT)
         if "urgent" in done and "again" not in done:
             job = journal.of("unlearn", 2)[-1]
             if job["JobState"] == "PENDING":  # Slurm would wait for two minutes

@@ -3,3 +3,7 @@
 The package knows nothing of Snakemake or of the config file: every function takes
 plain values and paths, so each can be imported and tested alone.
 """
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]  # the checkout that this library is of

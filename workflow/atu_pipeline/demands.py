@@ -3,10 +3,10 @@
 from functools import cache
 from statistics import mean
 
+from atu import ROOT
 from atu.common.declared import declared
 from atu.data.benchmark import UTILITY, list_targets, read_rows
 from atu.data.probe_sets import PROBE_SETS
-from atu_pipeline import ROOT
 from atu_pipeline.resources import (
     WEIGHT,
     Demand,

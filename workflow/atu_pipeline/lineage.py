@@ -27,9 +27,9 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
+from atu import ROOT
 from atu.common.names import name_runs
 from atu.common.recipe import LATER, RECORD, RecipeError, check_unchanged, differences, record_path
-from atu_pipeline import ROOT
 from atu_pipeline.settings import meant
 
 OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")

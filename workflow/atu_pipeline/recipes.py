@@ -14,11 +14,11 @@ from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 
+from atu import ROOT
 from atu.common.declared import declared
 from atu.common.recipe import differences, disagreement, record_path
 from atu.data.benchmark import TEXT_SETS, UTILITY
 from atu.data.probe_sets import PROBE_SETS
-from atu_pipeline import ROOT
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_others
 
 CHECKSUMS = Path(".snakemake/checksums.json")

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator, validators
 
+from atu import ROOT
 from atu.common.declared import FOLDER, Declared, UnreadableError, declared, method_files
 from atu.common.names import display_name
 from atu.common.runtime import COMMIT, code_version
@@ -32,7 +33,6 @@ from atu.data.benchmark import (
 from atu.data.probe_sets import PROBE_SETS, generated, of_role, primary, shared_sets
 from atu.data.publications import PublishedError, read_published
 from atu.data.rows import folded
-from atu_pipeline import ROOT
 
 
 class Rows(list):

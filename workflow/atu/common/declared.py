@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]  # of the checkout that this library is of
 FOLDER = "workflow/atu/methods"
 PACKAGE = "atu.methods"
 NOT_INHERITED = ("name", "published")  # what builds on the class of another file is another method

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 
-from atu.common.declared import ROOT, UnreadableError, declared, method_files
+from atu import ROOT
+from atu.common.declared import UnreadableError, declared, method_files
 
 STAR = "_star"  # on original passages, as RWKU writes GA*
 

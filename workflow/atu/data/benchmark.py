@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from atu import ROOT
 from atu.data.forms import FORMS
 from atu.data.probe_sets import PROBE_SETS, of_role, shared_sets
 from atu.data.rows import (
@@ -23,7 +24,7 @@ from atu.data.rows import (
     row_of,
 )
 
-DATA = Path(__file__).parents[2] / "benchmarks"
+DATA = ROOT / "workflow/benchmarks"
 TEXT_SETS: dict[str, dict] = yaml.safe_load((DATA / "text_sets.yaml").read_text(encoding="utf-8"))
 UTILITY = "utility"  # the subject of sets that all targets share
 # Few-shot texts that the sets' prompts name.

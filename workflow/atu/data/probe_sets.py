@@ -8,11 +8,12 @@ from string import Formatter
 
 import yaml
 
+from atu import ROOT
 from atu.data.forms import FORMS
 from atu.data.metrics import ASKINGS, METRICS, Metric
 from atu.data.rows import BenchmarkError
 
-FILE = Path(__file__).parents[2] / "benchmarks/probe_sets.yaml"
+FILE = ROOT / "workflow/benchmarks/probe_sets.yaml"
 TARGETS = 200  # of RWKU, over which totals are counted
 ROLES = ("forget", "neighbour", "membership", "utility", "fluency")
 WITH_PRIMARY = ("forget", "neighbour")  # by these roles learning rates are chosen and curves are drawn
