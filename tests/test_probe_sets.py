@@ -26,7 +26,9 @@ from atu.data.probe_sets import (
 )
 from atu.evaluation.evaluate import ASK
 from atu.reporting.tables import summarize, why_collapsed
+from atu_pipeline.recipes import Recipes
 from conftest import ROOT, Workflow, options_of
+from test_settings import PAPER, check
 
 DECLARED = yaml.safe_load(FILE.read_text(encoding="utf-8"))
 LEVEL_4 = {"label": "Forget L4", "better": "lower", "role": "forget", "file": "forget_level4", "level": "4", "total": 9}
@@ -81,6 +83,16 @@ def test_jobs_depend_on_how_a_set_is_asked_and_not_on_its_name_in_tables():
     shown = replace(asked, label="Truth", better="lower", role="forget", size=3, shared=False, long_prompt=True)
     assert shown.asking() == asked.asking()
     assert replace(asked, suffix="B:").asking() != asked.asking()
+
+
+def test_probes_depend_on_how_their_rows_are_read():
+    read = PROBE_SETS["forget_qa"]
+    assert read.reading() == {"file": "forget_level2", "rows": "questions", "level": "2"}
+    assert replace(read, label="F", message="{query}", metric="exact").reading() == read.reading()
+    config = check(PAPER)
+    recipe = Recipes(config, lambda *run: [], lambda method: []).probes("1_Stephen_King")
+    assert set(recipe["rows"]) == set(PROBE_SETS)
+    assert recipe["rows"]["forget_qa"] != recipe["rows"]["forget_fb"]
 
 
 def test_ways_of_asking_and_their_declarations_are_the_same():

@@ -163,7 +163,10 @@ class Recipes:
         """The probes of a subject, or those that all share."""
         place = "Utility" if subject == UTILITY else f"Target/{subject}"
         counted = {"check_totals": self.config["benchmarks"][self.benchmark].get("check_totals")}
-        return merged(self.raw(place), {"split": self.config["split"], "benchmarks": {self.benchmark: counted}})
+        read = {name: checksum_of(probe_set.reading()) for name, probe_set in PROBE_SETS.items()}
+        return merged(
+            self.raw(place), {"split": self.config["split"], "benchmarks": {self.benchmark: counted}, "rows": read}
+        )
 
     def text_set(self, kind: str) -> str:
         """The benchmark's text set of a kind; all but the passages have the author that corpus.text_set names."""

@@ -90,6 +90,10 @@ class ProbeSet:
         own = self.by_type.get(kind, {})
         return own.get("message", self.message), own.get("suffix", self.suffix)
 
+    def reading(self) -> dict:
+        """How its rows are read: what its probes depend on."""
+        return {key: getattr(self, key) for key in ("file", "rows", "level", "types") if getattr(self, key)}
+
     def asking(self) -> dict:
         """How it is asked and scored, and nothing of how it is shown: what its results depend on. Keys that are left
         out in the file are left out here, so that a new optional key changes nothing."""
