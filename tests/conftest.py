@@ -21,10 +21,8 @@ WORDS = TEXT.split()
 # Tests are of three kinds, by what they start: nothing (fast), Snakemake, a browser or a hub on this machine (full),
 # and a Slurm, a disk of its own or the real model (slow).
 SLOW_FILES, SLOW_FIXTURES = {"test_slurm", "test_real"}, {"small_disk"}
-FULL_FILES, FULL_FIXTURES = (
-    {"test_cluster", "test_hub", "test_report", "test_retries"},
-    {"workflow", "finished", "copy"},
-)
+FULL_FILES = {"test_cluster", "test_hub", "test_report", "test_retries"}
+FULL_FIXTURES = {"workflow", "finished", "copy", "checkout"}
 CHAT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
