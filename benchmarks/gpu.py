@@ -106,7 +106,7 @@ def main() -> None:
     layer = min(atu["layer"], options.layers)
     bench, accelerator = Bench(options.device), Accelerator(cpu=options.device == "cpu", mixed_precision="bf16")
 
-    print(f"{size / 1e9:.2f} billion weights; engines against the plain forward pass, as shares of rounding's scale:")
+    print(f"{size / 1e9:.2f} billion weights; engines and plain forward pass, differences over the spread:")
     print("float32", differences(llm))
     half = copy.deepcopy(llm).to(torch.bfloat16)
     check_engine(half)

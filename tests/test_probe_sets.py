@@ -90,9 +90,21 @@ def test_probes_depend_on_how_their_rows_are_read():
     assert read.reading() == {"file": "forget_level2", "rows": "questions", "level": "2"}
     assert replace(read, label="F", message="{query}", metric="exact").reading() == read.reading()
     config = check(PAPER)
+    assert replace(read, shared=True).reading() != read.reading()
     recipe = Recipes(config, lambda *run: [], lambda method: []).probes("1_Stephen_King")
     assert set(recipe["rows"]) == set(PROBE_SETS)
     assert recipe["rows"]["forget_qa"] != recipe["rows"]["forget_fb"]
+
+
+def test_tables_depend_on_all_that_is_declared(copy, checkout):
+    """The total of a set is its weight in an average: tables are made anew, and nothing is asked again."""
+    options = options_of(checkout)
+    assert not {"overall_table", "evaluate_after"} & set(copy.planned(*options))
+    file = checkout / "workflow/benchmarks/probe_sets.yaml"
+    file.write_text(file.read_text().replace("total: 6984", "total: 7000"))
+    jobs = copy.planned(*options)
+    assert jobs["overall_table"] == 1
+    assert not {"prepare_probes", "evaluate_before", "evaluate_after", "unlearn"} & set(jobs)
 
 
 def test_ways_of_asking_and_their_declarations_are_the_same():

@@ -14,8 +14,10 @@ from atu.alignment.windows import build_corpus
 from atu.common.recipe import RecipeError, check, made_by, record
 from atu.engine.examples import load_reference, read_items, save_reference
 from atu_pipeline import lineage
-from atu_pipeline.recipes import checksum, stale
+from atu_pipeline.recipes import Recipes, checksum, stale
 from conftest import ROOT, Workflow, options_of
+from test_settings import PAPER
+from test_settings import check as check_settings
 
 RECIPE = {"corpus": {"texts": 48, "seed": 0}, "k": 8}
 
@@ -282,3 +284,13 @@ def test_a_cut_table_draws_no_figure(copy):
         with pytest.raises(SystemExit, match=f"{table}.csv is no longer the file that was written"):
             lineage.main([f"results/tables/{table}.csv", "--directory", str(copy.directory)])
         path.write_text(whole)
+
+
+def test_another_method_of_the_same_settings_is_another_alignment():
+    def digest(method):
+        config = check_settings(PAPER)
+        config["method_settings"]["atu"]["method"] = method
+        recipes = Recipes(config, lambda *run: [], lambda name: [0.0])
+        return recipes.alignment("1_Stephen_King", "atu", "0").digest
+
+    assert digest("atu") != digest("mine")

@@ -1,6 +1,6 @@
 """What a run would do, before anything is submitted: jobs by rule, GPU-hours, memory, disk.
 
-    python workflow/atu_pipeline/plan.py [arguments of snakemake]
+    atu plan [arguments of snakemake]
 
 Times are the medians of jobs of the same rule, model and method that were done in this directory before, where
 there are any, and else computed from the config (workflow/atu_pipeline/demands.py); disk is computed.

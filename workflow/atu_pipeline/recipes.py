@@ -10,6 +10,7 @@ import os
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,7 @@ from atu import ROOT
 from atu.common.declared import declared
 from atu.common.recipe import differences, disagreement, record_path
 from atu.data.benchmark import TEXT_SETS, UTILITY
-from atu.data.probe_sets import PROBE_SETS
+from atu.data.probe_sets import AVERAGES, PROBE_SETS
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_others
 
 CHECKSUMS = Path(".snakemake/checksums.json")
@@ -31,7 +32,7 @@ class Recipe(dict):
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()[:16]
+        return checksum_of(self)
 
     def __repr__(self) -> str:
         return f"recipe {self.digest}"
@@ -144,9 +145,10 @@ class Recipes:
             contents = {place: checksum(str(Path(source["path"], place)))}
             return Recipe(benchmarks={self.benchmark: {"contents": contents}})
         fetched = {key: source[key] for key in ("repo", "revision")}
+        if text_set:
+            return Recipe(benchmarks={self.benchmark: fetched}, tables={text_set: TEXT_SETS[text_set]})
         tables = {name: probe_set.dataset for name, probe_set in PROBE_SETS.items() if probe_set.dataset}
-        tables = TEXT_SETS[text_set] if text_set else tables
-        return Recipe(benchmarks={self.benchmark: fetched}, tables={text_set or "probes": tables})
+        return Recipe(benchmarks={self.benchmark: fetched}, tables={"probes": tables})
 
     @cache  # noqa: B019
     def primers(self) -> Recipe:
@@ -206,7 +208,7 @@ class Recipes:
     def alignment(self, target: str, method: str, seed: str) -> Recipe:
         """The first predictor of a run."""
         block = self.config["method_settings"][method]
-        own = {key: block[key] for key in ("layer", "k", "other_subjects", "predictor")}
+        own = {key: block[key] for key in ("method", "layer", "k", "other_subjects", "predictor")}
         own["align"] = without(block["align"], "steps_between")
         subjects = [target, *self.others(target, method, seed)]
         return merged(
@@ -291,6 +293,12 @@ class Recipes:
 def checksum_of(value: object) -> str:
     """A short digest of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def declarations() -> str:
+    """A digest of all that is declared of probe sets and averages: tables show, weigh and choose by it."""
+    return checksum_of([asdict(declared) for declared in (*PROBE_SETS.values(), *AVERAGES.values())])
 
 
 def remembered(path: str, directory: Path) -> bool:

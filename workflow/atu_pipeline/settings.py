@@ -507,7 +507,7 @@ def check_paths(paths: Iterable[str], config: dict, stages: Callable[[str], list
         top, *parts = Path(path).parts or [""]
         if top == "resources" and parts[:1] == ["models"] and len(parts) > 1 and parts[1] not in config["models"]:
             raise ConfigError(unknown(path, parts[1], sorted(config["models"])))
-        if top != "results" or len(parts) < 3 or parts[0] in ("tables", "figures", "answers", "experiments"):
+        if top != "results" or len(parts) < 3 or parts[0] in OWN_FOLDERS:
             continue
         own = parts[1] == "probes"  # of a benchmark, whatever the model
         for key, name in zip(["benchmark"] if own else ["llm", "benchmark"], parts, strict=False):

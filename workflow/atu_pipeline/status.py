@@ -1,6 +1,6 @@
 """What the last run in a directory has done, what it does, what has failed, and how long is left.
 
-    python workflow/atu_pipeline/status.py [directory]
+    atu status [directory]
 
 It reads what Snakemake writes (.snakemake/log and the logs of the jobs) and disturbs nothing.
 """

@@ -17,7 +17,7 @@ from atu.common.names import name_runs
 from atu.data.benchmark import TEXT_SETS, UTILITY
 from atu.data.probe_sets import PROBE_SETS
 from atu_pipeline.cluster import check_cluster, teach_plugins
-from atu_pipeline.recipes import Recipe, Recipes, checksum, stale
+from atu_pipeline.recipes import Recipe, Recipes, checksum, declarations, stale
 from atu_pipeline.retries import tell_faults_apart
 from atu_pipeline.settings import (
     SHOWN,
@@ -238,7 +238,7 @@ def table_recipe(rows):
     """What the table of some rows depends on."""
     files = {file: made.digest for row in rows for file, made in row["files"].items()}
     kept = {key: config[key] for key in ("dev_targets", "collapse", "grids")}
-    return Recipe(runs=files, **kept)
+    return Recipe(runs=files, probe_sets=declarations(), **kept)
 
 
 @cache

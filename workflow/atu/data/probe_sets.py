@@ -92,7 +92,7 @@ class ProbeSet:
 
     def reading(self) -> dict:
         """How its rows are read: what its probes depend on."""
-        return {key: getattr(self, key) for key in ("file", "rows", "level", "types") if getattr(self, key)}
+        return {key: getattr(self, key) for key in ("file", "rows", "level", "types", "shared") if getattr(self, key)}
 
     def asking(self) -> dict:
         """How it is asked and scored, and nothing of how it is shown: what its results depend on. Keys that are left
