@@ -18,15 +18,12 @@ container: "envs/workflow.sif"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/resources.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/align.smk"
 include: "workflow/rules/unlearn.smk"
 include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/reporting.smk"
-include: "workflow/rules/cards.smk"
 include: "workflow/rules/before.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/published.smk"
@@ -42,7 +39,7 @@ onstart:
     check_modules(ROOT, workflow.deployment_settings.deployment_method)
     check_cluster(workflow.executor_settings)
     note_command(log, workflow.rundir)
-    for line in clear_leftovers():
+    for line in [*clear_leftovers(), *old_results()]:
         logger.info(line)
     for note in notes(config):
         logger.info(f"note: {note}")
@@ -58,38 +55,35 @@ for made in workflow.rules:
 rule all:
     default_target: True
     input:
-        checked(),
-        shown(),
-        f"results/{LLM}/{BENCHMARK}/known.csv",
-        kept_models(),
-        cards(),
+        all_of(OWN),
+        f"{OWN}/tables/known.csv",
+        lambda wildcards: experiment().kept(),
     localrule: True
 
 
 rule before:
     # What the unmodified model can do, without any training.
     input:
-        checked(),
-        "results/tables/before.csv",
-        "results/tables/before.md",
+        experiment().checked(),
+        f"{OWN}/tables/before.csv",
+        f"{OWN}/tables/before.md",
     localrule: True
 
 
 rule forget:
     # The unlearned models and their evaluations alone, without tables and figures.
     input:
-        checked(),
-        kept_models(),
-        cards(),
-        lambda wildcards: outcome_files(),
+        experiment().checked(),
+        lambda wildcards: experiment().kept(),
+        lambda wildcards: experiment().evaluations,
     localrule: True
 
 
 rule paper:
     # All tables and figures of all experiments.
     input:
-        [shown_by(name) for name in config["experiments"]],
-        f"results/{LLM}/{BENCHMARK}/known.csv",
+        [all_of(folder_of(name)) for name in config["experiments"]],
+        f"{OWN}/tables/known.csv",
     localrule: True
 
 

@@ -123,19 +123,30 @@ def windows_bytes(config: dict) -> float:
 
 
 def unlearning(config: dict, settings: dict) -> Demand:
-    """One stage: train the LLM at tau, write it, compute its hidden states, re-align the predictor."""
+    """One stage: train the LLM at tau and write it."""
     size, unlearn = parameters(config, config["llm"]), settings["unlearn"]
     tokens = unlearn["batch_size"] * config["corpus"]["max_tokens"] * (2 if unlearn["retain_weight"] else 1)
     checkpoint, recomputed = WEIGHT["fp32"] * size, config["gradient_checkpointing"]
-    again = alignment(config, settings, settings["align"]["steps_between"])
-    read = (1 + settings["other_subjects"]) * subject_tokens(config)
     weights = training_bytes(size, size, unlearn["optimizer"], config["precision"])
     return Demand(
-        flop=unlearn["steps"] * training_flop(size, tokens, recomputed) + forward_flop(size, read) + again.flop,
-        device=weights + activation_bytes(size, tokens, config["precision"], recomputed) + again.device,
-        host=2 * checkpoint + again.host,  # read into memory; copied there once more to be written
-        moved=2 * checkpoint + 2 * again.moved,
-        kept=checkpoint + again.kept,
+        flop=unlearn["steps"] * training_flop(size, tokens, recomputed),
+        device=weights + activation_bytes(size, tokens, config["precision"], recomputed),
+        host=2 * checkpoint,  # read into memory; copied there once more to be written
+        moved=2 * checkpoint + windows_bytes(config),
+        kept=checkpoint,
+    )
+
+
+def realignment(config: dict, settings: dict) -> Demand:
+    """Hidden states of a stage's model, on local scratch, and training of the predictor on them."""
+    size, again = parameters(config, config["llm"]), alignment(config, settings, settings["align"]["steps_between"])
+    tokens, checkpoint = (1 + settings["other_subjects"]) * subject_tokens(config), WEIGHT["fp32"] * size
+    return Demand(
+        flop=forward_flop(size, tokens) + again.flop,
+        device=checkpoint + again.device,
+        host=checkpoint + again.host,
+        moved=checkpoint + 2 * again.moved,
+        kept=again.kept,
     )
 
 
@@ -226,7 +237,7 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
         case "download_model":
             size = WEIGHT["fp32"] * parameters(config, name)
             return Demand(host=2 * size, moved=2 * size, kept=size)
-        case "generate_corpus":
+        case "write_texts":
             return writing(config)
         case "embed_target":
             size = WEIGHT["fp32"] * parameters(config, config["encoder"])
@@ -239,6 +250,8 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
             return alignment(config, settings, settings["align"]["steps"])
         case "unlearn":
             return unlearning(config, settings)
+        case "realign":
+            return realignment(config, settings)
         case "train":
             return training(config, settings)
         case "reference_log_probs":
@@ -248,7 +261,7 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
             return Demand()
         case "find_intervention":
             return reading(config, 2 * config["corpus"]["texts"] * SHORT_PROMPT)
-        case "keep_model":
+        case "keep_weights":
             lora = settings.get("lora", {"rank": 0})
             if lora["rank"] and not lora["merge"]:
                 return Demand(kept=adapter_bytes(config, settings))

@@ -7,8 +7,9 @@ time or memory alone stands in none.
 import hashlib
 import json
 import os
+import random
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, cached_property
@@ -104,17 +105,10 @@ class Recipes:
 
     Args:
         config: from :func:`settings.check_config`.
-        others: (target, method, seed) -> the other subjects whose texts a run reads.
-        stages: method -> the tau of each of its stages, None where it has none.
     """
 
-    def __init__(
-        self,
-        config: dict,
-        others: Callable[[str, str, str], list[str]],
-        stages: Callable[[str], list[float | None]],
-    ):
-        self.config, self.others, self.stages = config, others, stages
+    def __init__(self, config: dict):
+        self.config = config
         self.benchmark = config["benchmark"]
         name = config["llm"]
         template = {"template_options": config["models"][name].get("template_options")}
@@ -124,6 +118,25 @@ class Recipes:
     def shared(self, *keys: str) -> dict:
         """Settings at the top of the config."""
         return {key: self.config[key] for key in keys}
+
+    def others(self, target: str, method: str, seed: str) -> list[str]:
+        """The retain set: the other subjects whose texts a run reads, drawn by its seed."""
+        others = [name for name in self.config["all_targets"] if name != target]
+        count = self.config["method_settings"][method]["other_subjects"]
+        return sorted(random.Random(f"{seed} {target}").sample(others, count))
+
+    def stages(self, method: str) -> list[float | None]:
+        """The stages of a method, each with its tau: thresholds of ATU, epochs of what is trained, one of the rest."""
+        block = self.config["method_settings"][method]
+        match kind_of(block):
+            case "aligned":
+                return block["unlearn"]["tau"]
+            case "trained":
+                return [None] * block["train"]["epochs"]
+            case "applied":
+                return [None]
+            case kind:
+                raise KeyError(f"no stages of a method of kind {kind}")
 
     @cache  # noqa: B019 (one object a run)
     def model(self, name: str) -> Recipe:
@@ -161,6 +174,14 @@ class Recipes:
         return Recipe()
 
     @cache  # noqa: B019
+    def counts(self) -> Recipe:
+        """The comparison of the benchmark's size with the published one."""
+        counted = self.config["benchmarks"][self.benchmark].get("check_totals")
+        sizes = {name: checksum_of(probe_set.reading()) for name, probe_set in PROBE_SETS.items()}
+        own = {"targets": checksum_of(self.config["all_targets"]), "rows": sizes}
+        return merged(self.raw("Target"), own, {"benchmarks": {self.benchmark: {"check_totals": counted}}})
+
+    @cache  # noqa: B019
     def probes(self, subject: str) -> Recipe:
         """The probes of a subject, or those that all share."""
         place = "Utility" if subject == UTILITY else f"Target/{subject}"
@@ -191,13 +212,13 @@ class Recipes:
     @cache  # noqa: B019
     def windows(self, subject: str, k: int) -> Recipe:
         """Window embeddings of a subject's texts."""
-        limit = {"corpus": {"max_tokens": self.config["corpus"]["max_tokens"]}, "k": int(k)}
+        limit = {"corpus": {"max_tokens": self.config["corpus"]["max_tokens"]}, "k": k}
         return merged(self.texts(subject), self.llm, self.encoder, limit)
 
     @cache  # noqa: B019
     def states(self, subject: str, k: int, layer: int) -> Recipe:
         """Hidden states of the base model on a subject's texts."""
-        return merged(self.windows(subject, k), {"layer": int(layer)}, self.shared("precision"))
+        return merged(self.windows(subject, k), {"layer": layer}, self.shared("precision"))
 
     @cache  # noqa: B019
     def target(self, target: str) -> Recipe:
@@ -213,7 +234,7 @@ class Recipes:
         subjects = [target, *self.others(target, method, seed)]
         return merged(
             *(self.states(subject, block["k"], block["layer"]) for subject in subjects),
-            {"subjects": subjects, "seed": str(seed), "method_settings": {method: own}},
+            {"subjects": subjects, "seed": str(seed), "settings": own},
         )
 
     def last(self, method: str) -> int:
@@ -227,10 +248,13 @@ class Recipes:
         run = {"target": target, "seed": str(seed)}
         kind = kind_of(block)
         if kind == "aligned":
-            own = {"align": {"steps_between": block["align"]["steps_between"]}}
-            own["unlearn"] = without(block["unlearn"], "tau")
-            own["unlearn"]["tau"] = {str(n): tau for n, tau in enumerate(self.stages(method)[: int(stage)], start=1)}
-            parts = [self.alignment(target, method, seed), self.target(target), self.shared("collapse")]
+            taus = {str(n): tau for n, tau in enumerate(self.stages(method)[:stage], start=1)}
+            own = {"unlearn": without(block["unlearn"], "tau") | {"tau": taus}}
+            parts = [self.target(target)]
+            if stage == 1:
+                parts.append(self.alignment(target, method, seed))
+            else:
+                parts += [self.realignment(target, method, seed, stage - 1), self.shared("collapse")]
         elif kind == "trained":
             own = block | {"lora": without(block["lora"], "merge")}
             parts = [self.texts(target, block["texts"]), self.shared("precision")]
@@ -243,7 +267,14 @@ class Recipes:
             parts = [self.texts(target, block["texts"]), self.shared("precision")] if "texts" in block else []
         else:
             raise KeyError(f"no recipe for a method of kind {kind}")
-        return merged(self.llm, *parts, run, {"method_settings": {method: own}})
+        return merged(self.llm, *parts, run, {"settings": own})
+
+    @cache  # noqa: B019
+    def realignment(self, target: str, method: str, seed: str, stage: int) -> Recipe:
+        """The predictor that is aligned on the model of a stage."""
+        between = {"steps_between": self.config["method_settings"][method]["align"]["steps_between"]}
+        earlier = self.realignment(target, method, seed, stage - 1) if stage > 1 else {}
+        return merged(self.stage(target, method, seed, stage), earlier, {"settings": {"align": between}})
 
     def reads_others(self, method: str) -> bool:
         """Whether a trained method reads texts of other subjects."""
@@ -257,13 +288,13 @@ class Recipes:
     def reference(self, target: str, kind: str, max_tokens: int) -> Recipe:
         """Log-probabilities of texts under the base model."""
         parts = [self.llm, self.texts(target, kind), self.shared("precision")]
-        return merged(*parts, {"reference": {"max_tokens": int(max_tokens)}})
+        return merged(*parts, {"reference": {"max_tokens": max_tokens}})
 
     @cache  # noqa: B019
     def kept(self, target: str, method: str, seed: str) -> Recipe:
         """The kept model of a run."""
         merge = self.config["method_settings"][method].get("lora", {}).get("merge")
-        own = {"method_settings": {method: {"lora": {"merge": merge}}}} if merge is not None else {}
+        own = {"settings": {"lora": {"merge": merge}}} if merge is not None else {}
         return merged(self.stage(target, method, seed, self.last(method)), own)
 
     @cache  # noqa: B019
@@ -279,15 +310,26 @@ class Recipes:
         """The base model's answers to the probes of a subject."""
         return merged(self.llm, self.probes(subject), self.asking("before_and_after"))
 
-    @cache  # noqa: B019
-    def evaluation(self, target: str, method: str, seed: str, stage: int) -> Recipe:
-        """The answers to all probes that concern a target, after a stage of a run."""
-        last = int(stage) == self.last(method)
-        kept = last and kind_of(self.config["method_settings"][method]) != "applied"
-        model = self.kept(target, method, seed) if kept else self.stage(target, method, seed, stage)
+    def asked_of(self, target: str, model: Recipe, when: str) -> Recipe:
+        """The answers of a model to all probes that concern a target."""
         shared = self.config["benchmarks"][self.benchmark]["shared_utility"]
         asked = [self.probes(subject) for subject in ([target, UTILITY] if shared else [target])]
-        return merged(model, *asked, self.asking("before_and_after" if last else "between"))
+        return merged(model, *asked, self.asking(when))
+
+    @cache  # noqa: B019
+    def between(self, target: str, method: str, seed: str, stage: int) -> Recipe:
+        """The answers of the model of a stage before the last."""
+        return self.asked_of(target, self.stage(target, method, seed, stage), "between")
+
+    @cache  # noqa: B019
+    def after(self, target: str, method: str, seed: str) -> Recipe:
+        """The answers of the kept model."""
+        return self.asked_of(target, self.kept(target, method, seed), "before_and_after")
+
+    def evaluation(self, target: str, method: str, seed: str, stage: int) -> Recipe:
+        """The answers after a stage of a run."""
+        last = stage == self.last(method)
+        return self.after(target, method, seed) if last else self.between(target, method, seed, stage)
 
 
 def checksum_of(value: object) -> str:

@@ -143,6 +143,17 @@ def check_resources(settings: object, rules: Iterable[str]) -> None:
         raise ConfigError(f"gpu_option: {asked} is not one of {', '.join(GPU_OPTIONS)}")
 
 
+def old_results() -> list[str]:
+    """What to say of results of an earlier version, whose paths say nothing of the settings that made them."""
+    runs = [str(path) for path in Path("results").glob("*/*/*_*/*/seed[0-9]*") if path.is_dir()]
+    if not runs:
+        return []
+    return [
+        f"results/ holds {len(runs)} runs of an earlier version, such as {runs[0]}: they are not used, since their paths "
+        "do not say which settings made them; keep what you need and delete them"
+    ]
+
+
 def clear_leftovers() -> list[str]:
     """Remove what killed jobs of earlier runs have left here; lines that say how much."""
     return [line for folder in ("results", "resources") for line in remove_all_abandoned(Path(folder))]

@@ -3,29 +3,30 @@
 
 rule answers_page:
     input:
-        before=lambda wildcards: before_files(wildcards.target),
-        after=lambda wildcards: [
-            file
-            for run in answer_runs(wildcards)
-            if run["stage"] > 0
-            for file in run["files"]
-        ],
+        before=INPUTS.before,
+        after=lambda wildcards: experiment(wildcards.experiment_dir).answered(
+            wildcards.target
+        ),
     output:
         report(
-            "results/{where}answers/{target}.html",
+            "{experiment_dir}/answers/{target}.html",
             caption="../report/answers.rst",
             **placed("Answers"),
             labels={"target": "{target}"},
         ),
     log:
-        "logs/{where}answers/{target}.log",
+        "logs/answers/{experiment_dir}/{target}.log",
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(mem_mb=4000),
+        **small_job(mem_mb=4000),
     params:
-        runs=answer_runs,
-        recipe=lambda wildcards: table_recipe(answer_runs(wildcards)),
+        runs=lambda wildcards: experiment(wildcards.experiment_dir).answers(
+            wildcards.target
+        ),
+        recipe=lambda wildcards: experiment(wildcards.experiment_dir).recipe_of_answers(
+            wildcards.target
+        ),
     script:
         "../scripts/write_answers.py"

@@ -3,32 +3,30 @@
 
 rule before_table:
     input:
-        lambda wildcards: [
-            file for run in unmodified_runs(wildcards) for file in run["files"]
-        ],
+        of_experiment("base_evaluations"),
         published=ancient(config["published"]["file"]),
     output:
-        long="results/{where}tables/before.csv",
+        long="{experiment_dir}/tables/before.csv",
         markdown=report(
-            "results/{where}tables/before.md",
+            "{experiment_dir}/tables/before.md",
             caption="../report/before.rst",
             **placed("Tables"),
         ),
     log:
-        "logs/{where}before_table.log",
+        "logs/before_table/{experiment_dir}.log",
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(mem_mb=4000),
+        **small_job(mem_mb=4000),
     params:
-        runs=unmodified_runs,
-        model=LLM,
-        benchmark=BENCHMARK,
+        runs=of_experiment("before"),
+        model=config["llm"],
+        benchmark=config["benchmark"],
         measured_on=config["published"]["benchmark"],
         contents=checksum(config["published"]["file"]),
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
-        recipe=lambda wildcards: table_recipe(unmodified_runs(wildcards)),
+        recipe=of_experiment("recipe_of_before"),
     script:
         "../scripts/score_before.py"

@@ -3,28 +3,28 @@
 
 rule attack_table:
     input:
-        shown_outcomes,
-        collapsed="results/{where}tables/collapsed.csv",
-        learning_rates="results/{where}tables/learning_rates.csv",
+        of_experiment("evaluations"),
+        collapsed="{experiment_dir}/tables/collapsed.csv",
+        learning_rates="{experiment_dir}/tables/learning_rates.csv",
     output:
-        long="results/{where}tables/adversarial_types.csv",
+        long="{experiment_dir}/tables/adversarial_types.csv",
         markdown=report(
-            "results/{where}tables/adversarial_types.md",
+            "{experiment_dir}/tables/adversarial_types.md",
             caption="../report/adversarial_types.rst",
             **placed("Tables"),
         ),
     log:
-        "logs/{where}attack_table.log",
+        "logs/attack_table/{experiment_dir}.log",
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(mem_mb=4000),
+        **small_job(mem_mb=4000),
     params:
-        runs=first_and_last_runs,
+        runs=of_experiment("ends"),
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
-        recipe=recipe_of_tables,
+        recipe=of_experiment("recipe"),
         heading="Attack",
     script:
         "../scripts/break_down.py"
@@ -32,40 +32,17 @@ rule attack_table:
 
 use rule attack_table as membership_table with:
     output:
-        long="results/{where}tables/mia.csv",
+        long="{experiment_dir}/tables/mia.csv",
         markdown=report(
-            "results/{where}tables/mia.md",
+            "{experiment_dir}/tables/mia.md",
             caption="../report/mia.rst",
             **placed("Tables"),
         ),
     log:
-        "logs/{where}membership_table.log",
+        "logs/membership_table/{experiment_dir}.log",
     params:
-        runs=first_and_last_runs,
+        runs=of_experiment("ends"),
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
-        recipe=recipe_of_tables,
+        recipe=of_experiment("recipe"),
         heading="Texts, score",
-
-
-rule plot_attacks:
-    input:
-        "results/{where}tables/adversarial_types.csv",
-    output:
-        png=report(
-            "results/{where}figures/adversarial_types.png",
-            caption="../report/adversarial_types.rst",
-            **placed("Figures"),
-        ),
-        pdf="results/{where}figures/adversarial_types.pdf",
-    log:
-        "logs/{where}plot/adversarial_types.log",
-    localrule: True
-    conda:
-        "../../envs/workflow.yaml"
-    resources:
-        **light(),
-    params:
-        recipe=recipe_of_tables,
-    script:
-        "../scripts/plot_attacks.py"

@@ -3,20 +3,20 @@
 
 rule download_model:
     output:
-        directory("resources/models/{model}"),
+        directory(PATTERNS["model"]),
     log:
-        "logs/download_model/{model}.log",
+        log_of("download_model", "model"),
     priority: 10
     retries: 2
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **needs("download_model"),
+        **model_job("download_model"),
         network=1,
     params:
         source=lambda wildcards: fetched_from(config["models"][wildcards.model]),
-        recipe=recipe("model", "model"),
+        recipe=lambda wildcards: RECIPES.model(wildcards.model),
         # a model that cannot be used, or lacks what the config's own methods ask for, is refused with its download
         template_options=lambda _: Uncompared([TEMPLATE.get("template_options")]),
         needs=lambda _: Uncompared(model_needs(config, config["methods"])),
@@ -29,24 +29,24 @@ rule check_model:
     # methods are compared with it when the config is read (check_methods_fit). Nothing is computed from it: an input,
     # even an ancient one, would have everything behind it done again, or left out unseen.
     input:
-        llm="resources/models/{llm}",
+        llm=PATHS.llm,
     output:
-        "resources/checks/{where}{llm}.json",
+        "{experiment_dir}/checks/{llm}.json",
     log:
-        "logs/check_model/{where}{llm}.log",
+        "logs/check_model/{experiment_dir}/{llm}.log",
     priority: 10
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(mem_mb=4000),
+        **small_job(mem_mb=4000),
     params:
         source=lambda wildcards: Uncompared(
             [fetched_from(config["models"][wildcards.llm])]
         ),
         template_options=lambda _: Uncompared([TEMPLATE.get("template_options")]),
         needs=lambda wildcards: Uncompared(
-            model_needs(config, experiment(wildcards.where)["methods"])
+            model_needs(config, experiment(wildcards.experiment_dir).methods)
         ),
     script:
         "../scripts/check_model.py"
@@ -55,9 +55,9 @@ rule check_model:
 rule download_benchmark:
     # The probes of all targets; sets that the dataset lacks are left out.
     output:
-        directory("resources/benchmarks/{benchmark}"),
+        directory(PATTERNS["benchmark"]),
     log:
-        "logs/download_benchmark/{benchmark}.log",
+        log_of("download_benchmark", "benchmark"),
     retries: 2
     localrule: True
     conda:
@@ -67,9 +67,9 @@ rule download_benchmark:
         mem_mb=8000,
         runtime=120,
     params:
-        source=hub_source,
+        source={key: INPUTS.source.get(key) for key in ("repo", "revision")},
         targets=config["all_targets"],
-        tables=PROBE_TABLES,
+        tables=probe_tables(),
         required=False,
         recipe=lambda wildcards: RECIPES.raw("Target"),
     script:
@@ -79,11 +79,11 @@ rule download_benchmark:
 use rule download_benchmark as download_texts with:
     # One set of texts of all targets; only what a method reads is fetched.
     output:
-        directory("resources/texts/{benchmark}/{text_set}"),
+        directory(PATTERNS["text_set"]),
     log:
-        "logs/download_texts/{benchmark}/{text_set}.log",
+        log_of("download_texts", "text_set"),
     params:
-        source=hub_source,
+        source={key: INPUTS.source.get(key) for key in ("repo", "revision")},
         targets=config["all_targets"],
         tables=lambda wildcards: text_table(wildcards.text_set),
         required=True,
@@ -92,9 +92,9 @@ use rule download_benchmark as download_texts with:
 
 rule download_primers:
     output:
-        "resources/primers/{benchmark}.json",
+        PATTERNS["primers"],
     log:
-        "logs/download_primers/{benchmark}.log",
+        log_of("download_primers", "primers"),
     retries: 2
     localrule: True
     conda:
@@ -104,7 +104,7 @@ rule download_primers:
         mem_mb=2000,
         runtime=10,
     params:
-        primers=lambda wildcards: config["benchmarks"][wildcards.benchmark]["primers"],
-        recipe=recipe("primers"),
+        primers=INPUTS.source.get("primers"),
+        recipe=lambda wildcards: RECIPES.primers(),
     script:
         "../scripts/download_primers.py"

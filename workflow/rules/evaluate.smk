@@ -1,101 +1,93 @@
-# Evaluate: the unmodified model once a subject, every stage of every run. What is asked after the last stage is asked
-# of the kept model, so that changed questions and changed code train nothing; checkpoints of the stages between are
-# gone once they are asked.
+# Evaluate: the base model once a subject, every stage of every run. What is asked after the last stage is asked of the
+# kept model, so that changed questions and changed code train nothing; checkpoints of the stages between are gone once
+# they are asked.
 
 
 rule evaluate_before:
     input:
-        llm="resources/models/{llm}",
-        probes=["results/{benchmark}/probes/{subject}.parquet"],
-        primers=primers_file,
+        llm=PATHS.llm,
+        probes=lambda wildcards: [PATHS.probes(wildcards.subject)],
+        primers=INPUTS.primers(),
     output:
-        "results/{llm}/{benchmark}/before/{subject}.parquet",
+        PATTERNS["before"],
     log:
-        "logs/evaluate/{llm}/{benchmark}/before/{subject}.log",
+        log_of("evaluate_before", "before"),
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **needs("evaluate_before"),
+        **model_job("evaluate_before"),
     params:
         **COMPUTE,
         **TEMPLATE,
         **ASKING,
-        sets=probe_specs("before_and_after"),
-        inside=".",
-        recipe=recipe("before", "subject"),
+        sets=INPUTS.specs("before_and_after"),
+        subfolder=".",
+        recipe=lambda wildcards: RECIPES.before(wildcards.subject),
     script:
         "../scripts/evaluate_model.py"
 
 
 use rule evaluate_before as evaluate_after with:
     input:
-        llm=finished_llm,
-        base=adapter_base,
-        probes=asked_probes,
-        primers=primers_file,
-        intervention=applied_intervention,
-        before=lambda wildcards: before_files(wildcards.target),
+        llm=INPUTS.finished_llm,
+        base=lambda wildcards: INPUTS.adapter_base(INPUTS.run(wildcards)),
+        probes=lambda wildcards: INPUTS.probes(wildcards.target),
+        primers=INPUTS.primers(),
+        intervention=INPUTS.intervention,
+        before=INPUTS.before,
     output:
-        f"{RUN}/stage{{stage}}/probes.parquet",
+        PATTERNS["after"],
     log:
-        f"logs/evaluate/{RUN}/stage{{stage}}.log",
-    wildcard_constraints:
-        method=LAST_STAGE,
+        log_of("evaluate_after", "after"),
     resources:
-        **needs("evaluate_after"),
-    params:
-        **COMPUTE,
-        **ASKING,
-        sets=probe_specs("before_and_after"),
-        inside=".",
-        recipe=recipe("evaluation", *RUN_NAMES, "stage"),
-
-
-rule evaluate_between:
-    input:
-        llm=stage_checkpoint,
-        base=adapter_base,
-        probes=asked_probes,
-        primers=primers_file,
-    output:
-        f"{RUN}/stage{{stage}}/probes.parquet",
-    log:
-        f"logs/evaluate/{RUN}/stage{{stage}}.log",
-    wildcard_constraints:
-        method=f"(?!{LAST_STAGE})[^/]+",
-    conda:
-        "../../envs/workflow.yaml"
-    threads: config["threads"]
-    resources:
-        **needs("evaluate_between"),
+        **model_job("evaluate_after"),
     params:
         **COMPUTE,
         **TEMPLATE,
         **ASKING,
-        sets=probe_specs("between"),
-        inside=checkpoint_inside,
-        recipe=recipe("evaluation", *RUN_NAMES, "stage"),
-    script:
-        "../scripts/evaluate_model.py"
+        sets=INPUTS.specs("before_and_after"),
+        subfolder=".",
+        recipe=lambda wildcards: RECIPES.after(*INPUTS.run(wildcards)[:3]),
+
+
+use rule evaluate_before as evaluate_between with:
+    input:
+        llm=INPUTS.asked_llm,
+        base=lambda wildcards: INPUTS.adapter_base(INPUTS.stage(wildcards)),
+        probes=lambda wildcards: INPUTS.probes(wildcards.target),
+        primers=INPUTS.primers(),
+    output:
+        PATTERNS["between"],
+    log:
+        log_of("evaluate_between", "between"),
+    resources:
+        **model_job("evaluate_between"),
+    params:
+        **COMPUTE,
+        **TEMPLATE,
+        **ASKING,
+        sets=INPUTS.specs("between"),
+        subfolder=lambda wildcards: INPUTS.epoch(INPUTS.asked_stage(wildcards)),
+        recipe=lambda wildcards: RECIPES.between(*INPUTS.asked_stage(wildcards)),
 
 
 rule known:
-    # Which probes the unmodified model can answer: what it never knew it cannot forget.
+    # Which probes the base model can answer: what it never knew it cannot forget.
     input:
-        expand("results/{{llm}}/{{benchmark}}/before/{target}.parquet", target=TARGETS),
+        lambda wildcards: list(experiment(wildcards.experiment_dir).known),
     output:
-        "results/{llm}/{benchmark}/known.csv",
+        "{experiment_dir}/tables/known.csv",
     log:
-        "logs/known/{llm}/{benchmark}.log",
+        "logs/known/{experiment_dir}.log",
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(),
+        **small_job(),
     params:
-        targets=TARGETS,
-        recipes=lambda wildcards: own_answers(),
-        recipe=lambda wildcards: known_recipe(),
+        targets=of_experiment("targets"),
+        recipes=of_experiment("known"),
+        recipe=of_experiment("recipe_of_known"),
     script:
         "../scripts/list_known.py"

@@ -1,4 +1,4 @@
-# Experiments beside the config's own targets and methods: named targets, tables and figures in folders of their own.
+# Named experiments: targets of Snakemake, with tables and figures in folders of their own.
 
 for name in config["experiments"]:
     if workflow.is_rule(name) or name in ("all", "before", "forget", "paper"):
@@ -8,4 +8,5 @@ for name in config["experiments"]:
         name:
             name
         input:
-            shown_by(name),
+            all_of(folder_of(name)),
+        localrule: True

@@ -5,35 +5,33 @@
 rule count_probes:
     # A benchmark that lacks probes is refused before anything is computed on it.
     input:
-        lambda wildcards: benchmark_files(wildcards, "Target/*/*.json"),
+        lambda wildcards: INPUTS.benchmark_files("Target/*/*.json"),
     output:
-        "results/{benchmark}/counts.csv",
+        PATTERNS["counts"],
     log:
-        "logs/count_probes/{benchmark}.log",
+        log_of("count_probes", "counts"),
     priority: 3
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(),
+        **small_job(),
     params:
-        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        folder=PATHS.benchmark(),
         targets=config["all_targets"],
-        refuse=lambda wildcards: config["benchmarks"][wildcards.benchmark].get(
-            "check_totals", False
-        ),
+        refuse=INPUTS.source.get("check_totals", False),
     script:
         "../scripts/count_probes.py"
 
 
 rule prepare_probes:
     input:
-        lambda wildcards: subject_files(wildcards, "*.json"),
-        counts=probe_counts,
+        lambda wildcards: INPUTS.subject_files(wildcards.subject, "*.json"),
+        counts=INPUTS.counts(),
     output:
-        "results/{benchmark}/probes/{subject}.parquet",
+        PATTERNS["probes"],
     log:
-        "logs/prepare_probes/{benchmark}/{subject}.log",
+        log_of("prepare_probes", "probes"),
     # before all that takes long: faults of the benchmark are found here
     priority: 3
     group:
@@ -41,98 +39,124 @@ rule prepare_probes:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(),
+        **small_job(),
     params:
-        folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+        folder=PATHS.benchmark(),
         split=config["split"],
-        recipe=recipe("probes", "subject"),
+        recipe=lambda wildcards: RECIPES.probes(wildcards.subject),
     script:
         "../scripts/prepare_probes.py"
 
 
-if config["corpus"]["source"] == "generate":
+if INPUTS.generated:
 
-    rule generate_corpus:
+    rule write_texts:
+        # Biographies (positive), made-up ones (negative), questions with refusals (reject), as RWKU made its own.
         input:
-            intro=lambda wildcards: subject_files(wildcards, "intro.json"),
-            llm="resources/models/{llm}",
+            intro=lambda wildcards: INPUTS.subject_files(
+                wildcards.subject, "intro.json"
+            ),
+            llm=PATHS.llm,
         output:
-            "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
+            PATTERNS["texts"],
         log:
-            "logs/generate_corpus/{llm}/{benchmark}/{subject}.log",
+            log_of("write_texts", "texts"),
+        wildcard_constraints:
+            kind="positive|negative|reject",
         priority: 2
         conda:
             "../../envs/workflow.yaml"
         threads: config["threads"]
         resources:
-            **needs("generate_corpus"),
+            **model_job("write_texts"),
         params:
             **COMPUTE,
             **TEMPLATE,
-            folder=lambda wildcards: benchmark_folder(wildcards.benchmark),
+            folder=PATHS.benchmark(),
             corpus={
                 key: value
                 for key, value in config["corpus"].items()
                 if key not in ("source", "text_set", "max_tokens")
             },
-            recipe=lambda wildcards: RECIPES.texts(
-                wildcards.subject, wildcards.get("kind", "positive")
-            ),
+            recipe=lambda wildcards: RECIPES.texts(wildcards.subject, wildcards.kind),
         script:
             "../scripts/generate_corpus.py"
 
-else:
-
-    rule extract_corpus:
+    rule pair_texts:
+        # A made-up biography is chosen, the real one rejected.
         input:
-            texts=lambda wildcards: text_files(wildcards, "positive"),
+            chosen=lambda wildcards: PATHS.texts(wildcards.subject, "negative"),
+            rejected=lambda wildcards: PATHS.texts(wildcards.subject),
         output:
-            "results/{llm}/{benchmark}/corpus/{subject}.jsonl",
+            PATTERNS["texts"],
         log:
-            "logs/extract_corpus/{llm}/{benchmark}/{subject}.log",
-        priority: 3
-        group:
-            "prepare"
+            log_of("pair_texts", "texts"),
+        wildcard_constraints:
+            kind="pair",
+        localrule: True
         conda:
             "../../envs/workflow.yaml"
         resources:
-            **light(),
+            **small_job(),
         params:
-            folder=lambda wildcards: texts_folder(wildcards, "positive"),
-            text_set=text_set("positive"),
-            recipe=recipe("texts", "subject"),
+            recipe=lambda wildcards: RECIPES.texts(wildcards.subject, "pair"),
         script:
-            "../scripts/extract_corpus.py"
+            "../scripts/pair_texts.py"
 
 
-rule embed_target:
+rule extract_texts:
+    # Texts that ship with the benchmark.
     input:
-        encoder="resources/models/{encoder}",
+        texts=lambda wildcards: INPUTS.text_files(wildcards.subject, wildcards.kind),
     output:
-        "results/{llm}/{benchmark}/target_embeddings/{encoder}/{target}.safetensors",
+        PATTERNS["texts"],
     log:
-        "logs/embed_target/{llm}/{benchmark}/{encoder}/{target}.log",
+        log_of("extract_texts", "texts"),
+    wildcard_constraints:
+        kind="|".join(INPUTS.kinds()),
+    priority: 3
     group:
         "prepare"
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **needs("embed_target"),
+        **small_job(),
     params:
-        recipe=recipe("target", "target"),
+        folder=lambda wildcards: PATHS.text_set(wildcards.kind),
+        text_set=lambda wildcards: RECIPES.text_set(wildcards.kind),
+        recipe=lambda wildcards: RECIPES.texts(wildcards.subject, wildcards.kind),
+    script:
+        "../scripts/extract_corpus.py"
+
+
+rule embed_target:
+    input:
+        encoder=PATHS.encoder,
+    output:
+        PATTERNS["target_embedding"],
+    log:
+        log_of("embed_target", "target_embedding"),
+    group:
+        "prepare"
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        **model_job("embed_target"),
+    params:
+        recipe=lambda wildcards: RECIPES.target(wildcards.target),
     script:
         "../scripts/embed_target.py"
 
 
 rule embed_windows:
     input:
-        corpus="results/{llm}/{benchmark}/corpus/{subject}.jsonl",
-        llm="resources/models/{llm}",
-        encoder="resources/models/{encoder}",
+        corpus=lambda wildcards: PATHS.texts(wildcards.subject),
+        llm=PATHS.llm,
+        encoder=PATHS.encoder,
     output:
-        "results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
+        PATTERNS["windows"],
     log:
-        "logs/embed_windows/{llm}/{benchmark}/{encoder}/k{k}/{subject}.log",
+        log_of("embed_windows", "windows"),
     priority: 1
     group:
         "states"
@@ -140,27 +164,25 @@ rule embed_windows:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **needs("embed_windows"),
+        **model_job("embed_windows"),
     params:
         **COMPUTE,
         max_tokens=config["corpus"]["max_tokens"],
-        recipe=recipe("windows", "subject", "k"),
+        recipe=lambda wildcards: RECIPES.windows(wildcards.subject, int(wildcards.k)),
     script:
         "../scripts/embed_windows.py"
 
 
 rule hidden_states:
     # Of the unmodified model: shared by all runs that read the subject's texts. A cache of its inputs:
-    # it may be deleted to free disk, and making it again reruns nothing (ancient, in common.smk).
+    # it may be deleted to free disk, and making it again reruns nothing (its readers take it as ancient).
     input:
-        llm="resources/models/{llm}",
-        windows="results/{llm}/{benchmark}/windows/{encoder}/k{k}/{subject}.safetensors",
+        llm=PATHS.llm,
+        windows=lambda wildcards: PATHS.windows(wildcards.subject, int(wildcards.k)),
     output:
-        directory(
-            "results/{llm}/{benchmark}/hidden_states/{encoder}/k{k}/layer{layer}/{subject}"
-        ),
+        directory(PATTERNS["states"]),
     log:
-        "logs/hidden_states/{llm}/{benchmark}/{encoder}/k{k}/layer{layer}/{subject}.log",
+        log_of("hidden_states", "states"),
     priority: 1
     group:
         "states"
@@ -168,9 +190,11 @@ rule hidden_states:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **needs("hidden_states"),
+        **model_job("hidden_states"),
     params:
         **COMPUTE,
-        recipe=recipe("states", "subject", "k", "layer"),
+        recipe=lambda wildcards: RECIPES.states(
+            wildcards.subject, int(wildcards.k), int(wildcards.layer)
+        ),
     script:
         "../scripts/compute_hidden_states.py"

@@ -3,34 +3,34 @@
 
 rule published_table:
     input:
-        shown_outcomes,
+        of_experiment("evaluations"),
         published=ancient(config["published"]["file"]),
-        collapsed="results/{where}tables/collapsed.csv",
-        learning_rates="results/{where}tables/learning_rates.csv",
+        collapsed="{experiment_dir}/tables/collapsed.csv",
+        learning_rates="{experiment_dir}/tables/learning_rates.csv",
     output:
-        long="results/{where}tables/published.csv",
-        markdown="results/{where}tables/published.md",
+        long="{experiment_dir}/tables/published.csv",
+        markdown="{experiment_dir}/tables/published.md",
         html=report(
-            "results/{where}tables/published.html",
+            "{experiment_dir}/tables/published.html",
             caption="../report/published_table.rst",
             **placed("Tables"),
         ),
     log:
-        "logs/{where}published_table.log",
+        "logs/published_table/{experiment_dir}.log",
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(mem_mb=4000),
+        **small_job(mem_mb=4000),
     params:
-        runs=published_runs,
+        runs=of_experiment("published"),
         source=lambda wildcards, input: input.published.removeprefix(f"{ROOT}/"),
-        model=LLM,
-        benchmark=BENCHMARK,
+        model=config["llm"],
+        benchmark=config["benchmark"],
         measured_on=config["published"]["benchmark"],
         contents=checksum(config["published"]["file"]),
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
-        recipe=recipe_of_tables,
+        recipe=of_experiment("recipe"),
     script:
         "../scripts/compare_published.py"

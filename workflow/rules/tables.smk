@@ -3,55 +3,53 @@
 
 rule overall_table:
     input:
-        shown_outcomes,
+        of_experiment("evaluations"),
     output:
-        long="results/{where}tables/main.csv",
+        long="{experiment_dir}/tables/main.csv",
         collapsed=report(
-            "results/{where}tables/collapsed.csv",
+            "{experiment_dir}/tables/collapsed.csv",
             caption="../report/collapsed.rst",
             **placed("Tables"),
         ),
         learning_rates=report(
-            "results/{where}tables/learning_rates.csv",
+            "{experiment_dir}/tables/learning_rates.csv",
             caption="../report/learning_rates.rst",
             **placed("Tables"),
         ),
         markdown=report(
-            "results/{where}tables/main.md",
+            "{experiment_dir}/tables/main.md",
             caption="../report/main_table.rst",
             **placed("Tables"),
         ),
-        latex="results/{where}tables/main.tex",
+        latex="{experiment_dir}/tables/main.tex",
         provenance=report(
-            "results/{where}tables/provenance.json",
+            "{experiment_dir}/tables/provenance.json",
             caption="../report/provenance.rst",
             **placed("Provenance"),
         ),
         html=report(
-            "results/{where}tables/main.html",
+            "{experiment_dir}/tables/main.html",
             caption="../report/main_table.rst",
             **placed("Tables"),
         ),
     log:
-        "logs/{where}overall_table.log",
+        "logs/overall_table/{experiment_dir}.log",
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(mem_mb=4000),
+        **small_job(mem_mb=4000),
     params:
-        runs=shown_runs,
-        title=lambda wildcards: Path(wildcards.where).name or "Main table",
-        chosen=lambda wildcards: {
-            key: experiment(wildcards.where)[key]
-            for key in ("targets", "methods", "seeds")
-        },
-        model=LLM,
-        benchmark=BENCHMARK,
+        runs=of_experiment("rows"),
+        title=of_experiment("title"),
+        chosen=of_experiment("own_runs"),
+        model=config["llm"],
+        benchmark=config["benchmark"],
         dev_targets=config["dev_targets"],
         collapse=config["collapse"],
         grids=config["grids"],
-        recipe=recipe_of_tables,
+        steps=of_experiment("training"),
+        recipe=of_experiment("recipe"),
     script:
         "../scripts/build_tables.py"
 
@@ -59,26 +57,26 @@ rule overall_table:
 rule matched_table:
     # Methods forget at different depths: what neighbours keep where each has forgotten as much.
     input:
-        shown_outcomes,
-        learning_rates="results/{where}tables/learning_rates.csv",
+        of_experiment("evaluations"),
+        learning_rates="{experiment_dir}/tables/learning_rates.csv",
     output:
-        long="results/{where}tables/matched.csv",
+        long="{experiment_dir}/tables/matched.csv",
         markdown=report(
-            "results/{where}tables/matched.md",
+            "{experiment_dir}/tables/matched.md",
             caption="../report/matched_table.rst",
             **placed("Tables"),
         ),
     log:
-        "logs/{where}matched_table.log",
+        "logs/matched_table/{experiment_dir}.log",
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **light(mem_mb=4000),
+        **small_job(mem_mb=4000),
     params:
-        runs=shown_runs,
+        runs=of_experiment("rows"),
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
-        recipe=recipe_of_tables,
+        recipe=of_experiment("recipe"),
     script:
         "../scripts/compare_methods.py"

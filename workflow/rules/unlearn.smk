@@ -1,65 +1,84 @@
-# Unlearn: one job a stage. Each lowers tau, trains the model, and re-aligns the predictor on it.
+# Unlearn: one job a stage, at one tau. What is left of a run is a model that from_pretrained loads.
 
 
 rule unlearn:
     input:
-        llm=previous_llm,
-        predictor=lambda wildcards: f"{RUN}/stage{int(wildcards.stage) - 1}/predictor",
-        target=f"results/{{llm}}/{{benchmark}}/target_embeddings/{ENCODER}/{{target}}.safetensors",
-        windows=lambda wildcards: alignment_inputs(wildcards, "windows"),
-        retained=retained_states,
-        guard=guarded_outcomes,
+        llm=INPUTS.previous_llm,
+        predictor=INPUTS.previous_predictor,
+        target=lambda wildcards: PATHS.target_embedding(wildcards.target),
+        windows=INPUTS.windows,
+        retained=ancient(INPUTS.retained_states),
+        # asking anew does not train anew
+        guard=ancient(INPUTS.guard),
     output:
-        llm=temp(directory(f"{RUN}/stage{{stage}}/llm")),
-        predictor=temp(directory(f"{RUN}/stage{{stage}}/predictor")),
-        steps=f"{RUN}/stage{{stage}}/steps.csv",
+        llm=temp(directory(PATTERNS["stage"] + "/llm")),
+        steps=PATTERNS["stage"] + "/steps.csv",
     log:
-        f"logs/unlearn/{RUN}/stage{{stage}}.log",
+        log_of("unlearn", "stage"),
+    wildcard_constraints:
+        method=INPUTS.files_of("aligned"),
     priority: 1
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **needs("unlearn"),
+        **model_job("unlearn"),
     params:
         **COMPUTE,
-        method=lambda wildcards: settings(wildcards)["method"],
-        tau=lambda wildcards: stages(wildcards.method)[int(wildcards.stage) - 1],
-        last=is_last,
-        layer=lambda wildcards: settings(wildcards)["layer"],
-        unlearn=lambda wildcards: {
-            key: value
-            for key, value in settings(wildcards)["unlearn"].items()
-            if key != "tau"
-        },
-        align=lambda wildcards: settings(wildcards)["align"],
+        settings=INPUTS.stage_settings,
+        stage=lambda wildcards: INPUTS.stage(wildcards).number,
         collapse=config["collapse"],
-        key=settings_key,
-        in_grid=in_grid,
+        key=INPUTS.key,
+        in_grid=INPUTS.in_grid,
         gradient_checkpointing=config["gradient_checkpointing"],
-        recipe=recipe("stage", *RUN_NAMES, "stage"),
+        recipe=lambda wildcards: RECIPES.stage(*INPUTS.stage(wildcards)),
     script:
         "../scripts/unlearn_stage.py"
 
 
-rule keep_model:
-    # The last stage's model, as a directory that from_pretrained loads.
+rule keep_weights:
+    # Of the last stage.
     input:
-        llm=stage_checkpoint,
-        base=adapter_base,
+        llm=INPUTS.last_checkpoint,
+        base=lambda wildcards: INPUTS.adapter_base(INPUTS.run(wildcards)),
     output:
-        directory(f"{RUN}/model"),
+        directory(PATTERNS["run"] + "/weights"),
     log:
-        f"logs/keep_model/{RUN}.log",
+        log_of("keep_weights", "run"),
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **needs("keep_model"),
+        **model_job("keep_weights"),
     params:
-        settings=settings,
-        inside=checkpoint_inside,
-        base=base_on_hub,
-        recipe=recipe("kept", *RUN_NAMES),
+        settings=lambda wildcards: INPUTS.settings(INPUTS.run(wildcards)),
+        subfolder=lambda wildcards: INPUTS.epoch(INPUTS.run(wildcards)),
+        base=INPUTS.base_on_hub(),
+        recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
+    script:
+        "../scripts/keep_weights.py"
+
+
+rule keep_model:
+    # The weights, linked, with a card that says what they are and what they score.
+    input:
+        weights=PATTERNS["run"] + "/weights",
+        before=INPUTS.before,
+        after=INPUTS.last_evaluation,
+    output:
+        directory(PATTERNS["run"] + "/model"),
+    log:
+        log_of("keep_model", "run"),
+    localrule: True
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        **small_job(),
+    params:
+        recipes=INPUTS.described,
+        collapse=config["collapse"],
+        base=INPUTS.base_model,
+        dataset=INPUTS.source.get("repo"),
+        recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
     script:
         "../scripts/keep_model.py"

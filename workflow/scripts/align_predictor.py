@@ -21,11 +21,11 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
         for windows, states in zip(snakemake.input.windows, snakemake.input.hidden_states, strict=True)
     ]
     sizes = {"input_size": parts[0].states.size, "output_size": parts[0].corpus.embeddings.shape[1]}
-    predictor = EmbeddingPredictor(**sizes, **params.predictor).to(accelerator.device)
+    predictor = EmbeddingPredictor(**sizes, **params.settings["predictor"]).to(accelerator.device)
     predictor.texts = [part.corpus.checksum for part in parts]
-    options = {key: value for key, value in params.align.items() if key != "steps_between"}
-    with rate_of(f"{params.key}.align.learning_rate"):
-        steps = load(params.method).align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
+    options = {key: value for key, value in params.settings["align"].items() if key != "steps_between"}
+    with rate_of(f"{params.key[0]}.align.learning_rate"):
+        steps = load(params.settings["method"]).align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
     log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
     with atomic_path(snakemake.output.predictor) as part:
         predictor.save(part)

@@ -22,7 +22,7 @@ with (
     job_log(snakemake.log[0]) as log,
     made_by(snakemake.params.recipe, read, snakemake.output),
 ):
-    params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.inside)
+    params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.subfolder)
     sets = list(params.sets)
     diverged = divergence(checkpoint)
     if (checkpoint / NOT_RUN).exists():

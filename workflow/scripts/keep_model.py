@@ -1,24 +1,39 @@
-"""Keep the last stage's model, with what made it."""
+"""A kept model as from_pretrained loads it: the weights, linked, with a card that says what they are and what they score."""
 
+import json
 from pathlib import Path
 
-from atu.common.files import atomic_path, link_tree, write_json
-from atu.common.recipe import made_by
-from atu.common.runtime import job_log, provenance
-from atu.engine.models import load_llm, name_base, save_llm
+import pandas as pd
 
-with (
-    job_log(snakemake.log[0]) as log,
-    made_by(snakemake.params.recipe, snakemake.input, snakemake.output),
-    atomic_path(snakemake.output[0]) as part,
-):
-    checkpoint = Path(snakemake.input.llm, snakemake.params.inside)
-    adapter = (checkpoint / "adapter_config.json").exists()
-    if adapter and snakemake.params.settings["lora"]["merge"]:
-        save_llm(*load_llm(checkpoint, base=snakemake.input.base), part)
-    else:
-        link_tree(checkpoint, part)
-        if adapter:
-            name_base(part, *snakemake.params.base)
-    write_json(part / "provenance.json", provenance(run=dict(snakemake.wildcards), **snakemake.params.settings))
-    log.info("kept %s", snakemake.output[0])
+from atu.common.divergence import divergence
+from atu.common.files import atomic_path, link_tree
+from atu.common.recipe import check_files, record
+from atu.common.runtime import job_log
+from atu.reporting.cards import model_card, score_table
+from atu.reporting.tables import NOT_RUN, read_outcomes, why_collapsed
+
+with job_log(snakemake.log[0]) as log:
+    inputs, params, weights = snakemake.input, snakemake.params, Path(snakemake.input.weights)
+    check_files(params.recipes)
+    scores, why = pd.DataFrame(), []
+    if inputs.after:
+        before, after = read_outcomes(inputs.before), read_outcomes(inputs.after)
+        scores, why = score_table(before, after), why_collapsed(after, before, params.collapse["fluency_share"])
+    stopped = weights / NOT_RUN
+    card = model_card(
+        dict(snakemake.wildcards),
+        json.loads((weights / "provenance.json").read_text(encoding="utf-8")),
+        scores,
+        params.base,
+        params.dataset,
+        adapter=(weights / "adapter_config.json").exists(),
+        not_run=json.loads(stopped.read_text())["first_stage_not_run"] if stopped.exists() else None,
+        collapsed=why,
+        diverged=divergence(weights),
+    )
+    with atomic_path(snakemake.output[0]) as part:
+        link_tree(weights, part)
+        (part / "recipe.json").unlink()  # linked: written to, it would change in both places
+        (part / "README.md").write_text(str(card), encoding="utf-8")
+    record(snakemake.output[0], params.recipe, [inputs.weights])
+    log.info("%s: %d metrics", snakemake.output[0], len(scores))

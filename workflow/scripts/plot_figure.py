@@ -1,18 +1,22 @@
-"""One figure from the long table, as PNG and PDF."""
+"""One figure, as PNG and PDF: from the tables, or from the steps of training."""
 
-from pathlib import Path
+import pandas as pd
 
-from atu.common.recipe import read_table
+from atu.common.recipe import check_files, read_table
 from atu.common.runtime import job_log
 from atu.reporting.figures import FIGURES, save_figure
 from atu.reporting.tables import without_unchosen
 
 with job_log(snakemake.log[0]) as log:
-    name = Path(snakemake.output.png).stem
-    recipe = snakemake.params.recipe
-    long, collapsed, rates = (
-        read_table(snakemake.input[key], recipe) for key in ("long", "collapsed", "learning_rates")
-    )
-    figure = FIGURES[name](without_unchosen(long, rates), snakemake.params.dev_targets, collapsed)
-    save_figure(figure, (snakemake.output.png, snakemake.output.pdf))
+    params, inputs, name = snakemake.params, snakemake.input, snakemake.wildcards.figure
+    check_files(params.recipes)
+    tables = {key: read_table(inputs[key], params.recipe) for key in inputs.keys() if key != "steps"}
+    if "steps" in inputs.keys():
+        frames = [pd.read_csv(row["file"]).assign(**row) for row in params.runs]
+        columns = ["target", "method", "stage", "step", "phase"]
+        tables["steps"] = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    rates = tables.pop("learning_rates", None)
+    for key in {"long", "steps"} & tables.keys():
+        tables[key] = without_unchosen(tables[key], rates)
+    save_figure(FIGURES[name](**tables, dev_targets=params.dev_targets), (snakemake.output.png, snakemake.output.pdf))
     log.info("drew %s", name)

@@ -35,7 +35,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     name = snakemake.wildcards.method
     with atomic_path(snakemake.output.epochs) as part:
         try:
-            with rate_of(f"{params.key}.train.learning_rate"):
+            with rate_of(f"{params.key[0]}.train.learning_rate"):
                 steps = train_epochs(
                     accelerator,
                     llm,
@@ -51,7 +51,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
                     **settings["train"],
                 )
         except DivergedError as error:
-            if not params.in_grid:
+            if not params.in_grid[0]:
                 raise
             log.warning("%s: this rate of the grid is marked, and never chosen", error)
             shutil.rmtree(part, ignore_errors=True)  # an epoch may have been kept after the step that broke it

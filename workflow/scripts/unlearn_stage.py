@@ -1,4 +1,4 @@
-"""One stage of Align-then-Unlearn: train the model at tau, then re-align the predictor on it.
+"""One stage of Align-then-Unlearn: train the model at tau.
 
 A stage behind one that has collapsed is not run: it passes the model on, marked. Where training diverges at one rate
 of a grid, this stage and later ones leave a mark alone.
@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from atu.alignment.hidden import HiddenStates, write_hidden_states
+from atu.alignment.hidden import HiddenStates
 from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import WindowedCorpus
 from atu.common.divergence import DIVERGED, divergence, mark_diverged, rate_of
 from atu.common.errors import DivergedError
 from atu.common.files import atomic_path, link_tree, read_tensors, write_json
-from atu.common.leftovers import scratch_folder
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, stage_seed, start
 from atu.engine.models import load_llm, save_llm
@@ -32,20 +31,17 @@ def collapsed_before(guard, llm, fluency_share):
 
 def pass_on(inputs, outputs, stage):
     """Leave the collapsed model, or the mark of one that diverged, to the next stage as it is."""
-    for name in ("llm", "predictor"):
-        with atomic_path(outputs[name]) as part:
-            link_tree(inputs[name], part)
-            if name == "llm" and not any((part / mark).exists() for mark in (NOT_RUN, DIVERGED)):
-                write_json(part / NOT_RUN, {"first_stage_not_run": stage})
+    with atomic_path(outputs.llm) as part:
+        link_tree(inputs.llm, part)
+        if not any((part / mark).exists() for mark in (NOT_RUN, DIVERGED)):
+            write_json(part / NOT_RUN, {"first_stage_not_run": stage})
     no_steps(outputs)
 
 
-def give_up(inputs, outputs, error, stage):
+def give_up(outputs, error, stage):
     """Leave the mark of a rate at which training has diverged."""
     with atomic_path(outputs.llm) as part:
         mark_diverged(part, error, stage)
-    with atomic_path(outputs.predictor) as part:
-        link_tree(inputs.predictor, part)
     no_steps(outputs)
 
 
@@ -54,24 +50,7 @@ def no_steps(outputs):
         pd.DataFrame(columns=["step", "loss", "phase", "tau"]).to_csv(part, index=False)
 
 
-def realign(accelerator, llm, predictor, corpora, seed, params, scratch, tracked_before):
-    """Align the predictor on hidden states of the changed model, kept on local scratch meanwhile."""
-    options = {key: value for key, value in params.align.items() if key not in ("steps", "steps_between")}
-    with scratch_folder(scratch, "states") as folder:
-        parts = []
-        for i, corpus in enumerate(corpora):
-            with accelerator.autocast():
-                write_hidden_states(llm, corpus, params.layer, Path(folder, str(i)), params.precision)
-            parts.append(AlignmentText(corpus, HiddenStates(Path(folder, str(i)), corpus)))
-        options |= {"steps": params.align["steps_between"], "tracked_before": tracked_before}
-        with rate_of(f"{params.key}.align.learning_rate"):
-            steps = load(params.method).align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
-        for part in parts:
-            part.states.close()
-        return steps
-
-
-def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
+def run_stage(inputs, outputs, params, seed, accelerator, log):
     llm, tokenizer = load_llm(inputs.llm, accelerator.device)
     corpora = [WindowedCorpus.load(path) for path in inputs.windows]
     texts = [corpus.checksum for corpus in corpora]
@@ -83,31 +62,25 @@ def run_stage(inputs, outputs, params, seed, accelerator, scratch, log):
     if inputs.retained:
         pairs = zip(corpora[1:], inputs.retained, strict=True)
         retain = AlignmentData([AlignmentText(corpus, HiddenStates(states, corpus)) for corpus, states in pairs])
-    with rate_of(f"{params.key}.unlearn.learning_rate"):
-        steps = load(params.method).unlearn(
+    settings = params.settings
+    with rate_of(f"{params.key[0]}.unlearn.learning_rate"):
+        steps = load(settings["method"]).unlearn(
             accelerator,
             llm,
             predictor,
             corpora[0],
             read_tensors(inputs.target)["embedding"],
-            layer=params.layer,
-            tau=params.tau,
+            layer=settings["layer"],
             seed=seed,
             retain=retain,
-            **params.unlearn,
+            **settings["unlearn"],
         )
-    log.info("tau %s: similarity %.4f -> %.4f", params.tau, steps[0]["similarity"], steps[-1]["similarity"])
-    frames = [pd.DataFrame(steps).assign(phase="unlearn")]
+    tau = settings["unlearn"]["tau"]
+    log.info("tau %s: similarity %.4f -> %.4f", tau, steps[0]["similarity"], steps[-1]["similarity"])
     with atomic_path(outputs.llm) as part:
         save_llm(llm, tokenizer, part)
-    if not params.last:  # nothing reads the predictor of the last stage
-        steps = realign(accelerator, llm, predictor, corpora, seed, params, scratch, len(steps))
-        log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
-        frames.append(pd.DataFrame(steps).assign(phase="align"))
-    with atomic_path(outputs.predictor) as part:
-        predictor.save(part)
     with atomic_path(outputs.steps) as part:
-        pd.concat(frames).assign(tau=params.tau).to_csv(part, index=False)
+        pd.DataFrame(steps).assign(phase="unlearn", tau=tau).to_csv(part, index=False)
 
 
 # what the guard reads was asked of the stage before, and bears on nothing but whether this one is run
@@ -116,10 +89,13 @@ with (
     job_log(snakemake.log[0]) as log,
     made_by(snakemake.params.recipe, read, snakemake.output),
 ):
-    params, stage = snakemake.params, int(snakemake.wildcards.stage)
+    params, stage = snakemake.params, snakemake.params.stage
     if said := divergence(Path(snakemake.input.llm)):
         log.warning("%s: stage %d is not run", said, stage)
         pass_on(snakemake.input, snakemake.output, stage)
+    elif said := divergence(Path(snakemake.input.predictor)):
+        log.warning("%s: stage %d has no predictor", said, stage)
+        give_up(snakemake.output, DivergedError(said), stage)
     elif why := collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
         log.warning("the stage before has collapsed (%s): stage %d is not run", "; ".join(why), stage)
         pass_on(snakemake.input, snakemake.output, stage)
@@ -127,12 +103,11 @@ with (
         seed = stage_seed(int(snakemake.wildcards.seed), stage)
         tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
         accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
-        scratch = snakemake.resources.tmpdir
         try:
-            run_stage(snakemake.input, snakemake.output, params, seed, accelerator, scratch, log)
+            run_stage(snakemake.input, snakemake.output, params, seed, accelerator, log)
         except DivergedError as error:
-            if not params.in_grid:
+            if not params.in_grid[0]:
                 raise
             log.warning("%s: this rate of the grid is marked, and never chosen", error)
-            give_up(snakemake.input, snakemake.output, error, stage)
+            give_up(snakemake.output, error, stage)
         accelerator.end_training()

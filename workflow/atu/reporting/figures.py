@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from atu.common.files import atomic_path
 from atu.common.names import display_name, tau_name
 from atu.data.probe_sets import PROBE_SETS, of_role, primary, recalled, typed
+from atu.reporting.breakdown import remarked
 from atu.reporting.tables import reported, taus_of
 
 # Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
@@ -290,4 +291,11 @@ def save_figure(figure: Figure, paths: Iterable[str]) -> None:
             figure.savefig(part, metadata={"CreationDate": None} if path.endswith(".pdf") else None)
 
 
-FIGURES = {"tradeoff": tradeoff, "stages": stages, "targets": targets}
+# Each is drawn from the tables that the rule `plot` gives it, by name.
+FIGURES = {
+    "tradeoff": tradeoff,
+    "stages": stages,
+    "targets": targets,
+    "training": training,
+    "adversarial_types": lambda types, dev_targets: attacks(remarked(types)),
+}

@@ -1,0 +1,291 @@
+"""What an experiment runs and shows: the config's own targets, methods and seeds are one like the others."""
+
+import itertools
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+from atu import ROOT
+from atu.common.names import name_runs
+from atu_pipeline.paths import Paths
+from atu_pipeline.recipes import Recipe, declarations, stale
+from atu_pipeline.settings import (
+    SHOWN,
+    ConfigError,
+    Rows,
+    check_methods_fit,
+    experiment_of,
+    kind_of,
+    published_row,
+    unknown,
+)
+
+
+OWN = "results"  # the folder of the config's own experiment
+FOLDER = "results/experiments"  # of the others, each by its name
+
+
+# What figures are drawn from, where it is not the scores of main.csv.
+READS = {"training": "steps", "adversarial_types": "types"}
+
+
+def caption_of(figure: str) -> str:
+    """The text under a figure in the report: a changed one draws the figure anew.
+
+    Raises:
+        ConfigError: if there is no such figure.
+    """
+    path = ROOT / f"workflow/report/{figure}.rst"
+    drawn = [Path(file).stem for files in SHOWN.values() for file in files if file.startswith("figures/")]
+    if not path.is_file():
+        raise ConfigError(unknown("figure", figure, drawn))
+    return path.read_text(encoding="utf-8")
+
+
+def folder_of(name: str) -> str:
+    """The folder of a named experiment."""
+    return f"{FOLDER}/{name}"
+
+
+class Experiment:
+    """One experiment, read when it is asked for: another benchmark may not have its targets.
+
+    Args:
+        folder: of its tables and figures.
+        paths: of the config.
+        check: refuse what other settings made and Snakemake would keep; a job that is started by itself need not.
+
+    Raises:
+        ConfigError: as ``experiment_of``, or if a method asks for what the model lacks.
+    """
+
+    def __init__(self, folder: str, paths: Paths, check: bool = True):
+        self.folder, self.paths, self.check = folder, paths, check
+        self.config, self.recipes = paths.config, paths.recipes
+        self.name = "" if folder == OWN else Path(folder).name
+        self.chosen = experiment_of(self.name, self.config)
+        check_methods_fit(self.config, self.chosen["methods"])
+
+    @property
+    def targets(self) -> list[str]:
+        """The targets to forget."""
+        return self.chosen["targets"]
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods; one with a list of learning rates is one for each."""
+        return self.chosen["methods"]
+
+    def kind(self, method: str) -> str:
+        """aligned, trained or applied."""
+        return kind_of(self.config["method_settings"][method])
+
+    def runs(self) -> Iterable[tuple[str, str, str]]:
+        """Target, method and seed of each run."""
+        return itertools.product(self.targets, self.methods, map(str, self.chosen["seeds"]))
+
+    def asked(self, method: str, stage: int) -> list[str]:
+        """The probe sets that are asked after a stage."""
+        last = stage == self.recipes.last(method)
+        return self.config["evaluation"]["before_and_after" if last else "between"]
+
+    @cached_property
+    def rows(self) -> Rows:
+        """One row for each stage of each run: what the tables are made of. Stage 0 is the base model."""
+        rows = []
+        for target, method, seed in self.runs():
+            run = {"target": target, "method": method, "seed": int(seed)}
+            rows.append(run | {"stage": 0, "tau": None, "files": self.paths.before_recipes(target)})
+            for stage, tau in enumerate(self.recipes.stages(method), start=1):
+                if self.asked(method, stage):
+                    file = self.paths.evaluation(target, method, seed, stage)
+                    files = {file: self.recipes.evaluation(target, method, seed, stage)}
+                    rows.append(run | {"stage": stage, "tau": tau, "files": files})
+        name_runs(rows)
+        self.refuse_stale(rows, self.views(rows))
+        return Rows(rows)
+
+    def views(self, rows: list[dict]) -> dict[str, Recipe]:
+        """The tables and pages of some rows that have no digest in their name, each with its recipe."""
+        views = {
+            f"{self.folder}/tables/main.csv": self.recipe_of(rows),
+            f"{self.folder}/tables/known.csv": self.recipe_of_known,
+        }
+        of_pages: dict[str, list[dict]] = {}
+        for row in self.first_and_last(rows):
+            of_pages.setdefault(row["target"], []).append(row)
+        return views | {f"{self.folder}/answers/{name}.html": self.recipe_of(shown) for name, shown in of_pages.items()}
+
+    def refuse_stale(self, rows: list[dict], views: dict[str, Recipe]) -> None:
+        """Refuse to go on with files of other settings that Snakemake would keep."""
+        if self.check and (fault := stale([*(row["files"] for row in rows), views])):
+            raise ConfigError(fault)
+
+    def recipe_of(self, rows: list[dict]) -> Recipe:
+        """What the table of some rows depends on."""
+        files = {file: made.digest for row in rows for file, made in row["files"].items()}
+        kept = {key: self.config[key] for key in ("dev_targets", "collapse", "grids")}
+        return Recipe(runs=files, probe_sets=declarations(), **kept)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What the tables depend on, and all that is drawn from them."""
+        return self.recipe_of(self.rows)
+
+    def first_and_last(self, rows: list[dict]) -> list[dict]:
+        """Of each run among some rows the base model and the last stage, if that is evaluated."""
+        return [row for row in rows if row["stage"] in (0, self.recipes.last(row["method"]))]
+
+    @cached_property
+    def ends(self) -> Rows:
+        """The rows of the base model and of the last stage of each method."""
+        return Rows(self.first_and_last(self.rows))
+
+    def answers(self, target: str) -> Rows:
+        """The rows of one target that its page of answers shows.
+
+        Raises:
+            ConfigError: if it is no target of this experiment.
+        """
+        if target not in self.targets:
+            raise ConfigError(f"{target} is not run: add it to targets")
+        return Rows(row for row in self.ends if row["target"] == target)
+
+    @cached_property
+    def published(self) -> Rows:
+        """The rows, each with its row in the published tables."""
+        blocks, stages = self.config["method_settings"], self.recipes.stages
+        return Rows(
+            row | {"published_row": published_row(row["method"], blocks, row["stage"], stages(row["method"]))}
+            for row in self.rows
+        )
+
+    def unmodified(self) -> Rows:
+        """The base model's row of each target."""
+        return Rows({"target": name, "stage": 0, "files": self.paths.before_recipes(name)} for name in self.targets)
+
+    @cached_property
+    def before(self) -> Rows:
+        """The same, once what other settings made is refused."""
+        rows = self.unmodified()
+        self.refuse_stale(rows, {f"{self.folder}/tables/before.csv": self.recipe_of(rows)})
+        return rows
+
+    @cached_property
+    def known(self) -> dict[str, Recipe]:
+        """The base model's answers to the targets' own probes, each file with its recipe."""
+        return {self.paths.before(target): self.recipes.before(target) for target in self.targets}
+
+    @cached_property
+    def training(self) -> Rows:
+        """A row for each file of losses of each stage of Align-then-Unlearn; stage 0 is the first alignment."""
+        rows = []
+        for target, method, seed in self.runs():
+            for stage in range(self.recipes.last(method) + 1) if self.kind(method) == "aligned" else ():
+                run = {"target": target, "method": method, "seed": int(seed), "stage": stage}
+                rows += [run | {"file": file} for file in self.paths.steps(target, method, seed, stage)]
+        return Rows(rows)
+
+    def training_recipes(self) -> dict[str, Recipe]:
+        """The files of those rows, each with its recipe."""
+        found = {}
+        for row in self.training:
+            run, stage = (row["target"], row["method"], str(row["seed"])), row["stage"]
+            if not stage:
+                found[row["file"]] = self.recipes.alignment(*run)
+            elif row["file"].startswith(self.paths.stage(*run, stage)):
+                found[row["file"]] = self.recipes.stage(*run, stage)
+            else:
+                found[row["file"]] = self.recipes.realignment(*run, stage)
+        return found
+
+    # what rules ask for
+
+    @property
+    def title(self) -> str:
+        """What its table is called."""
+        return self.name or "Main table"
+
+    @property
+    def own_runs(self) -> dict:
+        """What it runs, as its provenance says it."""
+        return {key: self.chosen[key] for key in ("targets", "methods", "seeds")}
+
+    @cached_property
+    def evaluations(self) -> list[str]:
+        """The answers that its tables are made of."""
+        return self.files(self.rows)
+
+    @property
+    def base_evaluations(self) -> list[str]:
+        """The base model's answers to what concerns its targets."""
+        return self.files(self.before)
+
+    @property
+    def recipe_of_before(self) -> Recipe:
+        """What the table of the base model depends on."""
+        return self.recipe_of(self.before)
+
+    @property
+    def recipe_of_known(self) -> Recipe:
+        """What the list of known probes depends on."""
+        return self.recipe_of([{"files": self.known}])
+
+    def answered(self, target: str) -> list[str]:
+        """The answers of the kept models of one target."""
+        return self.files(row for row in self.answers(target) if row["stage"] > 0)
+
+    def recipe_of_answers(self, target: str) -> Recipe:
+        """What the page of answers of one target depends on."""
+        return self.recipe_of(self.answers(target))
+
+    def read_by(self, figure: str) -> dict[str, str | list[str]]:
+        """What a figure is drawn from."""
+        tables = f"{self.folder}/tables"
+        match READS.get(figure, "scores"):
+            case "scores":
+                return {"long": f"{tables}/main.csv"} | {
+                    name: f"{tables}/{name}.csv" for name in ("collapsed", "learning_rates")
+                }
+            case "steps":
+                steps = [row["file"] for row in self.training]
+                return {"steps": steps, "learning_rates": f"{tables}/learning_rates.csv"}
+            case "types":
+                return {"types": f"{tables}/{figure}.csv"}
+            case other:
+                raise KeyError(f"no files for a figure of {other}")
+
+    def drawn(self, figure: str) -> Rows:
+        """The rows of the steps that a figure is drawn from."""
+        return self.training if READS.get(figure) == "steps" else Rows()
+
+    def recipes_of(self, figure: str) -> dict[str, Recipe]:
+        """The files of those rows, each with its recipe."""
+        return self.training_recipes() if READS.get(figure) == "steps" else {}
+
+    @staticmethod
+    def files(rows: Iterable[dict]) -> list[str]:
+        """The files of some rows, each once."""
+        return sorted({file for row in rows for file in row["files"]})
+
+    def kept(self) -> list[str]:
+        """The unlearned model of each run with its card, or what is applied to the base model."""
+        return [
+            f"{self.paths.run(*run)}/{'intervention' if self.kind(run[1]) == 'applied' else 'model'}"
+            for run in self.runs()
+        ]
+
+    def cards(self) -> list[str]:
+        """The cards of the models that are kept."""
+        return [path for path in self.kept() if path.endswith("/model")]
+
+    def shown(self) -> list[str]:
+        """The tables, figures and pages that are shown."""
+        aligned = any(self.kind(method) == "aligned" for method in self.methods)
+        shows = [name for name in self.chosen["shows"] if name != "training" or aligned]
+        files = [file for name in shows for file in SHOWN[name]]
+        return sorted({f"{self.folder}/{file}".format(target=name) for file in files for name in self.targets})
+
+    def checked(self) -> str:
+        """What was found out about the base model, as the methods ask for it."""
+        return f"{self.folder}/checks/{self.config['llm']}.json"

@@ -1,0 +1,298 @@
+"""What the jobs of each rule read, and the settings they take: from the names in the path of what they make."""
+
+import glob
+import json
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+from atu import ROOT
+from atu.common.recipe import record_path
+from atu.data.benchmark import TEXT_SETS, UTILITY
+from atu.data.probe_sets import PROBE_SETS
+from atu_pipeline.paths import Paths, Stage
+from atu_pipeline.recipes import checksum
+from atu_pipeline.settings import Uncompared, kind_of
+
+
+def code_of(script: str) -> str:
+    """What a script says, whatever its date."""
+    return checksum(str(ROOT / "workflow/scripts" / Path(script).name))
+
+
+def text_table(text_set: str) -> dict:
+    """One set of texts as a table of the hub's dataset."""
+    return {text_set: TEXT_SETS[text_set] | {"split": "train"}}
+
+
+def probe_tables() -> dict:
+    """The tables of the hub's dataset that hold probes, and the introductions of targets."""
+    sets = {each.file: {"dataset": each.dataset, "split": "test"} for each in PROBE_SETS.values() if each.dataset}
+    return text_table("intro") | sets
+
+
+class Inputs:
+    """The inputs and settings of jobs under one config."""
+
+    def __init__(self, paths: Paths):
+        self.paths, self.recipes, self.config = paths, paths.recipes, paths.config
+        self.source = self.config["benchmarks"][self.config["benchmark"]]
+
+    # the benchmark
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether the benchmark is a folder of the user's own."""
+        return self.source["source"] == "path"
+
+    def benchmark_files(self, pattern: str) -> str | list[str]:
+        """Files of the benchmark that exist, or its whole folder if it is still to be downloaded."""
+        folder = self.paths.benchmark()
+        return sorted(map(str, Path(folder).glob(pattern))) if self.in_folder else folder
+
+    def subject_files(self, subject: str, pattern: str) -> str | list[str]:
+        """Files of the benchmark about one subject."""
+        place = "Utility" if subject == UTILITY else f"Target/{glob.escape(subject)}"
+        return self.benchmark_files(f"{place}/{pattern}")
+
+    def primers(self) -> str | list[str]:
+        """The few-shot primers: fetched from their authors' source, or the benchmark's own file, or none."""
+        if self.source.get("primers"):
+            return [self.paths.primers()]
+        return self.benchmark_files("Utility/primers.json") if self.in_folder else []
+
+    def counts(self) -> list[str]:
+        """The comparison of the benchmark's size with the published one, if its config speaks of it."""
+        return [self.paths.counts()] if "check_totals" in self.source else []
+
+    def probes(self, target: str) -> list[str]:
+        """The probes of a target, and those that all targets share."""
+        return [self.paths.probes(name) for name in ([target, UTILITY] if self.source["shared_utility"] else [target])]
+
+    def specs(self, when: str) -> dict:
+        """How the sets are asked and scored: a changed prompt asks anew."""
+        return {name: PROBE_SETS[name].asking() for name in self.config["evaluation"][when]}
+
+    # texts
+
+    @property
+    def generated(self) -> bool:
+        """Whether the model writes the texts itself."""
+        return self.config["corpus"]["source"] == "generate"
+
+    def kinds(self) -> list[str]:
+        """The kinds of texts that are taken from the benchmark."""
+        return ["passage"] if self.generated else ["positive", "passage", "pair", "reject"]
+
+    def text_files(self, subject: str, kind: str) -> str | list[str]:
+        """The benchmark's texts of a kind about a subject."""
+        if self.in_folder:
+            return self.subject_files(subject, f"{self.recipes.text_set(kind)}.json")
+        return self.paths.text_set(kind)
+
+    # runs
+
+    def stage(self, wildcards: object) -> Stage:
+        """The stage that the wildcards of its folder name."""
+        return self.paths.find(wildcards)
+
+    def run(self, wildcards: object) -> Stage:
+        """The last stage of the run that the wildcards of its folder name."""
+        return self.paths.find(wildcards, run=True)
+
+    def settings(self, stage: Stage) -> dict:
+        """The settings of its method."""
+        return self.config["method_settings"][stage.method]
+
+    def key(self, wildcards: object) -> Uncompared:
+        """Where in the config these settings are; variants of a grid share those of their method."""
+        method = self.stage(wildcards).method
+        owner = next((name for name, variants in self.config["grids"].items() if method in variants), method)
+        return Uncompared([f"method_settings.{owner}"])
+
+    def in_grid(self, wildcards: object) -> Uncompared:
+        """Whether the method is one rate of a grid: where it diverges, the others go on."""
+        method = self.stage(wildcards).method
+        return Uncompared([any(method in variants for variants in self.config["grids"].values())])
+
+    def files_of(self, *kinds: str) -> str:
+        """A pattern for the files of all methods of some kinds; it matches nothing if there are none."""
+        blocks = self.config["method_settings"].values()
+        return "|".join(sorted({block["method"] for block in blocks if kind_of(block) in kinds})) or "(?!)"
+
+    def retain_set(self, stage: Stage) -> list[str]:
+        """The other subjects whose texts a run reads."""
+        return self.recipes.others(stage.target, stage.method, stage.seed)
+
+    def windows(self, wildcards: object) -> list[str]:
+        """Windows of the target and of the retain set, target first."""
+        stage = self.stage(wildcards)
+        k = self.settings(stage)["k"]
+        return [self.paths.windows(subject, k) for subject in (stage.target, *self.retain_set(stage))]
+
+    def states(self, wildcards: object) -> list[str]:
+        """Hidden states of the base model on the same texts."""
+        stage = self.stage(wildcards)
+        k, layer = (self.settings(stage)[key] for key in ("k", "layer"))
+        return [self.paths.states(subject, k, layer) for subject in (stage.target, *self.retain_set(stage))]
+
+    def retained_states(self, wildcards: object) -> list[str]:
+        """Those on the texts of the retain set, if the loss reads them."""
+        weight = self.settings(self.stage(wildcards))["unlearn"]["retain_weight"]
+        return self.states(wildcards)[1:] if weight else []
+
+    def retain_texts(self, wildcards: object) -> list[str]:
+        """Texts of the retain set, if the method's loss or its retain term reads them."""
+        stage = self.stage(wildcards)
+        reads = self.recipes.reads_others(stage.method)
+        return [self.paths.texts(subject) for subject in self.retain_set(stage)] if reads else []
+
+    def own_texts(self, stage: Stage) -> list[str]:
+        """The texts about the target that the method reads, if it reads any."""
+        kind = self.settings(stage).get("texts")
+        return [self.paths.texts(stage.target, kind)] if kind else []
+
+    def reference(self, wildcards: object) -> list[str]:
+        """Log-probabilities of the method's texts under the base model, if its loss reads them."""
+        stage = self.stage(wildcards)
+        if not self.recipes.reads_reference(stage.method):
+            return []
+        kind, length = (self.settings(stage)[key] for key in ("texts", "max_tokens"))
+        return [self.paths.reference(stage.target, kind, length)]
+
+    def checkpoint(self, stage: Stage, reader: str) -> str:
+        """The model after a stage of Align-then-Unlearn: its checkpoint, or what a shorter run has kept of it.
+
+        Args:
+            stage: its number 0 is the base model.
+            reader: an output of the job that reads it: what has read one before is not made again for the other.
+        """
+        if stage.number == 0:
+            return self.paths.llm
+        folder = Path(self.paths.stage(*stage))
+        own, kept = f"{folder}/llm", f"{folder.parents[1] / folder.name}/weights"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return kept if kept in json.loads(record_path(reader).read_text(encoding="utf-8"))["read"] else own
+        return kept if Path(kept).is_dir() else own
+
+    def previous_llm(self, wildcards: object) -> str:
+        """The model that a stage starts from."""
+        stage = self.stage(wildcards)
+        return self.checkpoint(stage._replace(number=stage.number - 1), f"{self.paths.stage(*stage)}/steps.csv")
+
+    def unlearned_llm(self, wildcards: object) -> str:
+        """The model of a stage, on which the predictor is aligned again."""
+        stage = self.stage(wildcards)
+        return self.checkpoint(stage, f"{self.paths.realignment(*stage)}/steps.csv")
+
+    def previous_predictor(self, wildcards: object) -> str:
+        """The predictor that a stage, or the alignment behind it, starts from."""
+        target, method, seed, number = self.stage(wildcards)
+        if number == 1:
+            return f"{self.paths.alignment(target, method, seed)}/predictor"
+        return f"{self.paths.realignment(target, method, seed, number - 1)}/predictor"
+
+    def guard(self, wildcards: object) -> list[str]:
+        """The evaluations by which a stage sees whether the one before has collapsed; its own first."""
+        target, method, seed, number = self.stage(wildcards)
+        if number == 1 or not self.config["collapse"]["stop"] or not self.config["evaluation"]["between"]:
+            return []
+        return [self.paths.between(target, method, seed, number - 1), *self.paths.before_recipes(target)]
+
+    def alignment_settings(self, wildcards: object) -> dict:
+        """What the training of a predictor takes from its method's settings."""
+        block = self.settings(self.stage(wildcards))
+        return {key: block[key] for key in ("method", "layer", "predictor", "align")}
+
+    def stage_settings(self, wildcards: object) -> dict:
+        """What a stage takes from its method's settings, with its own tau."""
+        stage = self.stage(wildcards)
+        block = self.settings(stage)
+        unlearn = block["unlearn"] | {"tau": block["unlearn"]["tau"][stage.number - 1]}
+        return {"method": block["method"], "layer": block["layer"], "unlearn": unlearn}
+
+    def is_trained(self, stage: Stage) -> bool:
+        """Whether the method trains epoch by epoch; its checkpoints then are side by side in one folder."""
+        return kind_of(self.settings(stage)) == "trained"
+
+    def asked_stage(self, wildcards: object) -> Stage:
+        """The stage whose model is asked; epochs share a folder."""
+        return self.stage(wildcards)._replace(number=int(wildcards.stage))
+
+    def asked_llm(self, wildcards: object) -> str:
+        """The model that is asked between stages."""
+        stage = self.asked_stage(wildcards)
+        if self.is_trained(stage):
+            return f"{self.paths.stage(*stage)}/epochs"
+        return self.checkpoint(stage, self.paths.between(*stage))
+
+    def last_checkpoint(self, wildcards: object) -> str:
+        """The checkpoint of a run's last stage."""
+        stage = self.run(wildcards)
+        return f"{self.paths.stage(*stage)}/{'epochs' if self.is_trained(stage) else 'llm'}"
+
+    def epoch(self, stage: Stage) -> str:
+        """Where in its input the checkpoint of a stage is."""
+        return str(stage.number) if self.is_trained(stage) else "."
+
+    def adapter_base(self, stage: Stage) -> list[str]:
+        """The base model of the LoRA adapter that a method trains; where it is merged, the kept model is whole."""
+        return [self.paths.llm] if self.settings(stage).get("lora", {"rank": 0})["rank"] else []
+
+    def intervention(self, wildcards: object) -> list[str]:
+        """What is applied to the base model, if that is what the method does."""
+        stage = self.run(wildcards)
+        return [f"{self.paths.run(*stage[:3])}/intervention"] if kind_of(self.settings(stage)) == "applied" else []
+
+    def finished_llm(self, wildcards: object) -> str:
+        """The kept model of a run, or the base model to which its intervention is applied."""
+        return self.paths.llm if self.intervention(wildcards) else f"{self.paths.run(*self.run(wildcards)[:3])}/weights"
+
+    def before(self, wildcards: object) -> list[str]:
+        """Answers of the base model that concern a target."""
+        return list(self.paths.before_recipes(wildcards.target))
+
+    def last_evaluation(self, wildcards: object) -> list[str]:
+        """The answers of the kept model, if it is asked anything."""
+        asked = self.config["evaluation"]["before_and_after"]
+        return [self.paths.after(*self.run(wildcards)[:3])] if asked else []
+
+    def described(self, wildcards: object) -> dict:
+        """What a model card tells of, each file with its recipe."""
+        run = self.run(wildcards)[:3]
+        model = {f"{self.paths.run(*run)}/weights": self.recipes.kept(*run)}
+        after = {file: self.recipes.after(*run) for file in self.last_evaluation(wildcards)}
+        return model | self.paths.before_recipes(wildcards.target) | after
+
+    # what cards say of the base model
+
+    def base_on_hub(self) -> list:
+        """Repository and revision of the base model on the hub; None and None where it comes from elsewhere."""
+        source = self.config["models"][self.config["llm"]]
+        return [source.get(key) for key in ("repo", "revision")]
+
+    @cached_property
+    def base_model(self) -> dict:
+        """Where the base model's weights come from; its name on the hub and its licence, where they are known."""
+        name = self.config["llm"]
+        source = self.config["models"][name]
+        match source["source"]:
+            case "hub":
+                weights = f"{source['repo']} at {source['revision']}"
+                known = {"base_model": source["repo"], "revision": source["revision"], "weights": weights}
+            case "pypi":
+                wheels = ", ".join(f"{wheel['package']} {wheel['version']}" for wheel in source["wheels"])
+                known = {"weights": f"{source['file']} in {wheels} on PyPI"}
+            case "path":
+                known = {"weights": f"the folder {Path(source['path']).name}"}
+            case other:
+                raise KeyError(f"no origin of a model of source {other}")
+        return known | self.config["model_cards"].get(name, {})
+
+    def about(self, wildcards: object) -> str | None:
+        """The method or the model that a job is about, where it is about one."""
+        if "digest" in wildcards.keys() and "method" in wildcards.keys():
+            names = (wildcards.target, wildcards.seed, wildcards.method, wildcards.digest)
+            known = self.paths.runs if names in self.paths.runs else self.paths.stages
+            return known[names].method if names in known else self.stage(wildcards).method
+        return wildcards.get("model")
