@@ -248,7 +248,7 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
             return reading(config, subject_tokens(config), states_bytes(config))
         case "align":
             return alignment(config, settings, settings["align"]["steps"])
-        case "unlearn":
+        case "unlearn" | "unlearn_last":
             return unlearning(config, settings)
         case "realign":
             return realignment(config, settings)

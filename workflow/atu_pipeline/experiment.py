@@ -65,6 +65,8 @@ class Experiment:
         self.name = "" if folder == OWN else Path(folder).name
         self.chosen = experiment_of(self.name, self.config)
         check_methods_fit(self.config, self.chosen["methods"])
+        for run in self.runs():
+            paths.plan_run(*run)
 
     @property
     def targets(self) -> list[str]:
@@ -178,26 +180,13 @@ class Experiment:
 
     @cached_property
     def training(self) -> Rows:
-        """A row for each file of losses of each stage of Align-then-Unlearn; stage 0 is the first alignment."""
+        """A row for each stage of each run of Align-then-Unlearn, with its losses; stage 0 is the first alignment."""
         rows = []
         for target, method, seed in self.runs():
             for stage in range(self.recipes.last(method) + 1) if self.kind(method) == "aligned" else ():
                 run = {"target": target, "method": method, "seed": int(seed), "stage": stage}
-                rows += [run | {"file": file} for file in self.paths.steps(target, method, seed, stage)]
+                rows.append(run | {"files": self.paths.steps(target, method, seed, stage)})
         return Rows(rows)
-
-    def training_recipes(self) -> dict[str, Recipe]:
-        """The files of those rows, each with its recipe."""
-        found = {}
-        for row in self.training:
-            run, stage = (row["target"], row["method"], str(row["seed"])), row["stage"]
-            if not stage:
-                found[row["file"]] = self.recipes.alignment(*run)
-            elif row["file"].startswith(self.paths.stage(*run, stage)):
-                found[row["file"]] = self.recipes.stage(*run, stage)
-            else:
-                found[row["file"]] = self.recipes.realignment(*run, stage)
-        return found
 
     # what rules ask for
 
@@ -248,8 +237,7 @@ class Experiment:
                     name: f"{tables}/{name}.csv" for name in ("collapsed", "learning_rates")
                 }
             case "steps":
-                steps = [row["file"] for row in self.training]
-                return {"steps": steps, "learning_rates": f"{tables}/learning_rates.csv"}
+                return {"steps": self.files(self.training), "learning_rates": f"{tables}/learning_rates.csv"}
             case "types":
                 return {"types": f"{tables}/{figure}.csv"}
             case other:
@@ -258,10 +246,6 @@ class Experiment:
     def drawn(self, figure: str) -> Rows:
         """The rows of the steps that a figure is drawn from."""
         return self.training if READS.get(figure) == "steps" else Rows()
-
-    def recipes_of(self, figure: str) -> dict[str, Recipe]:
-        """The files of those rows, each with its recipe."""
-        return self.training_recipes() if READS.get(figure) == "steps" else {}
 
     @staticmethod
     def files(rows: Iterable[dict]) -> list[str]:

@@ -1,13 +1,11 @@
 """What the jobs of each rule read, and the settings they take: from the names in the path of what they make."""
 
 import glob
-import json
-from contextlib import suppress
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 from atu import ROOT
-from atu.common.recipe import record_path
 from atu.data.benchmark import TEXT_SETS, UTILITY
 from atu.data.probe_sets import PROBE_SETS
 from atu_pipeline.paths import Paths, Stage
@@ -29,6 +27,29 @@ def probe_tables() -> dict:
     """The tables of the hub's dataset that hold probes, and the introductions of targets."""
     sets = {each.file: {"dataset": each.dataset, "split": "test"} for each in PROBE_SETS.values() if each.dataset}
     return text_table("intro") | sets
+
+
+class Covered(dict):
+    """Settings that the recipe covers: they print alike, as Snakemake need not compare them again."""
+
+    def __repr__(self) -> str:
+        return "covered by the recipe"
+
+    __str__ = __repr__
+
+    def __reduce__(self):
+        return dict, (dict(self),)  # a plain dict to the scripts, which know nothing of this class
+
+
+class OfStage:
+    """Methods of :class:`Inputs` that take a stage, as functions of wildcards."""
+
+    def __init__(self, inputs: "Inputs", find: Callable[[object], Stage]):
+        self.inputs, self.find = inputs, find
+
+    def __getattr__(self, name: str) -> Callable[[object], object]:
+        method = getattr(self.inputs, name)
+        return lambda wildcards: method(self.find(wildcards))
 
 
 class Inputs:
@@ -100,20 +121,29 @@ class Inputs:
         """The last stage of the run that the wildcards of its folder name."""
         return self.paths.find(wildcards, run=True)
 
-    def settings(self, stage: Stage) -> dict:
+    def settings(self, stage: Stage) -> Covered:
         """The settings of its method."""
-        return self.config["method_settings"][stage.method]
+        return Covered(self.config["method_settings"][stage.method])
 
-    def key(self, wildcards: object) -> Uncompared:
+    def key(self, stage: Stage) -> Uncompared:
         """Where in the config these settings are; variants of a grid share those of their method."""
-        method = self.stage(wildcards).method
+        method = stage.method
         owner = next((name for name, variants in self.config["grids"].items() if method in variants), method)
         return Uncompared([f"method_settings.{owner}"])
 
-    def in_grid(self, wildcards: object) -> Uncompared:
+    def in_grid(self, stage: Stage) -> Uncompared:
         """Whether the method is one rate of a grid: where it diverges, the others go on."""
-        method = self.stage(wildcards).method
-        return Uncompared([any(method in variants for variants in self.config["grids"].values())])
+        return Uncompared([any(stage.method in variants for variants in self.config["grids"].values())])
+
+    @property
+    def of_stage(self) -> "OfStage":
+        """The same, as functions of wildcards that name a stage."""
+        return OfStage(self, self.stage)
+
+    @property
+    def of_run(self) -> "OfStage":
+        """The same, as functions of wildcards that name a run: its last stage."""
+        return OfStage(self, self.run)
 
     def files_of(self, *kinds: str) -> str:
         """A pattern for the files of all methods of some kinds; it matches nothing if there are none."""
@@ -124,26 +154,22 @@ class Inputs:
         """The other subjects whose texts a run reads."""
         return self.recipes.others(stage.target, stage.method, stage.seed)
 
-    def windows(self, wildcards: object) -> list[str]:
+    def windows(self, stage: Stage) -> list[str]:
         """Windows of the target and of the retain set, target first."""
-        stage = self.stage(wildcards)
         k = self.settings(stage)["k"]
         return [self.paths.windows(subject, k) for subject in (stage.target, *self.retain_set(stage))]
 
-    def states(self, wildcards: object) -> list[str]:
+    def states(self, stage: Stage) -> list[str]:
         """Hidden states of the base model on the same texts."""
-        stage = self.stage(wildcards)
         k, layer = (self.settings(stage)[key] for key in ("k", "layer"))
         return [self.paths.states(subject, k, layer) for subject in (stage.target, *self.retain_set(stage))]
 
-    def retained_states(self, wildcards: object) -> list[str]:
+    def retained_states(self, stage: Stage) -> list[str]:
         """Those on the texts of the retain set, if the loss reads them."""
-        weight = self.settings(self.stage(wildcards))["unlearn"]["retain_weight"]
-        return self.states(wildcards)[1:] if weight else []
+        return self.states(stage)[1:] if self.settings(stage)["unlearn"]["retain_weight"] else []
 
-    def retain_texts(self, wildcards: object) -> list[str]:
+    def retain_texts(self, stage: Stage) -> list[str]:
         """Texts of the retain set, if the method's loss or its retain term reads them."""
-        stage = self.stage(wildcards)
         reads = self.recipes.reads_others(stage.method)
         return [self.paths.texts(subject) for subject in self.retain_set(stage)] if reads else []
 
@@ -152,64 +178,50 @@ class Inputs:
         kind = self.settings(stage).get("texts")
         return [self.paths.texts(stage.target, kind)] if kind else []
 
-    def reference(self, wildcards: object) -> list[str]:
+    def reference(self, stage: Stage) -> list[str]:
         """Log-probabilities of the method's texts under the base model, if its loss reads them."""
-        stage = self.stage(wildcards)
         if not self.recipes.reads_reference(stage.method):
             return []
         kind, length = (self.settings(stage)[key] for key in ("texts", "max_tokens"))
         return [self.paths.reference(stage.target, kind, length)]
 
-    def checkpoint(self, stage: Stage, reader: str) -> str:
-        """The model after a stage of Align-then-Unlearn: its checkpoint, or what a shorter run has kept of it.
-
-        Args:
-            stage: its number 0 is the base model.
-            reader: an output of the job that reads it: what has read one before is not made again for the other.
-        """
+    def checkpoint(self, stage: Stage) -> str:
+        """The model after a stage of Align-then-Unlearn before the last; stage 0 is the base model."""
         if stage.number == 0:
             return self.paths.llm
-        folder = Path(self.paths.stage(*stage))
-        own, kept = f"{folder}/llm", f"{folder.parents[1] / folder.name}/weights"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return kept if kept in json.loads(record_path(reader).read_text(encoding="utf-8"))["read"] else own
-        return kept if Path(kept).is_dir() else own
+        shorter = self.paths.shorter_run(*stage)
+        return f"{shorter}/weights" if shorter else f"{self.paths.stage(*stage)}/llm"
 
-    def previous_llm(self, wildcards: object) -> str:
+    def predictor(self, stage: Stage) -> str:
+        """The predictor that is aligned on the model of a stage before the last."""
+        if stage.number == 0:
+            return f"{self.paths.alignment(*stage[:3])}/predictor"
+        realigned = self.paths.shorter_run(*stage)
+        return f"{self.paths.realignment(*stage) if realigned else self.paths.stage(*stage)}/predictor"
+
+    def previous_checkpoint(self, stage: Stage) -> str:
         """The model that a stage starts from."""
-        stage = self.stage(wildcards)
-        return self.checkpoint(stage._replace(number=stage.number - 1), f"{self.paths.stage(*stage)}/steps.csv")
+        return self.checkpoint(stage._replace(number=stage.number - 1))
 
-    def unlearned_llm(self, wildcards: object) -> str:
-        """The model of a stage, on which the predictor is aligned again."""
-        stage = self.stage(wildcards)
-        return self.checkpoint(stage, f"{self.paths.realignment(*stage)}/steps.csv")
-
-    def previous_predictor(self, wildcards: object) -> str:
+    def previous_predictor(self, stage: Stage) -> str:
         """The predictor that a stage, or the alignment behind it, starts from."""
-        target, method, seed, number = self.stage(wildcards)
-        if number == 1:
-            return f"{self.paths.alignment(target, method, seed)}/predictor"
-        return f"{self.paths.realignment(target, method, seed, number - 1)}/predictor"
+        return self.predictor(stage._replace(number=stage.number - 1))
 
-    def guard(self, wildcards: object) -> list[str]:
+    @staticmethod
+    def number(stage: Stage) -> int:
+        """The number of a stage, from 1."""
+        return stage.number
+
+    def guard(self, stage: Stage) -> list[str]:
         """The evaluations by which a stage sees whether the one before has collapsed; its own first."""
-        target, method, seed, number = self.stage(wildcards)
+        target, method, seed, number = stage
         if number == 1 or not self.config["collapse"]["stop"] or not self.config["evaluation"]["between"]:
             return []
         return [self.paths.between(target, method, seed, number - 1), *self.paths.before_recipes(target)]
 
-    def alignment_settings(self, wildcards: object) -> dict:
-        """What the training of a predictor takes from its method's settings."""
-        block = self.settings(self.stage(wildcards))
-        return {key: block[key] for key in ("method", "layer", "predictor", "align")}
-
-    def stage_settings(self, wildcards: object) -> dict:
-        """What a stage takes from its method's settings, with its own tau."""
-        stage = self.stage(wildcards)
-        block = self.settings(stage)
-        unlearn = block["unlearn"] | {"tau": block["unlearn"]["tau"][stage.number - 1]}
-        return {"method": block["method"], "layer": block["layer"], "unlearn": unlearn}
+    def tau(self, stage: Stage) -> float:
+        """The threshold of a stage."""
+        return self.settings(stage)["unlearn"]["tau"][stage.number - 1]
 
     def is_trained(self, stage: Stage) -> bool:
         """Whether the method trains epoch by epoch; its checkpoints then are side by side in one folder."""
@@ -224,12 +236,7 @@ class Inputs:
         stage = self.asked_stage(wildcards)
         if self.is_trained(stage):
             return f"{self.paths.stage(*stage)}/epochs"
-        return self.checkpoint(stage, self.paths.between(*stage))
-
-    def last_checkpoint(self, wildcards: object) -> str:
-        """The checkpoint of a run's last stage."""
-        stage = self.run(wildcards)
-        return f"{self.paths.stage(*stage)}/{'epochs' if self.is_trained(stage) else 'llm'}"
+        return self.checkpoint(stage)
 
     def epoch(self, stage: Stage) -> str:
         """Where in its input the checkpoint of a stage is."""

@@ -97,6 +97,7 @@ class Paths:
         self.own = {"llm": self.config["llm"], "benchmark": self.config["benchmark"]}
         self.stages: dict[tuple[str, str, str, str], Stage] = {}
         self.runs: dict[tuple[str, str, str, str], Stage] = {}
+        self.planned: set[str] = set()
 
     def path(self, kind: str, recipe: Recipe, /, **names: object) -> str:
         """The path of something that a recipe makes."""
@@ -196,14 +197,14 @@ class Paths:
 
     @cache  # noqa: B019
     def stage(self, target: str, method: str, seed: str, number: int) -> str:
-        """The folder of a stage; epochs of what is trained share one."""
-        recipe = self.recipes.stage(target, method, seed, number)
+        """The folder of a stage before the last, with its predictor; epochs of what is trained share one."""
+        recipe = self.recipes.passed_on(target, method, seed, number)
         return self.folder("stage", recipe, Stage(target, method, seed, number))
 
     @cache  # noqa: B019
     def realignment(self, target: str, method: str, seed: str, number: int) -> str:
-        """The folder of the predictor that is aligned on the model of a stage."""
-        recipe = self.recipes.realignment(target, method, seed, number)
+        """The folder of the predictor that is aligned on what a shorter run has kept."""
+        recipe = self.recipes.passed_on(target, method, seed, number)
         return self.folder("realignment", recipe, Stage(target, method, seed, number))
 
     @cache  # noqa: B019
@@ -211,6 +212,20 @@ class Paths:
         """The folder of what a run keeps."""
         stage = Stage(target, method, seed, self.recipes.last(method))
         return self.folder("run", self.recipes.kept(target, method, seed), stage)
+
+    def plan_run(self, target: str, method: str, seed: str) -> None:
+        """Know a run that will be made: longer ones go on from what it keeps."""
+        self.planned.add(self.run(target, method, seed))
+
+    @cache  # noqa: B019
+    def shorter_run(self, target: str, method: str, seed: str, number: int) -> str | None:
+        """The folder of a run that ends with a stage and that a longer one goes on from; None if it makes the stage
+        itself, or has made it."""
+        recipe = self.recipes.stage(target, method, seed, number)
+        names = {"target": target, "seed": seed, "method": self.config["method_settings"][method]["method"]}
+        run = self.path("run", recipe, **names)
+        made = Path(self.stage(target, method, seed, number), "steps.csv").exists()
+        return run if not made and (run in self.planned or Path(run, "weights").is_dir()) else None
 
     @cache  # noqa: B019
     def between(self, target: str, method: str, seed: str, number: int) -> str:
@@ -228,14 +243,18 @@ class Paths:
         last = number == self.recipes.last(method)
         return self.after(target, method, seed) if last else self.between(target, method, seed, number)
 
-    def steps(self, target: str, method: str, seed: str, number: int) -> list[str]:
-        """Losses over the steps of a stage of Align-then-Unlearn: of unlearning, and of the alignment behind it."""
+    def steps(self, target: str, method: str, seed: str, number: int) -> dict[str, Recipe]:
+        """Losses over the steps of a stage of Align-then-Unlearn, each file with its recipe; stage 0 is the alignment."""
+        run = target, method, seed
         if number == 0:
-            return [f"{self.alignment(target, method, seed)}/steps.csv"]
-        folders = [self.stage(target, method, seed, number)]
-        if number < self.recipes.last(method):
-            folders.append(self.realignment(target, method, seed, number))
-        return [f"{folder}/steps.csv" for folder in folders]
+            return {f"{self.alignment(*run)}/steps.csv": self.recipes.alignment(*run)}
+        if number == self.recipes.last(method):
+            return {f"{self.run(*run)}/steps.csv": self.recipes.kept(*run)}
+        passed_on, shorter = self.recipes.passed_on(*run, number), self.shorter_run(*run, number)
+        if not shorter:
+            return {f"{self.stage(*run, number)}/steps.csv": passed_on}
+        own = {f"{shorter}/steps.csv": self.recipes.stage(*run, number)}
+        return own | {f"{self.realignment(*run, number)}/steps.csv": passed_on}
 
     def find(self, names: object, run: bool = False) -> Stage:
         """The stage that the names in a path mean, of any method that goes through it.
@@ -264,9 +283,7 @@ class Paths:
                 continue
             if kind_of(block) == "aligned":
                 self.alignment(target, method, seed)
-                for number in range(1, self.recipes.last(method)):
-                    self.realignment(target, method, seed, number)
-            for number in range(1, self.recipes.last(method) + 1):
+            for number in range(1, self.recipes.last(method)):
                 self.stage(target, method, seed, number)
             self.run(target, method, seed)
 

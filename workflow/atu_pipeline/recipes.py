@@ -254,7 +254,7 @@ class Recipes:
             if stage == 1:
                 parts.append(self.alignment(target, method, seed))
             else:
-                parts += [self.realignment(target, method, seed, stage - 1), self.shared("collapse")]
+                parts += [self.passed_on(target, method, seed, stage - 1), self.shared("collapse")]
         elif kind == "trained":
             own = block | {"lora": without(block["lora"], "merge")}
             parts = [self.texts(target, block["texts"]), self.shared("precision")]
@@ -270,11 +270,12 @@ class Recipes:
         return merged(self.llm, *parts, run, {"settings": own})
 
     @cache  # noqa: B019
-    def realignment(self, target: str, method: str, seed: str, stage: int) -> Recipe:
-        """The predictor that is aligned on the model of a stage."""
-        between = {"steps_between": self.config["method_settings"][method]["align"]["steps_between"]}
-        earlier = self.realignment(target, method, seed, stage - 1) if stage > 1 else {}
-        return merged(self.stage(target, method, seed, stage), earlier, {"settings": {"align": between}})
+    def passed_on(self, target: str, method: str, seed: str, stage: int) -> Recipe:
+        """What a stage before the last leaves to the next: of Align-then-Unlearn with a predictor aligned on it."""
+        block = self.config["method_settings"][method]
+        between = {"steps_between": block["align"]["steps_between"]} if kind_of(block) == "aligned" else None
+        own = {"settings": {"align": between}} if between else {}
+        return merged(self.stage(target, method, seed, stage), own)
 
     def reads_others(self, method: str) -> bool:
         """Whether a trained method reads texts of other subjects."""
@@ -319,7 +320,7 @@ class Recipes:
     @cache  # noqa: B019
     def between(self, target: str, method: str, seed: str, stage: int) -> Recipe:
         """The answers of the model of a stage before the last."""
-        return self.asked_of(target, self.stage(target, method, seed, stage), "between")
+        return self.asked_of(target, self.passed_on(target, method, seed, stage), "between")
 
     @cache  # noqa: B019
     def after(self, target: str, method: str, seed: str) -> Recipe:

@@ -1,10 +1,10 @@
-# Align: the predictor learns to see what the base model is about to say, and again what the model of a stage is.
+# Align: the predictor learns to see what the base model is about to say.
 
 
 rule align:
     input:
-        windows=INPUTS.windows,
-        hidden_states=ancient(INPUTS.states),
+        windows=INPUTS.of_stage.windows,
+        hidden_states=ancient(INPUTS.of_stage.states),
     output:
         predictor=directory(PATTERNS["alignment"] + "/predictor"),
         steps=PATTERNS["alignment"] + "/steps.csv",
@@ -18,19 +18,19 @@ rule align:
         **model_job("align"),
     params:
         **COMPUTE,
-        settings=INPUTS.alignment_settings,
-        key=INPUTS.key,
+        settings=INPUTS.of_stage.settings,
+        key=INPUTS.of_stage.key,
         recipe=lambda wildcards: RECIPES.alignment(*INPUTS.stage(wildcards)[:3]),
     script:
         "../scripts/align_predictor.py"
 
 
 rule realign:
-    # On the model of a stage; its hidden states are kept on local scratch meanwhile.
+    # On what a shorter run has kept, for one that goes on from there.
     input:
-        llm=INPUTS.unlearned_llm,
-        predictor=INPUTS.previous_predictor,
-        windows=INPUTS.windows,
+        llm=INPUTS.of_stage.checkpoint,
+        predictor=INPUTS.of_stage.previous_predictor,
+        windows=INPUTS.of_stage.windows,
     output:
         predictor=directory(PATTERNS["realignment"] + "/predictor"),
         steps=PATTERNS["realignment"] + "/steps.csv",
@@ -44,11 +44,10 @@ rule realign:
         **model_job("realign"),
     params:
         **COMPUTE,
-        settings=INPUTS.alignment_settings,
-        stage=lambda wildcards: INPUTS.stage(wildcards).number,
-        key=INPUTS.key,
-        in_grid=INPUTS.in_grid,
-        gradient_checkpointing=config["gradient_checkpointing"],
-        recipe=lambda wildcards: RECIPES.realignment(*INPUTS.stage(wildcards)),
+        settings=INPUTS.of_stage.settings,
+        stage=INPUTS.of_stage.number,
+        key=INPUTS.of_stage.key,
+        in_grid=INPUTS.of_stage.in_grid,
+        recipe=lambda wildcards: RECIPES.passed_on(*INPUTS.stage(wildcards)),
     script:
         "../scripts/realign_predictor.py"

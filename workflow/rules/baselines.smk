@@ -28,9 +28,9 @@ rule reference_log_probs:
 rule train:
     input:
         llm=PATHS.llm,
-        texts=lambda wildcards: INPUTS.own_texts(INPUTS.stage(wildcards)),
-        reference=INPUTS.reference,
-        retain=INPUTS.retain_texts,
+        texts=INPUTS.of_stage.own_texts,
+        reference=INPUTS.of_stage.reference,
+        retain=INPUTS.of_stage.retain_texts,
     output:
         epochs=temp(directory(PATTERNS["stage"] + "/epochs")),
         steps=PATTERNS["stage"] + "/steps.csv",
@@ -47,11 +47,11 @@ rule train:
     params:
         **COMPUTE,
         **TEMPLATE,
-        settings=lambda wildcards: INPUTS.settings(INPUTS.stage(wildcards)),
-        key=INPUTS.key,
-        in_grid=INPUTS.in_grid,
+        settings=INPUTS.of_stage.settings,
+        key=INPUTS.of_stage.key,
+        in_grid=INPUTS.of_stage.in_grid,
         gradient_checkpointing=config["gradient_checkpointing"],
-        recipe=lambda wildcards: RECIPES.stage(*INPUTS.stage(wildcards)),
+        recipe=lambda wildcards: RECIPES.passed_on(*INPUTS.stage(wildcards)),
     script:
         "../scripts/train_method.py"
 
@@ -60,7 +60,7 @@ rule find_intervention:
     # ICU's instruction or RepE's control vector: what the evaluation applies to the unmodified model.
     input:
         llm=PATHS.llm,
-        texts=lambda wildcards: INPUTS.own_texts(INPUTS.run(wildcards)),
+        texts=INPUTS.of_run.own_texts,
     output:
         directory(PATTERNS["run"] + "/intervention"),
     log:
@@ -75,7 +75,7 @@ rule find_intervention:
     params:
         **COMPUTE,
         **TEMPLATE,
-        settings=lambda wildcards: INPUTS.settings(INPUTS.run(wildcards)),
+        settings=INPUTS.of_run.settings,
         recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
     script:
         "../scripts/find_intervention.py"

@@ -31,7 +31,7 @@ rule evaluate_before:
 use rule evaluate_before as evaluate_after with:
     input:
         llm=INPUTS.finished_llm,
-        base=lambda wildcards: INPUTS.adapter_base(INPUTS.run(wildcards)),
+        base=INPUTS.of_run.adapter_base,
         probes=lambda wildcards: INPUTS.probes(wildcards.target),
         primers=INPUTS.primers(),
         intervention=INPUTS.intervention,
@@ -54,7 +54,7 @@ use rule evaluate_before as evaluate_after with:
 use rule evaluate_before as evaluate_between with:
     input:
         llm=INPUTS.asked_llm,
-        base=lambda wildcards: INPUTS.adapter_base(INPUTS.stage(wildcards)),
+        base=INPUTS.of_stage.adapter_base,
         probes=lambda wildcards: INPUTS.probes(wildcards.target),
         primers=INPUTS.primers(),
     output:

@@ -29,9 +29,6 @@ rule plot:
         ),
         dev_targets=config["dev_targets"],
         caption=lambda wildcards: caption_of(wildcards.figure),
-        recipes=lambda wildcards: experiment(wildcards.experiment_dir).recipes_of(
-            wildcards.figure
-        ),
         recipe=of_experiment("recipe"),
     script:
         "../scripts/plot_figure.py"

@@ -1,17 +1,18 @@
-# Unlearn: one job a stage, at one tau. What is left of a run is a model that from_pretrained loads.
+# Unlearn: one job a stage. Each lowers tau, trains the model, and all but the last align the predictor on it again.
 
 
 rule unlearn:
     input:
-        llm=INPUTS.previous_llm,
-        predictor=INPUTS.previous_predictor,
+        llm=INPUTS.of_stage.previous_checkpoint,
+        predictor=INPUTS.of_stage.previous_predictor,
         target=lambda wildcards: PATHS.target_embedding(wildcards.target),
-        windows=INPUTS.windows,
-        retained=ancient(INPUTS.retained_states),
+        windows=INPUTS.of_stage.windows,
+        retained=ancient(INPUTS.of_stage.retained_states),
         # asking anew does not train anew
-        guard=ancient(INPUTS.guard),
+        guard=ancient(INPUTS.of_stage.guard),
     output:
         llm=temp(directory(PATTERNS["stage"] + "/llm")),
+        predictor=directory(PATTERNS["stage"] + "/predictor"),
         steps=PATTERNS["stage"] + "/steps.csv",
     log:
         log_of("unlearn", "stage"),
@@ -25,34 +26,63 @@ rule unlearn:
         **model_job("unlearn"),
     params:
         **COMPUTE,
-        settings=INPUTS.stage_settings,
-        stage=lambda wildcards: INPUTS.stage(wildcards).number,
+        settings=INPUTS.of_stage.settings,
+        stage=INPUTS.of_stage.number,
+        tau=INPUTS.of_stage.tau,
         collapse=config["collapse"],
-        key=INPUTS.key,
-        in_grid=INPUTS.in_grid,
+        key=INPUTS.of_stage.key,
+        in_grid=INPUTS.of_stage.in_grid,
         gradient_checkpointing=config["gradient_checkpointing"],
-        recipe=lambda wildcards: RECIPES.stage(*INPUTS.stage(wildcards)),
+        recipe=lambda wildcards: RECIPES.passed_on(*INPUTS.stage(wildcards)),
     script:
         "../scripts/unlearn_stage.py"
 
 
-rule keep_weights:
-    # Of the last stage.
+use rule unlearn as unlearn_last with:
+    # The model is kept, and nothing reads its predictor.
     input:
-        llm=INPUTS.last_checkpoint,
-        base=lambda wildcards: INPUTS.adapter_base(INPUTS.run(wildcards)),
+        llm=INPUTS.of_run.previous_checkpoint,
+        predictor=INPUTS.of_run.previous_predictor,
+        target=lambda wildcards: PATHS.target_embedding(wildcards.target),
+        windows=INPUTS.of_run.windows,
+        retained=ancient(INPUTS.of_run.retained_states),
+        guard=ancient(INPUTS.of_run.guard),
+    output:
+        llm=directory(PATTERNS["run"] + "/weights"),
+        steps=PATTERNS["run"] + "/steps.csv",
+    log:
+        log_of("unlearn_last", "run"),
+    params:
+        **COMPUTE,
+        settings=INPUTS.of_run.settings,
+        stage=INPUTS.of_run.number,
+        tau=INPUTS.of_run.tau,
+        collapse=config["collapse"],
+        key=INPUTS.of_run.key,
+        in_grid=INPUTS.of_run.in_grid,
+        gradient_checkpointing=config["gradient_checkpointing"],
+        recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
+
+
+rule keep_weights:
+    # Of the last epoch of what is trained.
+    input:
+        llm=lambda wildcards: PATHS.stage(*INPUTS.run(wildcards)) + "/epochs",
+        base=INPUTS.of_run.adapter_base,
     output:
         directory(PATTERNS["run"] + "/weights"),
     log:
         log_of("keep_weights", "run"),
+    wildcard_constraints:
+        method=INPUTS.files_of("trained"),
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
         **model_job("keep_weights"),
     params:
-        settings=lambda wildcards: INPUTS.settings(INPUTS.run(wildcards)),
-        subfolder=lambda wildcards: INPUTS.epoch(INPUTS.run(wildcards)),
+        settings=INPUTS.of_run.settings,
+        subfolder=INPUTS.of_run.epoch,
         base=INPUTS.base_on_hub(),
         recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
     script:

@@ -1,4 +1,4 @@
-"""Align the predictor on the model of a stage: its hidden states are kept on local scratch meanwhile.
+"""Align the predictor on the model that a shorter run has kept, for a run that goes on from there.
 
 Of a model that was not reached or has collapsed nothing is learned: the predictor stays as it is.
 """
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from atu.alignment.hidden import HiddenStates, write_hidden_states
 from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import WindowedCorpus
 from atu.common.divergence import divergence, mark_diverged, rate_of
@@ -18,7 +17,6 @@ from atu.common.recipe import made_by
 from atu.common.runtime import job_log, stage_seed, start
 from atu.engine.models import load_llm
 from atu.methods import load
-from atu.methods.atu import AlignmentData, AlignmentText
 from atu.reporting.tables import NOT_RUN
 
 
@@ -29,37 +27,28 @@ def realign(inputs, params, seed, accelerator, scratch):
     texts = [corpus.checksum for corpus in corpora]
     predictor = EmbeddingPredictor.load(inputs.predictor, texts, accelerator.device)
     settings = params.settings
-    options = {key: value for key, value in settings["align"].items() if key not in ("steps", "steps_between")}
-    with scratch_folder(scratch, "states") as folder:
-        parts = []
-        for i, corpus in enumerate(corpora):
-            with accelerator.autocast():
-                write_hidden_states(llm, corpus, settings["layer"], Path(folder, str(i)), params.precision)
-            parts.append(AlignmentText(corpus, HiddenStates(Path(folder, str(i)), corpus)))
-        options |= {"steps": settings["align"]["steps_between"], "seed": seed}
-        with rate_of(f"{params.key[0]}.align.learning_rate"):
-            steps = load(settings["method"]).align(accelerator, predictor, AlignmentData(parts), **options)
-        for part in parts:
-            part.states.close()
-    return predictor, steps
+    options = {key: value for key, value in settings["align"].items() if key != "steps_between"}
+    options |= {"steps": settings["align"]["steps_between"], "seed": seed}
+    options |= {"layer": settings["layer"], "precision": params.precision}
+    with scratch_folder(scratch, "states") as folder, rate_of(f"{params.key[0]}.align.learning_rate"):
+        return predictor, load(settings["method"]).realign(
+            accelerator, llm, predictor, corpora, scratch=folder, **options
+        )
 
 
 def keep(outputs, write, steps=()):
     """Leave what ``write`` makes of a folder as the predictor, and the log of steps."""
     with atomic_path(outputs.predictor) as part:
         write(part)
-    steps = list(steps)
+    steps = pd.DataFrame(steps, columns=None if steps else ["step", "loss"]).assign(phase="align")
     with atomic_path(outputs.steps) as part:
-        pd.DataFrame(steps, columns=None if steps else ["step", "loss"]).assign(phase="align").to_csv(part, index=False)
+        steps.to_csv(part, index=False)
 
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     inputs, outputs, params = snakemake.input, snakemake.output, snakemake.params
-    if said := divergence(Path(inputs.llm)):
-        log.warning("%s: there is no model to align on", said)
-        keep(outputs, lambda part: link_tree(inputs.predictor, part))
-    elif Path(inputs.llm, NOT_RUN).exists():
-        log.warning("this stage was not run, as one before it has collapsed: the predictor stays as it is")
+    if divergence(Path(inputs.llm)) or Path(inputs.llm, NOT_RUN).exists():
+        log.warning("training did not reach this stage: the predictor stays as it is")
         keep(outputs, lambda part: link_tree(inputs.predictor, part))
     else:
         seed = stage_seed(int(snakemake.wildcards.seed), params.stage)

@@ -1,4 +1,4 @@
-"""One stage of Align-then-Unlearn: train the model at tau.
+"""One stage of Align-then-Unlearn: train the model at tau, then align the predictor on it again, if a stage follows.
 
 A stage behind one that has collapsed is not run: it passes the model on, marked. Where training diverges at one rate
 of a grid, this stage and later ones leave a mark alone.
@@ -14,8 +14,9 @@ from atu.alignment.windows import WindowedCorpus
 from atu.common.divergence import DIVERGED, divergence, mark_diverged, rate_of
 from atu.common.errors import DivergedError
 from atu.common.files import atomic_path, link_tree, read_tensors, write_json
+from atu.common.leftovers import scratch_folder
 from atu.common.recipe import made_by
-from atu.common.runtime import job_log, stage_seed, start
+from atu.common.runtime import job_log, provenance, stage_seed, start
 from atu.engine.models import load_llm, save_llm
 from atu.methods import load
 from atu.methods.atu import AlignmentData, AlignmentText
@@ -29,28 +30,55 @@ def collapsed_before(guard, llm, fluency_share):
     return why_collapsed(read_outcomes(guard[:1]), read_outcomes(guard[1:]), fluency_share)
 
 
-def pass_on(inputs, outputs, stage):
+def keep(job, write, steps=()):
+    """Leave what ``write`` makes of a folder as the model, and the log of steps."""
+    with atomic_path(job.output.llm) as part:
+        write(part)
+        if "predictor" not in job.output.keys():
+            run = dict(job.wildcards)
+            write_json(part / "provenance.json", provenance(run=run, **job.params.settings))
+    steps = pd.DataFrame(steps, columns=None if len(steps) else ["step", "loss", "phase", "tau"])
+    with atomic_path(job.output.steps) as part:
+        steps.to_csv(part, index=False)
+
+
+def keep_predictor(job, write):
+    """Leave what ``write`` makes of a folder as the predictor, if a stage follows."""
+    if "predictor" in job.output.keys():
+        with atomic_path(job.output.predictor) as part:
+            write(part)
+
+
+def pass_on(job):
     """Leave the collapsed model, or the mark of one that diverged, to the next stage as it is."""
-    with atomic_path(outputs.llm) as part:
-        link_tree(inputs.llm, part)
+
+    def marked(part):
+        link_tree(job.input.llm, part)
+        (part / "provenance.json").unlink(missing_ok=True)  # linked, of a shorter run
         if not any((part / mark).exists() for mark in (NOT_RUN, DIVERGED)):
-            write_json(part / NOT_RUN, {"first_stage_not_run": stage})
-    no_steps(outputs)
+            write_json(part / NOT_RUN, {"first_stage_not_run": job.params.stage})
+
+    keep(job, marked)
+    keep_predictor(job, lambda part: link_tree(job.input.predictor, part))
 
 
-def give_up(outputs, error, stage):
+def give_up(job, error):
     """Leave the mark of a rate at which training has diverged."""
-    with atomic_path(outputs.llm) as part:
-        mark_diverged(part, error, stage)
-    no_steps(outputs)
+    keep(job, lambda part: mark_diverged(part, error, job.params.stage))
+    keep_predictor(job, lambda part: link_tree(job.input.predictor, part))
 
 
-def no_steps(outputs):
-    with atomic_path(outputs.steps) as part:
-        pd.DataFrame(columns=["step", "loss", "phase", "tau"]).to_csv(part, index=False)
+def retain_data(corpora, states):
+    """Texts of the retain set with hidden states of the base model; None if the loss does not read them."""
+    if not states:
+        return None
+    pairs = zip(corpora[1:], states, strict=True)
+    return AlignmentData([AlignmentText(corpus, HiddenStates(path, corpus)) for corpus, path in pairs])
 
 
-def run_stage(inputs, outputs, params, seed, accelerator, log):
+def run_stage(job, seed, accelerator, log):
+    inputs, params = job.input, job.params
+    settings, tau = params.settings, params.tau
     llm, tokenizer = load_llm(inputs.llm, accelerator.device)
     corpora = [WindowedCorpus.load(path) for path in inputs.windows]
     texts = [corpus.checksum for corpus in corpora]
@@ -58,13 +86,9 @@ def run_stage(inputs, outputs, params, seed, accelerator, log):
     if params.gradient_checkpointing:
         llm.gradient_checkpointing_enable()
 
-    retain = None
-    if inputs.retained:
-        pairs = zip(corpora[1:], inputs.retained, strict=True)
-        retain = AlignmentData([AlignmentText(corpus, HiddenStates(states, corpus)) for corpus, states in pairs])
-    settings = params.settings
+    method = load(settings["method"])
     with rate_of(f"{params.key[0]}.unlearn.learning_rate"):
-        steps = load(settings["method"]).unlearn(
+        steps = method.unlearn(
             accelerator,
             llm,
             predictor,
@@ -72,15 +96,24 @@ def run_stage(inputs, outputs, params, seed, accelerator, log):
             read_tensors(inputs.target)["embedding"],
             layer=settings["layer"],
             seed=seed,
-            retain=retain,
-            **settings["unlearn"],
+            retain=retain_data(corpora, inputs.retained),
+            **settings["unlearn"] | {"tau": tau},
         )
-    tau = settings["unlearn"]["tau"]
     log.info("tau %s: similarity %.4f -> %.4f", tau, steps[0]["similarity"], steps[-1]["similarity"])
-    with atomic_path(outputs.llm) as part:
-        save_llm(llm, tokenizer, part)
-    with atomic_path(outputs.steps) as part:
-        pd.DataFrame(steps).assign(phase="unlearn", tau=tau).to_csv(part, index=False)
+    frames = [pd.DataFrame(steps).assign(phase="unlearn")]
+    if "predictor" in job.output.keys():
+        options = {key: value for key, value in settings["align"].items() if key != "steps_between"}
+        options |= {"steps": settings["align"]["steps_between"], "seed": seed, "tracked_before": len(steps)}
+        options |= {"layer": settings["layer"], "precision": params.precision}
+        with (
+            scratch_folder(job.resources.tmpdir, "states") as scratch,
+            rate_of(f"{params.key[0]}.align.learning_rate"),
+        ):
+            steps = method.realign(accelerator, llm, predictor, corpora, scratch=scratch, **options)
+        log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
+        frames.append(pd.DataFrame(steps).assign(phase="align"))
+    keep(job, lambda part: save_llm(llm, tokenizer, part), pd.concat(frames).assign(tau=tau))
+    keep_predictor(job, predictor.save)
 
 
 # what the guard reads was asked of the stage before, and bears on nothing but whether this one is run
@@ -89,25 +122,25 @@ with (
     job_log(snakemake.log[0]) as log,
     made_by(snakemake.params.recipe, read, snakemake.output),
 ):
-    params, stage = snakemake.params, snakemake.params.stage
-    if said := divergence(Path(snakemake.input.llm)):
-        log.warning("%s: stage %d is not run", said, stage)
-        pass_on(snakemake.input, snakemake.output, stage)
-    elif said := divergence(Path(snakemake.input.predictor)):
-        log.warning("%s: stage %d has no predictor", said, stage)
-        give_up(snakemake.output, DivergedError(said), stage)
-    elif why := collapsed_before(snakemake.input.guard, snakemake.input.llm, params.collapse["fluency_share"]):
-        log.warning("the stage before has collapsed (%s): stage %d is not run", "; ".join(why), stage)
-        pass_on(snakemake.input, snakemake.output, stage)
+    job, inputs, params = snakemake, snakemake.input, snakemake.params
+    if said := divergence(Path(inputs.llm)):
+        log.warning("%s: stage %d is not run", said, params.stage)
+        pass_on(job)
+    elif said := divergence(Path(inputs.predictor)):
+        log.warning("%s: stage %d has no predictor", said, params.stage)
+        give_up(job, DivergedError(said))
+    elif why := collapsed_before(inputs.guard, inputs.llm, params.collapse["fluency_share"]):
+        log.warning("the stage before has collapsed (%s): stage %d is not run", "; ".join(why), params.stage)
+        pass_on(job)
     else:
-        seed = stage_seed(int(snakemake.wildcards.seed), stage)
-        tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
-        accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
+        seed = stage_seed(int(job.wildcards.seed), params.stage)
+        tracking, run = job.config["tracking"], str(Path(job.output.steps).parent)
+        accelerator = start(seed, job.threads, params.device, params.precision, tracking, run)
         try:
-            run_stage(snakemake.input, snakemake.output, params, seed, accelerator, log)
+            run_stage(job, seed, accelerator, log)
         except DivergedError as error:
             if not params.in_grid[0]:
                 raise
             log.warning("%s: this rate of the grid is marked, and never chosen", error)
-            give_up(snakemake.output, error, stage)
+            give_up(job, error)
         accelerator.end_training()

@@ -47,16 +47,15 @@ def contents(path: Path) -> dict[str, str]:
     return found
 
 
-def record(path: str | Path, recipe: Mapping, read: Iterable[str] = ()) -> None:
+def record(path: str | Path, recipe: Mapping) -> None:
     """Write the record of a finished output.
 
     Args:
         path: as later jobs will name it.
         recipe: all settings that bear on it, nested as in the config.
-        read: the files that it was made of.
     """
     path = Path(path)
-    found = {"output": path.as_posix(), "recipe": dict(recipe), "read": list(read), "sha256": contents(path)}
+    found = {"output": path.as_posix(), "recipe": dict(recipe), "sha256": contents(path)}
     write_json(record_path(path), found)
 
 
@@ -172,9 +171,8 @@ def made_by(recipe: Mapping, inputs: Iterable[str], outputs: Iterable[str]) -> I
         recipe: of the outputs.
         inputs: those that carry a record; files that the user brought do not.
     """
-    inputs = list(inputs)
     for path in inputs:
         check(path, recipe)
     yield
     for path in outputs:
-        record(path, recipe, inputs)
+        record(path, recipe)

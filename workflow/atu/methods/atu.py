@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from atu.alignment.hidden import HiddenStates
+from atu.alignment.hidden import HiddenStates, write_hidden_states
 from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import WindowedCorpus
 from atu.engine.batching import pad, random_batches
@@ -197,10 +197,46 @@ def unlearn(
             llm.eval()
 
 
+def realign(
+    accelerator: Accelerator,
+    llm: PreTrainedModel,
+    predictor: EmbeddingPredictor,
+    corpora: list[WindowedCorpus],
+    *,
+    layer: int,
+    precision: str,
+    scratch: Path,
+    **options,
+) -> list[dict[str, float]]:
+    """Align the predictor on a changed model.
+
+    Args:
+        corpora: texts of all subjects on which it was aligned.
+        layer: the hidden states that it reads, 1 for the first layer.
+        precision: of the stored states, "fp32" or "bf16".
+        scratch: a folder that holds them meanwhile.
+        options: of :func:`align`.
+
+    Returns:
+        The log of steps.
+    """
+    parts = []
+    for i, corpus in enumerate(corpora):
+        folder = scratch / str(i)
+        with accelerator.autocast():
+            write_hidden_states(llm, corpus, layer, folder, precision)
+        parts.append(AlignmentText(corpus, HiddenStates(folder, corpus)))
+    steps = align(accelerator, predictor, AlignmentData(parts), **options)
+    for part in parts:
+        part.states.close()
+    return steps
+
+
 class AlignThenUnlearn(Aligned):
     name = "ATU"
     published = "ATU"
     align = staticmethod(align)
+    realign = staticmethod(realign)
     unlearn = staticmethod(unlearn)
 
 

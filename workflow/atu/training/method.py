@@ -42,13 +42,17 @@ class Method:
 class Aligned(Method):
     """A method that aligns a predictor with the LLM and trains the LLM against it, in turns.
 
-    Its settings are blocks of their own and no options. The two calls are as ``atu.methods.atu`` has them.
+    Its settings are blocks of their own and no options. The calls are as ``atu.methods.atu`` has them.
     """
 
     kind = "aligned"
 
     def align(self, accelerator, predictor, data, **settings) -> list[dict[str, float]]:
         """Train the predictor; one row a step."""
+        raise NotImplementedError
+
+    def realign(self, accelerator, llm, predictor, corpora, **settings) -> list[dict[str, float]]:
+        """Train the predictor on a changed LLM; one row a step."""
         raise NotImplementedError
 
     def unlearn(self, accelerator, llm, predictor, corpus, target, **settings) -> list[dict[str, float]]:
