@@ -35,5 +35,5 @@ with job_log(snakemake.log[0]) as log:
         link_tree(weights, part)
         (part / "recipe.json").unlink()  # linked: written to, it would change in both places
         (part / "README.md").write_text(str(card), encoding="utf-8")
-    record(snakemake.output[0], params.recipe, [inputs.weights])
+    record(snakemake.output[0], params.recipe)
     log.info("%s: %d metrics", snakemake.output[0], len(scores))
