@@ -20,7 +20,6 @@ from atu_pipeline.settings import (
     unknown,
 )
 
-
 OWN = "results"  # the folder of the config's own experiment
 FOLDER = "results/experiments"  # of the others, each by its name
 

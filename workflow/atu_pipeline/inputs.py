@@ -298,7 +298,7 @@ class Inputs:
 
     def about(self, wildcards: object) -> str | None:
         """The method or the model that a job is about, where it is about one."""
-        if "digest" in wildcards.keys() and "method" in wildcards.keys():
+        if wildcards.get("digest") and wildcards.get("method"):
             names = (wildcards.target, wildcards.seed, wildcards.method, wildcards.digest)
             known = self.paths.runs if names in self.paths.runs else self.paths.stages
             return known[names].method if names in known else self.stage(wildcards).method

@@ -28,16 +28,11 @@ import pandas as pd
 import yaml
 
 from atu import ROOT
-from atu.common.names import name_runs
 from atu.common.recipe import LATER, RECORD, RecipeError, check_unchanged, differences, record_path
+from atu_pipeline.paths import experiment_dir, names_in
 from atu_pipeline.settings import meant
 
-OF_RUN = re.compile(r"results/[^/]+/[^/]+/(?P<target>[^/]+)/(?P<method>[^/]+)/seed(?P<seed>\d+)/")
-EVALUATION = re.compile(OF_RUN.pattern + r"stage(?P<stage>\d+)/")
-BEFORE = re.compile(r"results/[^/]+/[^/]+/before/(?P<target>[^/]+)\.parquet")
 DERIVED = ("all_targets", "grids")  # what checking the config adds to it
-SHOWN = re.compile(r"results/(experiments/[^/]+/)?(?:tables|figures|answers)/")
-MADE_OF_RUNS = re.compile(SHOWN.pattern + r"|results/[^/]+/[^/]+/known\.csv")
 VALUES, SIZES = ("value", "ours", "score"), ("n", "probes")  # columns of numbers, and of how many probes they are
 CLOCKS = 2  # seconds by which the clocks of two machines may differ
 LISTED = 10  # values that a message names
@@ -48,7 +43,7 @@ class LineageError(ValueError):
 
 
 class Run(NamedTuple):
-    """A stage of a run, as paths write it; None stands for all. Stage 0 is the unmodified model."""
+    """A stage of a run, its numbers as text; None stands for all. Stage 0 is the base model."""
 
     target: str | None = None
     method: str | None = None
@@ -146,9 +141,9 @@ def provenance_behind(path: str, directory: Path) -> dict:
     Args:
         path: as the workflow writes it.
     """
-    shown = SHOWN.match(path)
-    found = directory / "results" / ((shown and shown[1]) or "") / "tables/provenance.json"
-    if not shown and not found.exists():
+    folder = experiment_dir(path)
+    found = directory / (folder or "results") / "tables/provenance.json"
+    if not folder and not found.exists():
         others = directory.glob("results/experiments/*/tables/provenance.json")
         found = max(others, key=lambda other: other.stat().st_mtime, default=found)
     if not found.exists():
@@ -156,13 +151,23 @@ def provenance_behind(path: str, directory: Path) -> dict:
     return json.loads(found.read_text(encoding="utf-8"))
 
 
-def wanted(path: str, runs: frozenset[Run]) -> bool:
-    """Whether an evaluation's outcomes take part in the numbers of some runs; other files do."""
-    if before := BEFORE.fullmatch(path):
-        shared = not re.match(r"\d+_", before["target"])  # folders of targets begin with a rank
-        return any((shared or run.target in (None, before["target"])) and run.stage in (None, "0") for run in runs)
-    found = EVALUATION.match(path)
-    return found is None or any(run in runs for run in product(*((value, None) for value in found.group(*Run._fields))))
+def runs_by_file(provenance: dict) -> dict[str, set[Run]]:
+    """The stages whose answers or steps each file holds, as the tables recorded them."""
+    found: dict[str, set[Run]] = {}
+    for row in provenance.get("runs", []):
+        for file in row["files"]:
+            found.setdefault(file, set()).add(Run(*(str(row[key]) for key in Run._fields)))
+    return found
+
+
+def takes_part(path: str, runs: frozenset[Run], held: dict[str, set[Run]]) -> bool:
+    """Whether a file takes part in the numbers of some runs; what holds no run's answers or steps does.
+
+    Args:
+        held: from :func:`runs_by_file`.
+    """
+    alike = (product(*((value, None) for value in run)) for run in held.get(path, ()))
+    return path not in held or any(run in runs for choices in alike for run in choices)
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,9 @@ def still_same(name: str, reader: Job, directory: Path) -> bool | None:
     return not any(True for recipe in read for _ in differences(made, recipe))
 
 
-def chain(path: str, records: dict[str, Job], runs: frozenset[Run], directory: Path) -> tuple[list[Job], list[Remade]]:
+def chain(
+    path: str, records: dict[str, Job], runs: frozenset[Run], held: dict[str, set[Run]], directory: Path
+) -> tuple[list[Job], list[Remade]]:
     """The jobs that made a file, directly or through others, in the order in which they ran; inputs made again since.
 
     A job that ran after its output had been read is not behind what was made of it. What lies behind such an input is
@@ -226,6 +233,7 @@ def chain(path: str, records: dict[str, Job], runs: frozenset[Run], directory: P
     Args:
         path: as the workflow writes it.
         runs: evaluations of others that the tables also read are left out.
+        held: from :func:`runs_by_file`.
     """
     jobs, remade, seen = {}, {}, set()
     left: list[tuple[str, Job | None]] = [(path, None)]
@@ -246,16 +254,21 @@ def chain(path: str, records: dict[str, Job], runs: frozenset[Run], directory: P
                 continue
         else:
             jobs[job.outputs] = job
-        of_tables = any(MADE_OF_RUNS.match(name) for name in job.outputs)
-        left += [(name, reader if later else job) for name in job.inputs if not of_tables or wanted(name, runs)]
+        of_tables = any(map(experiment_dir, job.outputs))
+        read = [name for name in job.inputs if not of_tables or takes_part(name, runs, held)]
+        left += [(name, reader if later else job) for name in read]
     return sorted(jobs.values(), key=lambda job: job.started), sorted(remade.values(), key=lambda found: found.path)
 
 
 def jobs_behind(
-    path: str, records: dict[str, Job], runs: frozenset[Run] = ALL_RUNS, directory: Path = Path()
+    path: str,
+    records: dict[str, Job],
+    runs: frozenset[Run] = ALL_RUNS,
+    held: dict[str, set[Run]] | None = None,
+    directory: Path = Path(),
 ) -> list[Job]:
     """The jobs of :func:`chain`."""
-    return chain(path, records, runs, directory)[0]
+    return chain(path, records, runs, held or {}, directory)[0]
 
 
 def conditions(text: str) -> dict[str, str]:
@@ -303,22 +316,22 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
     return rows
 
 
-def runs_of_rows(rows: pd.DataFrame, path: str, records: dict[str, Job], config: dict) -> frozenset[Run]:
-    """The runs whose numbers stand in rows of a table; all, if no column tells.
+def runs_of_rows(rows: pd.DataFrame, path: str, provenance: dict) -> frozenset[Run]:
+    """The runs whose numbers are in rows of a table; all, if no column tells.
 
     Args:
         path: of the table, as the workflow writes it.
-        config: of the run that made it; tables by type of probe call runs by their tau or epoch.
+        provenance: beside it; tables by type of probe call runs by their tau or epoch.
 
     Raises:
-        LineageError: if the config has no run that is called as the rows call it.
+        LineageError: if no run is called as the rows call it.
     """
     if "run" in rows:
-        called = named_runs(records[path].inputs, config)
+        called = named_runs(provenance)
         names = {name.split(" † ")[0] for name in rows["run"].dropna()}  # a share of collapsed runs may follow
         if unknown := names - set(called):
             raise LineageError(
-                f"{path}: the config recorded beside it has no run {listed(sorted(unknown))}: make the tables again"
+                f"{path}: what was recorded beside it has no run {listed(sorted(unknown))}: make the tables again"
             )
         runs = frozenset(called[name] for name in names)
     else:
@@ -332,19 +345,16 @@ def runs_of_rows(rows: pd.DataFrame, path: str, records: dict[str, Job], config:
     return runs
 
 
-def named_runs(paths: Iterable[str], config: dict) -> dict[str, Run]:
-    """The stages that a table reads, of all targets and seeds, by what its rows call them."""
-    stages = {(found["method"], int(found["stage"])) for path in paths if (found := EVALUATION.match(path))}
-    runs = []
-    for method, stage in stages:
-        taus = config["method_settings"].get(method, {}).get("unlearn", {}).get("tau", [])
-        runs.append({"method": method, "stage": stage, "tau": taus[stage - 1] if stage <= len(taus) else None})
-    name_runs(runs)
-    named = {run["run"]: Run(method=run["method"], stage=str(run["stage"])) for run in runs}
+def named_runs(provenance: dict) -> dict[str, Run]:
+    """The stages that the tables show, of all targets and seeds, by what rows call them."""
+    rows = [row for row in provenance.get("runs", []) if row["run"] and row["stage"] > 0]
+    named = {row["run"]: Run(method=row["method"], stage=str(row["stage"])) for row in rows}
     return {"Before": Run(stage="0")} | named
 
 
-def runs_of_figure(path: str, where: dict[str, str], records: dict[str, Job]) -> frozenset[Run]:
+def runs_of_figure(
+    path: str, where: dict[str, str], records: dict[str, Job], held: dict[str, set[Run]]
+) -> frozenset[Run]:
     """The runs that ``where`` chooses of those behind a figure or a page.
 
     Raises:
@@ -359,11 +369,8 @@ def runs_of_figure(path: str, where: dict[str, str], records: dict[str, Job]) ->
         if pd.isna(number):
             raise LineageError(f"--where: {key}={where[key]} is no number")
         chosen[key] = written(float(number))
-    made = [job for job in jobs_behind(path, records) if any(map(MADE_OF_RUNS.match, job.outputs))]
-    read = {name for job in made for name in job.inputs}
-    runs = {Run(**found.groupdict()) for name in read if (found := EVALUATION.match(name))}
-    if any(map(BEFORE.fullmatch, read)):
-        runs |= {run._replace(stage="0") for run in runs}
+    made = [job for job in jobs_behind(path, records) if any(map(experiment_dir, job.outputs))]
+    runs = {run for job in made for name in job.inputs for run in held.get(name, ())}
     if not runs:
         raise LineageError(f"--where: {path} is not made of several runs: leave --where out")
     if not any(chosen.items() <= run._asdict().items() for run in runs):
@@ -401,10 +408,13 @@ def given_config(recorded: dict) -> dict:
     return config
 
 
-def settings_behind(config: dict, jobs: list[Job]) -> dict:
+def settings_behind(config: dict, jobs: list[Job], held: dict[str, set[Run]]) -> dict:
     """The part of the config that bears on the jobs: everything but other models, benchmarks and methods."""
-    found = [OF_RUN.match(output) for job in jobs for output in job.outputs]
-    methods = {match["method"] for match in found if match}
+    outputs = [output for job in jobs for output in job.outputs]
+    methods = {run.method for output in outputs for run in held.get(output, ())}
+    if not methods:  # of a model, say, whose folder is called by its method's file
+        files = {found[1].get("method") for output in outputs if (found := names_in(output))}
+        methods = {name for name, block in config["method_settings"].items() if block.get("method") in files}
     used = {
         "models": {config["llm"], config["encoder"]},
         "benchmarks": {config["benchmark"]},
@@ -551,6 +561,7 @@ def main(arguments: list[str] | None = None) -> None:
         records = read_records(directory)
         path = recorded_path(options.path, directory, records)
         provenance = provenance_behind(path, directory)
+        held = runs_by_file(provenance)
         if options.write_config:
             write_config(options.write_config, given_config(provenance["settings"]))
             return
@@ -560,12 +571,12 @@ def main(arguments: list[str] | None = None) -> None:
             if not (directory / path).exists():
                 raise LineageError(f"{path} was made, but is gone: make it again, or look in another --directory")
             rows = select(directory / path, where)
-            runs = runs_of_rows(rows, path, records, provenance["settings"]) if where else ALL_RUNS
+            runs = runs_of_rows(rows, path, provenance) if where else ALL_RUNS
         elif where:
-            runs = runs_of_figure(path, where, records)
+            runs = runs_of_figure(path, where, records, held)
     except (LineageError, RecipeError) as error:
         sys.exit(str(error))
-    jobs, remade = chain(path, records, runs, directory)
+    jobs, remade = chain(path, records, runs, held, directory)
     if rows is not None:
         print(told(rows))
     last, *others = commits(jobs, provenance)
@@ -581,7 +592,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"  {command}")
     if options.details:
         print(describe(jobs, records, directory))
-        chosen = settings_behind(provenance["settings"], jobs)
+        chosen = settings_behind(provenance["settings"], jobs, held)
         print("Settings:\n" + yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True))
     else:
         print("Jobs, inputs, versions and settings: --details")

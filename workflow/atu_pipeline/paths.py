@@ -52,6 +52,17 @@ CONSTRAINTS = {
 } | dict.fromkeys(("llm", "model", "benchmark", "encoder", "subject", "method", "text_set", "kind"), r"[^/]+")
 
 
+VIEWS = ("tables", "figures", "answers")  # folders of an experiment
+
+
+def experiment_dir(path: str) -> str | None:
+    """The folder of the experiment that a table, figure or page is of; None for other files."""
+    parts = Path(path).parts
+    end = next((i for i, part in enumerate(parts) if part in VIEWS), None)
+    own = end == 1 or (end == 3 and parts[1] == "experiments")
+    return "/".join(parts[:end]) if own and parts[0] == "results" else None
+
+
 def short(recipe: Recipe) -> str:
     """The digest that stands in a path."""
     return recipe.digest[:DIGITS]
@@ -244,7 +255,7 @@ class Paths:
         return self.after(target, method, seed) if last else self.between(target, method, seed, number)
 
     def steps(self, target: str, method: str, seed: str, number: int) -> dict[str, Recipe]:
-        """Losses over the steps of a stage of Align-then-Unlearn, each file with its recipe; stage 0 is the alignment."""
+        """Losses over the steps of a stage of Align-then-Unlearn, each file with its recipe; stage 0: the alignment."""
         run = target, method, seed
         if number == 0:
             return {f"{self.alignment(*run)}/steps.csv": self.recipes.alignment(*run)}
@@ -329,7 +340,7 @@ class Paths:
 
     def check_names(self, path: str) -> None:
         """Raises a ConfigError about a model, benchmark, target or method that there is not, or is not in force."""
-        kind, names = names_in(path) or (None, {})
+        _, names = names_in(path) or (None, {})
         for key, table in (("model", "models"), ("llm", "models"), ("benchmark", "benchmarks"), ("encoder", "models")):
             name = names.get(key)
             if name is not None and name not in self.config[table]:

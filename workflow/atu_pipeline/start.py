@@ -149,8 +149,8 @@ def old_results() -> list[str]:
     if not runs:
         return []
     return [
-        f"results/ holds {len(runs)} runs of an earlier version, such as {runs[0]}: they are not used, since their paths "
-        "do not say which settings made them; keep what you need and delete them"
+        f"results/ holds {len(runs)} runs of an earlier version, such as {runs[0]}; they are not used, since their "
+        "paths do not say which settings made them: keep what you need and delete them"
     ]
 
 

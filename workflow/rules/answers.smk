@@ -25,8 +25,8 @@ rule answers_page:
         runs=lambda wildcards: experiment(wildcards.experiment_dir).answers(
             wildcards.target
         ),
-        recipe=lambda wildcards: experiment(wildcards.experiment_dir).recipe_of_answers(
-            wildcards.target
-        ),
+        recipe=lambda wildcards: experiment(
+            wildcards.experiment_dir
+        ).recipe_of_answers(wildcards.target),
     script:
         "../scripts/write_answers.py"

@@ -23,9 +23,10 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     sizes = {"input_size": parts[0].states.size, "output_size": parts[0].corpus.embeddings.shape[1]}
     predictor = EmbeddingPredictor(**sizes, **params.settings["predictor"]).to(accelerator.device)
     predictor.texts = [part.corpus.checksum for part in parts]
-    options = {key: value for key, value in params.settings["align"].items() if key != "steps_between"}
+    settings = params.settings
+    options = {key: value for key, value in settings["align"].items() if key != "steps_between"}
     with rate_of(f"{params.key[0]}.align.learning_rate"):
-        steps = load(params.settings["method"]).align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
+        steps = load(settings["method"]).align(accelerator, predictor, AlignmentData(parts), seed=seed, **options)
     log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
     with atomic_path(snakemake.output.predictor) as part:
         predictor.save(part)

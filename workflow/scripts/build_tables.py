@@ -47,4 +47,8 @@ with job_log(snakemake.log[0]) as log:
             part.write_text(text, encoding="utf-8")
     for path in (output.long, output.collapsed, output.learning_rates):
         record(path, params.recipe)
-    write_json(output.provenance, provenance(**snakemake.config | params.chosen))
+    kept = ("target", "method", "seed", "stage", "tau", "run")
+    runs = [
+        {key: run.get(key) for key in kept} | {"files": list(run["files"])} for run in [*params.runs, *params.steps]
+    ]
+    write_json(output.provenance, provenance(**snakemake.config | params.chosen) | {"runs": runs})

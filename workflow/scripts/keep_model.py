@@ -1,4 +1,4 @@
-"""A kept model as from_pretrained loads it: the weights, linked, with a card that says what they are and what they score."""
+"""A kept model as from_pretrained loads it: the weights, linked, with a card of what they are and score."""
 
 import json
 from pathlib import Path

@@ -10,8 +10,8 @@ from atu.reporting.tables import without_unchosen
 with job_log(snakemake.log[0]) as log:
     params, inputs, name = snakemake.params, snakemake.input, snakemake.wildcards.figure
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
-    tables = {key: read_table(inputs[key], params.recipe) for key in inputs.keys() if key != "steps"}
-    if "steps" in inputs.keys():
+    tables = {key: read_table(inputs[key], params.recipe) for key in dict(inputs.items()) if key != "steps"}
+    if inputs.get("steps") is not None:
         runs = [{key: run[key] for key in ("target", "method", "seed", "stage")} for run in params.runs]
         files = [run["files"] for run in params.runs]
         frames = [pd.read_csv(file).assign(**run) for run, read in zip(runs, files, strict=True) for file in read]

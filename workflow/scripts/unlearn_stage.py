@@ -34,7 +34,7 @@ def keep(job, write, steps=()):
     """Leave what ``write`` makes of a folder as the model, and the log of steps."""
     with atomic_path(job.output.llm) as part:
         write(part)
-        if "predictor" not in job.output.keys():
+        if not job.output.get("predictor"):
             run = dict(job.wildcards)
             write_json(part / "provenance.json", provenance(run=run, **job.params.settings))
     steps = pd.DataFrame(steps, columns=None if len(steps) else ["step", "loss", "phase", "tau"])
@@ -44,7 +44,7 @@ def keep(job, write, steps=()):
 
 def keep_predictor(job, write):
     """Leave what ``write`` makes of a folder as the predictor, if a stage follows."""
-    if "predictor" in job.output.keys():
+    if job.output.get("predictor"):
         with atomic_path(job.output.predictor) as part:
             write(part)
 
@@ -101,7 +101,7 @@ def run_stage(job, seed, accelerator, log):
         )
     log.info("tau %s: similarity %.4f -> %.4f", tau, steps[0]["similarity"], steps[-1]["similarity"])
     frames = [pd.DataFrame(steps).assign(phase="unlearn")]
-    if "predictor" in job.output.keys():
+    if job.output.get("predictor"):
         options = {key: value for key, value in settings["align"].items() if key != "steps_between"}
         options |= {"steps": settings["align"]["steps_between"], "seed": seed, "tracked_before": len(steps)}
         options |= {"layer": settings["layer"], "precision": params.precision}
