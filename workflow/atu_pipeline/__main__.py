@@ -7,6 +7,7 @@ from importlib import import_module
 COMMANDS = {
     "plan": "what a run would do: jobs, GPU-hours, memory, disk; takes Snakemake's options",
     "status": "what the last run has done, what failed, how long is left; takes its directory",
+    "runs": "the results here by name, settings and size; --delete removes what no config needs",
     "lineage": "from a number to the jobs behind it; takes --help",
 }
 

@@ -1,0 +1,241 @@
+"""The results in a directory by name, settings and size, and which of them a config needs.
+
+    atu runs --profile workflow/profiles/demo
+    atu runs --profile workflow/profiles/demo --also "--profile slurm" --delete
+
+Options of Snakemake say which config is meant (--profile, --configfile, --config, --directory). Needed is what the
+config's own experiment and all named ones are made of. --delete removes the rest, once you have said yes.
+"""
+
+import argparse
+import contextlib
+import io
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+from tabulate import tabulate
+
+from atu import ROOT
+from atu.common.recipe import RecipeError, read_record, record_path
+from atu_pipeline.experiment import OWN, Experiment, folder_of
+from atu_pipeline.inputs import Inputs
+from atu_pipeline.paths import PATTERNS, Paths, Stage, names_in
+from atu_pipeline.recipes import Recipes
+from atu_pipeline.settings import ConfigError, check_config
+from atu_pipeline.start import run_of
+
+FOLDERS = ("alignment", "realignment", "stage", "run")  # kinds that are of one target and seed
+INSIDE = ("between", "after")  # kinds that lie in those folders
+LONGEST = 60  # characters of settings in a row
+
+
+def config_of(arguments: list[str]) -> tuple[dict, Path]:
+    """The config that a command of Snakemake would read, checked, and the directory in which it would work."""
+    from snakemake.cli import parse_args, parse_config
+    from snakemake.common.configfile import load_configfile
+    from snakemake.utils import update_config
+
+    with contextlib.redirect_stderr(io.StringIO()):  # it tells which profiles it reads
+        _, options = parse_args(arguments)
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    for file in options.configfile or ():
+        update_config(config, load_configfile(file))
+    update_config(config, parse_config(options.config))
+    directory = Path(options.directory or ".")
+    with contextlib.chdir(directory):  # paths of the config are relative to it
+        return check_config(config, ROOT), directory
+
+
+def of_run(paths: Paths, inputs: Inputs, target: str, method: str, seed: str) -> Iterator[str]:
+    """The paths of a run, and of what it is made of."""
+    last = Stage(target, method, seed, paths.recipes.last(method))
+    block = paths.config["method_settings"][method]
+    yield paths.run(target, method, seed)
+    yield from inputs.own_texts(last)
+    for number in range(1, last.number):
+        yield paths.stage(target, method, seed, number)
+    if inputs.is_trained(last):
+        yield paths.stage(target, method, seed, 1)
+        yield from [*inputs.retain_texts(last), *inputs.reference(last)]
+    if "align" in block:
+        yield paths.alignment(target, method, seed)
+        yield from [*inputs.windows(last), *inputs.states(last), paths.target_embedding(target)]
+        yield from map(paths.texts, (target, *inputs.retain_set(last)))
+        for number in range(1, last.number):
+            yield paths.realignment(target, method, seed, number)
+            if shorter := paths.shorter_run(target, method, seed, number):
+                yield shorter
+
+
+def of_config(config: dict) -> tuple[set[str], dict[str, set[str]]]:
+    """All paths that a config needs, and the names that it gives to folders of runs; experiments that it cannot run
+    are told to the terminal."""
+    paths = Paths(Recipes(config))
+    inputs = Inputs(paths)
+    left_out = []
+    needed, names = {paths.llm, paths.encoder, *inputs.counts(), *map(str, inputs.primers())}, {}
+    for folder in (OWN, *map(folder_of, config["experiments"])):
+        try:
+            experiment = Experiment(folder, paths, check=False)
+        except ConfigError:
+            left_out.append(Path(folder).name)
+            continue
+        for run in experiment.runs():
+            needed |= set(of_run(paths, inputs, *run)) | set(inputs.probes(run[0])) | set(paths.before_recipes(run[0]))
+            names.setdefault(paths.run(*run), set()).add(run[1])
+    if not inputs.in_folder:
+        needed |= {paths.benchmark(), *map(paths.text_set, inputs.kinds())}
+    if left_out:
+        print(f"experiments that this config cannot run: {', '.join(left_out)}", file=sys.stderr)
+    return needed, names
+
+
+def size(path: Path, seen: set[int]) -> int:
+    """Bytes of a file or a folder; what is linked to a file that was counted before is not counted again."""
+    found = 0
+    for file in [path, *(path.rglob("*") if path.is_dir() else ())]:
+        status = file.lstat()
+        if file.is_file() and status.st_ino not in seen:
+            seen.add(status.st_ino)
+            found += status.st_size
+    return found
+
+
+@dataclass
+class Result:
+    """One result on the disk.
+
+    Attributes:
+        kind: a key of ``PATTERNS``.
+        names: in its path.
+        settings: of its method, as its record has them; empty for what no method made.
+    """
+
+    path: str
+    kind: str
+    names: dict[str, str]
+    settings: dict
+    bytes: int
+    made: float
+
+
+def settings_of(path: Path) -> dict:
+    """The settings of the method behind a result, by key, as its record has them."""
+    for inside in ("weights", "intervention", "predictor", "steps.csv", "."):
+        try:
+            return flat(read_record(path / inside)["recipe"].get("settings", {}))
+        except (RecipeError, OSError):
+            continue
+    return {}
+
+
+def flat(block: dict, key: str = "") -> dict[str, object]:
+    """Settings by their whole keys, such as unlearn.steps."""
+    found: dict[str, object] = {}
+    for name, value in block.items():
+        whole = f"{key}.{name}" if key else name
+        found |= flat(value, whole) if isinstance(value, dict) else {whole: value}
+    return found
+
+
+def results_in(directory: Path) -> list[Result]:
+    """The results in a directory, each a file or a folder with a digest in its name."""
+    found, seen = {}, set()
+    for kind in (kind for kind in PATTERNS if kind not in INSIDE):
+        pattern = "/".join("*" if "{" in part else part for part in PATTERNS[kind].split("/"))
+        for path in sorted(directory.glob(pattern)):
+            relative = path.relative_to(directory).as_posix()
+            matched = names_in(relative)
+            if not matched or matched[0] != kind or relative in found:
+                continue
+            settings = settings_of(path) if kind in FOLDERS else {}
+            result = Result(relative, kind, matched[1], settings, size(path, seen), path.stat().st_mtime)
+            found[relative] = result
+    return list(found.values())
+
+
+def differing(results: Iterable[Result]) -> dict[str, set[str]]:
+    """By method the settings in which its results differ."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for result in results:
+        for key, value in result.settings.items():
+            values.setdefault(result.names["method"], {}).setdefault(key, set()).add(str(value))
+    return {method: {key for key, several in keys.items() if len(several) > 1} for method, keys in values.items()}
+
+
+def table(results: list[Result], needed: set[str], names: dict[str, set[str]]) -> list[dict]:
+    """A row a run, and one for all results of each other kind."""
+    rows, differ = [], differing(results)
+    for result in (result for result in results if result.kind in FOLDERS):
+        own = differ.get(result.names["method"], ())
+        said = ", ".join(f"{key} {value}" for key, value in result.settings.items() if key in own)
+        rows.append(
+            {
+                "kind": result.kind,
+                "name": ", ".join(sorted(names.get(result.path, ()))),
+                "target": result.names["target"],
+                "seed": result.names["seed"],
+                "folder": f"{result.names['method']}-{result.names['digest']}",
+                "MB": result.bytes / 1e6,
+                "made": datetime.fromtimestamp(result.made).isoformat(sep=" ", timespec="minutes"),
+                "needed": "yes" if result.path in needed else "no",
+                "settings that differ": said if len(said) <= LONGEST else said[: LONGEST - 3] + "...",
+            }
+        )
+    for kind in (kind for kind in PATTERNS if kind not in (*FOLDERS, *INSIDE)):
+        of_kind = [result for result in results if result.kind == kind]
+        if of_kind:
+            count = sum(result.path in needed for result in of_kind)
+            megabytes = sum(result.bytes for result in of_kind) / 1e6
+            rows.append({"kind": f"{kind} ({len(of_kind)})", "MB": megabytes, "needed": f"{count} of {len(of_kind)}"})
+    return rows
+
+
+def remove(results: Iterable[Result], directory: Path) -> None:
+    """Delete results with their records."""
+    for result in results:
+        path = directory / result.path
+        record_path(path).unlink(missing_ok=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="atu runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--delete", action="store_true", help="delete what is not needed")
+    parser.add_argument("--yes", action="store_true", help="do not ask before")
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="OPTIONS", help="another config whose results are needed"
+    )
+    return parser.parse_known_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """List the results; delete what no config needs, if that is asked for."""
+    options, rest = parse(arguments)
+    try:
+        config, directory = config_of(rest)
+        needed, names = of_config(config)
+        for other in map(shlex.split, options.also):
+            needed |= of_config(config_of(other)[0])[0]
+    except ConfigError as error:
+        sys.exit(str(error.code))
+    results = results_in(directory)
+    print(tabulate(table(results, needed, names), headers="keys", floatfmt=",.1f"))
+    left = [result for result in results if result.path not in needed]
+    total = sum(result.bytes for result in left) / 1e6
+    print(f"\nnot needed: {len(left)} results, {total:,.1f} MB" + ("" if options.delete else "; --delete removes them"))
+    if options.delete and left:
+        if run_of(directory)[1] is not False:
+            sys.exit("a run works in this directory: wait until it ends")
+        if options.yes or input("delete them? [y/N] ").strip().lower() in ("y", "yes"):
+            remove(left, directory)
+            print(f"deleted {len(left)} results, {total:,.1f} MB")
+    return 0
