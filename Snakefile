@@ -8,7 +8,11 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: Path(workflow.basedir) / "config.yaml"
+# in a module, whose importer's folder is workflow.basedir, too
+DEFAULTS = workflow.current_basedir.join("config.yaml")
+
+
+configfile: DEFAULTS.get_path_or_uri(secret_free=True)
 
 
 report: "workflow/report/workflow.rst"
@@ -47,8 +51,8 @@ onstart:
 
 # Changed code of a script makes its outputs anew, by content: a checkout sets dates. Not of evaluate_between, whose
 # checkpoints would have to be trained again, nor of check_model, which makes nothing.
-for made in workflow.rules:
-    if made.script and made.name not in ("evaluate_between", "check_model"):
+for made in own_rules():
+    if made.script and not made.name.endswith(("evaluate_between", "check_model")):
         made.set_params(code=code_of(made.script))
 
 
@@ -87,5 +91,5 @@ rule paper:
     localrule: True
 
 
-if MAIN:
+if MAIN and not IMPORTED:  # whose other rules are not known yet
     check_resources(workflow.resource_settings, [rule.name for rule in workflow.rules])

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import yaml
 from tabulate import tabulate
 
 from atu import ROOT
 from atu.common.recipe import RecipeError, read_record, record_path
+from atu_pipeline.defaults import with_defaults
 from atu_pipeline.experiment import OWN, Experiment, folder_of
 from atu_pipeline.inputs import Inputs
 from atu_pipeline.paths import PATTERNS, Paths, Stage, names_in
@@ -43,13 +43,13 @@ def config_of(arguments: list[str]) -> tuple[dict, Path]:
 
     with contextlib.redirect_stderr(io.StringIO()):  # it tells which profiles it reads
         _, options = parse_args(arguments)
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config: dict = {}
     for file in options.configfile or ():
         update_config(config, load_configfile(file))
     update_config(config, parse_config(options.config))
     directory = Path(options.directory or ".")
     with contextlib.chdir(directory):  # paths of the config are relative to it
-        return check_config(config, ROOT), directory
+        return check_config(with_defaults(config), ROOT), directory
 
 
 def of_run(paths: Paths, inputs: Inputs, target: str, method: str, seed: str) -> Iterator[str]:

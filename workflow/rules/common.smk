@@ -3,13 +3,16 @@
 import sys
 from functools import cache
 
-ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
 MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
+IMPORTED = workflow.modifier.is_module  # by `module`, into another workflow
+HERE = workflow.current_basedir.get_path_or_uri(secret_free=True)
 
-sys.path.insert(0, str(ROOT / "workflow"))
-
+if Path(HERE).is_dir():
+    sys.path.insert(0, str(Path(HERE).parent))
 import atu_pipeline  # first, since it refuses a faulty file of probe sets in one line
+from atu import ROOT
 from atu_pipeline.cluster import check_cluster, teach_plugins
+from atu_pipeline.defaults import with_defaults
 from atu_pipeline.experiment import OWN, Experiment, caption_of, folder_of
 from atu_pipeline.inputs import Inputs, code_of, probe_tables, text_table
 from atu_pipeline.paths import CONSTRAINTS, PATTERNS, Paths, log_of
@@ -40,7 +43,7 @@ share_library(ROOT, MAIN)
 tell_faults_apart(MAIN)
 teach_plugins()
 check_keys(workflow.configfiles if MAIN else [])
-config = check_config(config, ROOT)
+config = check_config(with_defaults(config), ROOT)
 
 RECIPES = Recipes(config)
 PATHS = Paths(RECIPES)
@@ -60,6 +63,12 @@ ASKING = {key: config["evaluation"][key] for key in ("batch_tokens", "max_new_to
 wildcard_constraints:
     **CONSTRAINTS,
     experiment_dir="|".join([OWN, *map(folder_of, config["experiments"])]),
+
+
+def own_rules():
+    """The rules of this workflow, which another one may have imported."""
+    root = str(Path(HERE).parents[1])
+    return [made for made in workflow.rules if str(made.snakefile).startswith(root)]
 
 
 @cache
