@@ -1,0 +1,88 @@
+"""The form of a config: read by the models of ``models.py``, and what is wrong taken out, so that the rest is checked."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError, create_model
+from pydantic_core import ErrorDetails
+
+from atu_pipeline.settings.blocks import complete_blocks
+from atu_pipeline.settings.messages import describe
+from atu_pipeline.settings.models import Config
+
+TABLES = ("models", "model_cards", "benchmarks", "method_settings", "experiments")  # keys of these are the user's
+# The config of which any key may be missing.
+Part = create_model(
+    "Part", __base__=Config, **{name: (part.annotation, None) for name, part in Config.model_fields.items()}
+)
+
+
+@dataclass
+class Draft:
+    """A config while it is checked.
+
+    Attributes:
+        config: what is right of it.
+        names: of the blocks of each table, wrong ones among them.
+        faults: what is wrong.
+    """
+
+    config: dict
+    root: Path
+    names: dict[str, list[str]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def block(self, table: str, name: str) -> dict | None:
+        """A block of a table; None if it is missing or wrong."""
+        return self.config.get(table, {}).get(name)
+
+
+def read_form(config: dict, root: Path) -> Draft:
+    """The config as the models read it, text as numbers where they want numbers, with the faults of its form."""
+    config = json.loads(json.dumps(config, default=str))  # YAML takes 2026-11-25 for a date
+    names = {table: list(config[table]) for table in TABLES if isinstance(config.get(table), dict)}
+    faults = list(complete_blocks(config, root))
+    try:
+        read = Config.model_validate(config, context={"root": root})
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        faults += said_once(found, config)
+        for fault in found:
+            take_out(config, fault["loc"])
+        read = Part.model_validate(config, context={"root": root})
+    return Draft(as_written(read.model_dump(exclude_unset=True, warnings=False), config), root, names, faults)
+
+
+def take_out(config: dict, place: tuple[int | str, ...]) -> None:
+    """Remove the block of a table, or the key of the config, in which a fault lies; in place."""
+    table, *inside = place
+    if table in TABLES and inside:
+        config.get(table, {}).pop(inside[0], None)
+    else:
+        config.pop(table, None)
+
+
+def as_written(read: object, config: object) -> object:
+    """What was read, with its keys in the order in which they were written."""
+    if isinstance(read, dict):
+        return {key: as_written(read[key], config[key]) for key in config}
+    if isinstance(read, list) and isinstance(config, list):
+        return [as_written(*pair) for pair in zip(read, config, strict=True)]
+    return read
+
+
+def said_once(found: list[ErrorDetails], config: dict) -> Iterator[str]:
+    """A line for each fault; what blocks of methods inherit is said once, where it is written."""
+    said = {describe(fault) for fault in found if fault["loc"][0] != "method_settings"}
+    for fault in found:
+        line, (table, *inside) = describe(fault), fault["loc"]
+        if table == "method_settings" and inside:
+            own = f"method_settings.{inside[0]}"
+            base = config[table].get(inside[0], {}).get("method", inside[0])
+            inherited = [line.replace(own, place, 1) for place in ("method_defaults.trained", f"{table}.{base}")]
+            if said & set(inherited if base != inside[0] else inherited[:1]):
+                continue
+            said.add(line)
+        yield line
