@@ -42,9 +42,10 @@ DEMO = load("config.yaml", "workflow/configs/demo.yaml")
 
 
 def refused(base, **over):
+    """What is said of a wrong config; each line names a key."""
     with pytest.raises(ConfigError) as fault:
         check(base, **over)
-    assert "\n" not in str(fault.value)
+    assert all(re.match(r"\S.*?: \S", line) for line in str(fault.value).splitlines())
     return str(fault.value)
 
 
@@ -77,7 +78,7 @@ def test_what_a_variant_inherits_is_said_once():
     faulty = {"atu": {"layers": 3}, "atu-layer10": {"k": "many"}}
     with pytest.raises(ConfigError) as raised:
         check(PAPER, method_settings=faulty)
-    first, second = str(raised.value).split("); ")
+    first, second = str(raised.value).splitlines()
     assert first.startswith("method_settings.atu.layers: unknown 'layers'; did you mean layer?")
     assert second == "method_settings.atu-layer10.k: 'many' is not a whole number"
 
@@ -235,7 +236,7 @@ def test_conda_and_pip_agree():
         ({"collapse": {"fluency_share": 50}}, "collapse.fluency_share: 50 is greater than the maximum of 1"),
         ({"corpus": {"temperature": 0}}, "corpus.temperature: at 0 the model writes one text 48 times"),
         ({"corpus": {"temperature": 1e-9}}, "corpus.temperature: at 1e-09 the model writes one text 48 times"),
-        ({"corpus": {"top_p": 0}}, "corpus.top_p: 0 is less than or equal to the minimum of 0"),
+        ({"corpus": {"top_p": 0}}, "corpus.top_p: 0 is not above 0"),
         ({"corpus": {"seed": 2**32}}, "corpus.seed: 4294967296 is greater than the maximum of 4294967295"),
         ({"corpus": {"max_tokens": 1}}, "corpus.max_tokens: 1 is less than the minimum of 2"),
         ({"corpus": {"text_set": "passage"}}, "corpus.text_set: passage holds no biographies; choose one of positive"),
@@ -336,7 +337,7 @@ def test_conda_and_pip_agree():
                 (
                     "atu",
                     {"predictor": {"dropout": 1.0}},
-                    "predictor.dropout: 1.0 is greater than or equal to the maximum",
+                    "predictor.dropout: 1.0 is not below 1",
                 ),
                 ("atu", {"unlearn": {"tau": [0.2, 1.5]}}, "unlearn.tau.1: 1.5 is greater than the maximum of 1"),
                 ("atu", {"unlearn": {"tau": [".nan"]}}, "unlearn.tau.0: '.nan' is not a number"),
@@ -438,7 +439,7 @@ def test_conda_and_pip_agree():
             "benchmarks.answers: results/answers is the folder of other files",
         ),
         ({"models": {"x": {"source": "ftp"}}}, "models.x.source: 'ftp' is not one of hub, pypi, path"),
-        ({"models": {"x": {"source": "hub", "repo": "a/b"}}}, "models.x: 'revision' is a required property"),
+        ({"models": {"x": {"source": "hub", "repo": "a/b"}}}, "models.x.revision: is missing"),
         ({"benchmarks": {"demo": {"path": "/nowhere"}}}, "benchmarks.demo.path: /nowhere has no folder Target/"),
         (
             {"benchmarks": {"demo": {"shared_utility": False}}},
@@ -448,10 +449,7 @@ def test_conda_and_pip_agree():
     ],
 )
 def test_faults(over, message):
-    with pytest.raises(ConfigError) as fault:
-        check(DEMO, **over)
-    assert message in str(fault.value)
-    assert "\n" not in str(fault.value)
+    assert any(message in line for line in refused(DEMO, **over).splitlines())
 
 
 def test_options_are_read_from_a_method_that_is_not_run():
@@ -643,15 +641,15 @@ def test_ranges_of_a_method_of_ones_own(tmp_path):
     root = method_folder(tmp_path, mine="from atu.methods.kin import Kin\nMETHOD = Kin")
     taken = declared(root, "mine")
     block = {"options": {"beta": 0.1, "names": [1, 2]}}
-    check_options("mine", block, taken)
+    assert list(check_options("mine", block, taken)) == []
     for options, message in (
         ({"beta": 0}, "beta: 0 is not above 0"),
         ({"beta": 1, "names": 3}, "names: 3 is not a list"),
         ({"beta": 1, "names": [1, 2.5]}, "names: 2.5 is not a whole number"),
         ({}, "lacks beta"),
     ):
-        with pytest.raises(ConfigError, match=re.escape(message)):
-            check_options("mine", {"options": options}, taken)
+        (said,) = check_options("mine", {"options": options}, taken)
+        assert message in said
 
 
 def test_others_need_not_exist_for_methods_that_read_none(tmp_path):
@@ -692,7 +690,7 @@ def test_a_key_that_stands_twice(tmp_path):
 def test_a_missing_key():
     config = copy.deepcopy(DEMO)
     del config["threads"]
-    with pytest.raises(ConfigError, match="config: 'threads' is a required property"):
+    with pytest.raises(ConfigError, match=r"^threads: is missing$"):
         check_config(config, ROOT)
 
 
@@ -757,7 +755,7 @@ def test_names_with_commas_and_accents(tmp_path):
         assert check(DEMO, **(mine | {"targets": harry}))["targets"] == [harry]  # --config targets=...
         assert ids(composed, decomposed, harry, "Prince harry,  Duke of Sussex") == [spelt, harry]  # each once
         for name in ("10_Prince_Harry", "Prince Harry"):
-            said = refused(DEMO, **(mine | {"targets": [name, "_Duke_of_Sussex"]}))
+            said, _ = refused(DEMO, **(mine | {"targets": [name, "_Duke_of_Sussex"]})).splitlines()
             assert said == f'targets: {name!r} is a name cut at its comma; write it in quotes: ["{harry}"]'
         said = refused(DEMO, **(mine | {"targets": f"3_Bo,{harry}"}))
         assert said.endswith(f'is one text; write a list: [3_Bo, "{harry}"]')
@@ -796,7 +794,7 @@ def test_utility_sets_are_where_the_config_says(tmp_path):
     (tmp_path / "Target/1_Ada/triviaqa.json").write_text("[]")
     assert "utility_fac is asked with the few-shot text triviaqa, which" in refused(DEMO, **mine)
     (tmp_path / "Utility/fluency.json").write_text("[]")
-    said = refused(DEMO, **mine)
+    said, _ = refused(DEMO, **mine).splitlines()
     assert said.endswith(f"false, so fluency.json in {tmp_path}/Utility would not be asked; set it to true")
     assert "in a dataset of the hub" in refused(PAPER, benchmarks={"rwku": {"shared_utility": True}})
     (tmp_path / "Utility/primers.json").write_text("[")

@@ -138,9 +138,10 @@ def check_grid_probes(config: dict) -> Iterator[str]:
             sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in targets]
         except BenchmarkError as error:
             yield f"benchmarks.{config['benchmark']}.path: {error}"
-            continue
+            return
         if not any(round(share * size) for size in sizes):
             yield (
                 f"split.dev_share: at {share:g} no row of {file}.json of {', '.join(targets[:3])} is a dev probe, and "
                 f"the learning rates of {', '.join(config['grids'])} are chosen on them; set it higher"
             )
+            return  # a higher share mends the other set too

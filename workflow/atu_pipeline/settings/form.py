@@ -1,22 +1,20 @@
-"""The form of a config: read by the models of ``models.py``, and what is wrong taken out, so that the rest is checked."""
+"""The form of a config, read by ``models.py``; what is wrong is taken out, so that the rest can be checked."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from atu_pipeline.settings.blocks import complete_blocks
-from atu_pipeline.settings.messages import describe
+from atu_pipeline.settings.messages import describe, describe_value
 from atu_pipeline.settings.models import Config
 
 TABLES = ("models", "model_cards", "benchmarks", "method_settings", "experiments")  # keys of these are the user's
-# The config of which any key may be missing.
-Part = create_model(
-    "Part", __base__=Config, **{name: (part.annotation, None) for name, part in Config.model_fields.items()}
-)
+OPTIONAL = {name: (key.annotation, None) for name, key in Config.model_fields.items()}
+Part = create_model("Part", __base__=Config, **OPTIONAL)
 
 
 @dataclass
@@ -75,14 +73,22 @@ def as_written(read: object, config: object) -> object:
 
 def said_once(found: list[ErrorDetails], config: dict) -> Iterator[str]:
     """A line for each fault; what blocks of methods inherit is said once, where it is written."""
-    said = {describe(fault) for fault in found if fault["loc"][0] != "method_settings"}
     for fault in found:
-        line, (table, *inside) = describe(fault), fault["loc"]
-        if table == "method_settings" and inside:
-            own = f"method_settings.{inside[0]}"
-            base = config[table].get(inside[0], {}).get("method", inside[0])
-            inherited = [line.replace(own, place, 1) for place in ("method_defaults.trained", f"{table}.{base}")]
-            if said & set(inherited if base != inside[0] else inherited[:1]):
-                continue
-            said.add(line)
-        yield line
+        if not any(inherits(fault, other) for other in sources_of(fault, found, config)):
+            yield describe(fault)
+
+
+def sources_of(fault: ErrorDetails, found: list[ErrorDetails], config: dict) -> list[ErrorDetails]:
+    """The faults of what a method's block is laid over: the block of its method, and the defaults."""
+    table, name, *_ = *fault["loc"], None, None
+    if table != "method_settings" or name not in config.get(table, {}):
+        return []
+    bases = {("method_defaults", "trained"), (table, config[table][name]["method"])} - {(table, name)}
+    return [other for other in found if other["loc"][:2] in bases or other["loc"] == ("method_defaults",)]
+
+
+def inherits(fault: ErrorDetails, other: ErrorDetails) -> bool:
+    """Whether a fault of a block is that of its base, or comes of it."""
+    place, base = fault["loc"][2:], other["loc"][2:]
+    above = fault["type"] == "missing" and place[: len(base)] == base  # of what is no block nothing is inherited
+    return above or (place == base and describe_value(fault) == describe_value(other))

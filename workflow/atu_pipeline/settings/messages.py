@@ -84,9 +84,8 @@ LIMITS = {
 
 def describe(fault: ErrorDetails) -> str:
     """A fault that pydantic found, in one line."""
-    *above, last = fault["loc"] or ("config",)
-    where = ".".join(map(str, above if last == "[key]" else [*above, last]))
-    return f"{where}: {describe_value(fault)}"
+    place = fault["loc"][:-2] if fault["loc"][-1:] == ("[key]",) else fault["loc"]
+    return f"{'.'.join(map(str, place)) or 'config'}: {describe_value(fault)}"
 
 
 def describe_value(fault: ErrorDetails) -> str:
