@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from atu.common.declared import declared
 from atu_pipeline.settings import (
@@ -18,7 +19,9 @@ from atu_pipeline.settings import (
     experiment_of,
     notes,
     read_method,
+    reference,
 )
+from atu_pipeline.settings.models import Config
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,6 +123,102 @@ def test_every_key_is_explained():
             explained = True
         elif re.match(r"[a-z_]+:", line):
             assert explained, line
+
+
+def keys_of(value, known, path=()):
+    """Paths of the keys of a config as the models name them: * for a name of the user's."""
+    for key, inner in value.items():
+        place = (*path, key) if (*path, key) in known else (*path, "*")
+        if place in known:
+            yield place
+        deeper = any(other[: len(place)] == place and other != place for other in known)
+        assert place in known or deeper, ".".join((*path, key))
+        if isinstance(inner, dict) and deeper:
+            yield from keys_of(inner, known, place)
+
+
+def test_config_yaml_and_the_models_have_the_same_keys():
+    found = reference.schema()
+    rows = list(reference.rows_of("Config", found, found["$defs"]))
+    known, optional = {row.path for row in rows}, reference.optional_keys(Config.model_json_schema())
+    written = set(keys_of(PAPER, known))
+    for file in ROOT.glob("workflow/configs/*.yaml"):
+        assert set(keys_of(load(file), known)) <= known
+    needed = {row.path for row in rows if "*" not in row.path and (row.model, row.path[-1]) not in optional}
+    assert needed <= written
+    aligned = {row.path for row in reference.rows_of("Aligned", found["$defs"]["Aligned"], found["$defs"])}
+    assert aligned - {("method",)} == set(keys_of(PAPER["method_settings"]["atu"], aligned))
+    assert not [row.path for row in rows if not re.fullmatch(r"[A-Za-z].*\.", row.part.get("description", ""))]
+
+
+def test_what_is_written_from_the_models_is_up_to_date():
+    for path, text in reference.written(ROOT).items():
+        assert (ROOT / path).read_text() == text, "run make docs"
+
+
+def test_editors_know_the_shipped_configs():
+    """The schema takes each file alone, parts and short forms too, and refuses what is misspelt."""
+    schema = Draft202012Validator(reference.schema())
+    Draft202012Validator.check_schema(reference.schema())
+    for file in [ROOT / "config.yaml", *ROOT.glob("workflow/configs/*.yaml")]:
+        first = file.read_text().splitlines()[0]
+        assert (file.parent / first.partition("$schema=")[2]).resolve() == ROOT / reference.SCHEMA
+        assert not list(schema.iter_errors(load(file)))
+    assert not list(schema.iter_errors({"targets": "all", "seeds": 3, "experiments": {"mia": {"shows": "mia"}}}))
+    wrong = [{"target": []}, {"threads": 0}, {"models": {"a/b": {}}}, {"split": {"dev_share": 1}}, {"device": "gpu"}]
+    assert all(list(schema.iter_errors(part)) for part in wrong)
+
+
+def test_all_faults_are_told_at_once():
+    """Of form and of meaning; what depends on a faulty key alone is not told, nor what a fault brings with it."""
+    over = {"seeds": [-1], "threads": "two", "methods": ["atu", "ga", "icuu", "rmu"], "targets": ["1", "99", "Nobdy"]}
+    over |= {"models": {"all-minilm-l6-v2": {"template_options": {"x": 1}}}, "published": {"file": "nowhere.csv"}}
+    over |= {"corpus": {"text_set": "passage", "top_p": 2}, "evaluation": {"between": ["forget_qq"]}}
+    blocks = {"atu": {"predictor": {"heads": 7}, "unlearn": {"warmup_steps": 30}}, "ga": {"train": {"epochs": 0}}}
+    blocks |= {"rmu": {"options": {"layer": 0, "alhpa": 1}, "texts": "pair"}}
+    lines = refused(DEMO, **over, method_settings=blocks).splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        *("seeds.0", "corpus.top_p", "method_settings.ga.train.epochs", "threads", "methods"),
+        *("models.all-minilm-l6-v2.template_options", "published.file", "targets", "targets"),
+        *("method_settings.atu.predictor.heads", "method_settings.atu.unlearn.warmup_steps"),
+        *("method_settings.rmu.options.layer", "method_settings.rmu.options.alhpa", "method_settings.rmu.texts"),
+        "evaluation.between",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("over", "lines"),
+    [
+        ({"models": 5}, ["models: 5 is not a block of settings"]),
+        ({"method_settings": 5}, ["method_settings: 5 is not a block of settings"]),
+        ({"method_settings": {"atu": 5}}, ["method_settings.atu: 5 is not a block of settings"]),
+        ({"method_settings": {"ga": {"train": 5}}}, ["method_settings.ga.train: 5 is not a block of settings"]),
+        ({"method_defaults": {"trained": {"lora": 5}}}, ["method_defaults.trained.lora: 5 is not a block of settings"]),
+        ({"method_defaults": 5}, ["method_defaults: 5 is not a block of settings"]),
+        ({"benchmark": "dem"}, ["benchmark: unknown 'dem'; did you mean demo? (known: demo, rwku)"]),
+        ({"targets": [True]}, ["targets.0: True is not text"]),
+        (
+            {"evaluation": {"between": ["a", "b"]}},
+            ["evaluation.between: unknown 'a'", "evaluation.between: unknown 'b'"],
+        ),
+        ({"device": None, "llm": ""}, ["llm: is empty; name one at least", "device: None is not one of auto, cpu"]),
+    ],
+)
+def test_a_fault_is_told_once(over, lines):
+    """What follows from it is not told: each line here is one that its mend needs."""
+    said = refused(DEMO, **over).splitlines()
+    assert len(said) == len(lines), said
+    assert all(line.startswith(start) for line, start in zip(said, lines, strict=True))
+
+
+def test_faults_of_an_experiment_are_told_at_once():
+    blocks = {"npo": {"texts": "pair"}, "ga": {"options": {"x": 1}}}
+    config = check(PAPER, method_settings=blocks, methods=["icu"], experiments={"mia": {"targets": ["300", "400"]}})
+    with pytest.raises(ConfigError) as fault:
+        experiment_of("mia", config)
+    keys = [line.split(": ")[0] for line in str(fault.value).splitlines()]
+    assert keys == ["method_settings.ga.options.x", "method_settings.npo.texts", *["experiments.mia.targets"] * 2]
+    assert fault.value.code.splitlines() == [f"config: {line}" for line in str(fault.value).splitlines()]
 
 
 def test_what_may_be_written_short():

@@ -81,7 +81,7 @@ def said_once(found: list[ErrorDetails], config: dict) -> Iterator[str]:
 def sources_of(fault: ErrorDetails, found: list[ErrorDetails], config: dict) -> list[ErrorDetails]:
     """The faults of what a method's block is laid over: the block of its method, and the defaults."""
     table, name, *_ = *fault["loc"], None, None
-    if table != "method_settings" or name not in config.get(table, {}):
+    if table != "method_settings" or name is None:
         return []
     bases = {("method_defaults", "trained"), (table, config[table][name]["method"])} - {(table, name)}
     return [other for other in found if other["loc"][:2] in bases or other["loc"] == ("method_defaults",)]

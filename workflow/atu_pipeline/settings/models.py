@@ -254,17 +254,21 @@ class MethodDefaults(Block):
 class Trained(TrainedDefaults):
     """A method that trains the LLM with a loss on texts."""
 
-    method: Text = Field(description="The method's file in workflow/atu/methods.")
-    texts: Literal[TEXTS] = Field(description="Which texts it reads, one kind of those that its file names.")
-    options: dict[str, Option] = Field(description="What the constructor in its file takes.")
+    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    texts: Literal[TEXTS] = Field(
+        description="Which texts it reads, of those in its file; the first of these if not said."
+    )
+    options: dict[str, Option] = Field(description="What the constructor in its file takes; its defaults if not said.")
 
 
 class Applied(Block):
     """A method that is applied at inference."""
 
-    method: Text = Field(description="The method's file in workflow/atu/methods.")
-    texts: Literal[TEXTS] = Field(None, description="Which texts it reads, one kind of those that its file names.")
-    options: dict[str, Option] = Field(description="What the constructor in its file takes.")
+    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    texts: Literal[TEXTS] = Field(
+        None, description="Which texts it reads, of those in its file; the first of these if not said."
+    )
+    options: dict[str, Option] = Field(description="What the constructor in its file takes; its defaults if not said.")
 
 
 class Predictor(Block):
@@ -294,7 +298,7 @@ class Unlearn(Steps):
 class Aligned(Block):
     """Align-then-Unlearn."""
 
-    method: Text = Field(description="The method's file in workflow/atu/methods.")
+    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
     layer: Count = Field(description="The hook layer: the predictor reads hidden_states[layer].")
     k: Count = Field(description="The window: tokens behind the current one.")
     other_subjects: Amount = Field(description="Subjects, besides the target, whose texts the predictor is aligned on.")

@@ -56,7 +56,7 @@ def check_published(published: dict, root: Path) -> Iterator[str]:
         yield f"published.file: {error}"
 
 
-def listed_targets(key: str, path: Path) -> list[str]:
+def targets_of_file(key: str, path: Path) -> list[str]:
     """Target ids of a JSON list.
 
     Raises:
@@ -73,7 +73,7 @@ def listed_targets(key: str, path: Path) -> list[str]:
     return sorted(ids, key=lambda name: (rank(name), name))
 
 
-def target_folders(key: str, path: str) -> list[str]:
+def targets_of_folder(key: str, path: str) -> list[str]:
     """Target ids of a folder.
 
     Raises:
@@ -100,10 +100,10 @@ def known_targets(name: str, benchmark: dict, root: Path) -> list[str]:
     """
     if benchmark["source"] == "hub":
         key = f"benchmarks.{name}.targets"
-        found = listed_targets(key, own_file(key, benchmark["targets"], root))
+        found = targets_of_file(key, own_file(key, benchmark["targets"], root))
     else:
         key = f"benchmarks.{name}.path"
-        found = target_folders(key, benchmark["path"])
+        found = targets_of_folder(key, benchmark["path"])
     for target in found:
         if wrong := UNUSABLE.search(target):
             raise ConfigError(f"{key}: {target!r} holds {wrong[0]!r}, which names of files cannot have here; rename it")
