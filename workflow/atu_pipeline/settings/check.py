@@ -80,7 +80,7 @@ def check_known(draft: Draft) -> Iterator[str]:
         named += [(key, method, "method_settings") for method in experiment.get("methods", [])]
     for key, name, table in named:
         known = draft.names.get(table)
-        if name is not None and known and name not in known:
+        if name is not None and known is not None and name not in known:
             yield unknown(key, name, sorted(known))
 
 
