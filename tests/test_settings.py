@@ -164,7 +164,7 @@ def test_editors_know_the_shipped_configs():
         first = file.read_text().splitlines()[0]
         assert (file.parent / first.partition("$schema=")[2]).resolve() == ROOT / reference.SCHEMA
         assert not list(schema.iter_errors(load(file)))
-    assert not list(schema.iter_errors({"targets": "all", "seeds": 3, "experiments": {"mia": {"shows": "mia"}}}))
+    assert not list(schema.iter_errors({"targets": "all", "seeds": 3, "experiments": {"mia": {"targets": 1}}}))
     wrong = [{"target": []}, {"threads": 0}, {"models": {"a/b": {}}}, {"split": {"dev_share": 1}}, {"device": "gpu"}]
     assert all(list(schema.iter_errors(part)) for part in wrong)
 
@@ -195,6 +195,11 @@ def test_all_faults_are_told_at_once():
         ({"method_settings": {"ga": {"train": 5}}}, ["method_settings.ga.train: 5 is not a block of settings"]),
         ({"method_defaults": {"trained": {"lora": 5}}}, ["method_defaults.trained.lora: 5 is not a block of settings"]),
         ({"method_defaults": 5}, ["method_defaults: 5 is not a block of settings"]),
+        (
+            {"models": {"x": {"source": "pypi", "wheels": []}}},
+            ["models.x.wheels: is empty", "models.x.file: is missing"],
+        ),
+        ({"models": {"x": {"source": "hub"}}}, ["models.x: lacks repo, revision"]),
         ({"benchmark": "dem"}, ["benchmark: unknown 'dem'; did you mean demo? (known: demo, rwku)"]),
         ({"targets": [True]}, ["targets.0: True is not text"]),
         (

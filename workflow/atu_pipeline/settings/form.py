@@ -73,9 +73,17 @@ def as_written(read: object, config: object) -> object:
 
 def said_once(found: list[ErrorDetails], config: dict) -> Iterator[str]:
     """A line for each fault; what blocks of methods inherit is said once, where it is written."""
-    for fault in found:
-        if not any(inherits(fault, other) for other in sources_of(fault, found, config)):
+    own = [fault for fault in found if not any(inherits(fault, other) for other in sources_of(fault, found, config))]
+    lacking: dict[tuple, list[str]] = {}
+    for fault in own:
+        if fault["type"] == "missing":
+            lacking.setdefault(fault["loc"][:-1], []).append(fault["loc"][-1])
+    for fault in own:
+        keys = lacking.get(fault["loc"][:-1], []) if fault["type"] == "missing" else []
+        if len(keys) < 2:
             yield describe(fault)
+        elif fault["loc"][-1] == keys[0]:  # one line for all keys that a block lacks
+            yield f"{'.'.join(map(str, fault['loc'][:-1])) or 'config'}: lacks {', '.join(keys)}"
 
 
 def sources_of(fault: ErrorDetails, found: list[ErrorDetails], config: dict) -> list[ErrorDetails]:

@@ -38,6 +38,7 @@ from atu_pipeline.settings.values import (
     Tokens,
     Truth,
     all_or_many,
+    distinct,
     many,
     numbers,
     whole_numbers,
@@ -235,7 +236,7 @@ class Retain(Block):
 class Lora(Block):
     rank: Amount = Field(description="The adapter's rank; at 0 all weights train.")
     alpha: Positive = Field(description="The adapter's scale, over its rank.")
-    modules: many(Text) = Field(description="Linear maps that get an adapter, by the ends of their names.")
+    modules: distinct(Text) = Field(description="Linear maps that get an adapter, by the ends of their names.")
     merge: Truth = Field(description="Whether the kept model has the adapter merged.")
 
 
@@ -374,7 +375,7 @@ class Experiment(Block):
     targets: many(Target) = Field(None, description="Its targets, if not the config's own.")
     methods: many(Text) = Field(None, description="Its methods, if not the config's own.")
     seeds: many(Seed) = Field(None, description="Its seeds, if not the config's own.")
-    shows: many(Text) = Field(description="Which tables and figures are made of it.")
+    shows: distinct(Text) = Field(description="Which tables and figures are made of it.")
 
 
 class Published(Block):
@@ -383,7 +384,7 @@ class Published(Block):
 
 
 class Tracking(Block):
-    trackers: many(Literal["tensorboard", "wandb"], least=0) = Field(
+    trackers: distinct(Literal["tensorboard", "wandb"], least=0) = Field(
         description="Where steps are also sent while training runs."
     )
     project: Text = Field(description="The project's name there.")

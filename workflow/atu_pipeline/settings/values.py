@@ -120,10 +120,14 @@ def whole_numbers(**limits: int) -> object:
     return Annotated[int, Field(strict=True, **limits), BeforeValidator(to_whole, json_schema_input_type=limited)]
 
 
+def distinct(item: object, least: int = 1) -> object:
+    """The type of a list that names each item once."""
+    return Annotated[list[item], Field(min_length=least), AfterValidator(each_once)]
+
+
 def many(item: object, least: int = 1) -> object:
-    """The type of a list that names each item once; one item may stand alone."""
-    kind = Annotated[list[item], Field(min_length=least), AfterValidator(each_once)]
-    return Annotated[kind, BeforeValidator(to_list, json_schema_input_type=item | list[item])]
+    """The type of such a list, of which one item may stand alone."""
+    return Annotated[distinct(item, least), BeforeValidator(to_list, json_schema_input_type=item | list[item])]
 
 
 def phrased(words: str) -> WrapValidator:
@@ -142,7 +146,7 @@ def phrased(words: str) -> WrapValidator:
 
 def all_or_many(words: str, least: int = 0) -> object:
     """The type of ``all``, or a list that names each item once."""
-    items = TypeAdapter(Annotated[list[Text], Field(min_length=least), AfterValidator(each_once), phrased(words)])
+    items = TypeAdapter(Annotated[distinct(Text, least), phrased(words)])
 
     def read(value: object) -> object:
         return value if value == "all" else items.validate_python(value)
