@@ -1,13 +1,14 @@
 """What a model on this disk lacks is refused when the config is read: its config.json and headers say it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from atu.common.recipe import record
 from atu_pipeline.recipes import Recipes
 from atu_pipeline.settings import ConfigError, check_methods_fit, fetched_from
-from atu_pipeline.settings.fit import described_model, outline
+from atu_pipeline.settings.fit import outline
 from test_settings import DEMO, check
 
 LLAMA = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"]
@@ -33,16 +34,18 @@ def model(folder, config=None, tensors=None):
     return folder
 
 
-def local(folder, **blocks):
-    """The demo on a model of one's own, with ATU at layer 9 and GA as LoRA of a fused map."""
-    blocks = blocks or {"atu": {"layer": 9}, "ga": {"lora": {"rank": 2, "modules": ["v_proj", "qkv_proj"]}}}
+BLOCKS = {"atu": {"layer": 9}, "ga": {"lora": {"rank": 2, "modules": ["v_proj", "qkv_proj"]}}}
+
+
+def local(folder, **blocks) -> list[str]:
+    """Faults of the demo on a model of one's own."""
     models = {"mine": {"source": "path", "path": str(folder)}}
-    return check(DEMO, llm="mine", models=models, methods=list(blocks), method_settings=blocks)
+    return faults(llm="mine", models=models, method_settings=blocks or BLOCKS, methods=list(blocks or BLOCKS))
 
 
-def faults(config) -> list[str]:
+def faults(**over) -> list[str]:
     try:
-        check_methods_fit(config, config["methods"])
+        check(DEMO, **over)
     except ConfigError as fault:
         return str(fault).splitlines()
     return []
@@ -61,10 +64,10 @@ def empty_directory(tmp_path, monkeypatch):
 
 def test_a_model_of_ones_own_is_read_before_the_first_job(tmp_path):
     folder = model(tmp_path / "mine")
-    assert faults(local(folder)) == [LAYER, MAP]
+    assert local(folder) == [LAYER, MAP]
     fits = {"atu": {"layer": 3}, "ga": {"lora": {"rank": 2, "modules": ["self_attn.q_proj", "lm_head"]}}}
-    assert faults(local(folder, **fits)) == []  # a head that is tied to the embeddings is no tensor
-    assert faults(local(folder, repe={"options": {"layers": [3, 4]}})) == [
+    assert local(folder, **fits) == []  # a head that is tied to the embeddings is no tensor
+    assert local(folder, repe={"options": {"layers": [3, 4]}}) == [
         "method_settings.repe.options.layers: 4 is no layer of the model, which has layers 1 to 3"
     ]
 
@@ -72,14 +75,14 @@ def test_a_model_of_ones_own_is_read_before_the_first_job(tmp_path):
 def test_what_the_files_do_not_say_is_left_to_the_first_job(tmp_path):
     folder = model(tmp_path / "mine")
     (folder / "model.safetensors").write_bytes(b"\xff" * 20)
-    assert faults(local(folder)) == [LAYER]
+    assert local(folder) == [LAYER]
     (folder / "model.safetensors").unlink()
-    assert faults(local(folder)) == [LAYER]
+    assert local(folder) == [LAYER]
     for text in ("{", "[]", '{"architectures": []}', '{"num_hidden_layers": "3"}'):
         (folder / "config.json").write_text(text)
-        assert faults(local(folder)) == []
+        assert local(folder) == []
     (folder / "config.json").unlink()
-    assert faults(local(folder)) == []
+    assert local(folder) == []
 
 
 def test_forms_of_a_model_on_disk(tmp_path):
@@ -96,30 +99,39 @@ def test_forms_of_a_model_on_disk(tmp_path):
     assert modules == ["lm_head", "model.extra", *sorted(f"model.layers.*.{name}" for name in LLAMA)]
 
 
-def test_a_downloaded_model_is_read_if_it_is_of_this_source(tmp_path):
-    blocks = {"atu": {"layer": 9}}
-    config = check(DEMO, method_settings=blocks)
+def downloaded(config):
+    """The demo's model where it is downloaded to, without a record of what made it."""
+    return model(Path("resources/models", config["llm"]))
+
+
+def test_a_downloaded_model_is_read_if_it_is_of_this_source():
+    config, deep = check(DEMO), {"method_settings": {"atu": {"layer": 9}}}
+    folder, name = downloaded(config), config["llm"]
+    assert faults(**deep) == []  # nothing says what made it
+    record(folder, Recipes(config, None, None).model(name))
+    assert faults(**deep) == [LAYER]
+    assert faults(**deep, seeds=[-1]) == ["seeds.0: -1 is less than the minimum of 0", LAYER]
+    assert faults(**deep, models={name: {"file": "other.gguf"}}) == []
+
+
+def test_a_method_of_an_experiment_is_compared_when_it_is_asked_for():
+    config = check(DEMO)
+    record(downloaded(config), Recipes(config, None, None).model(config["llm"]))
+    config["method_settings"]["atu-layer10"]["layer"] = 10
+    with pytest.raises(ConfigError, match=r"method_settings\.atu-layer10\.layer: 10 is no layer"):
+        check_methods_fit(config, ["atu-layer10"])
+
+
+def test_what_an_earlier_run_found_out_goes_before_the_files():
+    config, deep = check(DEMO), {"method_settings": {"atu": {"layer": 9}}}
     name = config["llm"]
-    folder = model(tmp_path / "resources/models" / name)
-    assert faults(config) == []  # nothing says what made it
-    record(folder.relative_to(tmp_path), Recipes(config, None, None).model(name))
-    assert faults(config) == [LAYER]
-    other = check(DEMO, method_settings=blocks, models={name: {"file": "other.gguf"}})
-    assert faults(other) == []
-
-
-def test_what_an_earlier_run_found_out_goes_before_the_files(tmp_path):
-    config = check(DEMO, method_settings={"atu": {"layer": 9}})
-    checks = tmp_path / "resources/checks"
-    checks.mkdir(parents=True)
     described = {"class": "A", "layers": 12, "context": 50, "modules": ["q"], "offsets": False}
-    described |= {"source": fetched_from(config["models"][config["llm"]]), "config_sha256": ""}
-    (checks / f"{config['llm']}.json").write_text(json.dumps(described))
-    folder = model(tmp_path / "resources/models" / config["llm"])
-    record(folder.relative_to(tmp_path), Recipes(config, None, None).model(config["llm"]))
-    assert described_model(config)["layers"] == 12
-    assert [line.split(": ")[0] for line in faults(config)] == [
-        *("corpus.max_new_tokens", "corpus.max_tokens", "method_settings.atu")
-    ]
-    (checks / f"{config['llm']}.json").write_text(json.dumps(described | {"source": {}}))
-    assert faults(config) == [LAYER]
+    described |= {"source": fetched_from(config["models"][name]), "config_sha256": ""}
+    record(downloaded(config), Recipes(config, None, None).model(name))
+    file = Path("resources/checks", f"{name}.json")
+    file.parent.mkdir()
+    file.write_text(json.dumps(described))
+    said = [line.split(": ")[0] for line in faults(**deep)]
+    assert said == ["corpus.max_new_tokens", "corpus.max_tokens", "method_settings.atu"]
+    file.write_text(json.dumps(described | {"source": {}}))
+    assert faults(**deep) == [LAYER]

@@ -50,7 +50,6 @@ tell_faults_apart(MAIN)
 teach_plugins()
 check_keys(workflow.configfiles if MAIN else [])
 config = check_config(config, ROOT)
-check_methods_fit(config, config["methods"])
 
 LLM, ENCODER, BENCHMARK = config["llm"], config["encoder"], config["benchmark"]
 TARGETS = config["targets"]

@@ -13,6 +13,7 @@ from atu_pipeline.settings.experiments import (
     check_rates,
     expand_grids,
 )
+from atu_pipeline.settings.fit import described_model, model_needs, unmet_needs
 from atu_pipeline.settings.form import Draft, read_form
 from atu_pipeline.settings.messages import refuse, told, unknown
 from atu_pipeline.settings.methods import check_method, check_names, check_window
@@ -139,12 +140,22 @@ def resolve(key: str) -> Callable[[Draft], Iterator[str]]:
 
 def check_methods(draft: Draft) -> Iterator[str]:
     """The blocks of methods that are run."""
-    config = draft.config
+    config, right = draft.config, []
     for method in config["methods"]:
         if block := draft.block("method_settings", method):
-            yield from told(check_method(method, block, config.get("all_targets"), draft.root))
+            faults = list(told(check_method(method, block, config.get("all_targets"), draft.root)))
+            yield from faults
             if "corpus" in config:
                 yield from check_window(method, block, config["corpus"])
+            right += [] if faults else [method]
+    yield from check_fit(draft, right)
+
+
+def check_fit(draft: Draft, methods: list[str]) -> Iterator[str]:
+    """What methods ask of the language model, as far as that is known before the first job."""
+    config = draft.config
+    if "corpus" in config and draft.block("models", config.get("llm")) and (described := described_model(config)):
+        yield from unmet_needs(model_needs(config, methods), described)
 
 
 def check_evaluation(draft: Draft) -> Iterator[str]:

@@ -74,16 +74,22 @@ def as_written(read: object, config: object) -> object:
 def said_once(found: list[ErrorDetails], config: dict) -> Iterator[str]:
     """A line for each fault; what blocks of methods inherit is said once, where it is written."""
     own = [fault for fault in found if not any(inherits(fault, other) for other in sources_of(fault, found, config))]
-    lacking: dict[tuple, list[str]] = {}
+    lacking = missing_keys(own)
     for fault in own:
-        if fault["type"] == "missing":
-            lacking.setdefault(fault["loc"][:-1], []).append(fault["loc"][-1])
-    for fault in own:
-        keys = lacking.get(fault["loc"][:-1], []) if fault["type"] == "missing" else []
+        keys = lacking[fault["loc"][:-1]] if fault["type"] == "missing" else []
         if len(keys) < 2:
             yield describe(fault)
         elif fault["loc"][-1] == keys[0]:  # one line for all keys that a block lacks
             yield f"{'.'.join(map(str, fault['loc'][:-1])) or 'config'}: lacks {', '.join(keys)}"
+
+
+def missing_keys(found: list[ErrorDetails]) -> dict[tuple[int | str, ...], list[str]]:
+    """The keys that blocks lack, by the place of the block."""
+    lacking = {}
+    for fault in found:
+        if fault["type"] == "missing":
+            lacking.setdefault(fault["loc"][:-1], []).append(fault["loc"][-1])
+    return lacking
 
 
 def sources_of(fault: ErrorDetails, found: list[ErrorDetails], config: dict) -> list[ErrorDetails]:
