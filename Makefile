@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    all tests
-.PHONY: demo paper-demo baselines rates test test-fast test-slow lint plan status bench clean help
+.PHONY: demo paper-demo baselines rates test test-fast test-slow lint docs plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -30,6 +30,7 @@ help:
 	@echo "make test-fast                            those that start no program: a minute or two"
 	@echo "make test-slow                            those on a real Slurm, a full disk and the real model"
 	@echo "make lint                                 ruff, snakefmt, snakemake --lint"
+	@echo "make docs                                 write docs/configuration.md and the config's schema from the models"
 	@echo "make plan [ARGS='--profile slurm ...']    what a run would do: jobs, GPU-hours, memory, disk"
 	@echo "make status                               what the last run has done, what failed, how long is left"
 	@echo "make bench                                time single steps against the released code's way (after make demo)"
@@ -77,6 +78,9 @@ lint: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check .
 	$(SNAKEMAKE) --lint
+
+docs: .venv/ready
+	PYTHONPATH=workflow .venv/bin/python -m atu_pipeline.settings.reference
 
 bench: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python benchmarks/steps.py

@@ -65,6 +65,15 @@ rule all:
     localrule: True
 
 
+rule download:
+    # All that needs a network: the models and the benchmark.
+    input:
+        PATHS.llm,
+        PATHS.encoder,
+        INPUTS.downloads(),
+    localrule: True
+
+
 rule before:
     # What the unmodified model can do, without any training.
     input:

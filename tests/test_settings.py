@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from atu.common.declared import declared
 from atu_pipeline.settings import (
@@ -18,7 +19,9 @@ from atu_pipeline.settings import (
     experiment_of,
     notes,
     read_method,
+    reference,
 )
+from atu_pipeline.settings.models import Config
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,9 +45,10 @@ DEMO = load("config.yaml", "workflow/configs/demo.yaml")
 
 
 def refused(base, **over):
+    """What is said of a wrong config; each line names a key."""
     with pytest.raises(ConfigError) as fault:
         check(base, **over)
-    assert "\n" not in str(fault.value)
+    assert all(re.match(r"\S.*?: \S", line) for line in str(fault.value).splitlines())
     return str(fault.value)
 
 
@@ -77,7 +81,7 @@ def test_what_a_variant_inherits_is_said_once():
     faulty = {"atu": {"layers": 3}, "atu-layer10": {"k": "many"}}
     with pytest.raises(ConfigError) as raised:
         check(PAPER, method_settings=faulty)
-    first, second = str(raised.value).split("); ")
+    first, second = str(raised.value).splitlines()
     assert first.startswith("method_settings.atu.layers: unknown 'layers'; did you mean layer?")
     assert second == "method_settings.atu-layer10.k: 'many' is not a whole number"
 
@@ -119,6 +123,107 @@ def test_every_key_is_explained():
             explained = True
         elif re.match(r"[a-z_]+:", line):
             assert explained, line
+
+
+def keys_of(value, known, path=()):
+    """Paths of the keys of a config as the models name them: * for a name of the user's."""
+    for key, inner in value.items():
+        place = (*path, key) if (*path, key) in known else (*path, "*")
+        if place in known:
+            yield place
+        deeper = any(other[: len(place)] == place and other != place for other in known)
+        assert place in known or deeper, ".".join((*path, key))
+        if isinstance(inner, dict) and deeper:
+            yield from keys_of(inner, known, place)
+
+
+def test_config_yaml_and_the_models_have_the_same_keys():
+    found = reference.schema()
+    rows = list(reference.rows_of("Config", found, found["$defs"]))
+    known, optional = {row.path for row in rows}, reference.optional_keys(Config.model_json_schema())
+    written = set(keys_of(PAPER, known))
+    for file in ROOT.glob("workflow/configs/*.yaml"):
+        assert set(keys_of(load(file), known)) <= known
+    needed = {row.path for row in rows if "*" not in row.path and (row.model, row.path[-1]) not in optional}
+    assert needed <= written
+    aligned = {row.path for row in reference.rows_of("Aligned", found["$defs"]["Aligned"], found["$defs"])}
+    assert aligned - {("method",)} == set(keys_of(PAPER["method_settings"]["atu"], aligned))
+    assert not [row.path for row in rows if not re.fullmatch(r"[A-Za-z].*\.", row.part.get("description", ""))]
+
+
+def test_what_is_written_from_the_models_is_up_to_date():
+    for path, text in reference.written(ROOT).items():
+        assert (ROOT / path).read_text() == text, "run make docs"
+
+
+def test_editors_know_the_shipped_configs():
+    """The schema takes each file alone, parts and short forms too, and refuses what is misspelt."""
+    schema = Draft202012Validator(reference.schema())
+    Draft202012Validator.check_schema(reference.schema())
+    for file in [ROOT / "config.yaml", *ROOT.glob("workflow/configs/*.yaml")]:
+        first = file.read_text().splitlines()[0]
+        assert (file.parent / first.partition("$schema=")[2]).resolve() == ROOT / reference.SCHEMA
+        assert not list(schema.iter_errors(load(file)))
+    assert not list(schema.iter_errors({"targets": "all", "seeds": 3, "experiments": {"mia": {"targets": 1}}}))
+    wrong = [{"target": []}, {"threads": 0}, {"models": {"a/b": {}}}, {"split": {"dev_share": 1}}, {"device": "gpu"}]
+    assert all(list(schema.iter_errors(part)) for part in wrong)
+
+
+def test_all_faults_are_told_at_once():
+    """Of form and of meaning; what depends on a faulty key alone is not told, nor what a fault brings with it."""
+    over = {"seeds": [-1], "threads": "two", "methods": ["atu", "ga", "icuu", "rmu"], "targets": ["1", "99", "Nobdy"]}
+    over |= {"models": {"all-minilm-l6-v2": {"template_options": {"x": 1}}}, "published": {"file": "nowhere.csv"}}
+    over |= {"corpus": {"text_set": "passage", "top_p": 2}, "evaluation": {"between": ["forget_qq"]}}
+    blocks = {"atu": {"predictor": {"heads": 7}, "unlearn": {"warmup_steps": 30}}, "ga": {"train": {"epochs": 0}}}
+    blocks |= {"rmu": {"options": {"layer": 0, "alhpa": 1}, "texts": "pair"}}
+    lines = refused(DEMO, **over, method_settings=blocks).splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        *("seeds.0", "corpus.top_p", "method_settings.ga.train.epochs", "threads", "methods"),
+        *("models.all-minilm-l6-v2.template_options", "published.file", "targets", "targets"),
+        *("method_settings.atu.predictor.heads", "method_settings.atu.unlearn.warmup_steps"),
+        *("method_settings.rmu.options.layer", "method_settings.rmu.options.alhpa", "method_settings.rmu.texts"),
+        "evaluation.between",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("over", "lines"),
+    [
+        ({"models": 5}, ["models: 5 is not a block of settings"]),
+        ({"method_settings": 5}, ["method_settings: 5 is not a block of settings"]),
+        ({"method_settings": {"atu": 5}}, ["method_settings.atu: 5 is not a block of settings"]),
+        ({"method_settings": {"ga": {"train": 5}}}, ["method_settings.ga.train: 5 is not a block of settings"]),
+        ({"method_defaults": {"trained": {"lora": 5}}}, ["method_defaults.trained.lora: 5 is not a block of settings"]),
+        ({"method_defaults": 5}, ["method_defaults: 5 is not a block of settings"]),
+        (
+            {"models": {"x": {"source": "pypi", "wheels": []}}},
+            ["models.x.wheels: is empty", "models.x.file: is missing"],
+        ),
+        ({"models": {"x": {"source": "hub"}}}, ["models.x: lacks repo, revision"]),
+        ({"benchmark": "dem"}, ["benchmark: unknown 'dem'; did you mean demo? (known: demo, rwku)"]),
+        ({"targets": [True]}, ["targets.0: True is not text"]),
+        (
+            {"evaluation": {"between": ["a", "b"]}},
+            ["evaluation.between: unknown 'a'", "evaluation.between: unknown 'b'"],
+        ),
+        ({"device": None, "llm": ""}, ["llm: is empty; name one at least", "device: None is not one of auto, cpu"]),
+    ],
+)
+def test_a_fault_is_told_once(over, lines):
+    """What follows from it is not told: each line here is one that its mend needs."""
+    said = refused(DEMO, **over).splitlines()
+    assert len(said) == len(lines), said
+    assert all(line.startswith(start) for line, start in zip(said, lines, strict=True))
+
+
+def test_faults_of_an_experiment_are_told_at_once():
+    blocks = {"npo": {"texts": "pair"}, "ga": {"options": {"x": 1}}}
+    config = check(PAPER, method_settings=blocks, methods=["icu"], experiments={"mia": {"targets": ["300", "400"]}})
+    with pytest.raises(ConfigError) as fault:
+        experiment_of("mia", config)
+    keys = [line.split(": ")[0] for line in str(fault.value).splitlines()]
+    assert keys == ["method_settings.ga.options.x", "method_settings.npo.texts", *["experiments.mia.targets"] * 2]
+    assert fault.value.code.splitlines() == [f"config: {line}" for line in str(fault.value).splitlines()]
 
 
 def test_what_may_be_written_short():
@@ -235,7 +340,7 @@ def test_conda_and_pip_agree():
         ({"collapse": {"fluency_share": 50}}, "collapse.fluency_share: 50 is greater than the maximum of 1"),
         ({"corpus": {"temperature": 0}}, "corpus.temperature: at 0 the model writes one text 48 times"),
         ({"corpus": {"temperature": 1e-9}}, "corpus.temperature: at 1e-09 the model writes one text 48 times"),
-        ({"corpus": {"top_p": 0}}, "corpus.top_p: 0 is less than or equal to the minimum of 0"),
+        ({"corpus": {"top_p": 0}}, "corpus.top_p: 0 is not above 0"),
         ({"corpus": {"seed": 2**32}}, "corpus.seed: 4294967296 is greater than the maximum of 4294967295"),
         ({"corpus": {"max_tokens": 1}}, "corpus.max_tokens: 1 is less than the minimum of 2"),
         ({"corpus": {"text_set": "passage"}}, "corpus.text_set: passage holds no biographies; choose one of positive"),
@@ -336,7 +441,7 @@ def test_conda_and_pip_agree():
                 (
                     "atu",
                     {"predictor": {"dropout": 1.0}},
-                    "predictor.dropout: 1.0 is greater than or equal to the maximum",
+                    "predictor.dropout: 1.0 is not below 1",
                 ),
                 ("atu", {"unlearn": {"tau": [0.2, 1.5]}}, "unlearn.tau.1: 1.5 is greater than the maximum of 1"),
                 ("atu", {"unlearn": {"tau": [".nan"]}}, "unlearn.tau.0: '.nan' is not a number"),
@@ -438,7 +543,7 @@ def test_conda_and_pip_agree():
             "benchmarks.answers: results/answers is the folder of other files",
         ),
         ({"models": {"x": {"source": "ftp"}}}, "models.x.source: 'ftp' is not one of hub, pypi, path"),
-        ({"models": {"x": {"source": "hub", "repo": "a/b"}}}, "models.x: 'revision' is a required property"),
+        ({"models": {"x": {"source": "hub", "repo": "a/b"}}}, "models.x.revision: is missing"),
         ({"benchmarks": {"demo": {"path": "/nowhere"}}}, "benchmarks.demo.path: /nowhere has no folder Target/"),
         (
             {"benchmarks": {"demo": {"shared_utility": False}}},
@@ -448,10 +553,7 @@ def test_conda_and_pip_agree():
     ],
 )
 def test_faults(over, message):
-    with pytest.raises(ConfigError) as fault:
-        check(DEMO, **over)
-    assert message in str(fault.value)
-    assert "\n" not in str(fault.value)
+    assert any(message in line for line in refused(DEMO, **over).splitlines())
 
 
 def test_options_are_read_from_a_method_that_is_not_run():
@@ -643,15 +745,15 @@ def test_ranges_of_a_method_of_ones_own(tmp_path):
     root = method_folder(tmp_path, mine="from atu.methods.kin import Kin\nMETHOD = Kin")
     taken = declared(root, "mine")
     block = {"options": {"beta": 0.1, "names": [1, 2]}}
-    check_options("mine", block, taken)
+    assert list(check_options("mine", block, taken)) == []
     for options, message in (
         ({"beta": 0}, "beta: 0 is not above 0"),
         ({"beta": 1, "names": 3}, "names: 3 is not a list"),
         ({"beta": 1, "names": [1, 2.5]}, "names: 2.5 is not a whole number"),
         ({}, "lacks beta"),
     ):
-        with pytest.raises(ConfigError, match=re.escape(message)):
-            check_options("mine", {"options": options}, taken)
+        (said,) = check_options("mine", {"options": options}, taken)
+        assert message in said
 
 
 def test_others_need_not_exist_for_methods_that_read_none(tmp_path):
@@ -692,7 +794,7 @@ def test_a_key_that_stands_twice(tmp_path):
 def test_a_missing_key():
     config = copy.deepcopy(DEMO)
     del config["threads"]
-    with pytest.raises(ConfigError, match="config: 'threads' is a required property"):
+    with pytest.raises(ConfigError, match=r"^threads: is missing$"):
         check_config(config, ROOT)
 
 
@@ -757,7 +859,7 @@ def test_names_with_commas_and_accents(tmp_path):
         assert check(DEMO, **(mine | {"targets": harry}))["targets"] == [harry]  # --config targets=...
         assert ids(composed, decomposed, harry, "Prince harry,  Duke of Sussex") == [spelt, harry]  # each once
         for name in ("10_Prince_Harry", "Prince Harry"):
-            said = refused(DEMO, **(mine | {"targets": [name, "_Duke_of_Sussex"]}))
+            said, _ = refused(DEMO, **(mine | {"targets": [name, "_Duke_of_Sussex"]})).splitlines()
             assert said == f'targets: {name!r} is a name cut at its comma; write it in quotes: ["{harry}"]'
         said = refused(DEMO, **(mine | {"targets": f"3_Bo,{harry}"}))
         assert said.endswith(f'is one text; write a list: [3_Bo, "{harry}"]')
@@ -796,7 +898,7 @@ def test_utility_sets_are_where_the_config_says(tmp_path):
     (tmp_path / "Target/1_Ada/triviaqa.json").write_text("[]")
     assert "utility_fac is asked with the few-shot text triviaqa, which" in refused(DEMO, **mine)
     (tmp_path / "Utility/fluency.json").write_text("[]")
-    said = refused(DEMO, **mine)
+    said, _ = refused(DEMO, **mine).splitlines()
     assert said.endswith(f"false, so fluency.json in {tmp_path}/Utility would not be asked; set it to true")
     assert "in a dataset of the hub" in refused(PAPER, benchmarks={"rwku": {"shared_utility": True}})
     (tmp_path / "Utility/primers.json").write_text("[")

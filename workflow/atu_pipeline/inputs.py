@@ -82,6 +82,11 @@ class Inputs:
             return [self.paths.primers()]
         return self.benchmark_files("Utility/primers.json") if self.in_folder else []
 
+    def downloads(self) -> list[str]:
+        """What is fetched of the benchmark."""
+        texts = [] if self.in_folder else [self.paths.benchmark(), *map(self.paths.text_set, self.kinds())]
+        return texts + ([self.paths.primers()] if self.source.get("primers") else [])
+
     def counts(self) -> list[str]:
         """The comparison of the benchmark's size with the published one, if its config speaks of it."""
         return [self.paths.counts()] if "check_totals" in self.source else []

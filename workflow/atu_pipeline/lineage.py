@@ -30,7 +30,7 @@ import yaml
 from atu import ROOT
 from atu.common.recipe import LATER, RECORD, RecipeError, check_unchanged, differences, record_path
 from atu_pipeline.paths import experiment_dir, names_in
-from atu_pipeline.settings import meant
+from atu_pipeline.settings import did_you_mean
 
 DERIVED = ("all_targets", "grids")  # what checking the config adds to it
 VALUES, SIZES = ("value", "ours", "score"), ("n", "probes")  # columns of numbers, and of how many probes they are
@@ -131,7 +131,9 @@ def recorded_path(path: str, directory: Path, records: dict[str, Job]) -> str:
     if (directory / path).exists() or Path(path).exists():
         why = "no job made it: name a table, a figure or another output (snakemake --report writes the report)"
     else:
-        why = "no such output" + meant(relative, [name for name in records if Path(name).suffix == Path(path).suffix])
+        why = "no such output" + did_you_mean(
+            relative, [name for name in records if Path(name).suffix == Path(path).suffix]
+        )
     raise LineageError(f"{path}: no record of how it was made; {why}")
 
 
@@ -301,7 +303,9 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
     for key in where:
         if key not in rows:
             columns = ", ".join(rows.columns)
-            raise LineageError(f"--where: {path.name} has no column {key} (it has {columns}){meant(key, rows.columns)}")
+            raise LineageError(
+                f"--where: {path.name} has no column {key} (it has {columns}){did_you_mean(key, rows.columns)}"
+            )
     # last what no row has: its message names the values that the rest leaves
     for key, value in sorted(where.items(), key=lambda item: not holds(rows[item[0]], item[1]).any()):
         chosen = rows[holds(rows[key], value)]
@@ -310,7 +314,7 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
             rest = ", the others given" if len(where) > 1 else ""
             raise LineageError(
                 f"--where: no row of {path.name} with {key}={value}{rest}; there is {listed(there) or 'none'}"
-                + meant(value, there)
+                + did_you_mean(value, there)
             )
         rows = chosen
     return rows
@@ -362,7 +366,7 @@ def runs_of_figure(
     """
     keys = Run._fields
     if unknown := [key for key in where if key not in keys]:
-        raise LineageError(f"--where: {unknown[0]}: for {path} only {', '.join(keys)}{meant(unknown[0], keys)}")
+        raise LineageError(f"--where: {unknown[0]}: for {path} only {', '.join(keys)}{did_you_mean(unknown[0], keys)}")
     chosen = dict(where)
     for key in {"seed", "stage"} & set(where):
         number = pd.to_numeric(where[key], errors="coerce")
@@ -377,7 +381,7 @@ def runs_of_figure(
         there = {key: sorted({getattr(run, key) for run in runs}) for key in keys}
         known = "; ".join(f"{key} {listed(values)}" for key, values in there.items())
         asked = ",".join(f"{key}={value}" for key, value in chosen.items())
-        hints = "".join(meant(value, there[key]) for key, value in chosen.items() if value not in there[key])
+        hints = "".join(did_you_mean(value, there[key]) for key, value in chosen.items() if value not in there[key])
         raise LineageError(f"--where: no run with {asked} behind {path}; there are {known}{hints}")
     return frozenset({Run(**chosen)})
 

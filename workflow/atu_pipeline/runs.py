@@ -79,7 +79,7 @@ def of_config(config: dict) -> tuple[set[str], dict[str, set[str]]]:
     paths = Paths(Recipes(config))
     inputs = Inputs(paths)
     left_out = []
-    needed, names = {paths.llm, paths.encoder, *inputs.counts(), *map(str, inputs.primers())}, {}
+    needed, names = {paths.llm, paths.encoder, *inputs.counts(), *inputs.downloads()}, {}
     for folder in (OWN, *map(folder_of, config["experiments"])):
         try:
             experiment = Experiment(folder, paths, check=False)
@@ -89,8 +89,6 @@ def of_config(config: dict) -> tuple[set[str], dict[str, set[str]]]:
         for run in experiment.runs():
             needed |= set(of_run(paths, inputs, *run)) | set(inputs.probes(run[0])) | set(paths.before_recipes(run[0]))
             names.setdefault(paths.run(*run), set()).add(run[1])
-    if not inputs.in_folder:
-        needed |= {paths.benchmark(), *map(paths.text_set, inputs.kinds())}
     if left_out:
         print(f"experiments that this config cannot run: {', '.join(left_out)}", file=sys.stderr)
     return needed, names

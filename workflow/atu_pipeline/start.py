@@ -11,7 +11,7 @@ from pathlib import Path
 
 from atu.common.leftovers import alive, owner, remove_all_abandoned
 from atu_pipeline.cluster import GPU_OPTIONS
-from atu_pipeline.settings import ConfigError, meant
+from atu_pipeline.settings import ConfigError, did_you_mean
 
 RUN = Path(".snakemake/run.json")  # whose run works in the directory
 
@@ -137,7 +137,7 @@ def check_resources(settings: object, rules: Iterable[str]) -> None:
         for rule in given:
             if rule not in rules:
                 line = " (`times` of the Slurm profile)" if option == "set-resources" else ""
-                raise ConfigError(f"{option}{line}: unknown rule {rule!r}{meant(rule, rules)}")
+                raise ConfigError(f"{option}{line}: unknown rule {rule!r}{did_you_mean(rule, rules)}")
     asked = settings.default_resources and settings.default_resources.get("gpu_option").raw  # as it was written
     if asked and asked.strip("'\"") not in GPU_OPTIONS:
         raise ConfigError(f"gpu_option: {asked} is not one of {', '.join(GPU_OPTIONS)}")

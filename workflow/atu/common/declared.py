@@ -156,9 +156,9 @@ class File:
                 case ast.ClassDef(name=given) if given == name:
                     return self, node
                 case ast.Assign(targets=[ast.Name(id=given)], value=value) if given == name:
-                    return self.meant(value, seen)
+                    return self.class_of(value, seen)
                 case ast.AnnAssign(target=ast.Name(id=given), value=value) if given == name and value:
-                    return self.meant(value, seen)
+                    return self.class_of(value, seen)
                 case ast.ImportFrom(names=names):
                     for alias in names:
                         other = self.other(self.source(node))
@@ -173,7 +173,7 @@ class File:
         above = self.package.split(".")[: 1 - node.level or None]
         return ".".join([*above, *filter(None, [node.module])])
 
-    def meant(self, value: ast.expr, seen: frozenset = frozenset()) -> "tuple[File, ast.ClassDef] | None":
+    def class_of(self, value: ast.expr, seen: frozenset = frozenset()) -> "tuple[File, ast.ClassDef] | None":
         """The class that an expression means: a name, or a name of another file of the folder (npo.NPO).
 
         Raises:
@@ -211,7 +211,7 @@ def lineage(file: File, node: ast.ClassDef, depth: int = 0) -> Iterator[tuple[Fi
         raise UnreadableError(f"{file.name}: {node.name} builds on itself")
     yield file, node
     for base in node.bases:
-        if found := file.meant(base):
+        if found := file.class_of(base):
             yield from lineage(*found, depth + 1)
 
 

@@ -1,0 +1,38 @@
+"""The config: checked before anything runs, each fault one line that names the key and the mend."""
+
+from atu_pipeline.settings.blocks import kind_of, overlay, read_method
+from atu_pipeline.settings.check import check_config
+from atu_pipeline.settings.experiments import SHOWN, experiment_of
+from atu_pipeline.settings.files import check_keys
+from atu_pipeline.settings.fit import check_methods_fit, model_needs, unmet_needs
+from atu_pipeline.settings.messages import ConfigError, did_you_mean, unknown
+from atu_pipeline.settings.methods import published_row, reads_others
+from atu_pipeline.settings.notes import notes
+from atu_pipeline.settings.options import check_options
+from atu_pipeline.settings.printing import Rows, Uncompared
+from atu_pipeline.settings.share import share_library
+from atu_pipeline.settings.sources import fetched_from
+
+__all__ = [
+    "SHOWN",
+    "ConfigError",
+    "Rows",
+    "Uncompared",
+    "check_config",
+    "check_keys",
+    "check_methods_fit",
+    "check_options",
+    "did_you_mean",
+    "experiment_of",
+    "fetched_from",
+    "kind_of",
+    "model_needs",
+    "notes",
+    "overlay",
+    "published_row",
+    "read_method",
+    "reads_others",
+    "share_library",
+    "unknown",
+    "unmet_needs",
+]

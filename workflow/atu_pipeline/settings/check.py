@@ -1,0 +1,223 @@
+"""The check of a whole config: its form, and then what the form cannot say, each fault one line."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from atu.data.probe_sets import PROBE_SETS
+from atu_pipeline.settings.blocks import has_grid
+from atu_pipeline.settings.experiments import (
+    SHOWN,
+    check_choice,
+    check_grid_probes,
+    check_rates,
+    expand_grids,
+)
+from atu_pipeline.settings.fit import described_model, model_needs, unmet_needs
+from atu_pipeline.settings.form import Draft, read_form
+from atu_pipeline.settings.messages import refuse, told, unknown
+from atu_pipeline.settings.methods import check_method, check_names, check_window
+from atu_pipeline.settings.sources import (
+    check_corpus,
+    check_primers,
+    check_published,
+    check_source,
+    check_utility,
+    known_targets,
+)
+from atu_pipeline.settings.targets import check_groups, resolve_targets
+
+SOURCES = (("llm", "models"), ("encoder", "models"), ("benchmark", "benchmarks"))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A check of a draft.
+
+    Attributes:
+        faults: yields one line a fault; what it raises counts too. It may resolve what was written short, in place.
+        reads: keys of the config without which it is left out.
+        makes: keys that are not there for later steps if it finds a fault.
+    """
+
+    faults: Callable[[Draft], Iterable[str]]
+    reads: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+
+
+def check_config(config: dict, root: Path) -> dict:
+    """Check the config and resolve what may be written short.
+
+    Args:
+        config: as Snakemake read it.
+        root: the checkout, to which relative paths of files that ship with it are relative.
+
+    Returns:
+        The config with lists for ``all``, paths resolved, and ``all_targets`` and ``grids`` added.
+
+    Raises:
+        ConfigError: with one line for each fault. What depends on a faulty key alone is not checked.
+    """
+    draft = read_form(config, root)
+    for step in STEPS:
+        if all(key in draft.config for key in step.reads):
+            faults = list(told(step.faults(draft)))
+            draft.faults += faults
+            for key in step.makes if faults else ():
+                draft.config.pop(key, None)
+    refuse(draft.faults)
+    return draft.config
+
+
+def check_known(draft: Draft) -> Iterator[str]:
+    """Names that must be those of blocks."""
+    config = draft.config
+    named = [(key, config.get(key), table) for key, table in SOURCES]
+    named += [("methods", name, "method_settings") for name in config.get("methods", [])]
+    named += [("published.benchmark", config.get("published", {}).get("benchmark"), "benchmarks")]
+    named += [("model_cards", name, "models") for name in config.get("model_cards", {})]
+    for name, experiment in config.get("experiments", {}).items():
+        key = f"experiments.{name}.methods"
+        named += [(key, method, "method_settings") for method in experiment.get("methods", [])]
+    for key, name, table in named:
+        known = draft.names.get(table)
+        if name is not None and known is not None and name not in known:
+            yield unknown(key, name, sorted(known))
+
+
+def check_shows(draft: Draft) -> Iterator[str]:
+    for name, experiment in draft.config["experiments"].items():
+        for shown in experiment["shows"]:
+            if shown not in SHOWN:
+                yield unknown(f"experiments.{name}.shows", shown, list(SHOWN))
+
+
+def find_sources(draft: Draft) -> Iterator[str]:
+    """Make paths of models and benchmarks that ship with the checkout ones that can be opened; in place."""
+    for table in ("models", "benchmarks"):
+        for source in draft.config.get(table, {}).values():
+            if source["source"] == "path" and not Path(source["path"]).exists():
+                source["path"] = str(draft.root / source["path"])
+    yield from ()
+
+
+def check_sources(draft: Draft) -> Iterator[str]:
+    """What is used of models and benchmarks."""
+    config = draft.config
+    for key, table in SOURCES:
+        if key in config and (source := draft.block(table, config[key])):
+            yield from check_source(key, config[key], source)
+    if "llm" in config and config["llm"] == config.get("encoder"):
+        yield f"encoder: {config['encoder']} is the llm too; name a sentence encoder"
+
+
+def find_targets(draft: Draft) -> Iterator[str]:
+    """Add ``all_targets``, those of the benchmark."""
+    config, name = draft.config, draft.config["benchmark"]
+    if benchmark := draft.block("benchmarks", name):
+        config["all_targets"] = known_targets(name, benchmark, draft.root)
+    yield from ()
+
+
+def check_benchmark(draft: Draft) -> Iterator[str]:
+    config, name = draft.config, draft.config["benchmark"]
+    benchmark = config["benchmarks"][name]
+    yield from check_utility(name, benchmark)
+    yield from check_groups(name, benchmark.get("groups", {}), config["all_targets"])
+
+
+def resolve(key: str) -> Callable[[Draft], Iterator[str]]:
+    """A step that turns what a key of targets names into ids; in place."""
+
+    def ids(draft: Draft) -> Iterator[str]:
+        config = draft.config
+        groups = config["benchmarks"][config["benchmark"]].get("groups", {})
+        config[key] = resolve_targets(key, config[key], config["all_targets"], groups)
+        yield from ()
+
+    return ids
+
+
+def check_methods(draft: Draft) -> Iterator[str]:
+    """The blocks of methods that are run."""
+    config, right = draft.config, []
+    for method in config["methods"]:
+        if block := draft.block("method_settings", method):
+            faults = list(told(check_method(method, block, config.get("all_targets"), draft.root)))
+            yield from faults
+            if "corpus" in config:
+                yield from check_window(method, block, config["corpus"])
+            right += [] if faults else [method]
+    yield from check_fit(draft, right)
+
+
+def check_fit(draft: Draft, methods: list[str]) -> Iterator[str]:
+    """What methods ask of the language model, as far as that is known before the first job."""
+    config = draft.config
+    if "corpus" in config and draft.block("models", config.get("llm")) and (described := described_model(config)):
+        yield from unmet_needs(model_needs(config, methods), described)
+
+
+def check_evaluation(draft: Draft) -> Iterator[str]:
+    """Names of probe sets; ``all`` is resolved, in place."""
+    evaluation = draft.config["evaluation"]
+    for key in ("before_and_after", "between"):
+        if evaluation[key] == "all":
+            evaluation[key] = list(PROBE_SETS)
+        for name in evaluation[key]:
+            if name not in PROBE_SETS:
+                yield unknown(f"evaluation.{key}", name, list(PROBE_SETS))
+
+
+def check_between(draft: Draft) -> Iterator[str]:
+    before, between = (draft.config["evaluation"][key] for key in ("before_and_after", "between"))
+    if alone := [name for name in between if name not in before]:
+        yield (
+            f"evaluation.between: {alone[0]} is not in evaluation.before_and_after, so no number of the unmodified "
+            "model would stand beside it; ask it in both, or take it out"
+        )
+
+
+def check_grids(draft: Draft) -> Iterator[str]:
+    """Methods with a list of learning rates, each of which becomes a method of its own; in place."""
+    config = draft.config
+    for method in config["methods"]:
+        block = draft.block("method_settings", method)
+        if block and has_grid(block):
+            yield from check_rates(method, block)
+            yield from check_choice(
+                method, block, config["split"]["dev_share"], config["evaluation"]["before_and_after"]
+            )
+    expand_grids(config)
+
+
+def check_own_primers(draft: Draft) -> Iterator[str]:
+    config, name = draft.config, draft.config["benchmark"]
+    evaluation = config["evaluation"]
+    asked = [*evaluation["before_and_after"], *evaluation["between"]]
+    return check_primers(name, config["benchmarks"][name], asked, config["targets"])
+
+
+OF_TARGETS = ("benchmark", "benchmarks", "all_targets")
+STEPS = [
+    Step(check_known),
+    Step(check_shows, ("experiments",)),
+    Step(find_sources),
+    Step(check_sources),
+    Step(lambda draft: check_published(draft.config["published"], draft.root), ("published",)),
+    Step(find_targets, ("benchmark", "benchmarks"), ("all_targets",)),
+    Step(check_benchmark, OF_TARGETS),
+    Step(resolve("targets"), (*OF_TARGETS, "targets"), ("targets",)),
+    Step(resolve("dev_targets"), (*OF_TARGETS, "dev_targets"), ("dev_targets",)),
+    Step(lambda draft: check_corpus(draft.config["corpus"]), ("corpus",)),
+    Step(check_methods, ("methods", "method_settings")),
+    Step(check_evaluation, ("evaluation",), ("evaluation",)),
+    Step(check_grids, ("methods", "method_settings", "split", "evaluation"), ("grids",)),
+    Step(lambda draft: check_names("methods", draft.config["methods"]), ("methods",)),
+    Step(check_between, ("evaluation",)),
+    Step(check_own_primers, (*OF_TARGETS, "targets", "evaluation")),
+    Step(
+        lambda draft: check_grid_probes(draft.config),
+        (*OF_TARGETS, "grids", "targets", "dev_targets", "split"),
+    ),
+]

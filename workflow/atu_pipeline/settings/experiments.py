@@ -1,0 +1,147 @@
+"""Experiments: what each runs and shows; and grids, methods whose learning rate is a list."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from atu import ROOT
+from atu.data.benchmark import BenchmarkError, read_rows
+from atu.data.probe_sets import PROBE_SETS, primary
+from atu_pipeline.settings.blocks import has_grid, overlay, steps_of
+from atu_pipeline.settings.messages import refuse, told
+from atu_pipeline.settings.methods import check_method, check_names, check_window
+from atu_pipeline.settings.targets import resolve_targets
+
+# What an experiment can show, and the files of each in its folder.
+SHOWN = {
+    "main": [f"tables/main.{form}" for form in ("csv", "md", "tex", "html")],
+    "matched": ["tables/matched.csv", "tables/matched.md"],
+    "published": [f"tables/published.{form}" for form in ("csv", "md", "html")],
+    "adversarial_types": ["tables/adversarial_types.md", "figures/adversarial_types.pdf"],
+    "mia": ["tables/mia.csv", "tables/mia.md"],
+    "tradeoff": ["figures/tradeoff.pdf"],
+    "stages": ["figures/stages.pdf"],
+    "training": ["figures/training.pdf"],
+    "targets": ["figures/targets.pdf"],
+    "answers": ["answers/{target}.html"],
+}
+
+
+def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
+    """Targets, methods and seeds of an experiment, and what it shows; checked when it is asked for, as another
+    benchmark may not have its targets.
+
+    Args:
+        name: its key in ``experiments``, or nothing for the config's own targets and methods, which show all.
+        config: from :func:`check_config`.
+
+    Raises:
+        ConfigError: if a target is unknown, a method is wrong (:func:`check_method`), or a learning rate is a grid
+            that the config's own methods lack.
+    """
+    chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": list(SHOWN)}
+    if not name:
+        return chosen
+    chosen |= config["experiments"][name]
+    refuse(resolve_experiment(name, config, chosen, root))
+    return chosen
+
+
+def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Iterator[str]:
+    """Faults of an experiment. Its methods become variants of grids, its targets ids; in place of ``chosen``."""
+    experiment, where = config["experiments"][name], f"experiments.{name}"
+    if "methods" in experiment:
+        for method in experiment["methods"]:
+            yield from told(check_chosen(f"{where}.methods", method, config, root))
+        grids = config["grids"]
+        chosen["methods"] = [variant for method in experiment["methods"] for variant in grids.get(method, [method])]
+        yield from check_names(f"{where}.methods", chosen["methods"])
+    if "targets" in experiment:
+        yield from told(resolve_own(f"{where}.targets", experiment["targets"], config, chosen))
+
+
+def check_chosen(key: str, method: str, config: dict, root: Path) -> Iterator[str]:
+    """Faults of a method that an experiment runs."""
+    block = config["method_settings"][method]
+    yield from check_method(method, block, config["all_targets"], root)
+    yield from check_window(method, block, config["corpus"])
+    if has_grid(block) and method not in config["grids"]:
+        yield f"{key}: {method} has a list of learning rates; choose one first"
+
+
+def resolve_own(key: str, names: list[str], config: dict, chosen: dict) -> Iterator[str]:
+    """Faults of the targets that an experiment names, which become ids; in place of ``chosen``."""
+    groups = config["benchmarks"][config["benchmark"]].get("groups", {})
+    chosen["targets"] = resolve_targets(key, names, config["all_targets"], groups)
+    yield from ()
+
+
+def expand_grids(config: dict) -> None:
+    """Turn each method whose learning rate is a list into one variant a rate; in place.
+
+    Adds ``grids``: by method, the rate of each variant (ga@1e-06, ...). Which one the tables show is chosen
+    on dev probes.
+    """
+    blocks, config["grids"], methods = config["method_settings"], {}, []
+    for method in config["methods"]:
+        block = blocks.get(method, {})
+        if not has_grid(block):
+            methods.append(method)
+            continue
+        part = steps_of(block)
+        variants = {variant_name(method, rate): rate for rate in block[part]["learning_rate"]}
+        blocks |= {name: overlay(block, {part: {"learning_rate": rate}}) for name, rate in variants.items()}
+        config["grids"][method] = variants
+        methods += variants
+    config["methods"] = methods
+
+
+def variant_name(method: str, rate: float) -> str:
+    """The name of a method at one rate of its grid."""
+    return f"{method}@{rate:g}"
+
+
+def check_rates(method: str, block: dict) -> Iterator[str]:
+    """Faults of a grid of which two rates would be called alike."""
+    part, called = steps_of(block), {}
+    for rate in block[part]["learning_rate"]:
+        if (name := variant_name(method, rate)) in called:
+            yield (
+                f"method_settings.{method}.{part}.learning_rate: {called[name]!r} and {rate!r} would both be "
+                f"called {name}; take one of them out"
+            )
+        called[name] = rate
+
+
+def check_choice(method: str, block: dict, dev_share: float, asked: list[str]) -> Iterator[str]:
+    """Faults of a grid from which nothing could be chosen.
+
+    Args:
+        asked: probe sets that the last stage is asked.
+    """
+    key, chosen_by = f"method_settings.{method}.{steps_of(block)}.learning_rate", [primary("forget")]
+    chosen_by.append(primary("neighbour"))
+    if dev_share == 0:
+        yield f"{key}: a list is chosen from on dev probes, and there are none; set split.dev_share above 0"
+    if not set(chosen_by) <= set(asked):
+        yield (f"{key}: a list is chosen from by {' and '.join(chosen_by)}; ask both in evaluation.before_and_after")
+
+
+def check_grid_probes(config: dict) -> Iterator[str]:
+    """Faults of a benchmark of one's own that leaves no dev probes by which learning rates can be chosen."""
+    benchmark, share = config["benchmarks"][config["benchmark"]], config["split"]["dev_share"]
+    if not config["grids"] or benchmark["source"] == "hub" or share == 0:
+        return
+    targets = [name for name in config["targets"] if name in config["dev_targets"]] or config["targets"]
+    for name in (primary("forget"), primary("neighbour")):
+        file = PROBE_SETS[name].file
+        try:
+            sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in targets]
+        except BenchmarkError as error:
+            yield f"benchmarks.{config['benchmark']}.path: {error}"
+            return
+        if not any(round(share * size) for size in sizes):
+            yield (
+                f"split.dev_share: at {share:g} no row of {file}.json of {', '.join(targets[:3])} is a dev probe, and "
+                f"the learning rates of {', '.join(config['grids'])} are chosen on them; set it higher"
+            )
+            return  # a higher share mends the other set too

