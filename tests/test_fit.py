@@ -108,7 +108,7 @@ def test_a_downloaded_model_is_read_if_it_is_of_this_source():
     config, deep = check(DEMO), {"method_settings": {"atu": {"layer": 9}}}
     folder, name = downloaded(config), config["llm"]
     assert faults(**deep) == []  # nothing says what made it
-    record(folder, Recipes(config, None, None).model(name))
+    record(folder, Recipes(config).model(name))
     assert faults(**deep) == [LAYER]
     assert faults(**deep, seeds=[-1]) == ["seeds.0: -1 is less than the minimum of 0", LAYER]
     assert faults(**deep, models={name: {"file": "other.gguf"}}) == []
@@ -116,7 +116,7 @@ def test_a_downloaded_model_is_read_if_it_is_of_this_source():
 
 def test_a_method_of_an_experiment_is_compared_when_it_is_asked_for():
     config = check(DEMO)
-    record(downloaded(config), Recipes(config, None, None).model(config["llm"]))
+    record(downloaded(config), Recipes(config).model(config["llm"]))
     config["method_settings"]["atu-layer10"]["layer"] = 10
     with pytest.raises(ConfigError, match=r"method_settings\.atu-layer10\.layer: 10 is no layer"):
         check_methods_fit(config, ["atu-layer10"])
@@ -127,9 +127,9 @@ def test_what_an_earlier_run_found_out_goes_before_the_files():
     name = config["llm"]
     described = {"class": "A", "layers": 12, "context": 50, "modules": ["q"], "offsets": False}
     described |= {"source": fetched_from(config["models"][name]), "config_sha256": ""}
-    record(downloaded(config), Recipes(config, None, None).model(name))
+    record(downloaded(config), Recipes(config).model(name))
     file = Path("results/checks", f"{name}.json")
-    file.parent.mkdir()
+    file.parent.mkdir(parents=True)
     file.write_text(json.dumps(described))
     said = [line.split(": ")[0] for line in faults(**deep)]
     assert said == ["corpus.max_new_tokens", "corpus.max_tokens", "method_settings.atu"]
