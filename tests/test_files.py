@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from atu.alignment.encoder import load_encoder
 from atu.alignment.hidden import HiddenStates
 from atu.alignment.predictor import EmbeddingPredictor
-from atu.alignment.windows import WindowedCorpus, load_encoder
+from atu.alignment.windows import WindowedCorpus
 from atu.common.errors import DamagedError
 from atu.common.files import (
     atomic_path,

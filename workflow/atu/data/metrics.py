@@ -1,6 +1,6 @@
 """RWKU's metrics (Jin et al. 2024, section 4.2) as pure functions of one probe's outcome, and how each is declared.
 
-nltk and rouge are imported where they are needed: planning reads the declarations, and nltk alone takes a second.
+rouge and nltk (by `atu.data.fluency`) are imported where they are needed: planning reads the declarations.
 """
 
 import re
@@ -86,26 +86,6 @@ def extract_answer(output: str) -> str:
     """What follows the first "the answer is" up to the next period; else the whole output (BBH)."""
     found = ANSWER.search(output)
     return (found.group(1) if found else output).strip() or NO_ANSWER
-
-
-def ngram_entropy(text: str) -> float:
-    """Fluency: weighted mean of the 2- and 3-gram entropies in bits, weights 2/3 and 4/3.
-
-    A text of fewer than n words has no n-grams and entropy 0. Sentences, then words are split as
-    ``nltk.word_tokenize`` does; its Punkt model is that of the punkt package, since NLTK ships none.
-    """
-    from nltk import ngrams
-    from nltk.tokenize import NLTKWordTokenizer
-    from punkt import PunktSentenceTokenizer, load_model
-
-    sentences = PunktSentenceTokenizer(load_model("english")).tokenize(text)
-    words = [word for sentence in sentences for word in NLTKWordTokenizer().tokenize(sentence)]
-    entropies = []
-    for n in (2, 3):
-        counts = np.array(list(Counter(ngrams(words, n)).values()), dtype=float)
-        shares = counts / counts.sum() if len(counts) else counts
-        entropies.append(-(shares * np.log2(shares)).sum())
-    return float(np.mean(np.array(entropies) * [2 / 3, 4 / 3]))
 
 
 def repeats(text: str, least: int = 5, share: float = 0.8) -> bool:
@@ -227,6 +207,8 @@ def of_trivia(output: str, probe: dict) -> dict:
 
 def of_fluency(output: str, probe: dict) -> dict:
     """How varied the words are; no answer is compared."""
+    from atu.data.fluency import ngram_entropy
+
     return {"prediction": output, "score": ngram_entropy(output)}
 
 

@@ -4,12 +4,9 @@ import json
 import math
 from dataclasses import dataclass
 
-# What metrics import late is imported here at once: a job that lacks it asks no model in vain.
-import nltk  # noqa: F401
 import numpy as np
 import pandas as pd
-import punkt  # noqa: F401
-import rouge  # noqa: F401
+import rouge  # noqa: F401 (metrics import it late; a job that lacks it asks no model in vain)
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
@@ -218,6 +215,8 @@ def evaluate(
     Raises:
         ExplainedError: naming a probe that is too long for the model, or whose score is not finite.
     """
+    if any(PROBE_SETS[name].metric == "fluency" for name in sets):
+        import atu.data.fluency  # noqa: F401 (as rouge above; it takes two seconds, and most evaluations do without)
     outcomes: dict[str, list[dict]] = {name: [] for name in sets}
     batches = []
     for names in asked_alike(sets):

@@ -7,12 +7,12 @@ similar to the embedding of the concept's name than tau. The two alternate while
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from atu.alignment.hidden import HiddenStates
 from atu.alignment.predictor import EmbeddingPredictor
@@ -21,6 +21,9 @@ from atu.engine.batching import pad, random_batches
 from atu.engine.models import hidden_states, layers_up_to
 from atu.methods import Aligned
 from atu.training.loop import train
+
+if TYPE_CHECKING:  # slow to import, and alignment reads stored hidden states
+    from transformers import PreTrainedModel
 
 
 def align_loss(predicted: Tensor, embeddings: Tensor, mask: Tensor) -> Tensor:
@@ -127,7 +130,7 @@ def align(
 
 def unlearn(
     accelerator: Accelerator,
-    llm: PreTrainedModel,
+    llm: "PreTrainedModel",
     predictor: EmbeddingPredictor,
     corpus: WindowedCorpus,
     target: Tensor,
