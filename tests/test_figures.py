@@ -9,7 +9,6 @@ import pytest
 from matplotlib.text import Text
 
 from atu.common.errors import DivergedError, ExplainedError
-from atu.evaluation.evaluate import COLUMNS
 from atu.reporting.figures import FIGURES
 from atu.reporting.tables import (
     choose_rates,
@@ -154,6 +153,8 @@ def test_the_rate_is_chosen_on_dev_probes():
 
 
 def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):
+    from atu.evaluation.evaluate import COLUMNS
+
     files = {name: str(tmp_path / f"{name}.parquet") for name in ("before", "done", "diverged")}
     outcomes(6.0, ["Ada"]).to_parquet(files["before"])
     outcomes(6.0, ["Ada"]).to_parquet(files["done"])
