@@ -1,6 +1,7 @@
 """The sentence encoder. Only jobs that embed import this module: sentence-transformers takes seconds."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -21,11 +22,12 @@ def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceT
     """
     check_weights(directory)
     check_encoder(directory)
-    options = {"local_files_only": True, "trust_remote_code": False}
-    encoder = SentenceTransformer(str(directory), device=str(device), **options)
+    encoder = SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
     with torch.random.fork_rng():  # it keeps to itself what it did not find; the pooler is not read
-        own = encoder[0].auto_model
-        _, found = type(own).from_pretrained(own.name_or_path, output_loading_info=True, **options)
+        own: Any = encoder[0].auto_model
+        _, found = type(own).from_pretrained(
+            own.name_or_path, output_loading_info=True, local_files_only=True, trust_remote_code=False
+        )
     check_complete([key for key in found["missing_keys"] if not key.startswith("pooler.")], [], directory)
     check_finite(encoder.named_parameters(), directory)
     return encoder

@@ -41,7 +41,7 @@ def write_hidden_states(
     ends = np.unique(np.append(np.searchsorted(bounds, np.arange(shard_tokens, bounds[-1], shard_tokens)), len(corpus)))
     with atomic_path(directory) as part, layers_up_to(llm, layer) as decoder:
         part.mkdir()
-        shards = []
+        shards: list[dict] = []
         for first, last in zip(np.append(0, ends[:-1]), ends, strict=True):
             name = f"{len(shards):05d}.safetensors"
             shards.append({"file": name, "first_token": int(bounds[first])})

@@ -52,7 +52,7 @@ def embed_windows(encoder: "SentenceTransformer", windows: np.ndarray, batch_siz
         ids = batch.to(encoder.device)
         features = encoder({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
         rows.append(features["sentence_embedding"].float().cpu())
-    return torch.cat(rows) if rows else torch.empty(0, encoder.get_embedding_dimension())
+    return torch.cat(rows) if rows else torch.empty(0, encoder.get_embedding_dimension() or 0)
 
 
 @dataclass

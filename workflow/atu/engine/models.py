@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -82,13 +82,14 @@ def load_llm(
     if adapter:
         from peft import PeftConfig, PeftModel  # slow to import, and few jobs need it
 
-        whole = base or PeftConfig.from_pretrained(directory).base_model_name_or_path
+        whole = base or PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
         if not whole or not Path(whole).is_dir():  # a name on the hub would be looked up in its cache
             raise ModelError(f"{directory} is an adapter of {whole}, which is no directory here")
         check_weights(whole)
-    llm, found = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(  # a pair, which its annotation does not say
         whole, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
     )
+    llm, found = loaded
     check_complete(found["missing_keys"], found["unexpected_keys"], whole)
     if adapter:
         llm = PeftModel.from_pretrained(llm, directory).merge_and_unload()
@@ -134,7 +135,8 @@ def add_lora(llm: "PreTrainedModel", rank: int, alpha: float, modules: list[str]
     """
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(llm, LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM"))
+    scale: Any = alpha  # peft takes any number, and its annotation an integer
+    return get_peft_model(llm, LoraConfig(r=rank, lora_alpha=scale, target_modules=modules, task_type="CAUSAL_LM"))
 
 
 def name_base(directory: Path, repo: str | None, revision: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,8 @@ class Batch:
     @property
     def new_tokens(self) -> int:
         """At which length an answer is cut; 0 where none is written."""
-        return min(self.declared.max_new_tokens, self.max_new_tokens) if self.declared.ask == "generate" else 0
+        longest = self.declared.max_new_tokens
+        return min(longest, self.max_new_tokens) if longest and self.declared.ask == "generate" else 0
 
     @property
     def title(self) -> str:
@@ -148,7 +150,12 @@ def weigh_texts(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch:
 
 
 # By way of asking (ASKINGS in atu/data/metrics.py), what hands each probe's metric what it scores.
-ASK = {"generate": write_answers, "next_token": pick_letters, "choices": weigh_choices, "text": weigh_texts}
+ASK: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase, Batch], list]] = {
+    "generate": write_answers,
+    "next_token": pick_letters,
+    "choices": weigh_choices,
+    "text": weigh_texts,
+}
 
 
 def ask(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[dict]:

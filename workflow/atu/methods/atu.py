@@ -6,6 +6,7 @@ similar to the embedding of the concept's name than tau. The two alternate while
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,12 +165,9 @@ def unlearn(
     target = target.to(device)
     seeds = torch.Generator().manual_seed(seed)
     forget_seed, retain_seed = torch.randint(2**31, (2,), generator=seeds).tolist()
+    held = retain if retain_weight > 0 else None
     batches = random_batches(corpus.lengths, batch_size, steps, forget_seed)
-    if retain is not None and retain_weight > 0:
-        retain_batches = random_batches(retain.lengths, batch_size, steps, retain_seed)
-        batches = zip(batches, retain_batches, strict=True)
-    else:
-        batches = ((batch, None) for batch in batches)
+    others = repeat(None) if held is None else random_batches(held.lengths, batch_size, steps, retain_seed)
 
     with layers_up_to(llm, layer) as decoder:
         llm.requires_grad_(False)
@@ -184,16 +182,22 @@ def unlearn(
             with torch.no_grad():
                 terms["similarity"] = unlearn_loss(predicted, target, -1.0, mask) - 1
             terms["loss"] = terms["unlearn_loss"]
-            if batch[1] is not None:
-                reference, mask = (x.to(device) for x in retain.states(batch[1]))
-                input_ids = retain.input_ids(batch[1])[0].to(device)
+            if held is not None and batch[1] is not None:
+                reference, mask = (x.to(device) for x in held.states(batch[1]))
+                input_ids = held.input_ids(batch[1])[0].to(device)
                 terms["retain_loss"] = retain_loss(hidden_states(decoder, input_ids, mask), reference, mask)
                 terms["loss"] = terms["unlearn_loss"] + retain_weight * terms["retain_loss"]
             return terms
 
         try:
             return train(
-                accelerator, decoder.parameters(), batches, loss_terms, steps=steps, title=title, **optimisation
+                accelerator,
+                decoder.parameters(),
+                zip(batches, others, strict=False),
+                loss_terms,
+                steps=steps,
+                title=title,
+                **optimisation,
             )
         finally:
             predictor.requires_grad_(True)
@@ -203,8 +207,9 @@ def unlearn(
 class AlignThenUnlearn(Aligned):
     name = "ATU"
     published = "ATU"
-    align = staticmethod(align)
-    unlearn = staticmethod(unlearn)
+    # the base class leaves open what settings there are, which a type checker takes for all of them
+    align = staticmethod(align)  # type: ignore[assignment]
+    unlearn = staticmethod(unlearn)  # type: ignore[assignment]
 
 
 METHOD = AlignThenUnlearn

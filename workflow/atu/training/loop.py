@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
@@ -91,17 +91,18 @@ def train(
     batches = iter(batches)
     bar = progress(range(1, steps + 1), title, total=steps)
     for step in bar:
-        values: Counter[str] = Counter()
+        values: dict[str, float] = defaultdict(float)
         for _ in range(accumulate):
             batch = next(batches)
             with accelerator.autocast():
                 terms = loss_terms(batch)
             accelerator.backward(terms["loss"] / accumulate)
-            values.update({name: value.item() / accumulate for name, value in terms.items()})
+            for name, value in terms.items():
+                values[name] += value.item() / accumulate
         values["grad_norm"] = nn.utils.clip_grad_norm_(parameters, clip_norm).item()
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             raise DivergedError(f"{title}: {', '.join(bad)} not finite at step {step}; {mend}")
-        values["learning_rate"] = scheduler.get_last_lr()[0]
+        values["learning_rate"] = float(scheduler.get_last_lr()[0])
         log.append({"step": step} | values)
         accelerator.log({f"{title}/{name}": value for name, value in values.items()}, step=tracked_before + step)
         optim.step()
