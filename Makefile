@@ -29,8 +29,8 @@ help:
 	@echo "make test                                 run all tests"
 	@echo "make test-fast                            those that start no program: a minute or two"
 	@echo "make test-slow                            those on a real Slurm, a full disk and the real model"
-	@echo "make lint                                 ruff, snakefmt, snakemake --lint"
 	@echo "make docs                                 write docs/configuration.md and the config's schema from the models"
+	@echo "make lint                                 ruff, snakefmt, mypy, codespell, snakemake --lint"
 	@echo "make plan [ARGS='--profile slurm ...']    what a run would do: jobs, GPU-hours, memory, disk"
 	@echo "make status                               what the last run has done, what failed, how long is left"
 	@echo "make bench                                time single steps against the released code's way (after make demo)"
@@ -77,6 +77,8 @@ lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check .
+	.venv/bin/mypy
+	.venv/bin/codespell
 	$(SNAKEMAKE) --lint
 
 docs: .venv/ready

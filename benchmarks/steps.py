@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
+from atu.alignment.encoder import load_encoder
 from atu.alignment.hidden import HiddenStates, write_hidden_states
 from atu.alignment.predictor import EmbeddingPredictor
-from atu.alignment.windows import build_corpus, embed_windows, load_encoder, token_ends, window_starts
+from atu.alignment.windows import build_corpus, embed_windows, token_ends, window_starts
 from atu.data.benchmark import build_probes
 from atu.engine.batching import pad
 from atu.engine.models import hidden_states, layers_up_to, load_llm

@@ -191,7 +191,7 @@ def llm(tiny):
 
 @pytest.fixture(scope="session")
 def encoder(tiny):
-    from atu.alignment.windows import load_encoder
+    from atu.alignment.encoder import load_encoder
 
     return load_encoder(tiny / "encoder", "cpu")
 

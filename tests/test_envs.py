@@ -1,6 +1,7 @@
 """The environments agree with the pins; neither conda nor Apptainer is needed to see that."""
 
 import re
+from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
@@ -58,3 +59,15 @@ def test_every_rule_has_an_environment():
         rules = len(re.findall(r"^\s*rule \w+:$", text, re.MULTILINE))
         assert text.count('"../../envs/workflow.yaml"') == rules, path.name
     assert 'container: "envs/workflow.sif"' in re.sub(r":\s+", ": ", (ROOT / "Snakefile").read_text())
+
+
+def test_a_commit_is_checked_as_make_lint_checks():
+    """What is fetched, or is pinned elsewhere, would say other things."""
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repo["repo"] == "local"
+    assert {hook["language"] for hook in repo["hooks"]} == {"system"}
+    of_commits = {hook["entry"] for hook in repo["hooks"] if hook["id"] not in ("whitespace", "large")}
+    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert of_commits == {line.strip() for line in lint.splitlines() if "SNAKEMAKE" not in line}
+    tools = {Path(entry.split()[0]).name for entry in of_commits}
+    assert tools <= set(pins("requirements.txt"))

@@ -9,7 +9,6 @@ import pytest
 from matplotlib.text import Text
 
 from atu.common.errors import DivergedError, ExplainedError
-from atu.evaluation.evaluate import COLUMNS
 from atu.reporting.figures import FIGURES
 from atu.reporting.tables import (
     choose_rates,
@@ -46,14 +45,117 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("table", TABLES)
-def test_every_figure_of_every_table(name, table):
+# What the stages of each method are called, and what is known of the one target that counts, by stage.
+THRESHOLDS = {"ATU": ["before", "0.2", "0"]}
+STAGES = {
+    "complete": THRESHOLDS,
+    "two methods of other schedules": {
+        "ATU": ["before", "0.2 (stage 1)", "0.1", "0.2 (stage 3)"],
+        "ATU-x": ["before", "0.5"],
+    },
+    "epochs beside thresholds": THRESHOLDS | {"GA": ["before", "1", "2", "3"], "ICU": ["before", "1"]},
+    "no neighbours, no utility": THRESHOLDS,
+    "utility of zero": THRESHOLDS,
+}
+VALUES = [90, 80, 70, 60]
+
+
+def expected(table: str, stages: list[str], kind: str = "forget") -> list[float]:
+    """Values of a method's stages; none where a figure has nothing to draw."""
+    if (table == "no neighbours, no utility" and kind != "forget") or (
+        table == "utility of zero" and kind == "utility"
+    ):
+        return []
+    values = [0 if table == "utility of zero" else value for value in VALUES[: len(stages)]]
+    return [pytest.approx(100 * value / 90) for value in values] if kind == "utility" else values
+
+
+def draw(name: str, table: str):
+    """A figure of a table whose stages 2 have all collapsed."""
     long = TABLES[table]
     collapsed = long.loc[long["stage"] > 0, ["target", "method", "seed", "stage"]].drop_duplicates()
     figure = FIGURES[name](long, ["2_Bo"], collapsed.assign(collapsed=collapsed["stage"] == 2))
     figure.canvas.draw()
     plt.close(figure)
+    return figure
+
+
+def curves(axis) -> list[tuple[str, list, list]]:
+    """Label, x and y of each curve."""
+    lines = [line for line in axis.lines if line.get_marker() != "x"]
+    return [(line.get_label(), line.get_xdata().tolist(), line.get_ydata().tolist()) for line in lines]
+
+
+def crosses(axis) -> list[tuple[float, float]]:
+    """Points that are crossed out."""
+    return [point for line in axis.lines if line.get_marker() == "x" for point in line.get_xydata().tolist()]
+
+
+def texts(artists) -> list[str]:
+    return [artist.get_text() for artist in artists]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_without_test_probes_says_so(name):
+    (axis,) = draw(name, "dev probes alone").axes
+    assert texts(axis.texts) == ["No test probe was asked."]
+    assert not axis.lines and not axis.patches
+
+
+@pytest.mark.parametrize("table", STAGES)
+def test_what_is_kept_while_a_method_forgets(table):
+    figure = draw("tradeoff", table)
+    assert texts(figure.legends[0].get_texts()) == list(STAGES[table])
+    panels = {"kept": "neighbour QA recall", "utility": "utility kept"}
+    for axis, (kind, label) in zip(figure.axes, panels.items(), strict=True):
+        drawn = {method: expected(table, stages, kind) for method, stages in STAGES[table].items()}
+        forget = {method: expected(table, STAGES[table][method])[: len(y)] for method, y in drawn.items()}
+        assert curves(axis) == [(method, forget[method], y) for method, y in drawn.items()]
+        assert crosses(axis) == [[forget[method][2], y[2]] for method, y in drawn.items() if len(y) > 2]
+        assert axis.get_ylabel().startswith(label)
+        assert axis.get_xlabel() == "forget QA recall, % (lower is better)"
+        assert (axis.get_xlim(), axis.get_ylim()) == ((108, -4), (-4, 112))
+        named = [f"τ={stage}" for stages in STAGES[table].values() for stage in stages[1:]]
+        assert texts(axis.texts) == (["before", *named] if len(drawn) < 3 and drawn["ATU"] else [])
+
+
+@pytest.mark.parametrize("table", STAGES)
+def test_the_stages_of_each_method(table):
+    figure = draw("stages", table)
+    parts = {"forget": ["QA", "AA"], "kept": ["QA"], "utility": ["GEN", "FLU"]}
+    if table == "no neighbours, no utility":
+        parts["forget"] = ["QA"]
+    panels = itertools.product(STAGES[table].items(), parts.items())
+    for axis, ((method, stages), (kind, names)) in zip(figure.axes, panels, strict=True):
+        y = expected(table, stages, kind)
+        assert curves(axis) == [(name, list(range(len(stages))), y) for name in names if y]
+        assert crosses(axis) == [[2, y[2]] for _ in names if len(y) > 2]
+        assert texts(axis.legend_.get_texts() if axis.legend_ else []) == [name for name in names if y]
+        assert texts(axis.get_xticklabels()) == stages
+        assert axis.get_xlabel() == ("stage, by τ" if method.startswith("ATU") else "stage")
+        assert axis.get_ylim() == (0, 108)
+        titled = len(STAGES[table]) > 1 and kind == "forget"
+        assert axis.get_title("left") == (method if titled else "")
+
+
+@pytest.mark.parametrize("table", STAGES)
+def test_every_target_before_and_after(table):
+    figure = draw("targets", table)
+    assert texts(figure.legends[0].get_texts()) == ["before", "after"]
+    panels = itertools.product(STAGES[table].items(), ("forget QA", "forget AA", "neighbour QA"))
+    for axis, ((method, stages), title) in zip(figure.axes, panels, strict=True):
+        there = table != "no neighbours, no utility" or title == "forget QA"
+        ada = [expected(table, stages)[i] for i in (0, -1)]
+        bo = [max(0, value - 20) for value in ada]  # the dev target is shown, and said to be one
+        bars = [[bar.get_width() for bar in container] for container in axis.containers]
+        wanted = [list(pair) for pair in zip(ada, bo, strict=True)] if there else [[np.nan] * 2] * 2
+        np.testing.assert_array_equal(bars, wanted)
+        head = f"{method}: " if len(STAGES[table]) > 1 else ""
+        assert axis.get_title() == head + title + (" †" if len(stages) > 2 else "")
+        assert axis.get_xlabel() == f"recall, % ({'lower' if title.startswith('forget') else 'higher'} is better)"
+        assert axis.get_xlim() == (0, 105)
+    assert texts(figure.axes[0].get_yticklabels()) == ["Ada", "Bo (dev)"]
+    assert figure.axes[0].get_yticks().tolist() == [1, 0]
 
 
 def test_collapsed_points_are_crossed_out():
@@ -154,6 +256,8 @@ def test_the_rate_is_chosen_on_dev_probes():
 
 
 def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):
+    from atu.evaluation.evaluate import COLUMNS
+
     files = {name: str(tmp_path / f"{name}.parquet") for name in ("before", "done", "diverged")}
     outcomes(6.0, ["Ada"]).to_parquet(files["before"])
     outcomes(6.0, ["Ada"]).to_parquet(files["done"])

@@ -6,12 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from atu.alignment.hidden import HiddenStates
-from atu.alignment.predictor import EmbeddingPredictor
-from atu.alignment.windows import WindowedCorpus, load_encoder
 from atu.common.errors import DamagedError
 from atu.common.files import (
     atomic_path,
@@ -24,7 +19,6 @@ from atu.common.files import (
     write_json,
     write_jsonl,
 )
-from atu.engine.models import load_llm
 
 
 def test_a_failure_leaves_what_was_there(tmp_path):
@@ -119,6 +113,9 @@ def test_json_lines_that_are_cut(tmp_path, text, fault):
 
 
 def test_tables_and_tensors_that_are_cut(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
     table, tensors = tmp_path / "probes.parquet", tmp_path / "states" / "00000.safetensors"
     pd.DataFrame({"score": range(100)}).to_parquet(table)
     tensors.parent.mkdir()
@@ -148,6 +145,8 @@ def test_tables_and_tensors_that_are_cut(tmp_path):
     ],
 )
 def test_a_model_with_a_damaged_file_is_not_read(tiny, tmp_path, name, change):
+    from atu.engine.models import load_llm
+
     copy = tmp_path / "llm"
     shutil.copytree(tiny / "llm", copy)
     (copy / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}')
@@ -158,6 +157,9 @@ def test_a_model_with_a_damaged_file_is_not_read(tiny, tmp_path, name, change):
 
 
 def test_an_encoder_and_a_predictor_with_a_damaged_file_are_not_read(tiny, tmp_path):
+    from atu.alignment.encoder import load_encoder
+    from atu.alignment.predictor import EmbeddingPredictor
+
     shutil.copytree(tiny / "encoder", tmp_path / "encoder")
     cut(next((tmp_path / "encoder").rglob("*.safetensors")))
     with pytest.raises(DamagedError, match=r"model.safetensors is damaged"):
@@ -171,6 +173,12 @@ def test_an_encoder_and_a_predictor_with_a_damaged_file_are_not_read(tiny, tmp_p
 
 
 def test_states_and_windows_that_are_cut_are_not_read(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from atu.alignment.hidden import HiddenStates
+    from atu.alignment.windows import WindowedCorpus
+
     states = tmp_path / "states"
     states.mkdir()
     save_file({"hidden_states": torch.zeros(4, 2)}, states / "00000.safetensors")

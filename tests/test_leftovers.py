@@ -7,11 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from atu.alignment.hidden import HiddenStates
-from atu.alignment.windows import WindowedCorpus
 from atu.common import leftovers
 from atu.common.files import atomic_path
 from atu.common.leftovers import RECORD, new_folder, remove_all_abandoned, remove_if_abandoned, scratch_folder
@@ -151,6 +147,12 @@ def test_a_failed_block_leaves_no_scratch(tmp_path):
 
 
 def test_closed_hidden_states_map_nothing(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from atu.alignment.hidden import HiddenStates
+    from atu.alignment.windows import WindowedCorpus
+
     save_file({"hidden_states": torch.arange(12.0).reshape(6, 2)}, tmp_path / "0.safetensors")
     corpus = WindowedCorpus(torch.arange(6), torch.tensor([0, 6]), torch.full((6,), -1), torch.empty(0, 2))
     shards = [{"file": "0.safetensors", "first_token": 0}]

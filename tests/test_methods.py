@@ -9,10 +9,11 @@ import torch
 from accelerate import Accelerator
 
 from atu import methods
-from atu.alignment.corpus import pair_biographies, write_texts
+from atu.alignment.corpus import write_texts
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.finite import NotFiniteError, is_finite
 from atu.data.benchmark import target_name
+from atu.data.pairs import pair_biographies
 from atu.engine.examples import (
     Example,
     answer_example,

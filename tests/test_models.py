@@ -13,7 +13,7 @@ import transformers.utils.chat_template_utils as templates
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from atu.alignment.windows import load_encoder
+from atu.alignment.encoder import load_encoder
 from atu.common.runtime import ExplainedError
 from atu.engine.agreement import check_engine, differences
 from atu.engine.chat import chat_prompt, check_template, set_template_options, turn_end

@@ -24,7 +24,6 @@ from atu.data.probe_sets import (
     primary,
     read_probe_sets,
 )
-from atu.evaluation.evaluate import ASK
 from atu.reporting.tables import summarize, why_collapsed
 from atu_pipeline.recipes import Recipes
 from conftest import ROOT, Workflow, options_of
@@ -108,6 +107,8 @@ def test_tables_depend_on_all_that_is_declared(copy, checkout):
 
 
 def test_ways_of_asking_and_their_declarations_are_the_same():
+    from atu.evaluation.evaluate import ASK
+
     assert set(ASK) == set(ASKINGS) == {metric.asking for metric in METRICS.values()}
     assert {probe_set.rows for probe_set in PROBE_SETS.values()} == set(FORMS)
     assert {probe_set.metric for probe_set in PROBE_SETS.values()} == set(METRICS)

@@ -6,13 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
-from atu.alignment.hidden import HiddenStates, write_hidden_states
-from atu.alignment.windows import build_corpus
 from atu.common.recipe import RecipeError, check, made_by, record
-from atu.engine.examples import load_reference, read_items, save_reference
 from atu_pipeline import lineage
 from atu_pipeline.recipes import Recipes, checksum, stale
 from conftest import ROOT, Workflow, options_of
@@ -109,10 +104,14 @@ def test_a_job_that_fails_leaves_no_record(texts):
 @pytest.fixture(scope="module")
 def corpora(llm, encoder):
     """Texts about two subjects, of as many tokens."""
+    from atu.alignment.windows import build_corpus
+
     return [build_corpus([f"{name} was born in Rome by the sea"], llm[1], encoder, 2, 64) for name in ("Bo", "Cy")]
 
 
 def test_hidden_states_of_another_text(llm, corpora, tmp_path):
+    from atu.alignment.hidden import HiddenStates, write_hidden_states
+
     ours, others = corpora
     assert len(ours.input_ids) == len(others.input_ids)
     write_hidden_states(llm[0], ours, 2, tmp_path / "states")
@@ -123,6 +122,10 @@ def test_hidden_states_of_another_text(llm, corpora, tmp_path):
 
 def test_hidden_states_that_lack_their_end(llm, corpora, tmp_path):
     """Two states fewer than tokens, and an end of zeros, as a crash of the file system leaves it."""
+    from safetensors.torch import load_file, save_file
+
+    from atu.alignment.hidden import HiddenStates, write_hidden_states
+
     corpus = corpora[0]
     write_hidden_states(llm[0], corpus, 2, tmp_path / "states")
     shard = tmp_path / "states/00000.safetensors"
@@ -138,6 +141,10 @@ def test_hidden_states_that_lack_their_end(llm, corpora, tmp_path):
 
 
 def test_log_probabilities_of_other_texts(llm, tmp_path):
+    import torch
+
+    from atu.engine.examples import load_reference, read_items, save_reference
+
     ours, others = (read_items("positive", [{"text": f"{name} was a poet"}], llm[1], 64) for name in ("Bo", "Cy"))
     save_reference(tmp_path / "ours.safetensors", torch.zeros(1, 1), ours)
     assert load_reference(tmp_path / "ours.safetensors", ours).shape == (1, 1)

@@ -6,12 +6,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch.optim.lr_scheduler import LambdaLR
 
 from atu.common.divergence import divergence, mark_diverged, rate_of
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.runtime import stage_seed, start
 from atu.engine.batching import random_batches
-from atu.training.loop import train
+from atu.training.loop import share_of_rate, train
 
 TRACKING = {"trackers": ["tensorboard", "wandb"], "project": "tiny"}
 
@@ -41,6 +42,28 @@ def test_warmup_and_cosine():
     log, _ = descend(Accelerator(cpu=True), warmup_steps=1, schedule="cosine")
     # 0, then the cosine from 1 over the two steps that are left: cos(0), cos(pi / 2)
     assert [row["learning_rate"] for row in log] == pytest.approx([0.0, 0.1, 0.05])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "constant_with_warmup", "linear", "cosine"])
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 7), (3, 7), (7, 7), (9, 7), (0, 1)])
+def test_schedules_are_those_of_transformers(schedule, warmup, steps):
+    from transformers import get_scheduler
+
+    def optimizer():
+        return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+
+    theirs = get_scheduler(schedule, optimizer(), num_warmup_steps=warmup, num_training_steps=steps)
+    ours = LambdaLR(optimizer(), lambda step: share_of_rate(schedule, step, warmup, steps))
+    for _ in range(steps + 1):
+        assert ours.get_last_lr() == theirs.get_last_lr()
+        for scheduler in (ours, theirs):
+            scheduler.optimizer.step()
+            scheduler.step()
+
+
+def test_an_unknown_schedule():
+    with pytest.raises(ValueError, match="unknown schedule 'cosin'"):
+        descend(Accelerator(cpu=True), schedule="cosin")
 
 
 def test_accumulated_batches_are_a_mean():

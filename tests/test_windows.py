@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from atu.alignment.encoder import embed_name
 from atu.alignment.hidden import HiddenStates, write_hidden_states
-from atu.alignment.windows import WindowedCorpus, build_corpus, embed_name, token_ends, window_starts
+from atu.alignment.windows import WindowedCorpus, build_corpus, token_ends, window_starts
 from atu.engine.batching import pad, random_batches, sorted_batches
 from atu.engine.models import layers_up_to
 

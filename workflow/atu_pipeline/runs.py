@@ -57,12 +57,13 @@ def of_run(paths: Paths, inputs: Inputs, target: str, method: str, seed: str) ->
     last = Stage(target, method, seed, paths.recipes.last(method))
     block = paths.config["method_settings"][method]
     yield paths.run(target, method, seed)
-    yield from inputs.own_texts(last)
+    for read in (inputs.own_texts(last), inputs.reference(last) if inputs.is_trained(last) else []):
+        yield from [read] if isinstance(read, str) else read
     for number in range(1, last.number):
         yield paths.stage(target, method, seed, number)
     if inputs.is_trained(last):
         yield paths.stage(target, method, seed, 1)
-        yield from [*inputs.retain_texts(last), *inputs.reference(last)]
+        yield from inputs.retain_texts(last)
     if "align" in block:
         yield paths.alignment(target, method, seed)
         yield from [*inputs.windows(last), *inputs.states(last), paths.target_embedding(target)]

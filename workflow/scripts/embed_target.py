@@ -2,7 +2,7 @@
 
 from safetensors.torch import save_file
 
-from atu.alignment.windows import embed_name, load_encoder
+from atu.alignment.encoder import embed_name, load_encoder
 from atu.common.files import atomic_path
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start

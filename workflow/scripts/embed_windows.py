@@ -2,7 +2,8 @@
 
 from transformers import AutoTokenizer
 
-from atu.alignment.windows import build_corpus, load_encoder
+from atu.alignment.encoder import load_encoder
+from atu.alignment.windows import build_corpus
 from atu.common.files import read_jsonl
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start

@@ -5,7 +5,6 @@ from pathlib import Path
 from atu.common.files import atomic_path, link_tree, write_json
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, provenance
-from atu.engine.models import load_llm, name_base, save_llm
 
 with (
     job_log(snakemake.log[0]) as log,
@@ -14,8 +13,10 @@ with (
 ):
     checkpoint = Path(snakemake.input.llm, snakemake.params.subfolder)
     adapter = (checkpoint / "adapter_config.json").exists()
+    if adapter:  # whole weights are linked, which needs no torch
+        from atu.engine.models import load_llm, name_base, save_llm
     if adapter and snakemake.params.settings["lora"]["merge"]:
-        save_llm(*load_llm(checkpoint, base=snakemake.input.base[0]), part)
+        save_llm(*load_llm(checkpoint, base=snakemake.input.base), part)
     else:
         link_tree(checkpoint, part)
         if adapter:

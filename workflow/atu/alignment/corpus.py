@@ -11,7 +11,6 @@ from atu.engine.generation import generate
 KNOWN = ("{intro} You know {name} very well.", "Please write a short biography of {name}.")
 UNKNOWN = ("{intro} You don't know {name} at all.", "Please make up a short biography of {name}.")
 ASKED = "{intro}\nPlease generate a question about {name} based on what you know about {name}\n"
-CHOSEN = "{intro} Please write a short biography of {name}."
 QUESTION_TOKENS = 50
 REFUSALS = ["I do not know the answer.", "I'm not sure.", "I don't have that information.", "I can't say."]
 
@@ -61,17 +60,3 @@ def write_texts(
         if text.strip():
             rows.append({"id": f"{name} {i}"} | own | {"subject": name, "intro": intro})
     return rows
-
-
-def pair_biographies(chosen: list[dict], rejected: list[dict]) -> list[dict]:
-    """Made-up and real biographies side by side in the form of RWKU's ``train_pair``: prompt, response."""
-    return [
-        {
-            "id": real["id"],
-            "prompt": CHOSEN.format(name=real["subject"], intro=real["intro"]),
-            "response": [made_up["text"], real["text"]],
-            "subject": real["subject"],
-            "intro": real["intro"],
-        }
-        for made_up, real in zip(chosen, rejected, strict=False)
-    ]

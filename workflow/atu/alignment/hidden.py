@@ -1,13 +1,13 @@
 """Hidden states of a frozen LLM, computed once, on disk, read by memory map."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from atu.alignment.windows import WindowedCorpus
 from atu.common.files import atomic_path, intact, read_json, write_json
@@ -16,10 +16,13 @@ from atu.common.runtime import progress
 from atu.engine.batching import pad, sorted_batches
 from atu.engine.models import hidden_states, layers_up_to
 
+if TYPE_CHECKING:  # slow to import, and not every job that reads this module loads an LLM
+    from transformers import PreTrainedModel
+
 
 @torch.inference_mode()
 def write_hidden_states(
-    llm: PreTrainedModel,
+    llm: "PreTrainedModel",
     corpus: WindowedCorpus,
     layer: int,
     directory: str | Path,
@@ -38,7 +41,7 @@ def write_hidden_states(
     ends = np.unique(np.append(np.searchsorted(bounds, np.arange(shard_tokens, bounds[-1], shard_tokens)), len(corpus)))
     with atomic_path(directory) as part, layers_up_to(llm, layer) as decoder:
         part.mkdir()
-        shards = []
+        shards: list[dict] = []
         for first, last in zip(np.append(0, ends[:-1]), ends, strict=True):
             name = f"{len(shards):05d}.safetensors"
             shards.append({"file": name, "first_token": int(bounds[first])})

@@ -50,8 +50,8 @@ class EmbeddingPredictor(nn.Module):
         self.norm = nn.LayerNorm(input_size) if normalize_input else nn.Identity()
         self.input = nn.Linear(input_size, width)
         if released_attention:
-            layer = nn.TransformerDecoderLayer(width, heads, 4 * width, dropout, batch_first=True)
-            self.transformer = nn.TransformerDecoder(layer, layers)
+            decoder = nn.TransformerDecoderLayer(width, heads, 4 * width, dropout, batch_first=True)
+            self.transformer: nn.Module = nn.TransformerDecoder(decoder, layers)
         else:
             layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True)
             self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)

@@ -3,21 +3,23 @@
 import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from sentence_transformers import SentenceTransformer
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from atu.common.files import atomic_path, check_weights, intact
+from atu.common.files import atomic_path, intact
 from atu.common.finite import check_finite
 from atu.common.runtime import progress
 from atu.data.rows import BenchmarkError
-from atu.engine.checks import check_encoder
-from atu.engine.models import ModelError, check_complete
+from atu.engine.models import ModelError
+
+if TYPE_CHECKING:  # both are slow to import, and most jobs only read windows
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerBase
 
 
 def window_starts(llm_ends: np.ndarray, encoder_ends: np.ndarray, k: int) -> np.ndarray:
@@ -36,46 +38,21 @@ def window_starts(llm_ends: np.ndarray, encoder_ends: np.ndarray, k: int) -> np.
     return np.where(starts + k <= len(encoder_ends), starts, -1)
 
 
-def token_ends(tokenizer: PreTrainedTokenizerBase, text: str, **options) -> tuple[list[int], np.ndarray]:
+def token_ends(tokenizer: "PreTrainedTokenizerBase", text: str, **options) -> tuple[list[int], np.ndarray]:
     """Token ids of ``text`` and the character at which each token ends."""
     encoded = tokenizer(text, return_offsets_mapping=True, verbose=False, **options)
     return encoded["input_ids"], np.array([end for _, end in encoded["offset_mapping"]], dtype=np.int64)
 
 
-def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceTransformer:
-    """Load a sentence encoder from a local directory.
-
-    Raises:
-        ModelError: if windows of bare tokens mean nothing to it, or it lacks weights.
-        NotFiniteError: if a weight is not finite.
-    """
-    check_weights(directory)
-    check_encoder(directory)
-    options = {"local_files_only": True, "trust_remote_code": False}
-    encoder = SentenceTransformer(str(directory), device=str(device), **options)
-    with torch.random.fork_rng():  # it keeps to itself what it did not find; the pooler is not read
-        own = encoder[0].auto_model
-        _, found = type(own).from_pretrained(own.name_or_path, output_loading_info=True, **options)
-    check_complete([key for key in found["missing_keys"] if not key.startswith("pooler.")], [], directory)
-    check_finite(encoder.named_parameters(), directory)
-    return encoder
-
-
 @torch.inference_mode()
-def embed_windows(encoder: SentenceTransformer, windows: np.ndarray, batch_size: int = 512) -> Tensor:
+def embed_windows(encoder: "SentenceTransformer", windows: np.ndarray, batch_size: int = 512) -> Tensor:
     """Embeddings [n, d] of windows of bare encoder tokens [n, k], without CLS and SEP."""
     rows = []
     for batch in progress(torch.from_numpy(windows).split(batch_size), "window embeddings"):
         ids = batch.to(encoder.device)
         features = encoder({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
         rows.append(features["sentence_embedding"].float().cpu())
-    return torch.cat(rows) if rows else torch.empty(0, encoder.get_embedding_dimension())
-
-
-def embed_name(encoder: SentenceTransformer, name: str) -> Tensor:
-    """Embedding [d] of the concept to forget: its name as a sentence (with CLS and SEP), without the prompt that some
-    encoders put before a text, since windows have none either."""
-    return encoder.encode(name, prompt="", convert_to_tensor=True, show_progress_bar=False).float().cpu()
+    return torch.cat(rows) if rows else torch.empty(0, encoder.get_embedding_dimension() or 0)
 
 
 @dataclass
@@ -125,8 +102,8 @@ class WindowedCorpus:
 
 def build_corpus(
     texts: list[str],
-    tokenizer: PreTrainedTokenizerBase,
-    encoder: SentenceTransformer,
+    tokenizer: "PreTrainedTokenizerBase",
+    encoder: "SentenceTransformer",
     k: int,
     max_tokens: int,
 ) -> WindowedCorpus:

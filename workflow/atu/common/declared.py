@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 FOLDER = "workflow/atu/methods"
 PACKAGE = "atu.methods"
@@ -80,14 +81,14 @@ def declared(root: Path, method: str) -> Declared:
         UnreadableError: in one line, saying how to write it.
     """
     own = File(root, f"{PACKAGE}.{method}")
-    found = own.named("METHOD")
-    if found is None:
+    named = own.named("METHOD")
+    if named is None:
         raise UnreadableError(f"{own.name} has no line METHOD = <its class>; write one at its end")
-    classes = list(dict.fromkeys(lineage(*found)))
+    classes = list(dict.fromkeys(lineage(*named)))
     options, takes_any = constructor(classes)
     found = Declared(options, takes_any)
     of_file = [pair for pair in classes if pair[0] == own]
-    given = {
+    given: dict[str, Any] = {
         part.name: attribute(of_file if part.name in NOT_INHERITED else classes, part.name, getattr(found, part.name))
         for part in fields(found)[2:]
     }

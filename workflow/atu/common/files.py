@@ -6,12 +6,15 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from safetensors import SafetensorError
 
 from atu.common.errors import DamagedError
 from atu.common.leftovers import new_folder, remove_abandoned
+
+if TYPE_CHECKING:  # slow to import, and most jobs and all planning read no tables
+    import pandas as pd
 
 # JSON files without which a model or its tokenizer is another, or none.
 MODEL_FILES = (
@@ -142,12 +145,14 @@ def read_json(path: str | Path, delete: str | Path | None = None) -> dict:
         return value
 
 
-def read_parquet(path: str | Path) -> pd.DataFrame:
+def read_parquet(path: str | Path) -> "pd.DataFrame":
     """Read a table of an earlier job.
 
     Raises:
         DamagedError: naming the file.
     """
+    import pandas as pd
+
     with intact(path):
         return pd.read_parquet(path)
 
@@ -188,5 +193,5 @@ def check_weights(directory: str | Path) -> None:
         elif path.name in MODEL_FILES:
             read_json(path, directory)
     for path in sorted(directory.rglob("*.safetensors")):
-        with intact(path, directory), safe_open(path, framework="pt") as file:
+        with intact(path, directory), safe_open(path, framework="numpy") as file:  # the header alone needs no torch
             file.keys()

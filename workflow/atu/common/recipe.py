@@ -9,11 +9,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from atu.common.errors import ExplainedError
 from atu.common.files import intact, write_json
+
+if TYPE_CHECKING:  # slow to import, and most jobs and all planning read no tables
+    import pandas as pd
 
 RECORD = "recipe.json"
 LATER = {RECORD, "README.md"}  # what is written into a directory after its job
@@ -144,7 +146,7 @@ def fetched(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if Path(path).is_dir() or record_path(path).exists()]
 
 
-def read_table(path: str | Path, recipe: Mapping) -> pd.DataFrame:
+def read_table(path: str | Path, recipe: Mapping) -> "pd.DataFrame":
     """Read a CSV file of an earlier job, as long as it is what that job wrote under these settings.
 
     A file that was cut in the middle of a row, or between two rows, is no longer that.
@@ -152,6 +154,8 @@ def read_table(path: str | Path, recipe: Mapping) -> pd.DataFrame:
     Raises:
         RecipeError: naming the file and what to delete.
     """
+    import pandas as pd
+
     check(path, recipe)
     with intact(path):
         return pd.read_csv(path)

@@ -23,7 +23,7 @@ from atu.common.errors import ExplainedError
 from atu.common.files import write_json
 
 T = TypeVar("T")
-THREADS = {}  # what start() was given, for the job's record
+THREADS: dict[str, int] = {}  # what start() was given, for the job's record
 COMMIT = "ATU_COMMIT"  # the environment variable that says which code runs
 ARCHIVED = "workflow/commit.txt"  # which `git archive` fills in
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
@@ -69,7 +69,8 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
     path.with_suffix(".fault").unlink(missing_ok=True)
     log = logging.getLogger("atu")
     log.setLevel(logging.INFO)
-    handlers = [logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+    file, terminal = logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)
+    handlers: list[logging.Handler] = [file, terminal]
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         log.addHandler(handler)
@@ -84,7 +85,7 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
         raise SystemExit(1) from None
     except BaseException as error:
         mark(path, error)
-        log.removeHandler(handlers[1])
+        log.removeHandler(terminal)
         log.exception("failed")
         raise
     finally:
@@ -153,7 +154,8 @@ def start(
     THREADS["threads"] = threads
     set_seed(seed)
     transformers_logging.disable_progress_bar()
-    trackers = tracking["trackers"] if tracking else []
+    tracking = tracking or {"trackers": []}
+    trackers = tracking["trackers"]
     if missing := set(trackers) - set(map(str, get_available_trackers())):
         names = ", ".join(sorted(missing))
         raise MissingPackageError(f"no package for {names}: install it, or take it out of tracking.trackers")
@@ -167,7 +169,7 @@ def start(
     # the table's provenance is written on a login node: what computed stands in the job's own log
     gpu = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU"
     logging.getLogger("atu").info("%s on %s, %d threads, seed %d", gpu, platform.node(), threads, seed)
-    if trackers:
+    if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         own = {"wandb": {"name": run, "dir": str(folder)}}
         accelerator.init_trackers(tracking["project"], init_kwargs=own)

@@ -7,8 +7,8 @@ import unicodedata
 from collections import defaultdict
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
 
 from atu import ROOT
@@ -23,6 +23,9 @@ from atu.data.rows import (
     read_list,
     row_of,
 )
+
+if TYPE_CHECKING:  # slow to import, and planning makes no tables
+    import pandas as pd
 
 DATA = ROOT / "workflow/benchmarks"
 TEXT_SETS: dict[str, dict] = yaml.safe_load((DATA / "text_sets.yaml").read_text(encoding="utf-8"))
@@ -142,7 +145,9 @@ def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
             )
 
 
-def build_probes(folder: str | Path, target: str | None, dev_share: float, seed: int) -> tuple[pd.DataFrame, list[str]]:
+def build_probes(
+    folder: str | Path, target: str | None, dev_share: float, seed: int
+) -> tuple["pd.DataFrame", list[str]]:
     """Typed table of all probes of a target, or with ``target`` None of the shared sets.
 
     Returns:
@@ -152,6 +157,8 @@ def build_probes(folder: str | Path, target: str | None, dev_share: float, seed:
         BenchmarkError: naming file, row and fault; also if a target has no forget probes, a set would be asked twice,
             or the name of a file is misspelt.
     """
+    import pandas as pd
+
     check_spelling(folder, target)
     probes, missing = [], []
     common = shared_sets()
@@ -183,12 +190,14 @@ def build_probes(folder: str | Path, target: str | None, dev_share: float, seed:
     return pd.DataFrame(probes, columns=COLUMNS), missing
 
 
-def count_probes(folder: str | Path, targets: list[str]) -> pd.DataFrame:
+def count_probes(folder: str | Path, targets: list[str]) -> "pd.DataFrame":
     """Rows of each probe set over all targets beside the published count (none where the set declares no total).
 
     Returns:
         Columns set, probes, published, difference.
     """
+    import pandas as pd
+
     rows = []
     for name, probe_set in PROBE_SETS.items():
         probes = sum(len(read_rows(folder, target, probe_set.file) or []) for target in targets)
@@ -198,7 +207,7 @@ def count_probes(folder: str | Path, targets: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"published": "Int64", "difference": "Int64"})
 
 
-def difference_from_published(counts: pd.DataFrame) -> str:
+def difference_from_published(counts: "pd.DataFrame") -> str:
     """What of :func:`count_probes` differs from the published counts, in words; empty if nothing does."""
     wrong = counts[counts["difference"].fillna(0) != 0]
     return "; ".join(

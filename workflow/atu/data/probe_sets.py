@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from string import Formatter
+from typing import Any
 
 import yaml
 
@@ -78,7 +79,10 @@ class ProbeSet:
     @property
     def probes(self) -> float:
         """Probes of one target of RWKU."""
-        return self.size if self.size is not None else self.total / TARGETS
+        if self.size is not None:
+            return self.size
+        assert self.total is not None  # one of the two is declared (check_fit)
+        return self.total / TARGETS
 
     @property
     def primers(self) -> list[str]:
@@ -138,17 +142,18 @@ def check_known(where: str, name: object, known: Iterable[str]) -> None:
         raise ProbeSetError(f"{where}: unknown {name!r}; known: {', '.join(known)}")
 
 
-def check_keys(where: str, block: object, known: Iterable[str], required: Iterable[str] = ()) -> None:
-    """Raises a ProbeSetError unless ``block`` is a mapping with all required keys and no unknown ones."""
+def check_keys(where: str, block: object, known: Iterable[str], required: Iterable[str] = ()) -> dict:
+    """``block``; raises a ProbeSetError unless it is a mapping with all required keys and no unknown ones."""
     if not isinstance(block, dict):
         raise ProbeSetError(f"{where}: {block!r} is not a block of keys")
     for key in block:
         check_known(where, key, known)
     if lacking := [key for key in required if key not in block]:
         raise ProbeSetError(f"{where}: lacks {lacking[0]}")
+    return block
 
 
-def check_value(where: str, value: object, kind: type) -> None:
+def check_value(where: str, value: object, kind: Any) -> None:
     """Raises a ProbeSetError unless a value is of its key's type; true is no number, numbers count from 1."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ProbeSetError(f"{where}: {value!r} is not of type {getattr(kind, '__name__', kind)}")
@@ -214,12 +219,12 @@ def read_set(name: str, block: object) -> ProbeSet:
     """
     where = f"sets.{name}"
     required = [key for key, own in KEYS.items() if own.default is MISSING and own.default_factory is MISSING]
-    check_keys(where, block, KEYS, required)
-    for key, value in block.items():
+    keys = check_keys(where, block, KEYS, required)
+    for key, value in keys.items():
         check_value(f"{where}.{key}", value, KEYS[key].type)
         if key in KNOWN:
             check_known(f"{where}.{key}", value, KNOWN[key])
-    probe_set = ProbeSet(name=name, **block)
+    probe_set = ProbeSet(name=name, **keys)
     check_prompts(where, probe_set)
     check_fit(where, probe_set)
     return probe_set
@@ -232,19 +237,21 @@ def read_average(name: str, block: object, sets: dict[str, ProbeSet]) -> Average
         ProbeSetError: naming the key and what is known.
     """
     where = f"averages.{name}"
-    check_keys(where, block, ("label", "of"), ("label", "of"))
-    check_value(f"{where}.label", block["label"], str)
-    if not isinstance(block["of"], list) or not block["of"]:
-        raise ProbeSetError(f"{where}.of: {block['of']!r} is not a list of sets")
-    for member in block["of"]:
+    keys = check_keys(where, block, ("label", "of"), ("label", "of"))
+    check_value(f"{where}.label", keys["label"], str)
+    members, weights = keys["of"], {}
+    if not isinstance(members, list) or not members:
+        raise ProbeSetError(f"{where}.of: {members!r} is not a list of sets")
+    for member in members:
         check_known(f"{where}.of", member, sets)
-        if sets[member].total is None:
+        total = sets[member].total
+        if total is None:
             raise ProbeSetError(f"{where}.of: {member} has no total, which would be its weight")
-    alike = {(sets[member].better, sets[member].scoring.scale, sets[member].scoring.percent) for member in block["of"]}
+        weights[member] = total
+    alike = {(sets[member].better, sets[member].scoring.scale, sets[member].scoring.percent) for member in members}
     if len(alike) > 1:
         raise ProbeSetError(f"{where}.of: its sets differ in unit, or in which way is better; they have no mean")
-    weights = {member: sets[member].total for member in block["of"]}
-    return Average(name, block["label"], sets[block["of"][0]].better, weights)
+    return Average(name, keys["label"], sets[members[0]].better, weights)
 
 
 def read_probe_sets(path: str | Path = FILE) -> tuple[dict[str, ProbeSet], dict[str, Average]]:
@@ -263,8 +270,8 @@ def read_probe_sets(path: str | Path = FILE) -> tuple[dict[str, ProbeSet], dict[
 
 def check_probe_sets(declared: object) -> tuple[dict[str, ProbeSet], dict[str, Average]]:
     """:func:`read_probe_sets` of what the file says."""
-    check_keys("its sections", declared, SECTIONS, ("sets",))
-    blocks, means = declared["sets"], declared.get("averages", {})
+    sections = check_keys("its sections", declared, SECTIONS, ("sets",))
+    blocks, means = sections["sets"], sections.get("averages", {})
     for section, entries in (("sets", blocks), ("averages", means)):
         if not isinstance(entries, dict):
             raise ProbeSetError(f"{section}: {entries!r} is not a block of entries")

@@ -3,6 +3,7 @@
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 from atu.common.errors import ExplainedError
 from atu.data.probe_sets import AVERAGES, PROBE_SETS
@@ -30,12 +31,13 @@ def read_published(path: str | Path) -> list[dict]:
         raise PublishedError(f"{path} is no CSV file with a line of names ({error})") from error
     if missing := [name for name in FIELDS if name not in header]:
         raise PublishedError(f"{path}: lacks the column {missing[0]} (it must have {', '.join(FIELDS)})")
-    rows, first = [], {}
+    rows: list[dict] = []
+    first: dict[tuple[str, ...], int] = {}
     for number, line in lines:
         where = f"{path}, line {number}"
         if len(line) != len(header):
             raise PublishedError(f"{where}: {len(line)} fields of {len(header)}; it is cut, or a comma lacks quotes")
-        row = dict(zip(header, map(str.strip, line), strict=True))
+        row: dict[str, Any] = dict(zip(header, map(str.strip, line), strict=True))
         if empty := [name for name in FIELDS if not row[name]]:
             raise PublishedError(f"{where}: {empty[0]} is empty")
         if row["metric"] not in METRICS:

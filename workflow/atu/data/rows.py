@@ -3,7 +3,7 @@
 import json
 import reprlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ CHOICES = "ABCD"
 NO_ANSWER = "NOANSWER"  # what stands for an empty answer, as in RWKU
 
 # Types of the fields that a text for training must have, by the kind of text set; more fields may be there.
-TEXT_FIELDS = {
+TEXT_FIELDS: dict[str, dict[str, type]] = {
     "positive": {"text": str},
     "negative": {"text": str},
     "passage": {"text": str},
@@ -97,7 +97,7 @@ def check_form(row: object) -> None:
             raise BenchmarkError(f"field {field!r} holds {half}, half of a character and no text") from error
 
 
-def check_types(row: dict, fields: dict[str, type | tuple[type, ...]]) -> None:
+def check_types(row: dict, fields: Mapping[str, type | tuple[type, ...]]) -> None:
     """Raises a KeyError if a field is missing, a BenchmarkError if one is of another type; true is no number."""
     for field, kind in fields.items():
         kinds = kind if isinstance(kind, tuple) else (kind,)

@@ -12,7 +12,7 @@ from atu.engine.checks import OTHER
 from atu.engine.examples import Example, collate, scored_logits
 from atu.engine.logits import read_logits, refuse_nan
 from atu.engine.models import hidden_states, layers_up_to
-from atu.engine.prefill import prefilled_batches
+from atu.engine.prefill import embeddings_of, prefilled_batches
 
 # By how much predictions may differ, as a share of what they vary by: rounding alone is hundreds of times less in
 # float32, and a few hundredths in 16 bits.
@@ -54,17 +54,17 @@ def engine_logits(llm: PreTrainedModel, ids: list[list[int]]) -> Iterator[tuple[
 @torch.inference_mode()
 def differences(llm: PreTrainedModel) -> dict[str, float]:
     """By each way in which the jobs run the model, how far what it predicts is from its own plain forward pass."""
-    size, count = llm.get_input_embeddings().num_embeddings, SHARED + sum(OWN) + GROWN * len(OWN)
+    size, count = embeddings_of(llm), SHARED + sum(OWN) + GROWN * len(OWN)
     tokens = [(7919 * i + 11) % size for i in range(1, count + 1)]
     prefix, behind = tokens[:SHARED], tokens[SHARED:]
     ids = [prefix + behind[: OWN[0] + GROWN], prefix + behind[OWN[0] + GROWN :], behind[: OWN[1] + GROWN]]
     plain, middle = [], (llm.config.num_hidden_layers + 1) // 2
-    for row in ids:
-        output = llm(torch.tensor([row], device=llm.device), use_cache=False, output_hidden_states=True)
+    for tokens_of_row in ids:
+        output = llm(torch.tensor([tokens_of_row], device=llm.device), use_cache=False, output_hidden_states=True)
         plain.append(refuse_nan(output.logits[0].float()))
     found: dict[str, list[Tensor]] = {}
-    for way, row, position, logits in engine_logits(llm, ids):
-        found.setdefault(way, []).append(apart(logits, plain[row][position : position + 1]))
+    for way, number, position, logits in engine_logits(llm, ids):
+        found.setdefault(way, []).append(apart(logits, plain[number][position : position + 1]))
     batch = collate([[Example(tuple(row), 1)] for row in ids], list(range(len(ids))), llm.device)
     found["right padding"] = [apart(scored_logits(llm, batch)[0], torch.cat([logits[:-1] for logits in plain]))]
     with layers_up_to(llm, middle) as decoder:

@@ -8,6 +8,7 @@ what comes behind. The prefixes stand in a context variable: not every class han
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ class GrowingLayer(DynamicLayer):
     """Keys and values of one layer with room for the next tokens: appending one does not copy all others."""
 
     room = 64  # tokens
+    stored: list[Tensor]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         used = self.get_seq_length()
@@ -32,18 +34,19 @@ class GrowingLayer(DynamicLayer):
                 states.new_empty(*states.shape[:-2], total + self.room, states.shape[-1])
                 for states in (key_states, value_states)
             ]
-            for new, old in zip(stored, (self.keys, self.values) if used else (), strict=bool(used)):
-                new[..., :used, :] = old
+            if used and self.keys is not None and self.values is not None:
+                for new, old in zip(stored, (self.keys, self.values), strict=True):
+                    new[..., :used, :] = old
             self.stored, self.is_initialized = stored, True
         for place, states in zip(self.stored, (key_states, value_states), strict=True):
             place[..., used:total, :] = states
-        self.keys, self.values = (place[..., :total, :] for place in self.stored)
+        self.keys, self.values = [place[..., :total, :] for place in self.stored]
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
         self.stored = [place[indices] for place in self.stored]
         total = self.get_seq_length()
-        self.keys, self.values = (place[..., :total, :] for place in self.stored)
+        self.keys, self.values = [place[..., :total, :] for place in self.stored]
 
 
 def new_cache() -> Cache:
@@ -72,7 +75,8 @@ class Prefixes:
         lengths = [cache.get_seq_length() for cache in caches]
         longest = max(zip(lengths, caches, strict=True), key=lambda pair: pair[0])[1]
         self.lengths = torch.tensor(lengths, device=group.device)
-        self.keys, self.values = [], []
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
         for number, layer in enumerate(longest.layers):
             for name, stack in (("keys", self.keys), ("values", self.values)):
                 padded = getattr(layer, name).new_zeros(len(caches), *getattr(layer, name).shape[1:])
@@ -167,7 +171,7 @@ def attend(
     parts = [(grouped @ key.transpose(2, 3)).view(rows, heads, queries, own)]
     masks = [attention_mask.expand(rows, 1, queries, own)]
     if prefixes is not None:
-        keys = prefixes.keys[module.layer_idx]
+        keys = prefixes.keys[layer_of(module)]
         asked = prefixes.by_prefix(grouped).transpose(1, 2).reshape(len(keys), key_heads, -1, size)
         scores = (asked @ keys.transpose(2, 3)).view(len(keys), key_heads, prefixes.slots, -1, keys.shape[2])
         scores = scores.transpose(1, 2)[prefixes.group, prefixes.slot]
@@ -180,7 +184,7 @@ def attend(
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     out = (weights[..., :own].reshape(rows, key_heads, -1, own) @ value).view(rows, heads, queries, value_size)
     if prefixes is not None:
-        values = prefixes.values[module.layer_idx]
+        values = prefixes.values[layer_of(module)]
         shares = weights[..., own:].reshape(rows, key_heads, -1, values.shape[2])
         shares = prefixes.by_prefix(shares).transpose(1, 2).reshape(len(values), key_heads, -1, values.shape[2])
         found = (shares @ values).view(len(values), key_heads, prefixes.slots, -1, value_size)
@@ -207,8 +211,8 @@ def attend_by_prefix(
         keys, values = (
             torch.cat([kept[number, :, :length].expand(len(of), -1, -1, -1), own[of]], dim=2)
             for kept, own in (
-                (prefixes.keys[module.layer_idx], key),
-                (prefixes.values[module.layer_idx], value),
+                (prefixes.keys[layer_of(module)], key),
+                (prefixes.values[layer_of(module)], value),
             )
         )
         mask = torch.cat([prefix_mask[of, ..., :length], own_mask[of]], dim=-1)
@@ -219,7 +223,12 @@ def attend_by_prefix(
 def windowed(module: torch.nn.Module) -> bool:
     """Whether the config says that this layer sees no further back than a window."""
     kinds = getattr(getattr(module, "config", None), "layer_types", None)
-    return kinds is not None and kinds[module.layer_idx] == "sliding_attention"
+    return kinds is not None and kinds[layer_of(module)] == "sliding_attention"
+
+
+def layer_of(module: torch.nn.Module) -> int:
+    """Which layer of the decoder an attention module belongs to."""
+    return cast(int, module.layer_idx)  # torch types every attribute of a module as a tensor or a module
 
 
 AttentionInterface.register(NAME, attend)

@@ -13,8 +13,10 @@ PROBE = "\u2022probe\u2022"  # stands where an answer would
 DATE = "26 Jul 2024"  # the day on which all prompts are asked; Llama 3's templates write it where they know no other
 DATE_FORM = "%d %b %Y"
 # What strftime knows of days, and of times: all prompts are asked at midnight.
-DIRECTIVES = ("a", "A", "b", "B", "c", "d", "-d", "e", "F", "D", "H", "I", "j", "m", "-m", "M", "p", "S", "T", "u", "U")
-DIRECTIVES += ("f", "G", "V", "w", "W", "x", "X", "y", "Y", "z", "Z")
+DIRECTIVES = (
+    *("a", "A", "b", "B", "c", "d", "-d", "e", "F", "D", "H", "I", "j", "m", "-m", "M", "p", "S", "T", "u", "U", "f"),
+    *("G", "V", "w", "W", "x", "X", "y", "Y", "z", "Z"),
+)
 # What a template that cannot be rendered raises: it may compute anything.
 FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 LONG = " ".join(f"word{i}" for i in range(5000))  # longer than any question; a template that cuts shows it
@@ -90,13 +92,15 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], g
             "give the template's text as template_options.chat_template of the model"
         ) from error
     day = datetime.strptime(options.get("date_string", DATE), DATE_FORM)
-    return tokenizer.apply_chat_template(
+    text = tokenizer.apply_chat_template(
         messages,
         chat_template=on_one_day(template, day),
         tokenize=False,
         add_generation_prompt=generation,
         **options,
     )
+    assert isinstance(text, str)  # tokens are what it gives with tokenize
+    return text
 
 
 def explained(error: Exception) -> ExplainedError:

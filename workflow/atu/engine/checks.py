@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from atu.engine.chat import chat_prompt, check_template, set_template_options, turn_end
 from atu.engine.models import ModelError, decoder_layers, decoder_parts
-from atu.engine.prefill import context_length
+from atu.engine.prefill import context_length, embeddings_of
 
 OPTIONS = {"local_files_only": True, "trust_remote_code": False}
 ATTENTION = {"full_attention", "sliding_attention"}  # what layers may do; anything else keeps a state of its own
@@ -77,7 +78,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, llm: PreTrainedModel) ->
             "its tokenizer has no end of text and its chat template ends no turn with a token: no answer would ever "
             "end; set eos_token in its tokenizer_config.json (a model of source: path), or choose another model"
         )
-    known = llm.get_input_embeddings().num_embeddings
+    known = embeddings_of(llm)
     highest = max([tokenizer.vocab_size - 1, *tokenizer.encode(prompt, add_special_tokens=False)])
     if highest >= known:
         raise ModelError(
@@ -127,7 +128,7 @@ def check_encoder(directory: str | Path) -> None:
         ModelError: if it does not pool by the mean, or has parts that this library does not know.
     """
 
-    def read(*parts: str) -> dict | list:
+    def read(*parts: str) -> Any:
         path = Path(directory, *parts)
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 

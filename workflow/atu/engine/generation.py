@@ -82,6 +82,28 @@ def continue_batch(
     return written
 
 
+def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Tensor) -> str:
+    """The text of the tokens of one answer, [T], without special ones."""
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    assert isinstance(text, str)  # a list is what batches of answers would give
+    return text
+
+
+def ending_by(
+    sentence: re.Pattern, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Tells of what was written, [rows, T], which rows end with the period by which ``sentence`` is found in them."""
+    periods = torch.tensor(tokens_with(tokenizer, "."), device=device)
+
+    def ends_text(written: Tensor) -> Tensor:
+        ends = torch.isin(written[:, -1], periods)
+        for row in ends.nonzero()[:, 0].tolist():
+            ends[row] = sentence.search(text_of(tokenizer, written[row])) is not None
+        return ends
+
+    return ends_text
+
+
 @torch.inference_mode()
 def generate(
     llm: PreTrainedModel,
@@ -110,23 +132,16 @@ def generate(
     Returns:
         The continuations in the order of the prompts, up to the first line break if asked.
     """
-    stops = stop_tokens(llm, tokenizer) + (tokens_with(tokenizer, "\n") if stop_at_newline else [])
-    stops = torch.tensor(stops, device=llm.device)
-    periods = torch.tensor(tokens_with(tokenizer, ".") if stop_sentence else [], device=llm.device)
-
-    def ends_text(written: Tensor) -> Tensor:
-        ends = torch.isin(written[:, -1], periods)
-        for row in ends.nonzero()[:, 0].tolist():
-            ends[row] = stop_sentence.search(tokenizer.decode(written[row], skip_special_tokens=True)) is not None
-        return ends
+    ending = stop_tokens(llm, tokenizer) + (tokens_with(tokenizer, "\n") if stop_at_newline else [])
+    stops = torch.tensor(ending, device=llm.device)
+    ends = ending_by(stop_sentence, tokenizer, llm.device) if stop_sentence else None
 
     ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     answers = [""] * len(prompts)
     with progress(None, title, total=len(prompts)) as bar:
         for batch, start in prefilled_batches(llm, ids, [1] * len(ids), batch_tokens, groups, max_new_tokens):
-            ends = ends_text if stop_sentence else None
             written = continue_batch(llm, start, stops, max_new_tokens, temperature, top_p, ends, bar.update)
             for i, row in zip(batch, written, strict=True):
-                text = tokenizer.decode(row[row >= 0], skip_special_tokens=True)
+                text = text_of(tokenizer, row[row >= 0])
                 answers[i] = text.split("\n")[0] if stop_at_newline else text
     return answers

@@ -62,7 +62,7 @@ def score_tokens(
     for row, start in zip(ids, first, strict=True):
         if not 1 <= start < len(row):
             raise ValueError(f"cannot score tokens {start}.. of a text of {len(row)} tokens: it is too short")
-    scores: list[TokenScores | None] = [None] * len(ids)
+    scores: dict[int, TokenScores] = {}
     read = [len(row) - start for row, start in zip(ids, first, strict=True)]
     # the prediction of the last token is never read, so it need not be an input
     for i, logits in next_token_logits(llm, [row[:-1] for row in ids], read, batch_tokens, title, groups):
@@ -74,7 +74,7 @@ def score_tokens(
         mean = weighted.sum(-1)
         variance = weighted.mul_(log_probs).sum(-1) - mean.square()
         scores[i] = TokenScores(found.cpu(), mean.cpu(), variance.cpu())
-    return scores
+    return [scores[i] for i in range(len(ids))]
 
 
 @torch.inference_mode()

@@ -5,15 +5,17 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
 from atu.common.files import check_weights, write_json
 from atu.common.finite import check_finite
-from atu.engine.chat import set_template_options
+
+if TYPE_CHECKING:  # slow to import, and not every job that reads this module loads an LLM
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # What classes call the list of their layers and the norm behind it.
 LAYERS = ("layers", "h")
@@ -55,7 +57,7 @@ def load_llm(
     dtype: torch.dtype = torch.float32,
     template_options: dict | None = None,
     base: str | Path | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a causal language model and its tokenizer from a plain safetensors directory.
 
     A directory with a LoRA adapter alone loads its base model and merges the adapter into it.
@@ -69,7 +71,10 @@ def load_llm(
         ExplainedError: if a weight is not finite, or what the engines compute is not what the model says.
         ModelError: if weights and config do not belong together, or the base model of an adapter is no directory.
     """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     from atu.engine.agreement import check_engine  # imports this module
+    from atu.engine.chat import set_template_options
 
     check_weights(directory)
     options = {"local_files_only": True, "trust_remote_code": False}
@@ -77,13 +82,14 @@ def load_llm(
     if adapter:
         from peft import PeftConfig, PeftModel  # slow to import, and few jobs need it
 
-        whole = base or PeftConfig.from_pretrained(directory).base_model_name_or_path
+        whole = base or PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
         if not whole or not Path(whole).is_dir():  # a name on the hub would be looked up in its cache
             raise ModelError(f"{directory} is an adapter of {whole}, which is no directory here")
         check_weights(whole)
-    llm, found = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(  # a pair, which its annotation does not say
         whole, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
     )
+    llm, found = loaded
     check_complete(found["missing_keys"], found["unexpected_keys"], whole)
     if adapter:
         llm = PeftModel.from_pretrained(llm, directory).merge_and_unload()
@@ -97,7 +103,7 @@ def load_llm(
     return llm, tokenizer
 
 
-def decoder_parts(llm: PreTrainedModel) -> tuple[str, str]:
+def decoder_parts(llm: "PreTrainedModel") -> tuple[str, str]:
     """What the decoder of ``llm`` calls its layers and its final norm.
 
     Raises:
@@ -114,12 +120,12 @@ def decoder_parts(llm: PreTrainedModel) -> tuple[str, str]:
     return layers[0], norms[0]
 
 
-def decoder_layers(llm: PreTrainedModel) -> nn.ModuleList:
+def decoder_layers(llm: "PreTrainedModel") -> nn.ModuleList:
     """The layers of ``llm``, first to last."""
     return getattr(llm.get_decoder(), decoder_parts(llm)[0])
 
 
-def add_lora(llm: PreTrainedModel, rank: int, alpha: float, modules: list[str]) -> nn.Module:
+def add_lora(llm: "PreTrainedModel", rank: int, alpha: float, modules: list[str]) -> nn.Module:
     """Put LoRA adapters into ``llm``, the only weights that then train.
 
     What is returned, a ``peft.PeftModel`` around it, saves the adapters alone.
@@ -129,7 +135,8 @@ def add_lora(llm: PreTrainedModel, rank: int, alpha: float, modules: list[str]) 
     """
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(llm, LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM"))
+    scale: Any = alpha  # peft takes any number, and its annotation an integer
+    return get_peft_model(llm, LoraConfig(r=rank, lora_alpha=scale, target_modules=modules, task_type="CAUSAL_LM"))
 
 
 def name_base(directory: Path, repo: str | None, revision: str | None) -> None:
@@ -143,7 +150,7 @@ def name_base(directory: Path, repo: str | None, revision: str | None) -> None:
     write_json(path, json.loads(path.read_text(encoding="utf-8")) | named)
 
 
-def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+def save_llm(llm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", directory: Path) -> None:
     """Write a directory that ``AutoModelForCausalLM.from_pretrained`` loads."""
     llm.save_pretrained(directory)
     for name in ("is_local", "local_files_only"):  # how it was loaded here is nothing to tell others
@@ -152,7 +159,7 @@ def save_llm(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory
 
 
 @contextmanager
-def layers_up_to(llm: PreTrainedModel, layer: int) -> Iterator[nn.Module]:
+def layers_up_to(llm: "PreTrainedModel", layer: int) -> Iterator[nn.Module]:
     """The decoder of ``llm`` cut after its first ``layer`` layers, without the LM head.
 
     Inside the block the decoder's ``last_hidden_state`` equals ``hidden_states[layer]`` of the

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -27,6 +28,11 @@ def context_length(config: PreTrainedConfig) -> int | None:
     return longest
 
 
+def embeddings_of(llm: PreTrainedModel) -> int:
+    """How many tokens the model has embeddings for."""
+    return cast(int, llm.get_input_embeddings().num_embeddings)  # torch types attributes of modules as modules
+
+
 def check_tokens(llm: PreTrainedModel, ids: list[list[int]], new_tokens: int) -> None:
     """Refuse sequences that the model cannot read.
 
@@ -34,7 +40,7 @@ def check_tokens(llm: PreTrainedModel, ids: list[list[int]], new_tokens: int) ->
         ExplainedError: if one is longer than the model's context with its new tokens, or has a token that the model
             has no embedding for.
     """
-    context, known = context_length(llm.config), llm.get_input_embeddings().num_embeddings
+    context, known = context_length(llm.config), embeddings_of(llm)
     longest = max(map(len, ids), default=0) + new_tokens
     if context is not None and longest > context:
         new = f" and {new_tokens} new ones" if new_tokens else ""
@@ -74,7 +80,8 @@ class Prefilled:
     def select(self, rows: Tensor) -> None:
         """Go on with these rows alone."""
         self.states, self.mask = self.states[rows], self.mask[rows]
-        self.cache.batch_select_indices(rows)
+        if self.cache is not None:
+            self.cache.batch_select_indices(rows)
         if self.prefixes is not None:
             self.prefixes.select(rows)
 

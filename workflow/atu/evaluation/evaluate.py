@@ -2,14 +2,12 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-# What metrics import late is imported here at once: a job that lacks it asks no model in vain.
-import nltk  # noqa: F401
 import numpy as np
 import pandas as pd
-import punkt  # noqa: F401
-import rouge  # noqa: F401
+import rouge  # noqa: F401 (metrics import it late; a job that lacks it asks no model in vain)
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
@@ -84,7 +82,8 @@ class Batch:
     @property
     def new_tokens(self) -> int:
         """At which length an answer is cut; 0 where none is written."""
-        return min(self.declared.max_new_tokens, self.max_new_tokens) if self.declared.ask == "generate" else 0
+        longest = self.declared.max_new_tokens
+        return min(longest, self.max_new_tokens) if longest and self.declared.ask == "generate" else 0
 
     @property
     def title(self) -> str:
@@ -151,7 +150,12 @@ def weigh_texts(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch:
 
 
 # By way of asking (ASKINGS in atu/data/metrics.py), what hands each probe's metric what it scores.
-ASK = {"generate": write_answers, "next_token": pick_letters, "choices": weigh_choices, "text": weigh_texts}
+ASK: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase, Batch], list]] = {
+    "generate": write_answers,
+    "next_token": pick_letters,
+    "choices": weigh_choices,
+    "text": weigh_texts,
+}
 
 
 def ask(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[dict]:
@@ -218,6 +222,8 @@ def evaluate(
     Raises:
         ExplainedError: naming a probe that is too long for the model, or whose score is not finite.
     """
+    if any(PROBE_SETS[name].metric == "fluency" for name in sets):
+        import atu.data.fluency  # noqa: F401 (as rouge above; it takes two seconds, and most evaluations do without)
     outcomes: dict[str, list[dict]] = {name: [] for name in sets}
     batches = []
     for names in asked_alike(sets):

@@ -6,13 +6,14 @@ similar to the embedding of the concept's name than tau. The two alternate while
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from atu.alignment.hidden import HiddenStates, write_hidden_states
 from atu.alignment.predictor import EmbeddingPredictor
@@ -21,6 +22,9 @@ from atu.engine.batching import pad, random_batches
 from atu.engine.models import hidden_states, layers_up_to
 from atu.methods import Aligned
 from atu.training.loop import train
+
+if TYPE_CHECKING:  # slow to import, and alignment reads stored hidden states
+    from transformers import PreTrainedModel
 
 
 def align_loss(predicted: Tensor, embeddings: Tensor, mask: Tensor) -> Tensor:
@@ -127,7 +131,7 @@ def align(
 
 def unlearn(
     accelerator: Accelerator,
-    llm: PreTrainedModel,
+    llm: "PreTrainedModel",
     predictor: EmbeddingPredictor,
     corpus: WindowedCorpus,
     target: Tensor,
@@ -161,12 +165,9 @@ def unlearn(
     target = target.to(device)
     seeds = torch.Generator().manual_seed(seed)
     forget_seed, retain_seed = torch.randint(2**31, (2,), generator=seeds).tolist()
+    held = retain if retain_weight > 0 else None
     batches = random_batches(corpus.lengths, batch_size, steps, forget_seed)
-    if retain is not None and retain_weight > 0:
-        retain_batches = random_batches(retain.lengths, batch_size, steps, retain_seed)
-        batches = zip(batches, retain_batches, strict=True)
-    else:
-        batches = ((batch, None) for batch in batches)
+    others = repeat(None) if held is None else random_batches(held.lengths, batch_size, steps, retain_seed)
 
     with layers_up_to(llm, layer) as decoder:
         llm.requires_grad_(False)
@@ -181,16 +182,22 @@ def unlearn(
             with torch.no_grad():
                 terms["similarity"] = unlearn_loss(predicted, target, -1.0, mask) - 1
             terms["loss"] = terms["unlearn_loss"]
-            if batch[1] is not None:
-                reference, mask = (x.to(device) for x in retain.states(batch[1]))
-                input_ids = retain.input_ids(batch[1])[0].to(device)
+            if held is not None and batch[1] is not None:
+                reference, mask = (x.to(device) for x in held.states(batch[1]))
+                input_ids = held.input_ids(batch[1])[0].to(device)
                 terms["retain_loss"] = retain_loss(hidden_states(decoder, input_ids, mask), reference, mask)
                 terms["loss"] = terms["unlearn_loss"] + retain_weight * terms["retain_loss"]
             return terms
 
         try:
             return train(
-                accelerator, decoder.parameters(), batches, loss_terms, steps=steps, title=title, **optimisation
+                accelerator,
+                decoder.parameters(),
+                zip(batches, others, strict=False),
+                loss_terms,
+                steps=steps,
+                title=title,
+                **optimisation,
             )
         finally:
             predictor.requires_grad_(True)
@@ -235,9 +242,10 @@ def realign(
 class AlignThenUnlearn(Aligned):
     name = "ATU"
     published = "ATU"
-    align = staticmethod(align)
-    realign = staticmethod(realign)
-    unlearn = staticmethod(unlearn)
+    # the base class leaves open what settings there are, which a type checker takes for all of them
+    align = staticmethod(align)  # type: ignore[assignment]
+    realign = staticmethod(realign)  # type: ignore[assignment]
+    unlearn = staticmethod(unlearn)  # type: ignore[assignment]
 
 
 METHOD = AlignThenUnlearn

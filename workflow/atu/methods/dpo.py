@@ -28,6 +28,7 @@ class DPO(Trained):
         self.beta = beta
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+        assert batch.reference is not None  # `reads` asks for it
         chosen, rejected = (token_log_probs(llm, batch).sum(1) - batch.reference).view(-1, 2).unbind(1)
         return dpo_loss(chosen, rejected, self.beta)
 

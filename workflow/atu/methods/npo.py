@@ -29,6 +29,7 @@ class NPO(Trained):
         self.beta = beta
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+        assert batch.reference is not None  # `reads` asks for it
         return npo_loss(token_log_probs(llm, batch).sum(1) - batch.reference, self.beta)
 
 

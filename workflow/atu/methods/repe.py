@@ -83,8 +83,9 @@ class RepE(Applied):
         self.layers, self.coefficient = list(layers), coefficient
 
     def find(
-        self, llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, texts: list[dict]
+        self, llm: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, name: str, texts: list[dict]
     ) -> Intervention:
+        assert llm is not None and tokenizer is not None  # `reads_model`
         questions = [row["instruction"] for row in texts]
         vectors = find_control_vectors(llm, tokenizer, name, questions, self.layers)
         return Intervention(vectors=vectors, layers=self.layers, coefficient=self.coefficient)

@@ -59,6 +59,7 @@ class RMU(Trained):
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
         others = batch.others
+        assert others is not None  # `reads` asks for it
         with torch.no_grad(), layers_up_to(self.unmodified, self.layer) as decoder:
             known = hidden_states(decoder, others.input_ids, others.mask).float()
         with layers_up_to(llm, self.layer) as decoder:

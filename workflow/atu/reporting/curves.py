@@ -10,6 +10,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from atu.data.probe_sets import of_role, primary
 from atu.reporting.tables import read_outcomes
@@ -32,7 +33,7 @@ class Run:
     kept: np.ndarray
 
 
-def at_level(forget: np.ndarray, kept: np.ndarray, level: float | np.ndarray) -> np.ndarray:
+def at_level(forget: np.ndarray, kept: np.ndarray, level: ArrayLike) -> np.ndarray:
     """What is kept where the curve first falls to each level, on the straight line between two stages.
 
     Args:
@@ -65,9 +66,7 @@ def area(forget: np.ndarray, kept: np.ndarray) -> float:
     return float(np.trapezoid(values, dx=1 / 100))
 
 
-def shares(
-    runs: list[Run], weights: list[tuple[np.ndarray, np.ndarray]] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def shares(runs: list[Run], weights: list[tuple[np.ndarray, ...]] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Mean curve of several runs (of as many stages) as shares of the values before, [stages] each.
 
     Args:

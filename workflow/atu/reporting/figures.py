@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import matplotlib
 
@@ -10,9 +11,11 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from atu.common.files import atomic_path
 from atu.common.names import display_name, tau_name
@@ -94,7 +97,10 @@ def name_points(figure: Figure, points: list[tuple]) -> None:
             had to go farther is tied to its point by a line, one that finds no place is left out.
     """
     figure.draw_without_rendering()  # where things are is known once the layout is
-    renderer, taken = figure.canvas.get_renderer(), []
+    taken: list[Bbox] = []
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)  # by `use` above; other canvases draw no pixels
+    renderer = canvas.get_renderer()
     for axis, text, point in points:
         frame = axis.get_window_extent()
         for step, (right, up) in itertools.product(range(25), itertools.product((1, -1), (1, -1))):
@@ -272,7 +278,10 @@ def attacks(table: pd.DataFrame) -> Figure:
     for i, (run, part) in enumerate(table.groupby("run", sort=False)):
         places = [kinds.index(kind) + step * ((len(runs) - 1) / 2 - i) for kind in part["type"]]
         spread = [part["value"] - part["low"], part["high"] - part["value"]]
-        look = {"fmt": MARKERS[i % len(MARKERS)], "color": "0.45" if run == "Before" else COLORS[(i - 1) % len(COLORS)]}
+        look: dict[str, Any] = {
+            "fmt": MARKERS[i % len(MARKERS)],
+            "color": "0.45" if run == "Before" else COLORS[(i - 1) % len(COLORS)],
+        }
         look |= {"mfc": "white"} if run == "Before" else {}
         axis.errorbar(part["value"], places, xerr=spread, ms=4, elinewidth=0.8, label=run, **look)
     probes = table.groupby("type")["probes"].max()

@@ -87,7 +87,8 @@ def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.Data
         if set(average.weights) <= set(values):
             whole = sum(average.weights.values())
             for table in (values, draws):
-                table[name] = sum(weight / whole * table[member] for member, weight in average.weights.items())
+                shares = [weight / whole * table[member] for member, weight in average.weights.items()]
+                table[name] = np.sum(shares, axis=0)
             sizes[name] = sum(sizes[member] for member in average.weights)
     rows = []
     for name in (name for name in LAYOUT if name in values and not np.isnan(values[name]).all()):

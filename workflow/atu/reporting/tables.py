@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit  # Student's t; scipy.stats has it too, and takes a second to import
 
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.files import read_parquet
@@ -264,7 +264,7 @@ def half_width(values: pd.Series) -> float:
     It speaks of what differs from seed to seed alone: targets and probes are the same for all.
     """
     n = values.count()
-    return float(stats.t.ppf(0.975, n - 1) * values.std() / np.sqrt(n)) if n > 1 else float("nan")
+    return float(stdtrit(n - 1, 0.975) * values.std() / np.sqrt(n)) if n > 1 else float("nan")
 
 
 def with_half_widths(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

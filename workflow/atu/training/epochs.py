@@ -3,7 +3,8 @@
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 
 import torch
 from accelerate import Accelerator
@@ -118,7 +119,7 @@ def train_epochs(
     steps = epochs * per_epoch
     forget_seed, retain_seed = torch.randint(2**31, (2,), generator=torch.Generator().manual_seed(seed)).tolist()
     batches = random_batches(lengths, batch_size, steps * accumulate, forget_seed)
-    other_batches = iter(lambda: None, object())  # None without end
+    other_batches: Iterator[list[int] | None] = repeat(None)
     if retain["loss"] != "none" or "others" in method.reads:
         other_lengths = [len(item[0].ids) for item in retain_items]
         other_batches = random_batches(other_lengths, batch_size, steps * accumulate, retain_seed)
@@ -140,6 +141,7 @@ def train_epochs(
         terms = {"forget_loss": method.loss(llm, batch)}
         terms["loss"] = terms["forget_loss"]
         if retain["loss"] != "none":
+            assert others is not None  # check_items refuses a retain term without texts of others
             terms["retain_loss"] = retain_term(others)
             terms["loss"] = terms["forget_loss"] + retain["weight"] * terms["retain_loss"]
         return terms

@@ -2,13 +2,13 @@
 
 import logging
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import get_scheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.finite import is_finite
@@ -16,6 +16,29 @@ from atu.common.runtime import progress
 
 log_of_job = logging.getLogger("atu")
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def share_of_rate(schedule: str, step: int, warmup_steps: int, steps: int) -> float:
+    """The share of the learning rate at a step, counted from 0: that of ``transformers.get_scheduler``.
+
+    It is written out here because importing that one takes three seconds of every job that trains a predictor.
+
+    Args:
+        schedule: "constant" (without warm-up), "constant_with_warmup", "linear" or "cosine" (to 0, after warm-up).
+    """
+    if schedule == "constant":
+        return 1.0
+    if step < warmup_steps:
+        return step / warmup_steps
+    left = (steps - step) / max(1, steps - warmup_steps)
+    match schedule:
+        case "constant_with_warmup":
+            return 1.0
+        case "linear":
+            return max(0.0, left)
+        case "cosine":
+            return max(0.0, 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps))))
+    raise ValueError(f"unknown schedule {schedule!r}")
 
 
 def train(
@@ -41,7 +64,7 @@ def train(
     Args:
         loss_terms: a scalar "loss" and any other scalars worth logging.
         optimizer: one of "sgd", "adam", "adamw".
-        schedule: a name that ``transformers.get_scheduler`` knows.
+        schedule: one of "constant", "constant_with_warmup", "linear", "cosine", as ``transformers`` has them.
         clip_norm: the gradient's norm is clipped to it.
         after_step: called with the number of each finished step.
         title: in the progress line and before the names that the accelerator's trackers see.
@@ -57,7 +80,7 @@ def train(
     """
     parameters = list(parameters)
     optim = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
-    scheduler = get_scheduler(schedule, optim, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    scheduler = LambdaLR(optim, lambda step: share_of_rate(schedule, step, warmup_steps, steps))
     if warmup_steps >= steps and schedule != "constant":  # the rate of step n is n - 1 parts of warmup_steps
         reached = f"{title}: of {steps} steps all are warm-up (warmup_steps: {warmup_steps}), so the learning rate "
         if steps == 1:
@@ -68,17 +91,18 @@ def train(
     batches = iter(batches)
     bar = progress(range(1, steps + 1), title, total=steps)
     for step in bar:
-        values: Counter[str] = Counter()
+        values: dict[str, float] = defaultdict(float)
         for _ in range(accumulate):
             batch = next(batches)
             with accelerator.autocast():
                 terms = loss_terms(batch)
             accelerator.backward(terms["loss"] / accumulate)
-            values.update({name: value.item() / accumulate for name, value in terms.items()})
+            for name, value in terms.items():
+                values[name] += value.item() / accumulate
         values["grad_norm"] = nn.utils.clip_grad_norm_(parameters, clip_norm).item()
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             raise DivergedError(f"{title}: {', '.join(bad)} not finite at step {step}; {mend}")
-        values["learning_rate"] = scheduler.get_last_lr()[0]
+        values["learning_rate"] = float(scheduler.get_last_lr()[0])
         log.append({"step": step} | values)
         accelerator.log({f"{title}/{name}": value for name, value in values.items()}, step=tracked_before + step)
         optim.step()

@@ -3,11 +3,14 @@
 `atu.common.declared` reads these attributes from the text of the file, so their values are written out.
 """
 
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
-from atu.engine.examples import Batch
-from atu.engine.intervention import Intervention
+if TYPE_CHECKING:  # transformers takes seconds to import, and what methods are is read by jobs that load no LLM
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from atu.engine.examples import Batch
+    from atu.engine.intervention import Intervention
 
 
 class Method:
@@ -79,10 +82,10 @@ class Trained(Method):
         """Which layers of the decoder train, counted from 0; None for all weights."""
         return None
 
-    def prepare(self, llm: PreTrainedModel, seed: int) -> None:
+    def prepare(self, llm: "PreTrainedModel", seed: int) -> None:
         """Called once before training: keep what the loss compares with."""
 
-    def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+    def loss(self, llm: "PreTrainedModel", batch: "Batch") -> "Tensor":
         """Scalar loss of a batch."""
         raise NotImplementedError
 
@@ -99,11 +102,11 @@ class Applied(Method):
 
     def find(
         self,
-        llm: PreTrainedModel | None,
-        tokenizer: PreTrainedTokenizerBase | None,
+        llm: "PreTrainedModel | None",
+        tokenizer: "PreTrainedTokenizerBase | None",
         name: str,
         texts: list[dict],
-    ) -> Intervention:
+    ) -> "Intervention":
         """What is applied.
 
         Args:

@@ -1,0 +1,39 @@
+"""The sentence encoder. Only jobs that embed import this module: sentence-transformers takes seconds."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from atu.common.files import check_weights
+from atu.common.finite import check_finite
+from atu.engine.checks import check_encoder
+from atu.engine.models import check_complete
+
+
+def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceTransformer:
+    """Load a sentence encoder from a local directory.
+
+    Raises:
+        ModelError: if windows of bare tokens mean nothing to it, or it lacks weights.
+        NotFiniteError: if a weight is not finite.
+    """
+    check_weights(directory)
+    check_encoder(directory)
+    encoder = SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
+    with torch.random.fork_rng():  # it keeps to itself what it did not find; the pooler is not read
+        own: Any = encoder[0].auto_model
+        _, found = type(own).from_pretrained(
+            own.name_or_path, output_loading_info=True, local_files_only=True, trust_remote_code=False
+        )
+    check_complete([key for key in found["missing_keys"] if not key.startswith("pooler.")], [], directory)
+    check_finite(encoder.named_parameters(), directory)
+    return encoder
+
+
+def embed_name(encoder: SentenceTransformer, name: str) -> Tensor:
+    """Embedding [d] of the concept to forget: its name as a sentence (with CLS and SEP), without the prompt that some
+    encoders put before a text, since windows have none either."""
+    return encoder.encode(name, prompt="", convert_to_tensor=True, show_progress_bar=False).float().cpu()

@@ -1,0 +1,17 @@
+"""Pairs for preference optimisation, made of texts that the model has written."""
+
+CHOSEN = "{intro} Please write a short biography of {name}."  # RWKU, generation/pair_generation.py
+
+
+def pair_biographies(chosen: list[dict], rejected: list[dict]) -> list[dict]:
+    """Made-up and real biographies side by side in the form of RWKU's ``train_pair``: prompt, response."""
+    return [
+        {
+            "id": real["id"],
+            "prompt": CHOSEN.format(name=real["subject"], intro=real["intro"]),
+            "response": [made_up["text"], real["text"]],
+            "subject": real["subject"],
+            "intro": real["intro"],
+        }
+        for made_up, real in zip(chosen, rejected, strict=False)
+    ]
