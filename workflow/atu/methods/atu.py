@@ -206,7 +206,7 @@ def unlearn(
 
 def realign(
     accelerator: Accelerator,
-    llm: PreTrainedModel,
+    llm: "PreTrainedModel",
     predictor: EmbeddingPredictor,
     corpora: list[WindowedCorpus],
     *,
