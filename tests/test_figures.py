@@ -9,6 +9,7 @@ import pytest
 from matplotlib.text import Text
 
 from atu.common.errors import DivergedError, ExplainedError
+from atu.common.names import label
 from atu.evaluation.evaluate import COLUMNS
 from atu.reporting.figures import FIGURES
 from atu.reporting.tables import (
@@ -46,19 +47,38 @@ TABLES = {
 }
 
 
+def read_by(name, long):
+    """The tables that a figure is drawn from, as the rule `plot` hands them over."""
+    match name:
+        case "training":
+            runs = long.loc[long["stage"] > 0, ["target", "method", "seed", "stage", "tau"]].drop_duplicates()
+            steps = pd.DataFrame(
+                {"step": [1, 2], "loss": [2.0, 1.0], "similarity": [0.9, 0.5], "unlearn_loss": [0.4, 0.1]}
+            )
+            return {
+                "steps": pd.concat([runs.merge(steps.assign(phase=phase), "cross") for phase in ("unlearn", "align")])
+            }
+        case "adversarial_types":
+            rows = long[long["metric"] == "forget_aa"]
+            names = [label(row.method, row.stage, {row.stage: row.tau}) for row in rows.itertuples()]
+            types = rows.assign(run=names, type="role playing", low=rows["value"], high=rows["value"], probes=4)
+            return {"types": types}
+        case _:
+            collapsed = long.loc[long["stage"] > 0, ["target", "method", "seed", "stage"]].drop_duplicates()
+            return {"long": long, "collapsed": collapsed.assign(collapsed=collapsed["stage"] == 2)}
+
+
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("table", TABLES)
 def test_every_figure_of_every_table(name, table):
-    long = TABLES[table]
-    collapsed = long.loc[long["stage"] > 0, ["target", "method", "seed", "stage"]].drop_duplicates()
-    figure = FIGURES[name](long, ["2_Bo"], collapsed.assign(collapsed=collapsed["stage"] == 2))
+    figure = FIGURES[name](**read_by(name, TABLES[table]), dev_targets=["2_Bo"])
     figure.canvas.draw()
     plt.close(figure)
 
 
 def test_collapsed_points_are_crossed_out():
     collapsed = pd.DataFrame([("1_Ada", "atu", 0, 2, True)], columns=["target", "method", "seed", "stage", "collapsed"])
-    figure = FIGURES["tradeoff"](TABLES["complete"], ["2_Bo"], collapsed)
+    figure = FIGURES["tradeoff"](TABLES["complete"], dev_targets=["2_Bo"], collapsed=collapsed)
     curve, cross = figure.axes[0].lines
     assert curve.get_xdata().tolist() == [90, 80, 70]
     assert cross.get_marker() == "x"
@@ -107,7 +127,7 @@ def test_a_repeated_tau_keeps_its_row():
 def test_the_labels_of_points_do_not_overlap():
     """Also where all points lie on one another, the worst there can be, with more of them than the paper has."""
     schedules = {"atu": [0.9, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2], "atu-x": [0.0, 0.0]}
-    figure = FIGURES["tradeoff"](long_table(schedules=schedules).assign(value=50.0), [])
+    figure = FIGURES["tradeoff"](long_table(schedules=schedules).assign(value=50.0), dev_targets=[])
     figure.canvas.draw()
     for axis in figure.axes:
         boxes = [Text.get_window_extent(text) for text in axis.texts]

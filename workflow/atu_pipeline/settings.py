@@ -7,7 +7,7 @@ import os
 import re
 import string
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from copy import deepcopy
 from difflib import get_close_matches
@@ -394,7 +394,7 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
 
 
 # Folders of results/ beside those of models and benchmarks.
-OWN_FOLDERS = ("answers", "experiments", "figures", "tables")
+OWN_FOLDERS = ("answers", "checks", "experiments", "figures", "tables")
 
 
 def check_sources(config: dict) -> None:
@@ -490,43 +490,6 @@ SHOWN = {
     "targets": ["figures/targets.pdf"],
     "answers": ["answers/{target}.html"],
 }
-
-
-def check_paths(paths: Iterable[str], config: dict, stages: Callable[[str], list]) -> None:
-    """Refuse paths of results that are asked for and name what there is not, or what other settings would make.
-
-    Args:
-        paths: of the command line, names of rules among them.
-        config: from :func:`check_config`.
-        stages: those of a method.
-
-    Raises:
-        ConfigError: naming the path and what is unknown in it.
-    """
-    for path in paths:
-        top, *parts = Path(path).parts or [""]
-        if top == "resources" and parts[:1] == ["models"] and len(parts) > 1 and parts[1] not in config["models"]:
-            raise ConfigError(unknown(path, parts[1], sorted(config["models"])))
-        if top != "results" or len(parts) < 3 or parts[0] in OWN_FOLDERS:
-            continue
-        own = parts[1] == "probes"  # of a benchmark, whatever the model
-        for key, name in zip(["benchmark"] if own else ["llm", "benchmark"], parts, strict=False):
-            if name not in config[f"{key}s" if key == "benchmark" else "models"]:
-                raise ConfigError(unknown(path, name, [config[key]]))
-            if name != config[key]:
-                raise ConfigError(f"{path}: {key} is {config[key]}; ask with --config {key}={name}, or in a configfile")
-        rest = parts[2:]
-        for part in rest:
-            subject = re.sub(r"\.(parquet|jsonl|safetensors)$", "", part)
-            if re.match(r"\d+_", subject) and subject not in config["all_targets"]:
-                raise ConfigError(unknown(path, subject, config["all_targets"]))
-        if len(rest) < 3 or rest[0] not in config["all_targets"]:
-            continue
-        if rest[1] not in config["method_settings"]:
-            raise ConfigError(unknown(path, rest[1], sorted(config["method_settings"])))
-        stage = re.fullmatch(r"stage(\d+)", rest[3]) if len(rest) > 3 else None
-        if stage and int(stage[1]) > (last := len(stages(rest[1]))):
-            raise ConfigError(f"{path}: the last stage of {rest[1]} is {last}")
 
 
 def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
@@ -639,14 +602,17 @@ def fetched_from(model: dict) -> dict:
 
 def described_model(config: dict) -> dict | None:
     """What an earlier run has found out about the config's language model; None if that is another model by now."""
-    path, source = Path("resources/checks", f"{config['llm']}.json"), config["models"][config["llm"]]
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        own = Path(source["path"], "config.json") if source["source"] == "path" else None
-        current = own is None or hashlib.sha256(own.read_bytes()).hexdigest() == described["config_sha256"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return described if current and described["source"] == fetched_from(source) else None
+    source, name = config["models"][config["llm"]], f"checks/{config['llm']}.json"
+    for path in (Path("results", name), *sorted(Path("results/experiments").glob(f"*/{name}"))):
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            own = Path(source["path"], "config.json") if source["source"] == "path" else None
+            current = own is None or hashlib.sha256(own.read_bytes()).hexdigest() == described["config_sha256"]
+        except (OSError, ValueError, KeyError):
+            continue
+        if current and described["source"] == fetched_from(source):
+            return described
+    return None
 
 
 def check_methods_fit(config: dict, methods: list[str]) -> None:
