@@ -139,12 +139,9 @@ def test_disk_of_variants_of_one_method():
     assert space[("1_Ada", "atu", "0", "2")] == space[("1_Ada", "atu", "0", "3")] == (20, 10)
     assert plan.disk(first[:2]) == {("", "", "", ""): (0, 0), ("1_Ada", "atu", "0", ""): (20, 0)}
     trained = {"target": "1_Ada", "method": "ga", "seed": "0"}
-    epochs, keep = (
-        Job("train", wildcards=trained, resources={"disk_mb": 30_000}),
-        Job("keep_weights", wildcards=trained),
-    )
-    keep.resources = {"disk_mb": 10_000}
-    assert plan.disk([epochs, keep])[("1_Ada", "ga", "0", "")] == (30, 10)
+    sizes = {"train": 30_000, "keep_weights": 10_000}
+    jobs = [Job(rule, wildcards=trained, resources={"disk_mb": size}) for rule, size in sizes.items()]
+    assert plan.disk(jobs)[("1_Ada", "ga", "0", "")] == (30, 10)
 
 
 def script(name: str, *arguments: str, directory) -> str:
