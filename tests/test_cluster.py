@@ -241,8 +241,13 @@ def test_what_sbatch_gets(tmp_path, edits, expected, absent):
 def test_the_profile_names_every_rule_with_a_gpu():
     """The rules whose device memory is computed, as the rules' files declare them."""
     listed = re.search(r"gpu_rules = \[(.*?)\]", (ROOT / "slurm/config.yaml").read_text(), re.DOTALL)[1]
-    declared = set()
-    for path in (ROOT / "workflow/rules").glob("*.smk"):
-        declared |= set(re.findall(r'\*\*needs\("(\w+)"\)', path.read_text()))
-    on_host = {"download_model", "embed_target", "keep_model"}
-    assert set(re.findall(r'"(\w+)"', listed)) == (declared - on_host) | {"write_texts"}
+    declared = {}
+    for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        blocks = re.split(r"^ *(?:rule (\w+):|use rule (\w+) as (\w+) with:)$", path.read_text(), flags=re.MULTILINE)
+        for name, base, heir, block in zip(*(blocks[i::4] for i in range(1, 5)), strict=True):
+            asked = re.search(r'\*\*model_job\("(\w+)"\)', block)
+            declared[name or heir] = asked[1] if asked else declared.get(base)  # which is inherited
+    asking = {name for name, asked in declared.items() if asked}
+    assert {"realign", "unlearn_last", "evaluate_after"} < asking
+    on_host = {"download_model", "embed_target", "keep_weights"}
+    assert set(re.findall(r'"(\w+)"', listed)) == asking - on_host

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from atu.common.names import label
 from atu.common.recipe import record
 from atu_pipeline.lineage import (
     LineageError,
@@ -20,6 +21,7 @@ from atu_pipeline.lineage import (
     provenance_behind,
     read_records,
     recorded_path,
+    runs_by_file,
     runs_of_figure,
     runs_of_rows,
     select,
@@ -28,8 +30,9 @@ from atu_pipeline.lineage import (
 )
 from conftest import ROOT
 
-RUN = "results/llm/tiny/{}/atu/seed0"
-BEFORE = "results/llm/tiny/before/{}.parquet"
+RUN = "results/llm/tiny/{}/seed0/atu-0123abcd"
+AFTER = RUN + "/evaluations/89abcdef.parquet"
+BEFORE = "results/llm/tiny/before/{}-4567cdef.parquet"
 TARGETS = ("1_Ada", "2_Bo")
 
 
@@ -49,19 +52,19 @@ def recorded(tmp_path):
     asked = [BEFORE.format("utility")]
     write_record(tmp_path, asked[0], "evaluate_before", ["probes.json"], 1, log=("logs/before/utility.log",))
     for i, target in enumerate(TARGETS):
-        stage, log = RUN.format(target) + "/stage1", f"logs/{target}.log"
-        before, model = BEFORE.format(target), RUN.format(target) + "/model"
+        run, log = RUN.format(target), f"logs/{target}.log"
+        before, after = BEFORE.format(target), AFTER.format(target)
         old = {"probes.json": "sha256:old"}
         write_record(
             tmp_path, before, "evaluate_before", ["probes.json"], 2 + i, old, log=(f"logs/before/{target}.log",)
         )
-        for name in ("llm", "steps.csv"):
-            write_record(tmp_path, f"{stage}/{name}", "unlearn", ["resources/models/llm"], 4 + i, log=(log,))
-        write_record(tmp_path, model, "keep_model", [f"{stage}/llm"], 6 + i)
-        write_record(tmp_path, f"{stage}/probes.parquet", "evaluate_after", [model], 8 + i)
-        asked += [before, f"{stage}/probes.parquet"]
+        for name in ("weights", "steps.csv"):
+            write_record(tmp_path, f"{run}/{name}", "unlearn_last", ["resources/models/llm"], 4 + i, log=(log,))
+        write_record(tmp_path, after, "evaluate_after", [f"{run}/weights"], 6 + i)
+        write_record(tmp_path, f"{run}/model", "keep_model", [f"{run}/weights", before, after], 8 + i)
+        asked += [before, after]
     write_record(tmp_path, "results/tables/main.csv", "overall_table", asked, 20)
-    write_record(tmp_path, "results/figures/tradeoff.pdf", "plot_tradeoff", ["results/tables/main.csv"], 30)
+    write_record(tmp_path, "results/figures/tradeoff.pdf", "plot", ["results/tables/main.csv"], 30)
     sidecar = {"git_commit": "abc1234", "gpu": None, "versions": {"torch": "2.0"}, "wall_seconds": 1.5}
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/1_Ada.json").write_text(json.dumps(sidecar))
@@ -83,28 +86,48 @@ def recorded(tmp_path):
         "models": {"llm": {"source": "path"}, "encoder": {}, "other": {"source": "hub"}},
         "benchmarks": {"tiny": {}},
     }
-    config |= {"method_settings": {"atu": {"layer": 2}, "ga": {"epochs": 3}}, "grids": {}}
-    (tables / "provenance.json").write_text(json.dumps({"settings": config, "git_commit": "def5678", "gpu": None}))
+    blocks = {"atu": {"method": "atu", "layer": 2}, "ga": {"method": "ga", "epochs": 3}}
+    config |= {"method_settings": blocks, "grids": {}}
+    beside = {"settings": config, "git_commit": "def5678", "gpu": None, "runs": RUNS}
+    (tables / "provenance.json").write_text(json.dumps(beside))
     return tmp_path
+
+
+def row(target, method, stage, run, files, tau=None):
+    """What the tables record of a stage."""
+    names = {"target": target, "method": method, "seed": 0, "stage": stage}
+    return names | {"tau": tau, "run": run, "files": files}
+
+
+RUNS = [
+    found
+    for target in TARGETS
+    for found in (
+        row(target, "atu", 0, "Before", [BEFORE.format(target), BEFORE.format("utility")]),
+        row(target, "atu", 1, "ATU τ=0", [AFTER.format(target)], 0.0),
+        row(target, "atu", 1, None, [f"{RUN.format(target)}/steps.csv"]),
+    )
+]
+HELD = runs_by_file({"runs": RUNS})
 
 
 def test_jobs_of_a_cell(recorded):
     """The chain behind one cell, in order; the other target's jobs play no part."""
     records = read_records(recorded)
     runs = frozenset({Run(target="1_Ada", stage="1")})
-    jobs = jobs_behind("results/tables/main.csv", records, runs)
-    assert [job.rule for job in jobs] == ["unlearn", "keep_model", "evaluate_after", "overall_table"]
-    assert jobs[0].outputs == (RUN.format("1_Ada") + "/stage1/llm", RUN.format("1_Ada") + "/stage1/steps.csv")
+    jobs = jobs_behind("results/tables/main.csv", records, runs, HELD)
+    assert [job.rule for job in jobs] == ["unlearn_last", "evaluate_after", "overall_table"]
+    assert jobs[0].outputs == (RUN.format("1_Ada") + "/steps.csv", RUN.format("1_Ada") + "/weights")
     assert jobs[0].recorded["git_commit"] == "abc1234"
     assert not any("2_Bo" in name for job in jobs for name in job.outputs)
-    jobs = jobs_behind("results/tables/main.csv", records, frozenset({Run(target="2_Bo", stage="0")}))
+    jobs = jobs_behind("results/tables/main.csv", records, frozenset({Run(target="2_Bo", stage="0")}), HELD)
     assert [job.rule for job in jobs] == ["evaluate_before", "evaluate_before", "overall_table"]
 
 
 def test_jobs_of_a_figure(recorded):
     jobs = jobs_behind("results/figures/tradeoff.pdf", read_records(recorded))
     assert [job.rule for job in jobs].count("evaluate_after") == 2
-    assert jobs[-1].rule == "plot_tradeoff"
+    assert jobs[-1].rule == "plot"
 
 
 def test_checksums_of_what_came_from_outside(recorded):
@@ -113,8 +136,8 @@ def test_checksums_of_what_came_from_outside(recorded):
     assert sources(jobs, records) == {"probes.json": "sha256:old", "resources/models/llm": ""}
 
 
-def rules(directory, path, runs):
-    return [job.rule for job in jobs_behind(path, read_records(directory), runs)]
+def rules(directory, path, runs, held=HELD):
+    return [job.rule for job in jobs_behind(path, read_records(directory), runs, held)]
 
 
 def test_conditions():
@@ -154,34 +177,34 @@ def test_rows_of_a_table(recorded):
 
 def test_runs_of_rows(recorded):
     """The jobs are those of the selected rows, however they were selected."""
-    path, records = "results/tables/main.csv", read_records(recorded)
+    path = "results/tables/main.csv"
     rows = pd.DataFrame({"target": "1_Ada", "method": "atu", "seed": 0, "stage": [1.0, 1.0], "tau": 0.2})
-    runs = runs_of_rows(rows, path, records, {})
+    runs = runs_of_rows(rows, path, {})
     assert runs == {Run("1_Ada", "atu", "0", "1")}
-    assert rules(recorded, path, runs) == ["unlearn", "keep_model", "evaluate_after", "overall_table"]
+    assert rules(recorded, path, runs) == ["unlearn_last", "evaluate_after", "overall_table"]
     # a collapse is judged by the unmodified model
-    runs = runs_of_rows(rows.assign(collapsed=False), path, records, {})
+    runs = runs_of_rows(rows.assign(collapsed=False), path, {})
     assert rules(recorded, path, runs).count("evaluate_before") == 2
-    assert runs_of_rows(pd.DataFrame({"kept": ["neighbor_qa"]}), path, records, {}) == {Run()}
+    assert runs_of_rows(pd.DataFrame({"kept": ["neighbor_qa"]}), path, {}) == {Run()}
     rates = pd.DataFrame({"method": ["ga"], "variant": ["ga@1e-06"]})
-    assert runs_of_rows(rates, path, records, {}) == {Run(method="ga@1e-06")}
+    assert runs_of_rows(rates, path, {}) == {Run(method="ga@1e-06")}
     assert rules(recorded, path, frozenset()) == ["overall_table"]
 
 
 def test_runs_that_rows_call_by_name(recorded):
     """By tau, by epoch or by method alone, as the tables by type of probe do."""
     path = "results/tables/mia.csv"
-    stages = {"atu": 2, "ga": 3, "icu": 1}
-    asked = [
-        f"results/llm/tiny/1_Ada/{method}/seed0/stage{stage}/probes.parquet"
-        for method, last in stages.items()
-        for stage in range(1, last + 1)
+    taus = {"atu": [0.2, 0.0], "ga": [None] * 3, "icu": [None]}
+    shown = [
+        row("1_Ada", method, stage, label(method, stage, dict(enumerate(stages, start=1))), [f"{method} {stage}"], tau)
+        for method, stages in taus.items()
+        for stage, tau in enumerate(stages, start=1)
     ]
+    beside = {"runs": [RUNS[0], *shown]}
+    asked = [file for each in shown for file in each["files"]]
     write_record(recorded, path, "membership_table", [*asked, BEFORE.format("1_Ada")], 40)
     for file in asked:
-        write_record(recorded, file, "evaluate " + file.split("/", 4)[4], [], 30)
-    records = read_records(recorded)
-    config = {"method_settings": {"atu": {"unlearn": {"tau": [0.2, 0.0]}}, "ga": {"train": {}}, "icu": {}}}
+        write_record(recorded, file, f"evaluate {file}", [], 30)
     for name, run in (
         ("ATU τ=0", Run(method="atu", stage="2")),
         ("ATU τ=0.2 † 50% collapsed", Run(method="atu", stage="1")),
@@ -189,20 +212,43 @@ def test_runs_that_rows_call_by_name(recorded):
         ("ICU", Run(method="icu", stage="1")),
         ("Before", Run(stage="0")),
     ):
-        assert runs_of_rows(pd.DataFrame({"run": [name, name, None]}), path, records, config) == {run}
-    assert rules(recorded, path, frozenset({Run(method="ga", stage="3")})) == [
-        "evaluate ga/seed0/stage3/probes.parquet",
+        assert runs_of_rows(pd.DataFrame({"run": [name, name, None]}), path, beside) == {run}
+    held = runs_by_file(beside)
+    assert rules(recorded, path, frozenset({Run(method="ga", stage="3")}), held) == [
+        "evaluate ga 3",
         "membership_table",
     ]
-    with pytest.raises(LineageError, match=r"no run ATU τ=0\.3"):
-        runs_of_rows(pd.DataFrame({"run": ["ATU τ=0.3"]}), path, records, config)
+    with pytest.raises(LineageError, match=r"no run ATU τ=0\.3: make the tables again"):
+        runs_of_rows(pd.DataFrame({"run": ["ATU τ=0.3"]}), path, beside)
+
+
+def test_a_stage_that_variants_share_is_of_each(recorded):
+    """One file of answers holds a stage of both; the rest of each is its own."""
+    path, shared = "results/tables/main.csv", "stages/atu/1.parquet"
+    beside = {
+        "runs": [
+            row("1_Ada", method, stage, f"{method} {stage}", [file], tau)
+            for method in ("atu", "atu-long")
+            for stage, tau, file in ((1, 0.2, shared), (2, 0.0, f"{method} 2"))
+        ]
+    }
+    asked = [shared, "atu 2", "atu-long 2"]
+    write_record(recorded, path, "overall_table", asked, 40)
+    for file in asked:
+        write_record(recorded, file, f"evaluate {file}", [], 30)
+    held = runs_by_file(beside)
+    assert held[shared] == {Run("1_Ada", "atu", "0", "1"), Run("1_Ada", "atu-long", "0", "1")}
+    for method in ("atu", "atu-long"):
+        for stage, file in (("1", shared), ("2", f"{method} 2")):
+            runs = frozenset({Run("1_Ada", method, "0", stage)})
+            assert rules(recorded, path, runs, held) == [f"evaluate {file}", "overall_table"]
 
 
 def test_runs_of_a_figure(recorded):
     path, records = "results/figures/tradeoff.pdf", read_records(recorded)
     where = {"method": "atu", "seed": "00", "stage": "1.0"}
-    assert runs_of_figure(path, where, records) == {Run(method="atu", seed="0", stage="1")}
-    assert runs_of_figure(path, {"stage": "0"}, records) == {Run(stage="0")}
+    assert runs_of_figure(path, where, records, HELD) == {Run(method="atu", seed="0", stage="1")}
+    assert runs_of_figure(path, {"stage": "0"}, records, HELD) == {Run(stage="0")}
     there = "there are target 1_Ada, 2_Bo; method atu; seed 0; stage 0, 1"
     for where, said in (
         ({"method": "rmu"}, there),
@@ -213,16 +259,16 @@ def test_runs_of_a_figure(recorded):
         ({"methods": "atu"}, "did you mean method\\?"),
     ):
         with pytest.raises(LineageError, match=said):
-            runs_of_figure(path, where, records)
+            runs_of_figure(path, where, records, HELD)
     with pytest.raises(LineageError, match="not made of several runs"):
-        runs_of_figure(RUN.format("1_Ada") + "/model", {"seed": "0"}, records)
+        runs_of_figure(RUN.format("1_Ada") + "/model", {"seed": "0"}, records, HELD)
 
 
 def test_probes_that_the_model_knew(recorded):
-    """A table beside the runs, not among the tables, is narrowed as these are."""
-    path = "results/llm/tiny/known.csv"
+    """A table of base evaluations alone is narrowed as the others are."""
+    path = "results/tables/known.csv"
     write_record(recorded, path, "known", [BEFORE.format(target) for target in TARGETS], 40)
-    runs = runs_of_rows(pd.DataFrame({"target": ["1_Ada"]}), path, read_records(recorded), {})
+    runs = runs_of_rows(pd.DataFrame({"target": ["1_Ada"]}), path, {})
     assert rules(recorded, path, runs) == ["evaluate_before", "known"]
 
 
@@ -293,7 +339,7 @@ def test_threads_and_commits_of_the_jobs(recorded, capsys):
     place = ["--directory", str(recorded)]
     main(["results/tables/main.csv", *place])
     said = capsys.readouterr().out
-    assert "--cores all --set-threads unlearn=2 --resources" in said
+    assert "--cores all --set-threads unlearn_last=2 --resources" in said
     assert "git checkout def5678  # and changes that were not committed; earlier jobs ran at abc1234\n" in said
     assert "--forceall -- results/tables/main.csv\n" in said
     main(["results/figures/tradeoff.pdf", "--where", "target=1_Ada", *place])
@@ -403,7 +449,7 @@ def test_the_answer_comes_first(recorded, capsys):
 
 def texts_of(directory, ended, checksum=None):
     """A corpus that align read at time 3; by ``ended`` it may have been made again."""
-    write_record(directory, "corpus/1_Ada.jsonl", "generate_corpus", ["resources/models/llm"], ended - 2)
+    write_record(directory, "corpus/1_Ada.jsonl", "write_texts", ["resources/models/llm"], ended - 2)
     read = {"corpus/1_Ada.jsonl": checksum} if checksum else {}
     write_record(directory, "predictor", "align", ["corpus/1_Ada.jsonl"], 1, read)
     write_record(directory, "results/tables/main.csv", "overall_table", ["predictor"], 20)
@@ -418,7 +464,7 @@ def test_a_job_that_ran_later_is_not_behind_the_number(recorded, capsys):
     texts_of(recorded, ended=1)
     main(place)
     said = capsys.readouterr().out
-    assert "generate_corpus" in said
+    assert "write_texts" in said
     assert "Since then" not in said
     for checksum, verdict, followed in (
         ("sha256:old", "and is another now", False),
@@ -431,11 +477,11 @@ def test_a_job_that_ran_later_is_not_behind_the_number(recorded, capsys):
         line = next(line for line in said.splitlines() if "made again later" in line)
         assert line.strip().startswith("corpus/1_Ada.jsonl: made again later (")
         assert f"than align read it, {verdict}" in line.replace("and whether", "whether")
-        assert "generate_corpus" not in said
+        assert "write_texts" not in said
         assert ("download_model" in said) == followed
     texts_of(recorded, ended=10, checksum="sha256:old")  # after align alone: not behind it either
     main(place)
-    assert "generate_corpus," not in capsys.readouterr().out
+    assert "write_texts," not in capsys.readouterr().out
 
 
 def test_directories_are_compared_by_the_settings_behind_them(recorded):
@@ -457,10 +503,8 @@ def test_a_file_from_outside_that_changed(recorded, capsys):
     assert "probes.json: read then, and gone now" in capsys.readouterr().out
 
 
-def test_runs_of_one_tau_by_name(recorded):
-    path = "results/tables/mia.csv"
-    asked = [f"results/llm/tiny/1_Ada/atu/seed0/stage{stage}/probes.parquet" for stage in (1, 2, 3)]
-    write_record(recorded, path, "membership_table", asked, 40)
-    config = {"method_settings": {"atu": {"unlearn": {"tau": [0.2, 0.0, 0.0]}}}}
+def test_runs_of_one_tau_by_name():
+    taus = {1: 0.2, 2: 0.0, 3: 0.0}
+    beside = {"runs": [row("1_Ada", "atu", n, label("atu", n, taus), [f"{n}"], tau) for n, tau in taus.items()]}
     rows = pd.DataFrame({"run": ["ATU τ=0 (stage 3) † 50% collapsed, 2% empty"]})
-    assert runs_of_rows(rows, path, read_records(recorded), config) == {Run(method="atu", stage="3")}
+    assert runs_of_rows(rows, "results/tables/mia.csv", beside) == {Run(method="atu", stage="3")}

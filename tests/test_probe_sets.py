@@ -90,7 +90,7 @@ def test_probes_depend_on_how_their_rows_are_read():
     assert replace(read, label="F", message="{query}", metric="exact").reading() == read.reading()
     config = check(PAPER)
     assert replace(read, shared=True).reading() != read.reading()
-    recipe = Recipes(config, lambda *run: [], lambda method: []).probes("1_Stephen_King")
+    recipe = Recipes(config).probes("1_Stephen_King")
     assert set(recipe["rows"]) == set(PROBE_SETS)
     assert recipe["rows"]["forget_qa"] != recipe["rows"]["forget_fb"]
 

@@ -18,16 +18,16 @@ total          3
 
 [Tue Nov 24 21:00:00 2026]
 rule unlearn:
-    output: results/llm/b/1_Ada/atu/seed0/stage1/llm, results/llm/b/1_Ada/atu/seed0/stage1/steps.csv
+    output: results/llm/b/1_Ada/seed0/stages/atu-0123abcd/llm, results/llm/b/1_Ada/seed0/stages/atu-0123abcd/steps.csv
     log: logs/unlearn/1.log
     jobid: 7
-    wildcards: llm=llm, benchmark=b, target=1_Ada, method=atu, seed=0, stage=1
+    wildcards: llm=llm, benchmark=b, target=1_Ada, seed=0, method=atu, digest=0123abcd
     resources: tmpdir=<TBD>, mem_mb=4000, mem=4 GB, runtime=10, gpu=1, expected_s=60
 [Tue Nov 24 21:00:30 2026]
 Error in rule unlearn:
     message: None
     jobid: 7
-    output: results/llm/b/1_Ada/atu/seed0/stage1/llm, results/llm/b/1_Ada/atu/seed0/stage1/steps.csv
+    output: results/llm/b/1_Ada/seed0/stages/atu-0123abcd/llm, results/llm/b/1_Ada/seed0/stages/atu-0123abcd/steps.csv
     log: logs/unlearn/1.log, logs/slurm/9.log (check log file(s) for error details)
 Logfile logs/unlearn/1.log:
 ===========================
@@ -47,9 +47,9 @@ Finished jobid: 7 (Rule: unlearn)
 """
 AGAIN = """[Tue Nov 24 21:01:00 2026]
 rule unlearn:
-    output: results/llm/b/1_Ada/atu/seed0/stage1/llm
+    output: results/llm/b/1_Ada/seed0/stages/atu-0123abcd/llm
     jobid: 7
-    wildcards: llm=llm, benchmark=b, target=1_Ada, method=atu, seed=0, stage=1
+    wildcards: llm=llm, benchmark=b, target=1_Ada, seed=0, method=atu, digest=0123abcd
     resources: gpu=1, expected_s=60
 [Tue Nov 24 21:01:40 2026]
 Finished jobid: 7 (Rule: unlearn)
@@ -101,21 +101,23 @@ def test_a_failed_jobs_last_lines_and_what_does_it_again(tmp_path):
     assert text.endswith("again: snakemake --profile x 'results/a b'")
 
 
-def jobs_of_a_run(seed: str = "0") -> list[Job]:
+def jobs_of_a_run(seed: str = "0", last: str = "2") -> list[Job]:
     wildcards = {"llm": "llm", "target": "1_Ada", "method": "atu", "seed": seed}
     stage = {"gpu": 1, "runtime": 120, "expected_s": 1800, "mem_mb": 2000, "disk_mb": 10_000}
     return [
-        Job("unlearn", wildcards=wildcards | {"stage": "1"}, resources=stage),
-        Job("unlearn", wildcards=wildcards | {"stage": "2"}, resources=stage),
-        Job("keep_model", wildcards=wildcards, resources={"disk_mb": 10_000, "mem_mb": 3000}),
+        Job("unlearn", wildcards=wildcards | {"digest": "0"}, resources=stage),
+        Job("unlearn", wildcards=wildcards | {"digest": "1"}, resources=stage),
+        Job("unlearn_last", wildcards=wildcards | {"digest": last}, resources=stage),
+        Job("keep_model", wildcards=wildcards | {"digest": last}, resources={"disk_mb": 10, "mem_mb": 3000}),
     ]
 
 
 def test_hours_and_what_is_asked_for():
-    unlearn, keep = plan.by_rule(jobs_of_a_run(), {})
+    unlearn, last, keep = plan.by_rule(jobs_of_a_run(), {})
     assert (unlearn["jobs"], unlearn["GPU-hours"], unlearn["GPU-hours asked"]) == (2, 1.0, 4.0)
+    assert (last["jobs"], last["GPU-hours"], last["GPU-hours asked"]) == (1, 0.5, 2.0)
     assert keep["GPU-hours"] == 0
-    (unlearn, _) = plan.by_rule(jobs_of_a_run(), {("unlearn", "llm", "atu"): 360.0})
+    (unlearn, *_) = plan.by_rule(jobs_of_a_run(), {("unlearn", "llm", "atu"): 360.0})
     assert (unlearn["measured"], unlearn["GPU-hours"]) == (2, pytest.approx(0.2))
 
 
@@ -123,11 +125,23 @@ def test_disk():
     """A stage reads a checkpoint of 10 GB while it writes the next: 20 GB; 10 are kept. 5 GB are shared."""
     jobs = [*jobs_of_a_run(), *jobs_of_a_run("1"), Job("hidden_states", resources={"disk_mb": 5000})]
     space = plan.disk(jobs)
-    assert space[("1_Ada", "atu", "0")] == (20, 10)
-    assert space[("", "", "")] == (5, 5)
+    assert space[("1_Ada", "atu", "0", "2")] == (20, 10)
+    assert space[("", "", "", "")] == (5, 5)
     assert "disk: 5.0 GB that runs share; with all 2 runs in flight 45.0 GB, at the end 25.0 GB" in plan.report(
         jobs, {}
     )
+
+
+def test_disk_of_variants_of_one_method():
+    """Runs of other settings share the method's file and the stages before the last; each keeps its own 10 GB."""
+    first, second = jobs_of_a_run(), jobs_of_a_run(last="3")
+    space = plan.disk([*first, *second[2:]])
+    assert space[("1_Ada", "atu", "0", "2")] == space[("1_Ada", "atu", "0", "3")] == (20, 10)
+    assert plan.disk(first[:2]) == {("", "", "", ""): (0, 0), ("1_Ada", "atu", "0", ""): (20, 0)}
+    trained = {"target": "1_Ada", "method": "ga", "seed": "0"}
+    sizes = {"train": 30_000, "keep_weights": 10_000}
+    jobs = [Job(rule, wildcards=trained, resources={"disk_mb": size}) for rule, size in sizes.items()]
+    assert plan.disk(jobs)[("1_Ada", "ga", "0", "")] == (30, 10)
 
 
 def script(name: str, *arguments: str, directory) -> str:
@@ -144,8 +158,9 @@ def test_plan_and_status_of_a_real_run(finished):
     assert not any("waiting" in line and " 1" in line for line in printed.splitlines())
     options = finished.command("--config", "targets=[1_Ada,2_Bo]")[3:]
     printed = script("plan", *options, directory=finished.directory)
-    (unlearn,) = (line.split() for line in printed.splitlines() if line.startswith("unlearn"))
-    assert unlearn[1:3] == ["2", "2"]  # two jobs, both of a kind that was measured
+    for rule in ("unlearn", "unlearn_last"):
+        (line,) = (line.split() for line in printed.splitlines() if line.startswith(f"{rule} "))
+        assert line[1:3] == ["1", "1"]  # a job, of a kind that was measured
     assert "2_Bo" in printed
     assert "1_Ada" not in printed
 

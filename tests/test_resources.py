@@ -76,11 +76,17 @@ def test_the_papers_jobs():
     """Phi-3-mini in full: a checkpoint of float32 weights is 15.3 GB; what has a second model needs more."""
     config = check(PAPER, methods=METHODS)
     checkpoint = 4 * 3.82e9
-    assert demand("keep_model", config, "ga").kept == checkpoint
+    assert demand("keep_weights", config, "ga").kept == checkpoint
     assert demand("train", config, "ga").kept == 3 * checkpoint  # one an epoch
     unlearn = demand("unlearn", config, "atu")
     assert checkpoint < unlearn.kept < 1.02 * checkpoint
     assert unlearn.host > 2 * checkpoint
+    # the last stage leaves no predictor; on what it has kept a longer run aligns one
+    last, realign = demand("unlearn_last", config, "atu"), demand("realign", config, "atu")
+    assert last.kept == checkpoint
+    assert realign.kept == pytest.approx(unlearn.kept - last.kept)
+    assert realign.flop == pytest.approx(unlearn.flop - last.flop)
+    assert checkpoint < realign.device < unlearn.device
     # SGD: weights, gradients and 16-bit copies are 38 GB before any activation
     assert 10 * 3.82e9 < unlearn.device < 70e9
     assert demand("train", config, "ga").device > 18 * 3.82e9  # AdamW
@@ -120,7 +126,7 @@ def test_what_runs_on_the_host_asks_for_no_device():
     config = check(PAPER, methods=METHODS)
     for rule, name in (
         ("embed_target", None),
-        ("keep_model", "atu"),
+        ("keep_weights", "ga"),
         ("download_model", "all-mpnet-base-v2"),
         ("find_intervention", "icu"),
     ):
@@ -136,9 +142,9 @@ def test_fewer_questions_between_the_stages_take_less():
 
 
 def test_a_model_of_unknown_size_is_taken_for_a_large_one():
-    config = check(PAPER)
+    config = check(PAPER, methods=["ga"])
     del config["models"]["phi-3-mini-4k-instruct"]["parameters"]
-    assert demand("keep_model", config, "atu").kept == 4 * 8e9
+    assert demand("keep_weights", config, "ga").kept == 4 * 8e9
 
 
 def test_what_a_run_with_an_adapter_keeps():
@@ -146,7 +152,7 @@ def test_what_a_run_with_an_adapter_keeps():
 
     def kept(**lora):
         config = check(PAPER, methods=["ga"], method_settings={"ga": {"lora": lora}})
-        return demand("keep_model", config, "ga").kept
+        return demand("keep_weights", config, "ga").kept
 
     assert kept(rank=0) == kept(rank=0, merge=False) == kept(rank=8) == 4 * 3.82e9
     layers, width = resources.shape(3.82e9)
@@ -191,7 +197,7 @@ def test_damaged_rows_are_no_matter_of_planning(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("rule", "about", "threads", "measured"),
     [
-        ("generate_corpus", {}, 1, 77),
+        ("write_texts", {}, 1, 77),
         ("evaluate_before", {"subject": "3_Leonardo_da_Vinci"}, 1, 50),
         ("evaluate_before", {"subject": UTILITY}, 1, 101),
         ("embed_windows", {}, 1, 22),

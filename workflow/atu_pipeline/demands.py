@@ -122,18 +122,20 @@ def windows_bytes(config: dict) -> float:
     return subject_tokens(config) * shape(parameters(config, config["encoder"]))[1] * WEIGHT["fp32"]
 
 
-def unlearning(config: dict, settings: dict) -> Demand:
-    """One stage: train the LLM at tau and write it."""
+def unlearning(config: dict, settings: dict, last: bool = False) -> Demand:
+    """One stage: train the LLM at tau and write it; before the last align the predictor on it again."""
     size, unlearn = parameters(config, config["llm"]), settings["unlearn"]
     tokens = unlearn["batch_size"] * config["corpus"]["max_tokens"] * (2 if unlearn["retain_weight"] else 1)
     checkpoint, recomputed = WEIGHT["fp32"] * size, config["gradient_checkpointing"]
     weights = training_bytes(size, size, unlearn["optimizer"], config["precision"])
+    again = alignment(config, settings, 0 if last else settings["align"]["steps_between"])
+    read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config)
     return Demand(
-        flop=unlearn["steps"] * training_flop(size, tokens, recomputed),
-        device=weights + activation_bytes(size, tokens, config["precision"], recomputed),
-        host=2 * checkpoint,  # read into memory; copied there once more to be written
-        moved=2 * checkpoint + windows_bytes(config),
-        kept=checkpoint,
+        flop=unlearn["steps"] * training_flop(size, tokens, recomputed) + forward_flop(size, read) + again.flop,
+        device=weights + activation_bytes(size, tokens, config["precision"], recomputed) + again.device,
+        host=2 * checkpoint + again.host,  # read into memory; copied there once more to be written
+        moved=2 * checkpoint + (again.host if last else 2 * again.moved),
+        kept=checkpoint + (0 if last else again.kept),
     )
 
 
@@ -249,7 +251,7 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
         case "align":
             return alignment(config, settings, settings["align"]["steps"])
         case "unlearn" | "unlearn_last":
-            return unlearning(config, settings)
+            return unlearning(config, settings, last=rule == "unlearn_last")
         case "realign":
             return realignment(config, settings)
         case "train":

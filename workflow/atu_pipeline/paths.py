@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
-from atu.data.benchmark import UTILITY
+from atu.data.benchmark import TEXT_SETS, UTILITY
 from atu_pipeline.recipes import Recipe, Recipes
 from atu_pipeline.settings import ConfigError, kind_of, unknown
 
@@ -76,7 +76,7 @@ def log_of(rule: str, kind: str, inside: str = "") -> str:
 
 def names_in(path: str) -> tuple[str, dict[str, str]] | None:
     """The kind of a path, or of the folder that holds it, and the names in it; None if it is of no kind."""
-    for kind, pattern in PATTERNS.items():
+    for kind, pattern in reversed(PATTERNS.items()):  # what is in a folder before the folder
         expression = re.sub(r"\\{(\w+)\\}", lambda name: f"(?P<{name[1]}>{CONSTRAINTS[name[1]]})", re.escape(pattern))
         if found := re.match(expression + r"(?:/|$)", path):
             return kind, found.groupdict()
@@ -294,7 +294,7 @@ class Paths:
                 continue
             if kind_of(block) == "aligned":
                 self.alignment(target, method, seed)
-            for number in range(1, self.recipes.last(method)):
+            for number in range(1, self.recipes.last(method) + (kind_of(block) == "trained")):
                 self.stage(target, method, seed, number)
             self.run(target, method, seed)
 
@@ -311,9 +311,31 @@ class Paths:
             self.check_names(path)
             kind, names = names_in(path) or (None, {})
             if kind in ("alignment", "realignment", "stage", "between", "run", "after"):
-                self.find(SimpleNamespace(**names), run=kind in ("run", "after"))
-            elif kind and (made := self.made(kind, names)) and not path.startswith(made):
+                stage = self.find(SimpleNamespace(**names), run=kind in ("run", "after"))
+                made = self.answers(kind, names, stage)
+            else:
+                made = self.made(kind, names) if kind else None
+            if made and not path.startswith(made):
                 raise ConfigError(f"{path} is of other settings than those in force, which make {made}")
+
+    def answers(self, kind: str, names: dict[str, str], stage: Stage) -> str | None:
+        """The answers that the settings in force make in the folder of a stage; None if other files are meant.
+
+        Raises:
+            ConfigError: if the folder is of another stage than the one whose answers are asked for.
+        """
+        run, number = stage[:3], int(names.get("stage", stage.number))
+        if kind == "after":
+            return self.after(*run)
+        if kind != "between":
+            return None
+        epochs = kind_of(self.config["method_settings"][stage.method]) == "trained"  # which share a folder
+        last = self.recipes.last(stage.method) - 1 if epochs else stage.number
+        if not (1 if epochs else stage.number) <= number <= last:
+            raise ConfigError(
+                f"{self.stage(*stage)} has no answers after stage {number}; the last that is asked here is {last}"
+            )
+        return self.between(*run, number)
 
     def made(self, kind: str, names: dict[str, str]) -> str | None:
         """The path that the settings in force give to what the names mean; None where they mean nothing in force."""
@@ -335,7 +357,9 @@ class Paths:
             case "benchmark" | "primers" | "counts":
                 return getattr(self, kind)()
             case "text_set":
-                return None
+                name = names["text_set"]
+                known = name in TEXT_SETS and self.config["benchmarks"][self.own["benchmark"]]["source"] != "path"
+                return self.path("text_set", self.recipes.raw("Target", name), text_set=name) if known else None
         raise KeyError(f"no path of kind {kind}")
 
     def check_names(self, path: str) -> None:

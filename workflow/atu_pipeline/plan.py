@@ -18,7 +18,8 @@ from tabulate import tabulate
 from atu_pipeline.records import Job, measured, read_jobs
 
 # A stage of Align-then-Unlearn reads one checkpoint while it writes the next; what is trained leaves all its epochs.
-CHECKPOINTS = {"unlearn": 2, "train": 1, "keep_model": 1}
+CHECKPOINTS = {"unlearn": 2, "train": 1}
+KEPT = ("unlearn_last", "keep_weights", "find_intervention")  # rules of which a run has one job, by what it keeps
 # What one job asks for, as columns.
 LIMITS = {"mem_mb": ("GB", 1000), "gpu_mem_mb": ("GPU GB", 1000), "runtime": ("minutes", 1)}
 
@@ -47,21 +48,27 @@ def by_rule(jobs: Iterable[Job], known: dict) -> list[dict]:
     return rows
 
 
-def disk(jobs: Iterable[Job]) -> dict[tuple[str, str, str], tuple[float, float]]:
-    """GB by run (target, method, seed): at its peak, and kept at its end; what runs share stands under ("", "", "")."""
+def disk(jobs: Iterable[Job]) -> dict[tuple[str, str, str, str], tuple[float, float]]:
+    """GB by run (target, method, seed, digest): at its peak, and kept at its end; of what runs share, all names are "".
+
+    Stages have digests of their own: the largest of a target, method and seed stands for each run of these.
+    """
     largest = defaultdict(lambda: defaultdict(float))
+    kept: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
     shared = 0.0
     for job in jobs:
         run = tuple(job.wildcards.get(name, "") for name in ("target", "method", "seed"))
         size = job.resources.get("disk_mb", 0.0) / 1000
-        if all(run):
-            largest[run][job.rule] = max(largest[run][job.rule], size)
-        else:
+        if not all(run):
             shared += size
-    found = {("", "", ""): (shared, shared)}
-    for run, sizes in largest.items():
-        kept = sizes["keep_model"]
-        found[run] = (max([kept, *(CHECKPOINTS[rule] * sizes[rule] for rule in CHECKPOINTS)]), kept)
+        elif job.rule in KEPT:
+            kept[run][job.wildcards.get("digest", "")] = size
+        else:
+            largest[run][job.rule] = max(largest[run][job.rule], size)
+    found = {("", "", "", ""): (shared, shared)}
+    for run in largest.keys() | kept.keys():
+        between = max(count * largest[run][rule] for rule, count in CHECKPOINTS.items())
+        found |= {(*run, digest): (max(between, size), size) for digest, size in (kept[run] or {"": 0.0}).items()}
     return found
 
 
@@ -79,7 +86,7 @@ def report(jobs: list[Job], known: dict) -> str:
     }
     tables = [[*rules, {"rule": "total"} | total]]
     space = disk(jobs)
-    shared = space.pop(("", "", ""))[0]
+    shared = space.pop(("", "", "", ""))[0]
     for title, place in (("method", 1), ("target", 0)):
         rows = defaultdict(lambda: {"jobs": 0, "GPU-hours": 0.0})
         for job in jobs:
