@@ -14,16 +14,19 @@ TABLES = [*TORCH, "torch", "transformers"]
 # Scripts, and what none of them may load before it does anything. What is imported late is loaded by need.
 GROUPS = {
     "files": (
-        {"count_probes", "download_benchmark", "download_primers", "extract_corpus", "keep_model", "pair_texts"},
+        {"count_probes", "download_benchmark", "download_primers", "extract_corpus", "keep_weights", "pair_texts"},
         [*TABLES, "pandas", "matplotlib", "scipy"],
     ),
     "tables": (
         {"break_down", "build_tables", "compare_methods", "compare_published", "list_known", "prepare_probes"}
-        | {"score_before", "write_answers", "write_card"},
+        | {"keep_model", "score_before", "write_answers"},
         [*TABLES, "matplotlib"],
     ),
-    "figures": ({"plot_attacks", "plot_figure", "plot_training"}, [*TABLES, "itables"]),
-    "states": ({"align_predictor", "compute_hidden_states", "find_intervention", "unlearn_stage"}, TORCH),
+    "figures": ({"plot_figure"}, [*TABLES, "itables"]),
+    "states": (
+        {"align_predictor", "compute_hidden_states", "find_intervention", "realign_predictor", "unlearn_stage"},
+        TORCH,
+    ),
     "models": (
         {"check_model", "compute_reference", "download_model", "evaluate_model", "generate_corpus", "train_method"},
         MODELS,
