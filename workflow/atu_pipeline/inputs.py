@@ -95,9 +95,9 @@ class Inputs:
         """The probes of a target, and those that all targets share."""
         return [self.paths.probes(name) for name in ([target, UTILITY] if self.source["shared_utility"] else [target])]
 
-    def specs(self, when: str) -> dict:
-        """How the sets are asked and scored: a changed prompt asks anew."""
-        return {name: PROBE_SETS[name].asking() for name in self.config["evaluation"][when]}
+    def specs(self, when: str) -> Covered:
+        """How the sets are asked and scored."""
+        return Covered({name: PROBE_SETS[name].asking() for name in self.config["evaluation"][when]})
 
     # texts
 

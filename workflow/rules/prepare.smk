@@ -73,11 +73,13 @@ if INPUTS.generated:
             **COMPUTE,
             **TEMPLATE,
             folder=PATHS.benchmark(),
-            corpus={
-                key: value
-                for key, value in config["corpus"].items()
-                if key not in ("source", "text_set", "max_tokens")
-            },
+            corpus=Covered(
+                {
+                    key: value
+                    for key, value in config["corpus"].items()
+                    if key not in ("source", "text_set", "max_tokens")
+                }
+            ),
             recipe=lambda wildcards: RECIPES.texts(wildcards.subject, wildcards.kind),
         script:
             "../scripts/generate_corpus.py"
