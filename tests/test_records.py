@@ -1,5 +1,6 @@
 """What Snakemake prints of jobs, and what the plan and the status make of it."""
 
+import itertools
 import subprocess
 import sys
 
@@ -151,11 +152,20 @@ def script(name: str, *arguments: str, directory) -> str:
     return done.stdout
 
 
+def counts(printed: str) -> dict[str, dict[str, int]]:
+    """The table of the status, by rule."""
+    head, _, *lines = printed.splitlines()
+    names = head.split()[1:]
+    rows = itertools.takewhile(bool, (line.split() for line in lines))
+    return {rule: dict(zip(names, map(int, numbers), strict=True)) for rule, *numbers in rows}
+
+
 def test_plan_and_status_of_a_real_run(finished):
     assert measured(finished.directory)[("unlearn", "llm", "atu")] > 0
-    printed = script("status", directory=finished.directory)
-    assert "failed" in printed
-    assert not any("waiting" in line and " 1" in line for line in printed.splitlines())
+    rows = counts(script("status", directory=finished.directory))
+    assert (rows["unlearn"]["done"], rows["evaluate_after"]["done"], rows["all"]["done"]) == (2, 1, 1)
+    total = rows.pop("total")
+    assert total == {"done": sum(row["done"] for row in rows.values()), "running": 0, "failed": 0, "waiting": 0}
     options = finished.command("--config", "targets=[1_Ada,2_Bo]")[3:]
     printed = script("plan", *options, directory=finished.directory)
     for rule in ("unlearn", "unlearn_last"):
@@ -171,7 +181,10 @@ def test_status_after_a_kill(tmp_path):
     (tmp_path / ".snakemake/log/2026-11-24.snakemake.log").write_text(LOG)
     (tmp_path / ".snakemake/locks").mkdir()
     (tmp_path / ".snakemake/locks/0.output.lock").touch()
-    assert "no Snakemake of this host works in it" in script("status", directory=tmp_path)
+    printed = script("status", directory=tmp_path)
+    assert "no Snakemake of this host works in it" in printed
+    assert counts(printed)["unlearn"] == {"done": 0, "running": 0, "failed": 1, "waiting": 1}
+    assert "h left" not in printed
     program = "import time; print(flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", program, "snakemake"], cwd=tmp_path, stdout=subprocess.PIPE

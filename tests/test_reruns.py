@@ -45,8 +45,15 @@ def test_a_changed_caption_draws_its_figure_anew(finished, checkout):
 
 
 def test_a_methods_learning_rate_touches_no_other_method(finished):
-    over = {"ga": {"train": {"learning_rate": 1e-3}}}
-    assert finished.planned("--config", "method_settings=" + json.dumps(over)) == {}
+    """What reaches the method itself does nothing anew where another one was run: both are said in the same way."""
+
+    def planned(**settings) -> dict[str, int]:
+        return finished.planned("--config", "method_settings=" + json.dumps(settings))
+
+    own = planned(atu={"unlearn": {"learning_rate": 2e-3}})
+    assert (own["unlearn"], own["keep_model"]) == (2, 1)
+    assert "align" not in own
+    assert planned(ga={"train": {"learning_rate": 2e-3}}) == {}
 
 
 def test_other_questions_train_nothing(finished):

