@@ -12,10 +12,9 @@ import pytest
 from atu.data.benchmark import UTILITY
 from atu_pipeline.inputs import Inputs
 from atu_pipeline.paths import PATTERNS, Paths, Stage, experiment_dir, names_in
-from atu_pipeline.recipes import Recipes, checksum
 from atu_pipeline.settings import ConfigError
 from conftest import Workflow
-from test_settings import PAPER, check, merge
+from test_settings import merge
 
 ADA = "1_Ada"
 LONG = {"atu-long": {"method": "atu", "unlearn": {"tau": [0.0, -0.5, -0.8]}}}
@@ -25,12 +24,7 @@ LONG = {"atu-long": {"method": "atu", "unlearn": {"tau": [0.0, -0.5, -0.8]}}}
 def paths(tiny, tmp_path, monkeypatch) -> Callable[..., Paths]:
     """The paths of the tiny config with some of it changed, in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    given = merge(copy.deepcopy(PAPER), json.loads(Workflow(tiny, tmp_path).config.read_text()))
-
-    def with_changes(**over) -> Paths:
-        return Paths(Recipes(check(given, **over)))
-
-    return with_changes
+    return Workflow(tiny, tmp_path).paths
 
 
 def results(paths: Paths, method: str = "atu") -> dict[str, str]:
@@ -127,7 +121,6 @@ def test_a_changed_file_of_the_benchmark_is_in_the_names_of_its_subject_alone(pa
     first = results(paths(**over)), paths(**over).before("2_Bo")
     file = folder / "Target/2_Bo/forget_level1.json"
     file.write_text(json.dumps(json.loads(file.read_text())[:3]))
-    checksum.cache_clear()  # another run
     assert results(paths(**over)) == first[0]
     assert paths(**over).before("2_Bo") != first[1]
 
