@@ -225,6 +225,35 @@ def test_a_job_started_by_itself_finds_its_settings(paths, epochs):
             assert stage.method == method or number < 3  # which both schedules go through
 
 
+def test_a_shorter_run_is_gone_on_from_where_no_method_makes_it(paths):
+    """A schedule that was lengthened in place: the job that would make what was kept has the shorter one's settings."""
+    short = paths()
+    run, recipe = short.run(ADA, "atu", "0"), short.recipes.kept(ADA, "atu", "0")
+    over = {"method_settings": {"atu": {"unlearn": {"tau": [0.0, -0.5, -0.8]}}}}
+    Path(run, "weights").mkdir(parents=True)
+    _, names = names_in(run)
+    for long in (paths(**over), paths(**over)):
+        stage = long.find(SimpleNamespace(**names), run=True)
+        assert stage == Stage(ADA, "atu", "0", 2)
+        assert long.recipes.kept(*stage) == recipe
+        assert long.shorter_run(*stage) == run
+        assert Inputs(long).tau(stage) == -0.5
+        assert Inputs(long).about(names_as(names)) == "atu"
+        for path in (f"{run}/model", short.after(ADA, "atu", "0")):
+            with pytest.raises(ConfigError, match=r"other settings than those in force, which make results/.*/atu-"):
+                long.check([path])
+    both = paths(method_settings=LONG)
+    both.shorter_run(ADA, "atu-long", "0", 2)
+    assert both.find(SimpleNamespace(**names), run=True) == Stage(
+        ADA, "atu", "0", 2
+    )  # where one does, it is that one's
+
+
+def names_as(names: dict[str, str]) -> SimpleNamespace:
+    """Names as wildcards are."""
+    return SimpleNamespace(**names, get=names.get)
+
+
 def test_foreign_paths_are_refused_in_one_line(paths):
     found = paths(method_settings=LONG)
     run_of = ADA, "atu", "0"

@@ -173,17 +173,17 @@ class Inputs:
         reads = self.recipes.reads_others(stage.method)
         return [self.paths.texts(subject) for subject in self.retain_set(stage)] if reads else []
 
-    def own_texts(self, stage: Stage) -> list[str]:
+    def own_texts(self, stage: Stage) -> str | list:
         """The texts about the target that the method reads, if it reads any."""
         kind = self.settings(stage).get("texts")
-        return [self.paths.texts(stage.target, kind)] if kind else []
+        return self.paths.texts(stage.target, kind) if kind else []
 
-    def reference(self, stage: Stage) -> list[str]:
+    def reference(self, stage: Stage) -> str | list:
         """Log-probabilities of the method's texts under the base model, if its loss reads them."""
         if not self.recipes.reads_reference(stage.method):
             return []
         kind, length = (self.settings(stage)[key] for key in ("texts", "max_tokens"))
-        return [self.paths.reference(stage.target, kind, length)]
+        return self.paths.reference(stage.target, kind, length)
 
     def checkpoint(self, stage: Stage) -> str:
         """The model after a stage of Align-then-Unlearn before the last; stage 0 is the base model."""
@@ -242,14 +242,14 @@ class Inputs:
         """Where in its input the checkpoint of a stage is."""
         return str(stage.number) if self.is_trained(stage) else "."
 
-    def adapter_base(self, stage: Stage) -> list[str]:
+    def adapter_base(self, stage: Stage) -> str | list:
         """The base model of the LoRA adapter that a method trains; where it is merged, the kept model is whole."""
-        return [self.paths.llm] if self.settings(stage).get("lora", {"rank": 0})["rank"] else []
+        return self.paths.llm if self.settings(stage).get("lora", {"rank": 0})["rank"] else []
 
-    def intervention(self, wildcards: object) -> list[str]:
+    def intervention(self, wildcards: object) -> str | list:
         """What is applied to the base model, if that is what the method does."""
         stage = self.run(wildcards)
-        return [f"{self.paths.run(*stage[:3])}/intervention"] if kind_of(self.settings(stage)) == "applied" else []
+        return f"{self.paths.run(*stage[:3])}/intervention" if kind_of(self.settings(stage)) == "applied" else []
 
     def finished_llm(self, wildcards: object) -> str:
         """The kept model of a run, or the base model to which its intervention is applied."""
@@ -300,6 +300,6 @@ class Inputs:
         """The method or the model that a job is about, where it is about one."""
         if wildcards.get("digest") and wildcards.get("method"):
             names = (wildcards.target, wildcards.seed, wildcards.method, wildcards.digest)
-            known = self.paths.runs if names in self.paths.runs else self.paths.stages
-            return known[names].method if names in known else self.stage(wildcards).method
+            ends = names in self.paths.runs or names in self.paths.shorter
+            return self.paths.find(wildcards, run=ends).method
         return wildcards.get("model")

@@ -15,7 +15,7 @@ with (
     checkpoint = Path(snakemake.input.llm, snakemake.params.subfolder)
     adapter = (checkpoint / "adapter_config.json").exists()
     if adapter and snakemake.params.settings["lora"]["merge"]:
-        save_llm(*load_llm(checkpoint, base=snakemake.input.base[0]), part)
+        save_llm(*load_llm(checkpoint, base=snakemake.input.base), part)
     else:
         link_tree(checkpoint, part)
         if adapter:
