@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from copy import deepcopy as copy_of
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,28 @@ class Workflow:
         if check and done.returncode:
             raise AssertionError(done.stdout[-4000:] + done.stderr[-8000:])
         return done
+
+    def find(self, pattern: str) -> Path:
+        """The one file or folder in results/ that matches; a record beside it does not count."""
+        found = [
+            path for path in (self.directory / "results").glob(pattern) if path.suffixes[-2:] != [".recipe", ".json"]
+        ]
+        assert len(found) == 1, found
+        return found[0]
+
+    def name(self, pattern: str) -> str:
+        """The same, as the workflow names it."""
+        return self.find(pattern).relative_to(self.directory).as_posix()
+
+    def paths(self, **over):
+        """Where files lie under its config, with some of it changed."""
+        from atu_pipeline.paths import Paths
+        from atu_pipeline.recipes import Recipes, checksum
+        from test_settings import PAPER, check, merge
+
+        checksum.cache_clear()  # as in another run
+        given = merge(copy_of(PAPER), json.loads(self.config.read_text()))
+        return Paths(Recipes(check(given, **over)))
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs by rule that a run would do."""

@@ -74,7 +74,7 @@ def test_its_table_has_the_numbers_of_the_main_table(finished, tmp_path):
     assert table.loc["neighbor_all", "value"] == pytest.approx(shown["Neighbor All ↑"])
     assert table.loc["utility_flu", "value"] == pytest.approx(shown["Flu ↑"])
     assert table.loc["forget_qa", "published"] == 30
-    known = pd.read_csv(tmp_path / "results/llm/tiny/known.csv").query("split == 'test' and set == 'forget_qa'")
+    known = pd.read_csv(tmp_path / "results/tables/known.csv").query("split == 'test' and set == 'forget_qa'")
     assert table.loc["forget_qa", ["n", "known"]].tolist() == [len(known), known["known"].sum()]
     assert "| Published by others" in (tmp_path / "results/tables/before.md").read_text()
     assert copy.planned("before") == {}

@@ -308,10 +308,12 @@ def test_the_paper_config_from_an_empty_cache(hub, environment, tmp_path):
     """Download, check, split, unlearn, evaluate: everything but the sizes is as in config.yaml."""
     done = paper(tmp_path, hub, environment, "forget")
     assert done.returncode == 0, done.stderr[-6000:]
-    said = (tmp_path / "logs/count_probes/rwku.log").read_text()
+    (log,) = (tmp_path / "logs/count_probes/rwku").glob("counts-*.log")
+    said = log.read_text()
     assert "forget_fb has 8 probes, 3,268 are published (-3,260)" in said
     results = tmp_path / "results/phi-3-mini-4k-instruct/rwku"
-    outcomes = pd.read_parquet(results / "1_Stephen_King/atu/seed0/stage1/probes.parquet")
+    (answers,) = results.glob("1_Stephen_King/seed0/atu-*/evaluations/*.parquet")
+    outcomes = pd.read_parquet(answers)
     counts = {"forget_fb": 2, "forget_qa": 2, "forget_aa": 5, "neighbor_fb": 1, "neighbor_qa": 1}
     assert outcomes["set"].value_counts().to_dict() == counts | dict.fromkeys(outcomes["set"].unique()[5:], 1)
     assert outcomes["set"].nunique() == 12
@@ -320,7 +322,8 @@ def test_the_paper_config_from_an_empty_cache(hub, environment, tmp_path):
     prompts = outcomes.set_index("set")["prompt"]
     assert "\nQ: a\nA: b\nQ: Who is red?\n" in prompts["utility_fac"]
     assert "Q: a\nA: b\n\nQ: Who is red?" in prompts["utility_tru"]
-    counts = pd.read_csv(tmp_path / "results/rwku/counts.csv", index_col="set")
+    (file,) = (tmp_path / "results/rwku").glob("counts-*.csv")
+    counts = pd.read_csv(file, index_col="set")
     assert counts.loc["forget_aa"].to_list() == [20, 6984, -6964]
     assert "pair_phi.json" not in " ".join(hub.requests)  # no method reads it
 
@@ -328,7 +331,9 @@ def test_the_paper_config_from_an_empty_cache(hub, environment, tmp_path):
 def test_too_few_probes_stop_the_run_unless_told_otherwise(hub, environment, tmp_path):
     targets = str(tmp_path / "targets.json")
     over = {"benchmarks": {"rwku": {"targets": targets, "revision": COMMIT, "check_totals": True}}}
-    done = paper(tmp_path, hub, environment, "results/rwku/probes/1_Stephen_King.parquet", **over)
+    planned = paper(tmp_path, hub, environment, "before", "--dry-run", **over).stdout
+    (probes,) = set(re.findall(r"results/rwku/probes/1_Stephen_King-\w+\.parquet", planned))
+    done = paper(tmp_path, hub, environment, probes, **over)
     assert done.returncode != 0
     assert "forget_fb has 8 probes, 3,268 are published (-3,260)" in done.stderr
     assert "check_totals to false to go on" in done.stderr

@@ -662,8 +662,8 @@ def test_a_layer_that_the_model_lacks_is_refused_before_anything_is_computed(wor
     assert done.returncode
     assert "method_settings.atu.layer: 9 is no layer of the model, which has layers 1 to 3" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (workflow.directory / "results/llm/tiny/corpus").exists()
-    assert not (workflow.directory / "resources/checks").exists()
+    assert not (workflow.directory / "results/llm/tiny/texts").exists()
+    assert not (workflow.directory / "results/checks").exists()
 
 
 def test_methods_that_are_asked_for_later_are_refused_when_the_config_is_read(finished):
@@ -680,7 +680,7 @@ def test_methods_that_are_asked_for_later_are_refused_when_the_config_is_read(fi
     fits = over(ga={"lora": {"rank": 4}, "max_tokens": 64})
     jobs = finished.planned("forget", "--config", fits, "methods=[ga]")
     assert jobs["train"] == 1
-    assert not {"check_model", "generate_corpus"} & set(jobs)
+    assert not {"check_model", "write_texts"} & set(jobs)
 
 
 def test_template_options_are_part_of_what_is_computed(finished):
@@ -688,5 +688,5 @@ def test_template_options_are_part_of_what_is_computed(finished):
     config = json.loads(finished.config.read_text())
     model = config["models"]["llm"] | {"template_options": {"enable_thinking": False}}
     jobs = finished.planned("--config", "models=" + json.dumps({"llm": model}))
-    assert {"generate_corpus", "evaluate_before"} <= set(jobs)
+    assert {"write_texts", "evaluate_before"} <= set(jobs)
     assert not {"check_model", "download_model"} & set(jobs)

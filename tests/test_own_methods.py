@@ -49,7 +49,9 @@ class Hint(Applied):
 
 METHOD: type[Applied] = Hint
 """
-RUN = "results/llm/tiny/1_Ada/{}/seed0/stage1/probes.parquet"
+
+
+METHODS = ("softer", "hint")
 
 
 @pytest.fixture
@@ -72,7 +74,8 @@ def own(workflow, checkout):
 
 def test_two_methods_of_ones_own_run_with_empty_blocks(own):
     workflow, options = own
-    asked = [RUN.format(name) for name in ("softer", "hint")]
+    outputs = [line.split()[-1] for line in workflow.planned_outputs("forget", *options)]
+    asked = [next(file for file in outputs if f"/{name}-" in file and "/evaluations/" in file) for name in METHODS]
     jobs = workflow.planned(*asked, *options)
     assert {name: jobs[name] for name in ("train", "reference_log_probs", "find_intervention", "evaluate_after")} == {
         **{"train": 1, "reference_log_probs": 1, "find_intervention": 1, "evaluate_after": 2}
@@ -82,12 +85,11 @@ def test_two_methods_of_ones_own_run_with_empty_blocks(own):
     assert set(trained["set"]) == set(applied["set"]) == {"forget_qa"}
     assert applied["prompt"].str.contains("Never speak of Ada. [6 texts]", regex=False).all()
     assert not trained["prompt"].str.contains("Never").any()
-    steps = pd.read_csv(workflow.directory / "results/llm/tiny/1_Ada/softer/seed0/steps.csv")
+    steps = pd.read_csv(workflow.find("llm/tiny/1_Ada/seed0/stages/softer-*") / "steps.csv")
     assert steps["epoch"].max() == 1
-    for file, name, expected in ((asked[0], "softer", {"weight": 2.0}), (asked[1], "hint", None)):
+    for file, expected in zip(asked, ({"weight": 2.0}, {"words": "Never speak of {name}."}), strict=True):
         recipe = json.loads((workflow.directory / f"{file}.recipe.json").read_text())["recipe"]
-        options_of_run = recipe["method_settings"][name]["options"]
-        assert options_of_run == (expected or {"words": "Never speak of {name}."})
+        assert recipe["settings"]["options"] == expected
 
 
 def test_blocks_of_ones_own_methods_are_checked(own):

@@ -12,10 +12,9 @@ import pytest
 from atu.data.benchmark import UTILITY
 from atu_pipeline.inputs import Inputs
 from atu_pipeline.paths import PATTERNS, Paths, Stage, experiment_dir, names_in
-from atu_pipeline.recipes import Recipes, checksum
 from atu_pipeline.settings import ConfigError
 from conftest import Workflow
-from test_settings import PAPER, check, merge
+from test_settings import merge
 
 ADA = "1_Ada"
 LONG = {"atu-long": {"method": "atu", "unlearn": {"tau": [0.0, -0.5, -0.8]}}}
@@ -25,12 +24,7 @@ LONG = {"atu-long": {"method": "atu", "unlearn": {"tau": [0.0, -0.5, -0.8]}}}
 def paths(tiny, tmp_path, monkeypatch) -> Callable[..., Paths]:
     """The paths of the tiny config with some of it changed, in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    given = merge(copy.deepcopy(PAPER), json.loads(Workflow(tiny, tmp_path).config.read_text()))
-
-    def with_changes(**over) -> Paths:
-        return Paths(Recipes(check(given, **over)))
-
-    return with_changes
+    return Workflow(tiny, tmp_path).paths
 
 
 def results(paths: Paths, method: str = "atu") -> dict[str, str]:
@@ -127,7 +121,6 @@ def test_a_changed_file_of_the_benchmark_is_in_the_names_of_its_subject_alone(pa
     first = results(paths(**over)), paths(**over).before("2_Bo")
     file = folder / "Target/2_Bo/forget_level1.json"
     file.write_text(json.dumps(json.loads(file.read_text())[:3]))
-    checksum.cache_clear()  # another run
     assert results(paths(**over)) == first[0]
     assert paths(**over).before("2_Bo") != first[1]
 
@@ -230,6 +223,35 @@ def test_a_job_started_by_itself_finds_its_settings(paths, epochs):
             stage = paths(method_settings=blocks).find(SimpleNamespace(**names), run=kind == "run")
             assert (stage.target, stage.seed, stage.number) == (ADA, "0", number)
             assert stage.method == method or number < 3  # which both schedules go through
+
+
+def test_a_shorter_run_is_gone_on_from_where_no_method_makes_it(paths):
+    """A schedule that was lengthened in place: the job that would make what was kept has the shorter one's settings."""
+    short = paths()
+    run, recipe = short.run(ADA, "atu", "0"), short.recipes.kept(ADA, "atu", "0")
+    over = {"method_settings": {"atu": {"unlearn": {"tau": [0.0, -0.5, -0.8]}}}}
+    Path(run, "weights").mkdir(parents=True)
+    _, names = names_in(run)
+    for long in (paths(**over), paths(**over)):
+        stage = long.find(SimpleNamespace(**names), run=True)
+        assert stage == Stage(ADA, "atu", "0", 2)
+        assert long.recipes.kept(*stage) == recipe
+        assert long.shorter_run(*stage) == run
+        assert Inputs(long).tau(stage) == -0.5
+        assert Inputs(long).about(names_as(names)) == "atu"
+        for path in (f"{run}/model", short.after(ADA, "atu", "0")):
+            with pytest.raises(ConfigError, match=r"other settings than those in force, which make results/.*/atu-"):
+                long.check([path])
+    both = paths(method_settings=LONG)
+    both.shorter_run(ADA, "atu-long", "0", 2)
+    assert both.find(SimpleNamespace(**names), run=True) == Stage(
+        ADA, "atu", "0", 2
+    )  # where one does, it is that one's
+
+
+def names_as(names: dict[str, str]) -> SimpleNamespace:
+    """Names as wildcards are."""
+    return SimpleNamespace(**names, get=names.get)
 
 
 def test_foreign_paths_are_refused_in_one_line(paths):

@@ -103,7 +103,7 @@ def test_tables_depend_on_all_that_is_declared(copy, checkout):
     file.write_text(file.read_text().replace("total: 6984", "total: 7000"))
     jobs = copy.planned(*options)
     assert jobs["overall_table"] == 1
-    assert not {"prepare_probes", "evaluate_before", "evaluate_after", "unlearn"} & set(jobs)
+    assert not {"prepare_probes", "evaluate_before", "evaluate_after", "unlearn", "unlearn_last"} & set(jobs)
 
 
 def test_ways_of_asking_and_their_declarations_are_the_same():
@@ -259,7 +259,7 @@ def test_a_new_probe_set_needs_its_entry_and_its_file(tiny, checkout, tmp_path):
     assert 0 <= table.loc["forget_l4", "value"] <= 100
     assert table.loc["forget_l4", "known"] >= 0
     assert "Forget L4 ↓" in (tmp_path / "results/tables/before.md").read_text(encoding="utf-8")
-    probes = pd.read_parquet(tmp_path / "results/llm/tiny/before/1_Ada.parquet")
+    probes = pd.read_parquet(workflow.find("llm/tiny/before/1_Ada-*.parquet"))
     asked = probes.loc[probes["set"] == "forget_l4", "prompt"]
     assert asked.str.contains("Question: Again: Who wrote song").sum() == 1
     assert asked.str.endswith("Answer:").all()

@@ -13,7 +13,11 @@ from atu.data.benchmark import build_probes, list_targets, read_primers
 from atu.engine.generation import generate
 from atu.engine.models import load_llm
 from atu.evaluation.evaluate import evaluate
+from atu_pipeline.paths import Paths
+from atu_pipeline.recipes import Recipes
 from conftest import ROOT
+from test_settings import DEMO as DEMO_CONFIG
+from test_settings import check
 
 DEMO = ROOT / "workflow/benchmarks/demo"
 LLM, ENCODER = "smollm2-135m-instruct", "all-minilm-l6-v2"
@@ -29,17 +33,18 @@ def snakemake(directory: Path, *arguments: str, over: tuple[Path, ...] = ()) -> 
 
 @pytest.fixture(scope="module")
 def models():
-    """Both models, fetched by the demo's own rule; kept in the checkout's resources/ between runs."""
-    folder = ROOT / "resources/models"
-    done = snakemake(ROOT, "--nolock", f"resources/models/{LLM}", f"resources/models/{ENCODER}")
+    """Both models by name, fetched by the demo's own rule; kept in the checkout's resources/ between runs."""
+    paths = Paths(Recipes(check(DEMO_CONFIG)))
+    fetched = {name: paths.model(name) for name in (LLM, ENCODER)}
+    done = snakemake(ROOT, "--nolock", *fetched.values())
     assert done.returncode == 0, done.stderr[-5000:]
-    return folder
+    return {name: ROOT / path for name, path in fetched.items()}
 
 
 @pytest.fixture(scope="module")
 def real_llm(models):
     torch.set_num_threads(2)
-    yield load_llm(models / LLM)
+    yield load_llm(models[LLM])
     torch.set_num_threads(1)
 
 
@@ -80,8 +85,8 @@ def test_end_to_end(models, tmp_path):
         "llm": "llm",
         "encoder": "encoder",
         "models": {
-            "llm": {"source": "path", "path": str(models / LLM)},
-            "encoder": {"source": "path", "path": str(models / ENCODER)},
+            "llm": {"source": "path", "path": str(models[LLM])},
+            "encoder": {"source": "path", "path": str(models[ENCODER])},
         },
         "corpus": {"texts": 6, "max_new_tokens": 48, "batch_tokens": 2048},
         "method_settings": {
@@ -97,9 +102,11 @@ def test_end_to_end(models, tmp_path):
     file.write_text(json.dumps(small))
     done = snakemake(tmp_path, over=(file,))
     assert done.returncode == 0, done.stderr[-5000:]
-    steps = pd.read_csv(tmp_path / "results/llm/demo/7_Aristotle/atu/seed0/stage1/steps.csv")
+    runs = tmp_path / "results/llm/demo/7_Aristotle/seed0"
+    (run,), (alignment,) = runs.glob("atu-*"), runs.glob("alignments/atu-*")
+    steps = pd.read_csv(run / "steps.csv")
     assert steps["similarity"].iloc[-1] < steps["similarity"].iloc[0]
-    align = pd.read_csv(tmp_path / "results/llm/demo/7_Aristotle/atu/seed0/stage0/steps.csv")
+    align = pd.read_csv(alignment / "steps.csv")
     assert align["loss"].tail(5).mean() < 0.7 * align["loss"].iloc[0]
-    llm, tokenizer = load_llm(tmp_path / "results/llm/demo/7_Aristotle/atu/seed0/model")
+    llm, tokenizer = load_llm(run / "model")
     assert len(generate(llm, tokenizer, ["The sea is"], max_new_tokens=8, batch_tokens=64)[0].split()) > 3

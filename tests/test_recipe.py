@@ -164,24 +164,30 @@ def test_a_file_replaced_with_its_date_kept(tmp_path):
 
 
 TAU = {"atu": {"unlearn": {"tau": [0.0, -0.4]}}}
-RUN = "results/llm/tiny/1_Ada/atu/seed0"
+ADA = ("1_Ada", "atu", "0")
 
 
 def test_old_numbers_under_new_settings(copy):
-    """Without Snakemake's records it would find nothing to be done, and a forced table would show the new tau."""
+    """Without Snakemake's records it would find the tables whole; of the old answers none are taken for new ones."""
     changed = ("--config", "method_settings=" + json.dumps(TAU))
+    old, new = copy.paths(), copy.paths(method_settings=TAU)
     shutil.rmtree(copy.directory / ".snakemake")
-    for arguments in ((), ("--forcerun", "overall_table")):
+    for arguments in ((), ("--forcerun", "overall_table"), ("results/tables/main.csv",)):
         refused = copy.run(*arguments, *changed, check=False)
         assert refused.returncode
-        assert f"{RUN}/stage2/probes.parquet" in refused.stderr
-        assert "method_settings.atu.unlearn.tau.2: -0.5, and method_settings.atu.unlearn.tau.2: -0.4" in refused.stderr
+        assert f"results/tables/main.csv holds {old.after(*ADA)}, which is not asked for" in refused.stderr
+        assert "delete results/tables results/answers to have it made again, or restore the setting" in refused.stderr
     assert copy.planned() == {}  # of the settings that made them they are right
-    shutil.rmtree(copy.directory / f"{RUN}/stage2")
-    refused = copy.run("results/tables/main.csv", *changed, check=False)
-    assert f"results/tables/main.csv was made of {RUN}/stage2/probes.parquet under other settings" in refused.stderr
-    refused = copy.run(f"{RUN}/stage2/probes.parquet", *changed, check=False)
-    assert f"{RUN}/model was made with method_settings.atu.unlearn.tau.2: -0.5" in refused.stdout + refused.stderr
+    shutil.copytree(copy.directory / old.run(*ADA) / "weights", copy.directory / new.run(*ADA) / "weights")
+    refused = copy.run(new.after(*ADA), *changed, check=False)
+    said = refused.stdout + refused.stderr
+    assert f"{new.run(*ADA)}/weights is a copy of {old.run(*ADA)}/weights; delete it" in said
+    shutil.rmtree(copy.directory / new.run(*ADA))
+    for name in ("tables", "answers"):
+        shutil.rmtree(copy.directory / "results" / name)
+    jobs = copy.planned(*changed)
+    assert (jobs["unlearn"], jobs["unlearn_last"], jobs["evaluate_after"], jobs["overall_table"]) == (1, 1, 1, 1)
+    assert not {"align", "evaluate_before", "evaluate_between"} & set(jobs)
 
 
 def asked(copy, path: str, change) -> str:
@@ -200,15 +206,15 @@ def asked(copy, path: str, change) -> str:
     [
         ("results/tables/main.csv", "results/tables"),
         ("results/answers/1_Ada.html", "results/answers"),
-        ("results/llm/tiny/known.csv", "results/llm/tiny/known.csv"),  # not the results beside it
+        ("results/tables/known.csv", "results/tables/known.csv"),  # not the tables beside it
     ],
 )
 def test_what_shows_other_runs(copy, path, mend):
     shutil.rmtree(copy.directory / ".snakemake")
     shutil.copy2(copy.directory / f"{path}.recipe.json", copy.directory / f"{path}.kept")
-    before = "results/llm/tiny/before/1_Ada.parquet"
-    said = asked(copy, path, lambda runs: runs.update({"results/llm/tiny/before/2_Bo.parquet": "0"}))
-    assert f"{path} holds results/llm/tiny/before/2_Bo.parquet, which is not asked for; .snakemake" in said
+    before, other = (copy.paths().before(name) for name in ("1_Ada", "2_Bo"))
+    said = asked(copy, path, lambda runs: runs.update({other: "0"}))
+    assert f"{path} holds {other}, which is not asked for; .snakemake" in said
     assert f"delete {mend} to have it made again" in said
     said = asked(copy, path, lambda runs: runs.pop(before))
     assert f"{path} lacks {before}; .snakemake" in said
@@ -216,21 +222,31 @@ def test_what_shows_other_runs(copy, path, mend):
 
 
 def test_a_copied_run_is_not_that_of_another_seed(copy):
-    shutil.copytree(copy.directory / RUN, copy.directory / f"{RUN[:-1]}1")
+    """Under its own digest it is not looked at, and under that of the other seed it is known for a copy."""
+    paths = copy.paths(seeds=[0, 1])
+    first, second = (paths.after("1_Ada", "atu", seed) for seed in "01")
+    run = copy.directory / paths.run(*ADA)
+    shutil.copytree(run.parent, run.parents[1] / "seed1")
+    jobs = copy.planned("--config", "seeds=[0,1]")
+    assert (jobs["align"], jobs["unlearn"], jobs["unlearn_last"], jobs["evaluate_after"]) == (1, 1, 1, 1)
+    (copy.directory / second).parent.mkdir(parents=True)
+    for suffix in ("", ".recipe.json"):
+        shutil.copy2(copy.directory / f"{first}{suffix}", copy.directory / f"{second}{suffix}")
     said = copy.run("--config", "seeds=[0,1]", check=False).stderr
-    assert f"{RUN[:-1]}1/stage1/probes.parquet is a copy of {RUN}/stage1/probes.parquet (and" in said
-    assert f"delete {RUN[:-1]}1/stage1 {RUN[:-1]}1/stage2 to have it made again" in said
+    assert f"{second} is a copy of {first}; .snakemake" in said
+    assert f"delete {Path(second).parent} to have it made again" in said
 
 
 def test_a_table_refuses_parts_of_other_settings(copy):
     """The evaluation of another run, copied into this one's place behind Snakemake's back."""
-    record_file = copy.directory / f"{RUN}/stage2/probes.parquet.recipe.json"
+    after = copy.paths().after(*ADA)
+    record_file = copy.directory / f"{after}.recipe.json"
     found = json.loads(record_file.read_text())
-    found["recipe"]["method_settings"]["atu"]["unlearn"]["steps"] = 7
+    found["recipe"]["settings"]["unlearn"]["steps"] = 7
     record_file.write_text(json.dumps(found))
     refused = copy.run("results/tables/main.md", "--forcerun", "overall_table", check=False)
     said = refused.stdout + refused.stderr
-    assert f"{RUN}/stage2/probes.parquet was made with method_settings.atu.unlearn.steps: 7" in said
+    assert f"{after} was made with settings.unlearn.steps: 7, and settings.unlearn.steps: 3 is in force" in said
     assert "Traceback" not in said
 
 
@@ -241,15 +257,17 @@ def test_a_model_rewritten_in_place(copy, tiny, tmp_path):
     config = json.loads(copy.config.read_text())
     config["models"]["llm"]["path"] = str(model)
     copy.config.write_text(json.dumps(config))
-    copy.run("results/llm/tiny/corpus/1_Ada.jsonl")
-    assert "download_model" not in copy.planned("results/llm/tiny/corpus/1_Ada.jsonl")
+    texts = copy.paths().texts("1_Ada")
+    copy.run(texts)
+    assert "download_model" not in copy.planned(texts)
     weights = model / "model.safetensors"
     status, content = weights.stat(), bytearray(weights.read_bytes())
     content[-3] ^= 1
     weights.write_bytes(content)
     os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
-    jobs = copy.planned("results/llm/tiny/corpus/1_Ada.jsonl")
-    assert jobs == {"download_model": 1, "generate_corpus": 1}
+    changed = copy.paths().texts("1_Ada")
+    assert changed != texts
+    assert copy.planned(changed) == {"download_model": 1, "write_texts": 1}
 
 
 def test_published_numbers_count_by_what_they_say(copy, tmp_path):
@@ -283,7 +301,7 @@ def test_a_cut_table_draws_no_figure(copy):
         whole = path.read_text()
         lines = whole.splitlines(keepends=True)
         path.write_text("".join(lines[:kept]) + lines[kept][:rest])
-        refused = copy.run("results/figures/tradeoff.png", "--forcerun", "plot_tradeoff", check=False)
+        refused = copy.run("results/figures/tradeoff.png", "--forcerun", "plot", check=False)
         assert refused.returncode
         said = refused.stdout + refused.stderr
         assert f"results/tables/{table}.csv is no longer the file that was written" in said

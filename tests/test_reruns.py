@@ -1,39 +1,37 @@
-"""What is done again when a part is asked for or changed: the lists of jobs."""
+"""What is done when a part is asked for or changed: the lists of jobs."""
 
 import json
 
 from conftest import options_of
 
-RUN = "results/llm/tiny/1_Ada/atu/seed0"
-TRAINING = {"align", "unlearn", "train", "keep_model"}
-TABLES = {"overall_table", "matched_table", "known"}
-FIGURES = {"plot_tradeoff", "plot_stages", "plot_targets"}
+TRAINING = {"align", "realign", "unlearn", "unlearn_last", "train", "keep_weights"}
+VIEWS = {"overall_table", "matched_table", "known", "plot"}
 
 
 def test_one_file_of_another_target(finished):
     """Its first stage's outcomes: no second stage, no table, nothing of the other target."""
-    path = "results/llm/tiny/2_Bo/atu/seed0/stage1/probes.parquet"
+    path = finished.paths().between("2_Bo", "atu", "0", 1)
     jobs = finished.planned(path, "--config", "targets=[2_Bo]")
     assert (jobs["align"], jobs["unlearn"], jobs["evaluate_between"]) == (1, 1, 1)
-    assert not (TABLES | FIGURES | {"keep_model"}) & set(jobs)
-    assert not [line for line in finished.planned_outputs(path, "--config", "targets=[2_Bo]") if "1_Ada/atu" in line]
+    assert not (VIEWS | {"unlearn_last", "keep_model"}) & set(jobs)
+    assert not [line for line in finished.planned_outputs(path, "--config", "targets=[2_Bo]") if "1_Ada/seed" in line]
 
 
 def test_a_target_without_tables(finished):
     jobs = finished.planned("forget", "--config", "targets=[2_Bo]")
-    assert (jobs["align"], jobs["unlearn"], jobs["keep_model"]) == (1, 2, 1)
-    assert not (TABLES | FIGURES) & set(jobs)
+    assert (jobs["align"], jobs["unlearn"], jobs["unlearn_last"], jobs["keep_model"]) == (1, 1, 1, 1)
+    assert not VIEWS & set(jobs)
 
 
 def test_one_method(finished):
     jobs = finished.planned("forget", "--config", "methods=[ga]")
     assert jobs.pop("evaluate_between") == 2
-    assert jobs == {"train": 1, "evaluate_after": 1, "keep_model": 1, "model_card": 1, "forget": 1}
+    assert jobs == {"train": 1, "evaluate_after": 1, "keep_weights": 1, "keep_model": 1, "forget": 1}
 
 
 def test_one_figure(finished):
-    jobs = finished.planned("results/figures/tradeoff.png", "--forcerun", "plot_tradeoff")
-    assert jobs == {"plot_tradeoff": 1}
+    jobs = finished.planned("results/figures/tradeoff.png", "--forcerun", "plot")
+    assert jobs == {"plot": 1}
 
 
 def test_a_changed_caption_draws_its_figure_anew(finished, checkout):
@@ -41,7 +39,8 @@ def test_a_changed_caption_draws_its_figure_anew(finished, checkout):
     assert finished.planned(*snakefile) == {}
     with (checkout / "workflow/report/stages.rst").open("a") as caption:
         caption.write("More.\n")
-    assert finished.planned(*snakefile) == {"plot_stages": 1, "all": 1}
+    assert finished.planned(*snakefile) == {"plot": 1, "all": 1}
+    assert any("figures/stages.png" in line for line in finished.planned_outputs(*snakefile))
 
 
 def test_a_methods_learning_rate_touches_no_other_method(finished):
@@ -80,4 +79,4 @@ def test_forced_to_be_asked_anew(finished):
     assert (jobs["evaluate_before"], jobs["evaluate_after"]) == (2, 1)
     assert not TRAINING & set(jobs)
     jobs = finished.planned("--forcerun", "evaluate_between")
-    assert (jobs["evaluate_between"], jobs["unlearn"]) == (1, 2)
+    assert (jobs["evaluate_between"], jobs["unlearn"], jobs["unlearn_last"]) == (1, 1, 1)

@@ -20,7 +20,12 @@ pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing())
 
 # A job that pushes aside what runs in the other partition.
 URGENT = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
-RUN = "results/llm/tiny/1_Ada/atu/seed0"
+OF_RUNS = "llm/tiny/1_Ada/seed0"
+RUN, STAGES = f"results/{OF_RUNS}/atu-*", f"results/{OF_RUNS}/stages"
+AFTER = f"{RUN}/evaluations/*.parquet"
+TRAINING = ("unlearn", "unlearn_last")
+# Where jobs log, by rule: once there is a file, the job computes.
+LOGS = {"align": "alignments/atu-*", "unlearn": "stages/atu-*", "unlearn_last": "atu-*"}
 TABLE = "results/tables/main.csv"
 
 
@@ -66,7 +71,7 @@ class OnSlurm(Workflow):
 
 
 class Journal:
-    """Every state in which each job of a run was seen, by what it does: rule_unlearn_wildcards_..._1."""
+    """Every state in which each job of a run was seen, by what it does: rule_unlearn_wildcards_..."""
 
     def __init__(self, cluster: slurm.Slurm):
         self.cluster, self.earlier = cluster, set(cluster.jobs("all"))
@@ -78,12 +83,9 @@ class Journal:
             if job not in self.earlier and "Comment" in fields:
                 self.seen.setdefault(fields["Comment"], {})[job] = fields
 
-    def of(self, rule: str, stage: int | None = None) -> list[dict[str, str]]:
+    def of(self, rule: str) -> list[dict[str, str]]:
         """The jobs of a rule in the order of their submission."""
-        end = "" if stage is None else f"_{stage}"
-        found = [
-            jobs for what, jobs in self.seen.items() if what.startswith(f"rule_{rule}_wildcards") and what.endswith(end)
-        ]
+        found = [jobs for what, jobs in self.seen.items() if what.startswith(f"rule_{rule}_wildcards")]
         return [jobs[job] for jobs in found for job in sorted(jobs, key=int)]
 
 
@@ -171,7 +173,7 @@ def test_a_step_sees_the_gpu_of_its_job(small, option):
 def test_snakemake_inside_a_job(tiny, cluster, tmp_path):
     """Where login nodes may not be used: the run neither counts its own job as left behind nor its neighbours."""
     workflow = OnSlurm(tiny, tmp_path, cluster)
-    probes = "results/tiny/probes/1_Ada.parquet"
+    probes = workflow.paths().probes("1_Ada")
     command = shlex.join(workflow.command(probes))
     where = ["--chdir", str(tmp_path), "--ntasks=1", "--mem=1000", "--output", str(workflow.output)]
     notebook = cluster.ask("sbatch", "--parsable", "--hold", *where[:2], "--wrap", "true").strip()
@@ -183,8 +185,8 @@ def test_snakemake_inside_a_job(tiny, cluster, tmp_path):
     assert (tmp_path / probes).exists(), workflow.output.read_text()[-6000:]
 
 
-def forget(workflow: OnSlurm, *paths: str) -> None:
-    for path in map(workflow.directory.__truediv__, paths):
+def forget(workflow: OnSlurm, *patterns: str) -> None:
+    for path in [path for pattern in patterns for path in workflow.directory.glob(pattern)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -194,7 +196,7 @@ def test_the_numbers_are_those_of_a_run_without_slurm(undisturbed, finished):
 
 def test_jobs_ask_for_what_the_rules_declare(undisturbed):
     journal = undisturbed.journal
-    for rule in ("generate_corpus", "evaluate_before", "align", "unlearn", "evaluate_between", "evaluate_after"):
+    for rule in ("write_texts", "evaluate_before", "align", *TRAINING, "evaluate_between", "evaluate_after"):
         for job in journal.of(rule):
             assert job["TresPerJob"] == "gres:gpu:1"
             assert job["MinMemoryNode"] in ("3001M", "3002M")
@@ -209,14 +211,13 @@ def test_jobs_ask_for_what_the_rules_declare(undisturbed):
 
 def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster):
     """One run whose jobs meet a time limit, scancel, too little memory, preemption, a drained node."""
-    forget(partly, TABLE, *(f"{RUN}/{name}" for name in ("stage0", "stage1", "stage2", "model")))
+    forget(partly, TABLE, f"results/{OF_RUNS}")
     journal, done = Journal(cluster), set()
 
-    def running(rule: str, stage: int | None = None) -> str | None:
+    def running(rule: str) -> str | None:
         """The job of a rule, once it computes."""
-        jobs = journal.of(rule, stage)
-        log = {"align": f"align/{RUN}.log", "unlearn": f"unlearn/{RUN}/stage{stage}.log"}[rule]
-        started = (partly.directory / "logs" / log).exists() and jobs and jobs[-1]["JobState"] == "RUNNING"
+        jobs, logs = journal.of(rule), partly.directory.glob(f"logs/{rule}/{OF_RUNS}/{LOGS[rule]}.log")
+        started = any(logs) and jobs and jobs[-1]["JobState"] == "RUNNING"
         return jobs[-1]["JobId"] if started else None
 
     def once(name: str, job: str | None, *command: str) -> None:
@@ -229,10 +230,10 @@ def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster)
     def disturb() -> None:
         journal.look()
         once("time", running("align"), "scontrol", "update", "JobId={job}", "EndTime=now")
-        once("scancel", running("unlearn", 1), "scancel", "{job}")
-        once("urgent", running("unlearn", 2), *URGENT)
+        once("scancel", running("unlearn"), "scancel", "{job}")
+        once("urgent", running("unlearn_last"), *URGENT)
         if "urgent" in done and "again" not in done:
-            job = journal.of("unlearn", 2)[-1]
+            job = journal.of("unlearn_last")[-1]
             if job["JobState"] == "PENDING":  # Slurm would wait for two minutes
                 cluster.ask("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
             elif job["JobState"] == "RUNNING" and job.get("Restarts") == "1":
@@ -251,14 +252,14 @@ def test_what_a_cluster_does_to_jobs_loses_nothing(partly, undisturbed, cluster)
     late, second = journal.of("align")
     assert late["JobState"] == "TIMEOUT"
     assert second["TimeLimit"] == "00:15:00"  # half as much again
-    cancelled, second = journal.of("unlearn", 1)
+    cancelled, second = journal.of("unlearn")
     assert cancelled["JobState"] == "CANCELLED"
     assert (cancelled["MinMemoryNode"], second["MinMemoryNode"]) == ("3002M", "4503M")
     killed, second = journal.of("evaluate_between")
     assert killed["JobState"] in ("FAILED", "OUT_OF_MEMORY")
     assert "xceeded" in Path(killed["StdOut"]).read_text()  # ... memory limit
     assert second["JobState"] == "COMPLETED"
-    (preempted,) = journal.of("unlearn", 2)
+    (preempted,) = journal.of("unlearn_last")
     assert preempted["Restarts"] == "1"
     assert len(journal.of("evaluate_after")) == 1
     assert partly.numbers() == undisturbed.numbers()
@@ -270,7 +271,7 @@ def test_a_full_disk(tiny, undisturbed, cluster, small_disk, tmp_path):
     shutil.copytree(undisturbed.directory, place, dirs_exist_ok=True, copy_function=shutil.copy2)
     workflow = OnSlurm(tiny, place, cluster)
     workflow.output = tmp_path / "snakemake.out"
-    forget(workflow, TABLE, *(f"{RUN}/{name}" for name in ("stage1", "stage2", "model")))
+    forget(workflow, TABLE, STAGES, RUN)
     resize(f"{shutil.disk_usage(place).used // 1024 + 160}k")  # logs fit, a checkpoint does not
     full = workflow.start(TABLE, "--retries", "0")
     printed = workflow.end(full)
@@ -288,7 +289,7 @@ def test_a_full_disk(tiny, undisturbed, cluster, small_disk, tmp_path):
 
 def test_a_query_that_never_answers_is_refused(partly):
     """This Slurm has no accounting database: sacct, the executor plugin's first choice, would be asked for ever."""
-    forget(partly, TABLE, f"{RUN}/stage2/probes.parquet")
+    forget(partly, TABLE, AFTER)
     refused = partly.start(TABLE, "--slurm-status-command", "sacct")
     assert "set slurm-status-command to squeue" in partly.end(refused)
     assert refused.returncode
@@ -297,7 +298,7 @@ def test_a_query_that_never_answers_is_refused(partly):
 
 def test_snakemake_killed_and_two_runs_in_one_directory(partly, undisturbed, cluster):
     """A second run is refused; after kill -9 the jobs go on, and a new run says so instead of doing them twice."""
-    forget(partly, TABLE, f"{RUN}/stage2/probes.parquet")
+    forget(partly, TABLE, AFTER)
     journal = Journal(cluster)
     first = partly.start(TABLE)
     cluster.wait(lambda: journal.look() or journal.of("evaluate_after"), "the job")

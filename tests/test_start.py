@@ -17,8 +17,6 @@ from atu_pipeline import start, status
 from atu_pipeline.settings import ConfigError
 from conftest import ROOT, Workflow
 
-SLOW = "results/tiny/probes/1_Ada.parquet"
-
 
 def test_the_modules_that_the_code_imports():
     assert start.missing_modules(ROOT) == []
@@ -32,6 +30,21 @@ def test_a_missing_module_is_named_before_the_first_job(tmp_path):
     with pytest.raises(ConfigError, match=r"lacks no_such_one, no_such_two: .* -m pip install --requirement"):
         start.check_modules(tmp_path, [])
     start.check_modules(tmp_path, ["conda"])  # jobs have an environment of their own
+
+
+def test_results_of_an_earlier_layout_are_told_of(here):
+    for run in (
+        "llm/tiny/1_Ada/seed0/atu-0123abcd",
+        "llm/tiny/1_Ada/seed0/stages/atu-0123abcd",
+        "experiments/a/tables",
+    ):
+        (here / "results" / run).mkdir(parents=True)
+    assert start.old_results() == []
+    for run in ("1_Ada/atu/seed0", "2_Bo/ga/seed1"):
+        (here / "results/llm/tiny" / run / "stage1").mkdir(parents=True)
+    (said,) = start.old_results()
+    assert said.startswith("results/ holds 2 runs of an earlier version, such as results/llm/tiny/")
+    assert "\n" not in said
 
 
 @pytest.fixture
@@ -81,13 +94,13 @@ def wait_for(condition, seconds: float = 120) -> None:
 def test_a_second_run_with_other_targets_is_refused_and_a_killed_one_is_none(workflow):
     """What a run holds, for real: a dry run, a report, an unlock and the status go on meanwhile."""
     run, left = workflow.directory / start.RUN, workflow.directory / "results/llm/x"
-    first = begin(workflow, "resources/models/llm")
+    first, slow = begin(workflow, workflow.paths().llm), workflow.paths().probes("1_Ada")
     wait_for(run.exists)
-    second = workflow.run(SLOW, check=False)
+    second = workflow.run(slow, check=False)
     assert second.returncode
     assert f"another run works in this directory (process {first.pid} on" in second.stdout + second.stderr
     assert "Traceback" not in second.stdout + second.stderr
-    assert workflow.planned("results/tiny/probes/2_Bo.parquet") == {"prepare_probes": 1}
+    assert workflow.planned(workflow.paths().probes("2_Bo")) == {"prepare_probes": 1}
     printed = subprocess.run(
         [sys.executable, "-m", "atu_pipeline", "status"],
         cwd=workflow.directory,
@@ -104,7 +117,7 @@ def test_a_second_run_with_other_targets_is_refused_and_a_killed_one_is_none(wor
     (temporary / "weights").write_bytes(bytes(30_000_000))
     record = json.loads((temporary / RECORD).read_text()) | {"started": "1"}
     (temporary / RECORD).write_text(json.dumps(record))
-    done = workflow.run(SLOW, "--rerun-incomplete")
+    done = workflow.run(slow, "--rerun-incomplete")
     assert f"removed 0.03 GB that a killed job had left in {temporary.relative_to(workflow.directory)}" in done.stderr
     assert not temporary.exists()
     assert not run.exists()
@@ -135,7 +148,9 @@ def test_the_command_of_a_failed_job_plans_it_under_the_same_settings(tiny, tmp_
     second.write_text(json.dumps({"benchmarks": {"tiny": {"path": str(benchmark)}}, "split": {"seed": 5}}))
     place = next(i for i, word in enumerate(workflow.command()) if word == "--configfile")
     command = workflow.command()
-    targets = [f"results/tiny/probes/{name}.parquet" for name in ("1_Ada", "2_Bo")]
+    own = {"benchmarks": {"tiny": {"path": str(benchmark)}}}
+    paths = workflow.paths(**own, split={"seed": 5, "dev_share": 0.5})
+    targets = [paths.probes(name) for name in ("1_Ada", "2_Bo")]
     config = ["--config", "split={dev_share: 0.5}", "llm=llm"]
     command = [*command[:3], *targets, *command[3 : place + 2], str(second), *command[place + 2 :], "-k", *config]
     failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -157,9 +172,12 @@ def test_the_command_of_a_failed_job_plans_it_under_the_same_settings(tiny, tmp_
         return next(int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("prepare_probes "))
 
     assert planned(again) == planned(again, targets[0]) == 1
-    # without the second file or --config the job that is done would be made anew, with other parameters
-    other = again.replace("dev_share: 0.5", "dev_share: 0.25")
-    assert planned(other, targets[0]) == 2
+    # without the second file or --config it would be of other settings
+    for given, changed in (("dev_share: 0.5", "dev_share: 0.25"), (shlex.quote(str(second)), "")):
+        assert given in again
+        other = subprocess.run(again.replace(given, changed), shell=True, capture_output=True, text=True)
+        assert other.returncode
+        assert f"config: {targets[1]} is of other settings than those in force, which make results/" in other.stderr
 
 
 @pytest.mark.parametrize(

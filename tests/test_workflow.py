@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +15,20 @@ import yaml
 
 from atu.reporting.tables import layout
 from atu_pipeline import lineage
+from atu_pipeline.paths import experiment_dir
 from conftest import ROOT, Workflow, build_benchmark
 
-RUN = "results/llm/tiny/1_Ada/atu/seed0"
-SHARED = {"download_model", "generate_corpus", "embed_windows", "hidden_states", "align"}
+OF_RUNS = "results/llm/tiny/1_Ada/seed0"
+RUN, STAGE = "llm/tiny/1_Ada/seed0/atu-*", "llm/tiny/1_Ada/seed0/stages/atu-*"  # of the finished run
+SHARED = {"download_model", "write_texts", "embed_windows", "hidden_states", "align"}
 
 
+# Rules of a run of two stages.
+STAGES = ("unlearn", "unlearn_last", "evaluate_between", "evaluate_after")
 EXPERIMENTS = yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"]
+
+
+NOBODY, BEFORE = "texts/positive/9_Nobody-00000000", "before/utility-00000000.parquet"
 
 
 def numbers(workflow: Workflow) -> str:
@@ -53,12 +61,12 @@ def test_tables_figures_and_models(finished):
     recorded = json.loads((results / "tables/provenance.json").read_text())
     assert recorded["settings"]["targets"] == ["1_Ada"]
     assert set(recorded["versions"]) >= {"torch", "transformers", "snakemake"}
-    known = pd.read_csv(results / "llm/tiny/known.csv")
+    known = pd.read_csv(results / "tables/known.csv")
     assert set(known["set"]) == {"forget_fb", "forget_qa", "forget_aa", "neighbor_fb", "neighbor_qa"}
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = finished.directory / RUN / "model"
+    model = finished.find(RUN) / "model"
     assert AutoModelForCausalLM.from_pretrained(model).num_parameters() > 0
     assert AutoTokenizer.from_pretrained(model).chat_template
     provenance = json.loads((model / "provenance.json").read_text())
@@ -66,8 +74,10 @@ def test_tables_figures_and_models(finished):
     assert provenance["settings"]["run"]["seed"] == "0"
     assert provenance["settings"]["layer"] == 2
     card = (model / "README.md").read_text()
-    assert card == (model.parent / "model_card.md").read_text()
     assert "| Forget QA ↓ " in card
+    weights = model.parent / "weights"
+    assert (model / "model.safetensors").samefile(weights / "model.safetensors")  # no second copy
+    assert {path.name for path in model.iterdir()} == {path.name for path in weights.iterdir()} | {"README.md"}
     published = (results / "tables/published.md").read_text()
     assert "No published number is of llm on tiny" in published
     attacks = pd.read_csv(results / "tables/adversarial_types.csv")
@@ -83,15 +93,19 @@ def test_report(finished):
 
 
 def test_checkpoints_between_stages_are_gone(finished):
-    stages = finished.directory / RUN
-    assert sorted(path.name for path in stages.iterdir()) == ["model", "model_card.md", "stage0", "stage1", "stage2"]
-    made = [f"{name}{record}" for name in ("probes.parquet", "steps.csv") for record in ("", ".recipe.json")]
-    assert sorted(path.name for path in (stages / "stage1").iterdir()) == made
+    run, stage = finished.find(RUN), finished.find(STAGE)
+    assert sorted(path.name for path in run.parent.iterdir()) == ["alignments", run.name, "stages"]
+    steps = ["steps.csv", "steps.csv.recipe.json"]
+    assert sorted(path.name for path in run.iterdir()) == ["evaluations", "model", *steps, "weights"]
+    assert sorted(path.name for path in stage.iterdir()) == ["evaluations", "predictor", *steps]
 
 
 def test_every_step_is_logged(finished):
-    steps = pd.read_csv(finished.directory / RUN / "stage1/steps.csv")
+    steps = pd.read_csv(finished.find(STAGE) / "steps.csv")
     assert steps["phase"].value_counts().to_dict() == {"unlearn": 3, "align": 3}
+    last = pd.read_csv(finished.find(RUN) / "steps.csv")
+    assert last["phase"].value_counts().to_dict() == {"unlearn": 3}  # nothing reads a predictor
+    assert last["tau"].unique().tolist() == [-0.5]
     assert {"loss", "unlearn_loss", "similarity", "grad_norm", "learning_rate", "tau"} <= set(steps.columns)
 
 
@@ -104,14 +118,15 @@ def test_one_more_target_runs_that_target_alone(finished):
     jobs = finished.planned("--config", "targets=[1_Ada,2_Bo]")
     assert jobs.get("hidden_states", 0) <= 1
     assert jobs["align"] == 1
-    assert (jobs["unlearn"], jobs["evaluate_between"], jobs["evaluate_after"]) == (2, 1, 1)
+    assert [jobs[rule] for rule in STAGES] == [1, 1, 1, 1]
     assert jobs["evaluate_before"] == 1
     assert "download_model" not in jobs
-    assert not [line for line in finished.planned_outputs("--config", "targets=[1_Ada,2_Bo]") if "1_Ada/atu" in line]
+    assert not [line for line in finished.planned_outputs("--config", "targets=[1_Ada,2_Bo]") if "1_Ada/seed" in line]
 
 
-def test_a_changed_probe_reruns_that_target_alone(copy):
+def test_a_changed_probe_asks_that_target_alone(copy):
     copy.run("--config", "targets=[1_Ada,2_Bo]")
+    trained = copy.paths().run("2_Bo", "atu", "0")
     config = json.loads(copy.config.read_text())
     probes = Path(config["benchmarks"]["tiny"]["path"]) / "Target/2_Bo/forget_level2.json"
     saved = probes.read_bytes()
@@ -120,24 +135,32 @@ def test_a_changed_probe_reruns_that_target_alone(copy):
         outputs = copy.planned_outputs("--config", "targets=[1_Ada,2_Bo]")
     finally:
         probes.write_bytes(saved)
-    assert any("probes/2_Bo.parquet" in line for line in outputs)
-    assert any("2_Bo/atu/seed0/stage2/probes.parquet" in line for line in outputs)
+    assert any("probes/2_Bo-" in line for line in outputs)
+    assert any(f"{trained}/evaluations/" in line for line in outputs)  # of the model that is kept
+    assert not any(f"{trained}/weights" in line for line in outputs)
     assert not any("1_Ada" in line for line in outputs)
+    assert copy.planned("--config", "targets=[1_Ada,2_Bo]") == {}  # the probe is what it was
 
 
-def test_a_changed_setting_reruns_what_it_touches(finished):
+def test_a_changed_setting_makes_what_it_touches_beside_the_rest(finished):
+    """Nothing that is there is written again but the tables and figures."""
+
     def changed(*path, value):
-        return finished.planned("--config", "method_settings=" + json.dumps(nested(path, value)))
+        given = ("--config", "method_settings=" + json.dumps(nested(path, value)))
+        for line in finished.planned_outputs(*given):
+            for output in line.partition(": ")[2].split(", "):
+                assert experiment_dir(output) or not (finished.directory / output).exists()
+        return finished.planned(*given)
 
     def nested(path, value):
         return {path[0]: nested(path[1:], value) if len(path) > 1 else value}
 
     jobs = changed("atu", "unlearn", "learning_rate", value=5e-4)
-    assert (jobs["unlearn"], jobs["evaluate_between"], jobs["evaluate_after"]) == (2, 1, 1)
+    assert [jobs[rule] for rule in STAGES] == [1, 1, 1, 1]
     assert not SHARED & set(jobs)
     jobs = changed("atu", "align", "learning_rate", value=5e-4)
     assert jobs["align"] == 1
-    assert not {"download_model", "generate_corpus", "embed_windows"} & set(jobs)
+    assert not {"download_model", "write_texts", "embed_windows"} & set(jobs)
 
 
 def test_an_unknown_target_is_one_clear_line(workflow):
@@ -154,22 +177,23 @@ def test_nan_loss_stops_the_run_and_keeps_what_was_done(copy):
     done = copy.run("--config", "method_settings=" + json.dumps(over), check=False)
     assert done.returncode
     assert "not finite at step" in done.stdout + done.stderr
-    log = (copy.directory / f"logs/unlearn/{RUN}/stage1.log").read_text()
+    stage = copy.paths(method_settings=over).stage("1_Ada", "atu", "0", 1)
+    log = (copy.directory / f"logs/unlearn/{stage.removeprefix('results/')}.log").read_text()
     assert "lower the learning rate" in log
     assert "(method_settings.atu.unlearn.learning_rate)" in log
     assert "Traceback" not in log
-    assert not (copy.directory / RUN / "stage1/llm").exists()
-    copy.run()  # the fault mended: the same numbers as before
+    assert not (copy.directory / stage / "llm").exists()
+    assert copy.planned() == {}  # the fault mended: what was there before
     assert not list(copy.directory.rglob(".llm.*"))
 
 
 @pytest.mark.parametrize(
     ("rule", "sent"),
-    [("generate_corpus", signal.SIGKILL), ("unlearn", signal.SIGINT), ("evaluate_between", signal.SIGKILL)],
+    [("write_texts", signal.SIGKILL), ("unlearn", signal.SIGINT), ("evaluate_between", signal.SIGKILL)],
 )
 def test_a_killed_run_resumes_with_the_same_numbers(finished, copy, rule, sent):
     """kill -9 or Ctrl-C, to Snakemake and all its jobs, while ``rule`` runs."""
-    shutil.rmtree(copy.directory / ("results/llm" if rule == "generate_corpus" else RUN))
+    shutil.rmtree(copy.directory / ("results/llm" if rule == "write_texts" else OF_RUNS))
     shutil.rmtree(copy.directory / "results/tables")
     process = subprocess.Popen(
         copy.command(),
@@ -222,12 +246,16 @@ def test_every_method(copy):
     rows = (copy.directory / "results/tables/main.md").read_text()
     for name in ("ATU τ=-0.5", "GA epoch 2", "GA*", "DPO", "NPO", "RMU", "ICU", "RepE"):
         assert f"| {name} " in rows
-    folder = copy.directory / "results/llm/tiny/1_Ada"
-    assert (folder / "ga/seed0/model/adapter_model.safetensors").exists()
-    assert (folder / "dpo/seed0/model/model.safetensors").exists()
-    asked = pd.read_parquet(folder / "icu/seed0/stage1/probes.parquet")
+    runs = {method: copy.directory / copy.paths(methods=methods).run("1_Ada", method, "0") for method in methods}
+    assert len(set(runs.values())) == len(methods)
+    assert (runs["ga"] / "model/adapter_model.safetensors").exists()
+    assert (runs["dpo"] / "model/model.safetensors").exists()
+    (answers,) = (runs["icu"] / "evaluations").glob("*.parquet")
+    asked = pd.read_parquet(answers)
     assert asked["prompt"].str.contains("supposed to unlearn about Ada").all()
-    assert not list(folder.glob("*/seed0/epochs"))
+    assert not list(copy.directory.glob(f"{OF_RUNS}/stages/*/epochs"))
+    cards = {method: (run / "model/README.md").exists() for method, run in runs.items()}
+    assert cards == {method: method not in ("icu", "repe") for method in methods}
 
 
 def test_stages_behind_a_collapse_are_not_run(copy):
@@ -238,11 +266,11 @@ def test_stages_behind_a_collapse_are_not_run(copy):
     config["method_settings"]["atu"]["unlearn"]["learning_rate"] = 0.3  # a model that no longer speaks
     copy.config.write_text(json.dumps(config))
     copy.run()
-    folder = copy.directory / RUN
-    assert len(pd.read_csv(folder / "stage2/steps.csv")) == 0
+    folder = copy.directory / copy.paths().run("1_Ada", "atu", "0")
+    assert len(pd.read_csv(folder / "steps.csv")) == 0
     assert (folder / "model/not_run.json").exists()
     assert "collapsed before stage 2" in (folder / "model/README.md").read_text()
-    assert len(pd.read_parquet(folder / "stage2/probes.parquet")) == 0
+    assert len(pd.read_parquet(copy.directory / copy.paths().after("1_Ada", "atu", "0"))) == 0
     table = pd.read_csv(copy.directory / "results/tables/collapsed.csv")
     assert table["collapsed"].tolist() == [True, True]
     assert "ATU τ=0 † 100% collapsed" in (copy.directory / "results/tables/main.md").read_text()
@@ -252,7 +280,7 @@ def know_all(workflow, benchmark):
     """Give a copy of the benchmark whose expected answers are those that the unmodified model gives."""
     folder = workflow.directory / "benchmark"
     shutil.copytree(benchmark, folder)
-    said = pd.read_parquet(workflow.directory / "results/llm/tiny/before/1_Ada.parquet")
+    said = pd.read_parquet(workflow.find("llm/tiny/before/1_Ada-*.parquet"))
     for name, file in (("forget_qa", "forget_level2"), ("neighbor_qa", "neighbor_level2")):
         path = folder / f"Target/1_Ada/{file}.json"
         answers = said[said["set"] == name].set_index("query")["prediction"]
@@ -280,9 +308,9 @@ def test_a_diverging_rate_of_a_grid_is_marked_and_the_tables_are_made(copy):
     assert table["diverged"].to_dict() == {"ga@0.001": False, "ga@1e+30": True, "atu@0.001": False, "atu@1e+30": True}
     assert (table["chosen"] == ~table["diverged"]).all()
     assert table["score"].isna().equals(table["diverged"])
-    folder = copy.directory / "results/llm/tiny/1_Ada"
+    paths = copy.paths(methods=["ga", "atu"])
     for variant, key in (("ga@1e+30", "method_settings.ga.train"), ("atu@1e+30", "method_settings.atu.unlearn")):
-        run = folder / variant / "seed20261125"
+        run = copy.directory / paths.run("1_Ada", variant, "20261125")
         names = {path.name for path in (run / "model").iterdir()} - {".snakemake_timestamp"}
         assert names == {"README.md", "diverged.json", "provenance.json", "recipe.json"}
         said = json.loads((run / "model/diverged.json").read_text())
@@ -290,8 +318,9 @@ def test_a_diverging_rate_of_a_grid_is_marked_and_the_tables_are_made(copy):
         assert "not finite" in said["message"]
         assert said["message"].endswith(f"({key}.learning_rate)")
         assert f"**There is no model: {said['message']}.**" in (run / "model/README.md").read_text()
-        assert len(pd.read_parquet(run / "stage1/probes.parquet")) == 0
-        assert len(pd.read_parquet(run / "stage2/probes.parquet")) == 0
+        for stage in (1, 2):
+            asked = paths.evaluation("1_Ada", variant, "20261125", stage)
+            assert len(pd.read_parquet(copy.directory / asked)) == 0
     collapsed = pd.read_csv(copy.directory / "results/tables/collapsed.csv")
     marked = collapsed[collapsed["method"].str.endswith("1e+30")]
     assert marked["collapsed"].all()
@@ -313,7 +342,7 @@ def test_where_all_rates_diverge_the_mend_is_said(copy):
     said = (
         "ga: training has diverged at every learning rate of its list (1e+30, 1e+35); add lower ones to it, 1e+29 say"
     )
-    log = (copy.directory / "logs/overall_table.log").read_text()
+    log = (copy.directory / "logs/overall_table/results.log").read_text()
     assert said in log, done.stdout + done.stderr
     assert "Traceback" not in log
 
@@ -347,9 +376,9 @@ def test_an_experiment_shares_what_there_is(finished):
     jobs = finished.planned("hook_layer", "--config", *settings)
     assert jobs["hidden_states"] == 3
     assert jobs["align"] == jobs["keep_model"] == 1
-    assert (jobs["unlearn"], jobs["evaluate_between"], jobs["evaluate_after"]) == (2, 1, 1)
-    assert jobs["overall_table"] == jobs["plot_tradeoff"] == 1
-    assert not {"generate_corpus", "embed_windows", "evaluate_before", "matched_table"} & set(jobs)
+    assert [jobs[rule] for rule in STAGES] == [1, 1, 1, 1]
+    assert jobs["overall_table"] == jobs["plot"] == 1
+    assert not {"write_texts", "embed_windows", "evaluate_before", "matched_table"} & set(jobs)
 
 
 def test_every_experiment_is_made_of_the_same_rules(copy):
@@ -358,9 +387,10 @@ def test_every_experiment_is_made_of_the_same_rules(copy):
     config = json.loads(copy.config.read_text()) | {"experiments": blocks}
     copy.config.write_text(json.dumps(config))
     jobs = copy.planned("paper")
-    assert not {"align", "unlearn", "evaluate_between", "evaluate_after", "evaluate_before"} & set(jobs)
-    assert jobs["plot_tradeoff"] == 3
-    assert jobs["attack_table"] == jobs["membership_table"] == jobs["plot_training"] == jobs["matched_table"] == 1
+    assert not {"align", *STAGES, "evaluate_before", "keep_model"} & set(jobs)
+    drawn = Counter(Path(line.split()[-1]).stem for line in copy.planned_outputs("paper") if "/figures/" in line)
+    assert (drawn["tradeoff"], drawn["training"], drawn.total()) == (3, 1, jobs["plot"])
+    assert jobs["attack_table"] == jobs["membership_table"] == jobs["matched_table"] == 1
     copy.run("mia", "stages")
     folder = copy.directory / "results/experiments"
     table = pd.read_csv(folder / "mia/tables/mia.csv")
@@ -380,7 +410,8 @@ def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
     lineage.main(["results/tables/main.csv", "--where", where, *place, "--details"])
     said = capsys.readouterr().out
     assert "Since then" not in said
-    for text in ("download_model", "generate_corpus", "align", "unlearn", "evaluate_after", "overall_table", "commit "):
+    rules = ("download_model", "write_texts", "align", "unlearn", "unlearn_last", "evaluate_after", "overall_table")
+    for text in (*(f"  {rule}, " for rule in rules), "commit "):
         assert text in said
     assert "not recorded" not in said
     lineage.main(["results/tables/main.csv", "--write-config", str(tmp_path / "again.yaml"), *place])
@@ -395,17 +426,21 @@ def test_from_a_number_to_its_jobs(finished, tmp_path, capsys):
         # found in an input function, where Snakemake would add a traceback
         (["hook_layer"], "config: experiments.hook_layer.targets: unknown 'ablations'"),
         (["results/answers/2_Bo.html"], "config: 2_Bo is not run: add it to targets"),
-        ([f"{RUN}/stage3/probes.parquet"], f"config: {RUN}/stage3/probes.parquet: the last stage of atu is 2"),
-        (["results/llm/tiny/1_Ada/nope/seed0/model"], "config: results/llm/tiny/1_Ada/nope/seed0/model: unknown 'no"),
-        (["results/llm/tiny/corpus/9_Nobody.jsonl"], "config: results/llm/tiny/corpus/9_Nobody.jsonl: unknown '9_Nob"),
+        ([f"{OF_RUNS}/atu-00000000/model"], "config: atu-00000000 of 1_Ada was made by other settings than those in"),
+        ([f"{OF_RUNS}/nope-00000000/model"], f"config: {OF_RUNS}/nope-00000000/model: unknown 'nope'"),
+        ([f"results/llm/tiny/{NOBODY}.jsonl"], f"config: results/llm/tiny/{NOBODY}.jsonl: unknown '9_Nobody'"),
         # which would carry the settings of another benchmark, or model
         (
-            ["results/llm/rwku/known.csv"],
-            "config: results/llm/rwku/known.csv: benchmark is tiny; ask with --config",
+            [f"results/llm/rwku/{BEFORE}"],
+            f"config: results/llm/rwku/{BEFORE}: benchmark is tiny; ask with --config",
         ),
-        (["results/rwku/probes/1_Ada.parquet"], "config: results/rwku/probes/1_Ada.parquet: benchmark is tiny; ask"),
-        (["results/encoder/tiny/known.csv"], "config: results/encoder/tiny/known.csv: llm is llm; ask with --config"),
-        (["resources/models/bert"], "config: resources/models/bert: unknown 'bert'"),
+        (
+            ["results/rwku/probes/1_Ada-00000000.parquet"],
+            "config: results/rwku/probes/1_Ada-00000000.parquet: benchmark",
+        ),
+        ([f"results/encoder/tiny/{BEFORE}"], f"config: results/encoder/tiny/{BEFORE}: llm is llm; ask with --config"),
+        (["resources/models/bert-00000000"], "config: resources/models/bert-00000000: unknown 'bert'"),
+        (["resources/models/llm-00000000"], "config: resources/models/llm-00000000 is of other settings than those in"),
     ],
 )
 def test_a_refused_config_is_one_line(workflow, arguments, fault):
@@ -433,10 +468,10 @@ def test_targets_with_odd_names_reach_every_job(tiny, tmp_path):
     ids = [f"{rank}_{name}" for rank, name in enumerate(names, start=1)]
     outputs = "\n".join(workflow.planned_outputs())
     for target in ids:
-        assert f"results/tiny/probes/{target}.parquet" in outputs
-        assert f"results/llm/tiny/{target}/atu/seed0/stage2/probes.parquet" in outputs
+        assert f"results/tiny/probes/{target}-" in outputs
+        assert f"results/llm/tiny/{target}/seed0/atu-" in outputs
     spelt = workflow.planned_outputs("--config", "targets=Beyonc\u00e9")
-    assert [line for line in spelt if "3_Beyonce\u0301/atu" in line]  # the folder's own spelling
-    probes = [f"results/tiny/probes/{target}.parquet" for target in ids[4:6]]  # quotes, and marks of file patterns
+    assert [line for line in spelt if "3_Beyonce\u0301/seed0/atu-" in line]  # the folder's own spelling
+    probes = [workflow.paths().probes(target) for target in ids[4:6]]  # quotes, and marks of file patterns
     workflow.run(*probes)
     assert all((tmp_path / probe).exists() for probe in probes)

@@ -305,6 +305,6 @@ class Inputs:
         """The method or the model that a job is about, where it is about one."""
         if wildcards.get("digest") and wildcards.get("method"):
             names = (wildcards.target, wildcards.seed, wildcards.method, wildcards.digest)
-            known = self.paths.runs if names in self.paths.runs else self.paths.stages
-            return known[names].method if names in known else self.stage(wildcards).method
+            ends = names in self.paths.runs or names in self.paths.shorter
+            return self.paths.find(wildcards, run=ends).method
         return wildcards.get("model")

@@ -108,6 +108,7 @@ class Paths:
         self.own = {"llm": self.config["llm"], "benchmark": self.config["benchmark"]}
         self.stages: dict[tuple[str, str, str, str], Stage] = {}
         self.runs: dict[tuple[str, str, str, str], Stage] = {}
+        self.shorter: dict[tuple[str, str, str, str], Stage] = {}
         self.planned: set[str] = set()
 
     def path(self, kind: str, recipe: Recipe, /, **names: object) -> str:
@@ -197,7 +198,8 @@ class Paths:
     def folder(self, kind: str, recipe: Recipe, stage: Stage) -> str:
         """The folder of an alignment, a stage or a run, which :meth:`find` will know."""
         file = self.config["method_settings"][stage.method]["method"]
-        known = self.runs if kind == "run" else self.stages
+        ends = self.runs if stage.number == self.recipes.last(stage.method) else self.shorter
+        known = ends if kind == "run" else self.stages
         known.setdefault((stage.target, stage.seed, file, short(recipe)), stage)
         return self.path(kind, recipe, target=stage.target, seed=stage.seed, method=file)
 
@@ -224,6 +226,12 @@ class Paths:
         stage = Stage(target, method, seed, self.recipes.last(method))
         return self.folder("run", self.recipes.kept(target, method, seed), stage)
 
+    @cache  # noqa: B019
+    def ended(self, target: str, method: str, seed: str, number: int) -> str:
+        """The folder of the run of Align-then-Unlearn that ends with a stage: a shorter one than the method's own."""
+        stage = Stage(target, method, seed, number)
+        return self.folder("run", self.recipes.kept(*stage), stage)
+
     def plan_run(self, target: str, method: str, seed: str) -> None:
         """Know a run that will be made: longer ones go on from what it keeps."""
         self.planned.add(self.run(target, method, seed))
@@ -232,9 +240,7 @@ class Paths:
     def shorter_run(self, target: str, method: str, seed: str, number: int) -> str | None:
         """The folder of a run that ends with a stage and that a longer one goes on from; None if it makes the stage
         itself, or has made it."""
-        recipe = self.recipes.stage(target, method, seed, number)
-        names = {"target": target, "seed": seed, "method": self.config["method_settings"][method]["method"]}
-        run = self.path("run", recipe, **names)
+        run = self.ended(target, method, seed, number)
         made = Path(self.stage(target, method, seed, number), "steps.csv").exists()
         return run if not made and (run in self.planned or Path(run, "weights").is_dir()) else None
 
@@ -280,6 +286,8 @@ class Paths:
         key, known = (names.target, names.seed, names.method, names.digest), self.runs if run else self.stages
         if key not in known:
             self.find_all(names.target, names.seed, names.method)
+        if run and key not in known:
+            known = self.shorter
         if key not in known:
             raise ConfigError(
                 f"{names.method}-{names.digest} of {names.target} was made by other settings than those in force; "
@@ -294,6 +302,8 @@ class Paths:
                 continue
             if kind_of(block) == "aligned":
                 self.alignment(target, method, seed)
+                for number in range(1, self.recipes.last(method)):
+                    self.ended(target, method, seed, number)
             for number in range(1, self.recipes.last(method) + (kind_of(block) == "trained")):
                 self.stage(target, method, seed, number)
             self.run(target, method, seed)
@@ -325,6 +335,8 @@ class Paths:
             ConfigError: if the folder is of another stage than the one whose answers are asked for.
         """
         run, number = stage[:3], int(names.get("stage", stage.number))
+        if kind in ("run", "after") and stage.number < self.recipes.last(stage.method):
+            return self.run(*run)  # a shorter one is gone on from, and not made for its own sake
         if kind == "after":
             return self.after(*run)
         if kind != "between":

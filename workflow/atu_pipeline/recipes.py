@@ -292,11 +292,11 @@ class Recipes:
         return merged(*parts, {"reference": {"max_tokens": max_tokens}})
 
     @cache  # noqa: B019
-    def kept(self, target: str, method: str, seed: str) -> Recipe:
-        """The kept model of a run."""
+    def kept(self, target: str, method: str, seed: str, stage: int | None = None) -> Recipe:
+        """The kept model of a run, or of a shorter one that ends with an earlier stage."""
         merge = self.config["method_settings"][method].get("lora", {}).get("merge")
         own = {"settings": {"lora": {"merge": merge}}} if merge is not None else {}
-        return merged(self.stage(target, method, seed, self.last(method)), own)
+        return merged(self.stage(target, method, seed, stage or self.last(method)), own)
 
     @cache  # noqa: B019
     def asking(self, when: str) -> Recipe:

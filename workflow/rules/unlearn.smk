@@ -61,7 +61,7 @@ use rule unlearn as unlearn_last with:
         key=INPUTS.of_run.key,
         in_grid=INPUTS.of_run.in_grid,
         gradient_checkpointing=config["gradient_checkpointing"],
-        recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
+        recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)),
 
 
 rule keep_weights:

@@ -1,5 +1,6 @@
 """Answers that the same model has given before: a further probe set is asked alone."""
 
+import glob
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ def besides_sets(recipe: Mapping) -> dict:
 
 def earlier_files(path: Path, recipe: Mapping) -> Iterator[tuple[Path, Mapping]]:
     """Files of answers beside ``path`` that this model gave under the same settings, each with its recipe."""
-    head = path.stem.rpartition("-")[0]
+    head = glob.escape(path.stem.rpartition("-")[0])
     for other in sorted(path.parent.glob(f"{head}-*.parquet" if head else "*.parquet")):
         try:
             made = json.loads(record_path(other).read_text(encoding="utf-8"))["recipe"]
