@@ -11,7 +11,6 @@ from pathlib import Path
 
 from atu.common.leftovers import alive, owner, remove_all_abandoned
 from atu_pipeline.cluster import GPU_OPTIONS
-from atu_pipeline.paths import names_in
 from atu_pipeline.settings import ConfigError, did_you_mean
 
 RUN = Path(".snakemake/run.json")  # whose run works in the directory
@@ -122,28 +121,6 @@ def before_planning(workflow: object, check: Callable[[Iterable[str]], None]) ->
         return plan(*arguments, **options)
 
     workflow._prepare_dag = checked
-
-
-def pass_over_answers() -> None:
-    """Have Snakemake run no job again because it would read other answers.
-
-    Stages look at answers to see whether the model has collapsed, and are not trained again where other questions are
-    asked. Whatever shows answers has them in its params.
-    """
-    from snakemake.persistence import PersistenceBase  # slow to import, and `atu status` imports this module
-
-    changed = getattr(PersistenceBase._input_changed, "asked", PersistenceBase._input_changed)
-
-    def apart_from_answers(paths: Iterable[str]) -> list[str]:
-        return [path for path in paths if (names_in(path) or ("", {}))[0] not in ("before", "between", "after")]
-
-    def input_changed(self, job, file=None):
-        if not changed(self, job, file):
-            return False
-        return apart_from_answers(self.input(file)) != apart_from_answers(self._input(job))
-
-    input_changed.asked = changed  # a Snakefile may be read more than once in a process
-    PersistenceBase._input_changed = input_changed
 
 
 def check_resources(settings: object, rules: Iterable[str]) -> None:

@@ -36,14 +36,12 @@ from atu_pipeline.start import (
     clear_leftovers,
     note_command,
     old_results,
-    pass_over_answers,
     take_directory,
 )
 
 share_library(ROOT, MAIN)
 tell_faults_apart(MAIN)
 teach_plugins()
-pass_over_answers()
 check_keys(workflow.configfiles if MAIN else [])
 config = check_config(with_defaults(config), ROOT)
 
