@@ -10,7 +10,7 @@ import pytest
 
 from atu.common.recipe import record
 from atu.evaluation import earlier
-from atu.evaluation.earlier import CODE, earlier_answers, library
+from atu.evaluation.earlier import CODE, earlier_predictions, library
 
 RECIPE = {
     "layer": 2,
@@ -28,22 +28,22 @@ def kept(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     path = Path("before/6_a*b?[c]-01234567.parquet")
     path.parent.mkdir()
-    outcomes = pd.DataFrame({"set": ["forget_qa", "forget_qa", "utility_flu"], "prediction": ["Ada", "Bo", "la"]})
-    outcomes.attrs[CODE] = library()
-    outcomes.to_parquet(path, index=False)
+    predictions = pd.DataFrame({"set": ["forget_qa", "forget_qa", "utility_flu"], "prediction": ["Ada", "Bo", "la"]})
+    predictions.attrs[CODE] = library()
+    predictions.to_parquet(path, index=False)
     record(path, RECIPE)
     return path
 
 
 def found(path: Path, recipe: dict) -> dict[str, list[str]]:
     wider = path.with_name(path.name.replace("01234567", "89abcdef"))
-    return {name: rows["prediction"].tolist() for name, rows in earlier_answers(wider, recipe).items()}
+    return {name: rows["prediction"].tolist() for name, rows in earlier_predictions(wider, recipe).items()}
 
 
 def test_what_was_answered_is_taken_set_by_set(kept):
     both = {"forget_qa": ["Ada", "Bo"], "utility_flu": ["la"]}
     assert found(kept, WIDER) == both
-    assert earlier_answers(kept, RECIPE) == {}  # itself is no earlier one
+    assert earlier_predictions(kept, RECIPE) == {}  # itself is no earlier one
     other = deepcopy(WIDER)
     other["probe_sets"]["forget_qa"] = "asked otherwise"
     assert found(kept, other) == {"utility_flu": ["la"]}

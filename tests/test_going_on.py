@@ -71,8 +71,8 @@ def answers(workflow: Workflow) -> dict[str, pd.DataFrame]:
     return {when: pd.read_parquet(workflow.directory / file) for when, file in files.items()}
 
 
-def of_set(outcomes: pd.DataFrame, *names: str) -> pd.DataFrame:
-    return outcomes[outcomes["set"].isin(names)].reset_index(drop=True)
+def of_set(predictions: pd.DataFrame, *names: str) -> pd.DataFrame:
+    return predictions[predictions["set"].isin(names)].reset_index(drop=True)
 
 
 def test_one_more_probe_set_is_asked_alone(finished, copy):
@@ -94,8 +94,8 @@ def test_one_more_probe_set_is_asked_alone(finished, copy):
     assert jobs == {"evaluate_before": 2, "evaluate_after": 1, "keep_model": 1, "forget": 1}
     assert all("answered before, and not asked again: forget_qa, neighbor_qa" in log for log in logs.values())
     taken = answers(copy)
-    for when, outcomes in taken.items():
-        pd.testing.assert_frame_equal(outcomes, of_set(everything[when], *few))
+    for when, predictions in taken.items():
+        pd.testing.assert_frame_equal(predictions, of_set(everything[when], *few))
     paths = finished.paths()
     for file in (paths.before("1_Ada"), paths.before("utility"), paths.after(*ADA)):
         (copy.directory / file).unlink()
@@ -103,8 +103,8 @@ def test_one_more_probe_set_is_asked_alone(finished, copy):
     assert not (TRAINING - {"keep_model"} | BEHIND) & set(jobs)
     assert jobs["evaluate_after"] == 1
     assert all("answered before, and not asked again: forget_qa, neighbor_qa\n" in log for log in logs.values())
-    for when, outcomes in answers(copy).items():
-        pd.testing.assert_frame_equal(of_set(outcomes, *few), taken[when])
-        asked, same = of_set(outcomes, "forget_fb"), of_set(everything[when], "forget_fb")
+    for when, predictions in answers(copy).items():
+        pd.testing.assert_frame_equal(of_set(predictions, *few), taken[when])
+        asked, same = of_set(predictions, "forget_fb"), of_set(everything[when], "forget_fb")
         assert asked["prediction"].tolist() == same["prediction"].tolist()
         assert asked["score"].tolist() == pytest.approx(same["score"].tolist())
