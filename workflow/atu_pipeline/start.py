@@ -123,6 +123,22 @@ def before_planning(workflow: object, check: Callable[[Iterable[str]], None]) ->
     workflow._prepare_dag = checked
 
 
+def refuse_prefix(modifier: object) -> None:
+    """Refuse a module's ``prefix`` and ``replace_prefix``.
+
+    Args:
+        modifier: Snakemake's, of the Snakefile that is read.
+
+    Raises:
+        ConfigError: if it changes paths.
+    """
+    if modifier.path_modifier.modify("results/tables/main.csv", "output") != "results/tables/main.csv":
+        raise ConfigError(
+            "module: prefix and replace_prefix change paths that results record; leave them out, and give the "
+            "importing workflow a --directory of its own"
+        )
+
+
 def check_resources(settings: object, rules: Iterable[str]) -> None:
     """Refuse resources set for a rule that there is not, which Snakemake passes over, and a wrong way to ask for GPUs.
 

@@ -36,9 +36,11 @@ from atu_pipeline.start import (
     clear_leftovers,
     note_command,
     old_results,
+    refuse_prefix,
     take_directory,
 )
 
+refuse_prefix(workflow.modifier)
 share_library(ROOT, MAIN)
 tell_faults_apart(MAIN)
 teach_plugins()
