@@ -22,7 +22,7 @@ from atu.data.benchmark import build_probes, read_primers
 from atu.data.probe_sets import PROBE_SETS, ProbeSet
 from atu.data.rows import CHOICES
 from atu.engine.chat import stop_tokens
-from atu.engine.models import load_llm
+from atu.engine.engine import Engine
 from atu.evaluation.evaluate import asked_alike, build_prompt, evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    llm, tokenizer = load_llm(options.llm)
+    engine = Engine.load(options.llm, options.batch_tokens)
     parts = [build_probes(options.benchmark, target, 0.0, 0)[0] for target in (options.target, None)]
     probes = pd.concat([part for part in parts if len(part)], ignore_index=True)
     if options.rwku:
@@ -139,9 +139,9 @@ def main() -> None:
     for names in asked_alike([name for name in PROBE_SETS if name in set(probes["set"])]):
         asked = {name: probes[probes["set"] == name].to_dict("records") for name in names}
         start = time.perf_counter()
-        plain = {name: ask_plainly(llm, tokenizer, name, asked[name], primers) for name in names}
+        plain = {name: ask_plainly(engine.llm, engine.tokenizer, name, asked[name], primers) for name in names}
         middle = time.perf_counter()
-        predictions = evaluate(llm, tokenizer, probes, names, primers, options.batch_tokens)
+        predictions = evaluate(engine, probes, names, primers)
         end = time.perf_counter()
         same = 0
         for name in names:

@@ -26,8 +26,8 @@ from atu.alignment.hidden import HiddenStates, write_hidden_states
 from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import WindowedCorpus
 from atu.engine.agreement import check_engine, differences
+from atu.engine.engine import Engine
 from atu.engine.examples import Example
-from atu.engine.likelihood import score_tokens
 from atu.methods import load
 from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
 from atu.training.epochs import train_epochs
@@ -112,14 +112,14 @@ def main() -> None:
     check_engine(half)
     print("bf16", differences(half))
     rows = random_rows(TEXTS, options.tokens)
-    budget = config["evaluation"]["batch_tokens"]
+    engine = Engine(half, None, config["evaluation"]["batch_tokens"])  # what it scores are tokens already
     bench.measure(
         "evaluate: log-probabilities",
-        partial(score_tokens, half, rows * 8, [1] * (8 * TEXTS), budget),
+        partial(engine.score_tokens, rows * 8, [1] * (8 * TEXTS)),
         demand("evaluate_after", config).device,
         resident=4 * size,
     )
-    del half
+    del engine, half
 
     ids, lengths = torch.tensor([token for row in rows for token in row], dtype=torch.int32), [len(row) for row in rows]
     bounds = torch.tensor([0, *lengths]).cumsum(0)

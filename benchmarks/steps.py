@@ -28,7 +28,8 @@ from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import build_corpus, embed_windows, token_ends, window_starts
 from atu.data.benchmark import build_probes
 from atu.engine.batching import pad
-from atu.engine.models import hidden_states, layers_up_to, load_llm
+from atu.engine.engine import Engine
+from atu.engine.models import hidden_states, layers_up_to
 from atu.evaluation.evaluate import evaluate
 from atu.methods.atu import AlignmentData, AlignmentText, align_loss, unlearn_loss
 
@@ -97,7 +98,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    llm, tokenizer = load_llm(options.llm)
+    engine = Engine.load(options.llm, batch_tokens=8192)
+    llm, tokenizer = engine.llm, engine.tokenizer
     encoder = load_encoder(options.encoder, "cpu")
     layer = round(LAYER_SHARE * llm.config.num_hidden_layers)
     width = encoder.get_embedding_dimension()
@@ -180,7 +182,7 @@ def main() -> None:
 
     probes, _ = build_probes(ROOT / "workflow/benchmarks/demo", "7_Aristotle", 0.5, 0)
     start = time.perf_counter()
-    predictions = evaluate(llm, tokenizer, probes, ["forget_fb", "forget_qa", "forget_aa"], {}, batch_tokens=8192)
+    predictions = evaluate(engine, probes, ["forget_fb", "forget_qa", "forget_aa"], {})
     seconds = time.perf_counter() - start
     asked = sum(map(len, tokenizer(predictions["prompt"].tolist())["input_ids"]))
     answered = sum(map(len, tokenizer(predictions["prediction"].tolist())["input_ids"]))

@@ -12,9 +12,8 @@ from atu.data.benchmark import BenchmarkError, build_probes, read_primers
 from atu.engine.attention import GrowingLayer, Prefixes, new_cache
 from atu.engine.batching import budget_batches
 from atu.engine.chat import chat_prompt, stop_tokens, turn_end
-from atu.engine.generation import generate, tokens_with
-from atu.engine.likelihood import pick_token, score_tokens
-from atu.engine.models import load_llm
+from atu.engine.engine import Engine
+from atu.engine.generation import tokens_with
 from atu.engine.prefill import common_prefix
 from atu.evaluation.evaluate import asked_alike, build_prompt, evaluate
 from conftest import build_llm
@@ -34,7 +33,7 @@ def one_by_one(model, tokenizer, prompts: list[str], max_new_tokens: int) -> lis
 
 
 def test_batched_answers_equal_single_ones(llm):
-    batched = generate(*llm, PROMPTS, max_new_tokens=8, batch_tokens=100)
+    batched = Engine(*llm, 100).generate(PROMPTS, max_new_tokens=8)
     assert batched == one_by_one(*llm, PROMPTS, 8)
 
 
@@ -51,12 +50,11 @@ def test_batches_keep_within_the_budget():
 
 def test_rows_of_several_groups_share_a_batch(llm):
     """Prefixes of other lengths side by side, one group of a single row, answers as one by one."""
-    model, tokenizer = llm
     headers = ["the king of Rome was a poet and the queen ", "Who? ", "sea river "]
     prompts = [header + prompt for header in headers[:2] for prompt in PROMPTS] + [headers[2] + PROMPTS[0]]
     groups = [header for header in headers[:2] for _ in PROMPTS] + [headers[2]]
-    together = generate(model, tokenizer, prompts, max_new_tokens=12, batch_tokens=4096, groups=groups)
-    alone = [generate(model, tokenizer, [prompt], max_new_tokens=12, batch_tokens=1)[0] for prompt in prompts]
+    together = Engine(*llm, 4096).generate(prompts, max_new_tokens=12, groups=groups)
+    alone = [Engine(*llm, 1).generate([prompt], max_new_tokens=12)[0] for prompt in prompts]
     assert together == alone
     assert len({len(answer) for answer in together}) > 1
 
@@ -67,11 +65,11 @@ def test_shared_prefixes_with_a_sliding_window(tmp_path, window):
     build_llm(tmp_path, family="phi3")
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"sliding_window": window}))
-    model, tokenizer = load_llm(tmp_path)
+    engine = Engine.load(tmp_path, 4096)
     prompts = ["the king of Rome was a poet " + prompt for prompt in PROMPTS]
-    answers = generate(model, tokenizer, prompts, max_new_tokens=12, batch_tokens=4096)
-    assert model.config._attn_implementation == "sdpa"  # as it was
-    assert answers == one_by_one(model, tokenizer, prompts, 12)
+    answers = engine.generate(prompts, max_new_tokens=12)
+    assert engine.llm.config._attn_implementation == "sdpa"  # as it was
+    assert answers == one_by_one(engine.llm, engine.tokenizer, prompts, 12)
 
 
 def test_a_growing_layer_holds_what_it_was_given():
@@ -114,8 +112,8 @@ def test_an_ended_row_leaves_the_batch(llm, monkeypatch):
         return plain(*args, **kwargs)
 
     monkeypatch.setattr(model.get_decoder(), "forward", forward)
-    answers = generate(model, tokenizer, PROMPTS, max_new_tokens=40, batch_tokens=4096)
-    alone = [generate(model, tokenizer, [prompt], max_new_tokens=40, batch_tokens=1)[0] for prompt in PROMPTS]
+    answers = Engine(model, tokenizer, 4096).generate(PROMPTS, max_new_tokens=40)
+    alone = [Engine(model, tokenizer, 1).generate([prompt], max_new_tokens=40)[0] for prompt in PROMPTS]
     assert answers == alone
     rows = rows[: rows.index(1) + 1]
     assert rows[0] == len(PROMPTS)
@@ -124,29 +122,28 @@ def test_an_ended_row_leaves_the_batch(llm, monkeypatch):
 
 
 def test_answers_stop_at_a_line_break(llm):
-    model, tokenizer = llm
+    tokenizer = llm[1]
     ids = tokens_with(tokenizer, "\n")
     assert ids
     assert all("\n" in tokenizer.decode([i]) for i in ids)
-    answers = generate(model, tokenizer, PROMPTS, max_new_tokens=20, batch_tokens=400, stop_at_newline=True)
+    answers = Engine(*llm, 400).generate(PROMPTS, max_new_tokens=20, stop_at_newline=True)
     assert not any("\n" in answer for answer in answers)
 
 
 def test_answers_stop_behind_the_sentence_that_is_scored(llm, monkeypatch):
     """... with the mark that completes what is sought, not with one before; the tiny model's period is an "e"."""
-    model, tokenizer = llm
+    engine, tokenizer = Engine(*llm, 4096), llm[1]
     marks = tokens_with(tokenizer, "e")
     monkeypatch.setattr("atu.engine.generation.tokens_with", lambda tokenizer, mark: marks)
-    options = {"max_new_tokens": 40, "batch_tokens": 4096}
-    whole = generate(model, tokenizer, PROMPTS, **options)
-    cut = generate(model, tokenizer, PROMPTS, **options, stop_sentence=re.compile("e[^e]*e"))
+    whole = engine.generate(PROMPTS, max_new_tokens=40)
+    cut = engine.generate(PROMPTS, max_new_tokens=40, stop_sentence=re.compile("e[^e]*e"))
     for answer, shorter in zip(whole, cut, strict=True):
         assert answer.startswith(shorter)
         assert shorter == answer or shorter.count("e") >= 2
         last = tokenizer.encode(shorter, add_special_tokens=False)[-1]
         assert shorter == answer or shorter[: -len(tokenizer.decode([last]))].count("e") < 2
     assert cut != whole
-    assert generate(model, tokenizer, PROMPTS, **options, stop_sentence=re.compile("nowhere")) == whole
+    assert engine.generate(PROMPTS, max_new_tokens=40, stop_sentence=re.compile("nowhere")) == whole
 
 
 def test_sets_that_are_asked_alike_share_batches(llm, tiny):
@@ -155,8 +152,8 @@ def test_sets_that_are_asked_alike_share_batches(llm, tiny):
     folder = tiny / "benchmark"
     parts = [build_probes(folder, target, 0.25, 0)[0] for target in ("4_Beyoncé", None)]
     probes, primers = pd.concat(parts), read_primers(folder / "Utility/primers.json")
-    together = evaluate(*llm, probes, names, primers, batch_tokens=4096)
-    alone = pd.concat([evaluate(*llm, probes, [name], primers, batch_tokens=1) for name in names])
+    together = evaluate(Engine(*llm, 4096), probes, names, primers)
+    alone = pd.concat([evaluate(Engine(*llm, 1), probes, [name], primers) for name in names])
     assert list(together["set"].unique()) == names
     assert list(together["prediction"]) == list(alone["prediction"])
     assert list(together["score"]) == pytest.approx(list(alone["score"]), abs=1e-4)
@@ -171,7 +168,7 @@ def test_sampling_is_seeded(llm):
     drawn = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        drawn.append(generate(*llm, PROMPTS, max_new_tokens=8, batch_tokens=60, temperature=1.0, top_p=0.9))
+        drawn.append(Engine(*llm, 60).generate(PROMPTS, max_new_tokens=8, temperature=1.0, top_p=0.9))
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2]
 
@@ -182,14 +179,14 @@ def test_a_failed_generation_is_an_error(llm, monkeypatch):
 
     monkeypatch.setattr(llm[0].get_decoder(), "forward", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        generate(*llm, PROMPTS, max_new_tokens=8, batch_tokens=60)
+        Engine(*llm, 60).generate(PROMPTS, max_new_tokens=8)
 
 
 def test_token_scores_equal_the_plain_forward_pass(llm):
     model, tokenizer = llm
     ids = tokenizer(PROMPTS, add_special_tokens=False)["input_ids"]
     first = [1, 2, 1, 3]
-    for row, start, score in zip(ids, first, score_tokens(model, ids, first, batch_tokens=100), strict=True):
+    for row, start, score in zip(ids, first, Engine(*llm, 100).score_tokens(ids, first), strict=True):
         with torch.inference_mode():
             log_probs = model(torch.tensor([row])).logits[0].log_softmax(-1)
         expected = [log_probs[position - 1, row[position]].item() for position in range(start, len(row))]
@@ -201,20 +198,19 @@ def test_token_scores_equal_the_plain_forward_pass(llm):
 
 
 def test_a_shared_prefix_changes_nothing(llm):
-    model, tokenizer = llm
+    alone, together = Engine(*llm, 1), Engine(*llm, 200)
     texts = [header + prompt for header in ("the king of Rome was ", "Who? ") for prompt in PROMPTS]
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    groups = ["king"] * 4 + ["who"] * 4
+    ids = alone.encode(texts)
+    single, groups = [str(i) for i in range(8)], ["king"] * 4 + ["who"] * 4
     first = [len(row) - 2 for row in ids]
     assert common_prefix(ids[:4]) >= 5
-    plain = score_tokens(model, ids, first, batch_tokens=1, groups=[str(i) for i in range(8)])
-    shared = score_tokens(model, ids, first, batch_tokens=200, groups=groups)
+    plain = alone.score_tokens(ids, first, groups=single)
+    shared = together.score_tokens(ids, first, groups=groups)
     for one, other in zip(plain, shared, strict=True):
         torch.testing.assert_close(one.log_probs, other.log_probs, atol=1e-4, rtol=1e-4)
     letters = [" A", " B"]
-    assert pick_token(model, tokenizer, texts, letters, 200, groups=groups) == pick_token(
-        model, tokenizer, texts, letters, 1, groups=[str(i) for i in range(8)]
-    )
+    picked = together.pick_token(texts, letters, groups=groups)
+    assert picked == alone.pick_token(texts, letters, groups=single)
 
 
 def test_common_prefix():
@@ -225,14 +221,14 @@ def test_common_prefix():
 
 def test_a_text_of_one_token_cannot_be_scored(llm):
     with pytest.raises(ValueError, match="too short"):
-        score_tokens(llm[0], [[5]], [1], batch_tokens=1)
+        Engine(*llm, 1).score_tokens([[5]], [1])
 
 
 def test_picked_token_is_the_likeliest(llm):
     model, tokenizer = llm
     letters = [" A", " B", " C", " D"]
     tokens = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in letters]
-    for prompt, picked in zip(PROMPTS, pick_token(model, tokenizer, PROMPTS, letters, batch_tokens=100), strict=True):
+    for prompt, picked in zip(PROMPTS, Engine(*llm, 100).pick_token(PROMPTS, letters), strict=True):
         with torch.inference_mode():
             logits = model(**tokenizer(prompt, return_tensors="pt", add_special_tokens=False)).logits[0, -1, tokens]
         assert picked == int(logits.argmax())
@@ -280,7 +276,7 @@ def test_every_set_is_asked_and_every_probe_kept(llm, tiny):
     probes = pd.concat([build_probes(folder, target, 0.25, 0)[0] for target in ("4_Beyoncé", None)])
     names = list(probes["set"].unique())
     assert len(names) == 12
-    predictions = evaluate(*llm, probes, names, read_primers(folder / "Utility/primers.json"), batch_tokens=400)
+    predictions = evaluate(Engine(*llm, 400), probes, names, read_primers(folder / "Utility/primers.json"))
     assert len(predictions) == len(probes)
     assert predictions["prompt"].str.len().min() > 0
     assert predictions["score"].notna().all()
@@ -307,4 +303,4 @@ def test_a_text_of_one_token_is_named(llm, tiny):
     texts = probes[probes["set"] == "mia_fm"]
     short = pd.concat([texts, texts.assign(query="a", id="mia_fm/1")], ignore_index=True)
     with pytest.raises(BenchmarkError, match=r"forget_mia.json, row 2: 'a' is a single token of this model"):
-        evaluate(*llm, short, ["mia_fm"], {}, 400)
+        evaluate(Engine(*llm, 400), short, ["mia_fm"], {})

@@ -14,6 +14,7 @@ from atu.common.errors import DivergedError, ExplainedError
 from atu.common.finite import NotFiniteError, is_finite
 from atu.data.benchmark import target_name
 from atu.data.pairs import pair_biographies
+from atu.engine.engine import Engine
 from atu.engine.examples import (
     Example,
     answer_example,
@@ -23,7 +24,6 @@ from atu.engine.examples import (
     text_example,
     token_log_probs,
 )
-from atu.engine.generation import generate
 from atu.engine.intervention import Intervention
 from atu.engine.models import add_lora, hidden_states, layers_up_to, load_llm, save_llm
 from atu.evaluation.evaluate import build_prompt
@@ -331,11 +331,11 @@ def test_nothing_to_train_on(llm):
 
 
 def test_texts_that_the_model_writes(llm):
-    options = {"texts": 5, "max_new_tokens": 12, "temperature": 1.0, "top_p": 0.9, "batch_tokens": 1000}
+    options = {"texts": 5, "max_new_tokens": 12, "temperature": 1.0, "top_p": 0.9}
     written = {}
     for kind in ("positive", "negative", "reject"):
         torch.manual_seed(0)
-        written[kind] = write_texts(*llm, kind, "Ada", "Ada was a poet.", **options)
+        written[kind] = write_texts(Engine(*llm, 1000), kind, "Ada", "Ada was a poet.", **options)
         assert 0 < len(written[kind]) <= 5
     assert {"instruction", "output"} < set(written["reject"][0])
     assert not any("\n" in row["instruction"] for row in written["reject"])
@@ -353,16 +353,16 @@ def test_icu_speaks_first(llm):
 
 
 def test_control_vectors_steer_inside_the_block_alone(llm, tmp_path):
-    model, tokenizer = llm
+    engine, (model, tokenizer) = Engine(*llm, 400), llm
     vectors = find_control_vectors(model, tokenizer, "Ada", ["Who ?", "red river"], [1, 2])
     assert vectors.shape == (2, 32)
     Intervention(vectors=vectors, layers=[1, 2], coefficient=20.0).save(tmp_path / "intervention")
     loaded = Intervention.load(tmp_path / "intervention")
-    plain = generate(model, tokenizer, TEXTS, max_new_tokens=8, batch_tokens=400)
+    plain = engine.generate(TEXTS, max_new_tokens=8)
     with loaded.applied(model):
-        steered = generate(model, tokenizer, TEXTS, max_new_tokens=8, batch_tokens=400)
+        steered = engine.generate(TEXTS, max_new_tokens=8)
     assert steered != plain
-    assert generate(model, tokenizer, TEXTS, max_new_tokens=8, batch_tokens=400) == plain
+    assert engine.generate(TEXTS, max_new_tokens=8) == plain
     # what is added is seen behind the layer: the state behind layer 1 moves by exactly its vector
     ids = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
     with torch.inference_mode(), layers_up_to(model, 1) as decoder:

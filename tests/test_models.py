@@ -18,9 +18,8 @@ from atu.common.runtime import ExplainedError
 from atu.engine.agreement import check_engine, differences
 from atu.engine.chat import chat_prompt, check_template, set_template_options, turn_end
 from atu.engine.checks import check_architecture, check_encoder, describe_llm, open_config
+from atu.engine.engine import Engine
 from atu.engine.examples import Example, answer_example, collate, reference_log_probs, scored_logits
-from atu.engine.generation import generate
-from atu.engine.likelihood import score_tokens
 from atu.engine.logits import read_logits, refuse_nan
 from atu.engine.models import ModelError, layers_up_to, load_llm
 from atu.engine.prefill import context_length
@@ -88,7 +87,7 @@ def test_log_probabilities_are_the_models_own(model):
     check_engine(model)
     expected = [plain_log_probs(model, row)[:-1].gather(-1, torch.tensor(row[1:])[:, None])[:, 0] for row in ROWS]
     first = [len(PREFIX) + 1] * 3 + [1]
-    scores = score_tokens(model, ROWS, first, 4096, groups=["a", "a", "a", "b"])
+    scores = Engine(model, WordTokenizer(), 4096).score_tokens(ROWS, first, groups=["a", "a", "a", "b"])
     for score, own, start in zip(scores, expected, first, strict=True):
         torch.testing.assert_close(score.log_probs, own[start - 1 :], atol=2e-5, rtol=1e-5)
     items = [[as_example(row)] for row in ROWS]
@@ -106,14 +105,14 @@ def as_example(row: list[int]) -> Example:
 
 def test_greedy_answers_are_the_models_own(model):
     """Token for token those of transformers' ``generate``, in one batch behind a shared prefix."""
-    tokenizer = WordTokenizer()
+    engine = Engine(model, WordTokenizer(), 4096)
     model.generation_config.eos_token_id = 1
     prompts = [" ".join(map(str, row)) for row in ROWS]
-    answers = generate(model, tokenizer, prompts, max_new_tokens=12, batch_tokens=4096, groups=["a", "a", "a", "b"])
+    answers = engine.generate(prompts, max_new_tokens=12, groups=["a", "a", "a", "b"])
     for row, answer in zip(ROWS, answers, strict=True):
         with torch.inference_mode():
             ids = model.generate(torch.tensor([row]), max_new_tokens=12, do_sample=False, pad_token_id=0)[0]
-        assert answer == tokenizer.decode(ids[len(row) :])
+        assert answer == engine.tokenizer.decode(ids[len(row) :])
 
 
 class WordTokenizer:
@@ -161,7 +160,7 @@ def test_the_head_runs_on_the_read_positions_alone(llm, monkeypatch):
     seen = []
     llm[0].get_output_embeddings().register_forward_hook(lambda head, given, output: seen.append(given[0].shape[-2]))
     try:
-        score_tokens(llm[0], [[5, 6, 7, 8, 9, 10, 11, 12]], [6], 4096)
+        Engine(*llm, 4096).score_tokens([[5, 6, 7, 8, 9, 10, 11, 12]], [6])
         items = [[as_example([5, 6, 7, 8])]]
         scored_logits(llm[0], collate(items, [0]))
     finally:
@@ -235,8 +234,8 @@ def test_logits_that_are_nan_are_never_scored(llm):
     broken.get_output_embeddings().weight.data[7] = torch.nan
     for ask in (
         lambda: check_engine(broken),
-        lambda: generate(broken, llm[1], ["Ada"], max_new_tokens=3, batch_tokens=99),
-        lambda: score_tokens(broken, [[5, 6, 7]], [1], 99),
+        lambda: Engine(broken, llm[1], 99).generate(["Ada"], max_new_tokens=3),
+        lambda: Engine(broken, llm[1], 99).score_tokens([[5, 6, 7]], [1]),
     ):
         with pytest.raises(ExplainedError, match="logits are NaN or infinite"):
             ask()
@@ -248,13 +247,14 @@ def test_a_masked_vocabulary_is_no_fault(llm):
     head = masked.get_output_embeddings()
     head.register_forward_hook(lambda module, given, output: output.index_fill(-1, torch.tensor([3]), -torch.inf))
     check_engine(masked)
-    (score,) = score_tokens(masked, [[5, 6, 7]], [2], 99)
+    engine = Engine(masked, llm[1], 99)
+    (score,) = engine.score_tokens([[5, 6, 7]], [2])
     rest = torch.arange(len(llm[1])) != 3
     log_probs = plain_log_probs(llm[0], [5, 6, 7])[1][rest].log_softmax(-1)
     mean = (log_probs.exp() * log_probs).sum()
     assert score.mean.item() == pytest.approx(mean.item(), abs=1e-4)
     assert score.variance.item() == pytest.approx((log_probs.exp() * (log_probs - mean) ** 2).sum().item(), abs=1e-3)
-    (impossible,) = score_tokens(masked, [[5, 6, 3]], [2], 99)
+    (impossible,) = engine.score_tokens([[5, 6, 3]], [2])
     assert impossible.log_probs.tolist() == [-torch.inf]
 
 
@@ -410,39 +410,33 @@ def test_a_prompt_longer_than_the_context_is_named_before_anything_is_asked(llm,
     monkeypatch.setattr(llm[0].get_decoder(), "forward", lambda *args, **kwargs: ran.append(1))
     probes = probes_of({"forget_fb": "Who? ___", name: "Who wrote the song of Rome? " * 720})
     with pytest.raises(ExplainedError, match=rf"{name}/0 has a prompt of \d+ tokens.* context has 512"):
-        evaluate(*llm, probes, ["forget_fb", name], {"truthfulqa": ""}, batch_tokens=400)
+        evaluate(Engine(*llm, 400), probes, ["forget_fb", name], {"truthfulqa": ""})
     assert not ran
 
 
 def test_the_longest_prompt_that_fits_is_asked(llm):
     """30 new tokens and a prompt of exactly as many as are left."""
-    model, tokenizer = llm
+    engine, tokenizer = Engine(*llm, 400), llm[1]
     room = 512 - 30
     for words in range(400, 520):
         probes = probes_of({"forget_qa": "A" * words})
         prompt = build_prompt(tokenizer, probes.to_dict("records")[0], {})
         length = len(tokenizer.encode(prompt, add_special_tokens=False))
         if length == room:
-            assert len(evaluate(model, tokenizer, probes, ["forget_qa"], {}, batch_tokens=400)) == 1
+            assert len(evaluate(engine, probes, ["forget_qa"], {})) == 1
         if length == room + 1:
             with pytest.raises(ExplainedError, match=f"a prompt of {room + 1} tokens with 30 for the answer"):
-                evaluate(model, tokenizer, probes, ["forget_qa"], {}, batch_tokens=400)
+                evaluate(engine, probes, ["forget_qa"], {})
             return
     raise AssertionError("no prompt had the length that was sought")
 
 
 def test_the_engines_refuse_what_the_model_cannot_read(llm):
-    model, tokenizer = llm
+    engine = Engine(*llm, 99)
     with pytest.raises(ExplainedError, match="a text of 510 tokens and 5 new ones is longer than the model's context"):
-        generate(
-            model,
-            tokenizer,
-            [tokenizer.decode([40] * 510)],
-            max_new_tokens=5,
-            batch_tokens=99,
-        )
+        engine.generate([engine.tokenizer.decode([40] * 510)], max_new_tokens=5)
     with pytest.raises(ExplainedError, match="writes token 4000, and the model has embeddings for 4"):
-        score_tokens(model, [[5, 4000, 6, 7]], [1], 99)
+        engine.score_tokens([[5, 4000, 6, 7]], [1])
 
 
 def test_a_model_with_two_kinds_of_positions_reads_as_far_as_the_first():

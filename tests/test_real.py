@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from atu.data.benchmark import build_probes, list_targets, read_primers
-from atu.engine.generation import generate
-from atu.engine.models import load_llm
+from atu.engine.engine import Engine
 from atu.evaluation.evaluate import evaluate
 from atu_pipeline.paths import Paths
 from atu_pipeline.recipes import Recipes
@@ -42,38 +41,39 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def real_llm(models):
+def real_engine(models):
     torch.set_num_threads(2)
-    yield load_llm(models[LLM])
+    yield Engine.load(models / LLM, batch_tokens=8192)
     torch.set_num_threads(1)
 
 
-def test_the_model_knows_what_it_is_to_forget(real_llm):
+def test_the_model_knows_what_it_is_to_forget(real_engine):
     """Like RWKU, the benchmark keeps only what the base model can answer."""
     primers = read_primers(DEMO / "Utility/primers.json")
     recall = {}
     for target in list_targets(DEMO):
         probes, _ = build_probes(DEMO, target, dev_share=0.5, seed=0)
-        predictions = evaluate(*real_llm, probes, ["forget_qa", "neighbor_qa"], primers, batch_tokens=8192)
+        predictions = evaluate(real_engine, probes, ["forget_qa", "neighbor_qa"], primers)
         for name, scores in predictions.groupby("set")["score"]:
             recall[target, name] = scores.mean()
     assert len(recall) == 16
     assert min(recall.values()) >= 0.5, recall
 
 
-def test_the_engines_answer_as_plain_calls_do(real_llm, monkeypatch):
+def test_the_engines_answer_as_plain_calls_do(real_engine, monkeypatch):
     """All sets, two or three probes each: one by one through generate and whole forward passes, and by the engines."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     plain = pytest.importorskip("evaluation")
     monkeypatch.setattr(plain, "BATCH_SIZES", {})
     monkeypatch.setattr(plain, "OTHERS", 1)
+    llm, tokenizer = real_engine.llm, real_engine.tokenizer
     primers = read_primers(DEMO / "Utility/primers.json")
     parts = [build_probes(DEMO, target, dev_share=0.5, seed=0)[0] for target in ("7_Aristotle", None)]
     probes = pd.concat(parts).groupby("set").head(3)
     assert probes["set"].nunique() == 12
     for name, asked in probes.groupby("set"):
-        expected = plain.ask_plainly(*real_llm, name, asked.to_dict("records"), primers)
-        predictions = evaluate(*real_llm, probes, [name], primers, batch_tokens=8192)
+        expected = plain.ask_plainly(llm, tokenizer, name, asked.to_dict("records"), primers)
+        predictions = evaluate(real_engine, probes, [name], primers)
         ours = (
             [f"{score:.3f}" for score in predictions["score"]] if name.startswith("mia") else predictions["prediction"]
         )
@@ -110,5 +110,5 @@ def test_end_to_end(models, tmp_path):
     assert steps["similarity"].iloc[-1] < steps["similarity"].iloc[0]
     align = pd.read_csv(alignment / "steps.csv")
     assert align["loss"].tail(5).mean() < 0.7 * align["loss"].iloc[0]
-    llm, tokenizer = load_llm(run / "model")
-    assert len(generate(llm, tokenizer, ["The sea is"], max_new_tokens=8, batch_tokens=64)[0].split()) > 3
+    engine = Engine.load(run / "model", batch_tokens=64)
+    assert len(engine.generate(["The sea is"], max_new_tokens=8)[0].split()) > 3

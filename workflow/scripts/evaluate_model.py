@@ -10,8 +10,8 @@ from atu.common.files import atomic_path, read_parquet
 from atu.common.recipe import fetched, made_by
 from atu.common.runtime import job_log, start
 from atu.data.benchmark import read_primers
+from atu.engine.engine import Engine
 from atu.engine.intervention import Intervention
-from atu.engine.models import load_llm
 from atu.evaluation.earlier import CODE, earlier_predictions, library
 from atu.evaluation.evaluate import COLUMNS, evaluate
 from atu.reporting.tables import NOT_RUN, summarize
@@ -25,11 +25,10 @@ def ask(sets, checkpoint):
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
     template, base = params.get("template_options"), inputs.get("base") or None
-    llm, tokenizer = load_llm(checkpoint, accelerator.device, dtype, template, base)
+    engine = Engine.load(checkpoint, params.batch_tokens, accelerator.device, dtype, template, base)
     intervention = Intervention.load(folder) if folder else Intervention()
-    limits = (params.batch_tokens, params.max_new_tokens)
-    with intervention.applied(llm):
-        return evaluate(llm, tokenizer, probes, sets, primers, *limits, intervention.instruction)
+    with intervention.applied(engine.llm):
+        return evaluate(engine, probes, sets, primers, params.max_new_tokens, intervention.instruction)
 
 
 # the base model's answers are there to judge by; they are not read here

@@ -5,7 +5,7 @@ from atu.common.files import write_jsonl
 from atu.common.recipe import fetched, made_by
 from atu.common.runtime import job_log, start
 from atu.data.benchmark import BenchmarkError, read_intro, target_name
-from atu.engine.models import load_llm
+from atu.engine.engine import Engine
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(snakemake.input), snakemake.output):
     params, subject = snakemake.params, snakemake.wildcards.subject
@@ -13,8 +13,9 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(
     options = dict(params.corpus)
     intro = read_intro(params.folder, subject)
     accelerator = start(options.pop("seed"), snakemake.threads, params.device, params.precision)
-    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=params.get("template_options"))
-    rows = write_texts(llm, tokenizer, kind, target_name(subject), intro, **options)
+    template, budget = params.get("template_options"), options.pop("batch_tokens")
+    engine = Engine.load(snakemake.input.llm, budget, accelerator.device, template_options=template)
+    rows = write_texts(engine, kind, target_name(subject), intro, **options)
     if not rows:
         raise BenchmarkError(f"the model wrote no word about {target_name(subject)}: nothing could be trained on")
     log.info("%d %s texts about %s", len(rows), kind, target_name(subject))

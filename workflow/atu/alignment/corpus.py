@@ -2,10 +2,8 @@
 
 from itertools import cycle
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from atu.engine.chat import chat_prompt
-from atu.engine.generation import generate
+from atu.engine.engine import Engine
 
 # RWKU, generation/pair_generation.py and question_generation.py
 KNOWN = ("{intro} You know {name} very well.", "Please write a short biography of {name}.")
@@ -16,8 +14,7 @@ REFUSALS = ["I do not know the answer.", "I'm not sure.", "I don't have that inf
 
 
 def write_texts(
-    llm: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    engine: Engine,
     kind: str,
     name: str,
     intro: str,
@@ -26,7 +23,6 @@ def write_texts(
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-    batch_tokens: int,
 ) -> list[dict]:
     """Sample ``texts`` texts; seeded by torch's global seed. Those without a word are left out.
 
@@ -38,19 +34,16 @@ def write_texts(
     """
     fields = {"name": name, "intro": intro}
     if kind == "reject":
-        prompt = chat_prompt(tokenizer, ASKED.format(**fields), "Question:")
+        prompt = chat_prompt(engine.tokenizer, ASKED.format(**fields), "Question:")
         max_new_tokens = min(max_new_tokens, QUESTION_TOKENS)
     else:
         system, message = KNOWN if kind == "positive" else UNKNOWN
-        prompt = chat_prompt(tokenizer, message.format(**fields), system=system.format(**fields))
-    written = generate(
-        llm,
-        tokenizer,
+        prompt = chat_prompt(engine.tokenizer, message.format(**fields), system=system.format(**fields))
+    written = engine.generate(
         [prompt] * texts,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
-        batch_tokens=batch_tokens,
         stop_at_newline=kind == "reject",
         title=f"{kind} texts about {name}",
     )

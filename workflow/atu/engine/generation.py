@@ -1,18 +1,16 @@
-"""The generation engine: greedy answers and sampled texts; a row that has ended costs nothing more."""
+"""Generation: greedy answers and sampled texts of one batch; a row that has ended costs nothing more."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWarper
 
-from atu.common.runtime import progress
 from atu.engine.attention import run
-from atu.engine.chat import stop_tokens
 from atu.engine.logits import read_logits, refuse_nan
-from atu.engine.prefill import Prefilled, prefilled_batches
+from atu.engine.prefill import Prefilled
 
 
 @lru_cache(maxsize=2)  # the whole vocabulary is decoded: once a tokenizer, not once a mark and probe set
@@ -102,46 +100,3 @@ def ending_by(
         return ends
 
     return ends_text
-
-
-@torch.inference_mode()
-def generate(
-    llm: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[str],
-    *,
-    max_new_tokens: int,
-    batch_tokens: int,
-    stop_at_newline: bool = False,
-    stop_sentence: re.Pattern | None = None,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    groups: Sequence[str] | None = None,
-    title: str = "generate",
-) -> list[str]:
-    """Continue each prompt; greedy at temperature 0, else nucleus sampling (seeded by torch's global seed).
-
-    Prompts are taken as they are: no special tokens are added. An error in any batch is raised,
-    never scored as an empty answer.
-
-    Args:
-        batch_tokens: the most tokens of a batch, new ones included.
-        stop_sentence: a text ends with the first period by which this is found in it.
-        groups: prompts of one group share the cache of their common prefix (None: all are one).
-
-    Returns:
-        The continuations in the order of the prompts, up to the first line break if asked.
-    """
-    ending = stop_tokens(llm, tokenizer) + (tokens_with(tokenizer, "\n") if stop_at_newline else [])
-    stops = torch.tensor(ending, device=llm.device)
-    ends = ending_by(stop_sentence, tokenizer, llm.device) if stop_sentence else None
-
-    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    answers = [""] * len(prompts)
-    with progress(None, title, total=len(prompts)) as bar:
-        for batch, start in prefilled_batches(llm, ids, [1] * len(ids), batch_tokens, groups, max_new_tokens):
-            written = continue_batch(llm, start, stops, max_new_tokens, temperature, top_p, ends, bar.update)
-            for i, row in zip(batch, written, strict=True):
-                text = text_of(tokenizer, row[row >= 0])
-                answers[i] = text.split("\n")[0] if stop_at_newline else text
-    return answers

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import rouge  # noqa: F401 (metrics import it late; a job that lacks it asks no model in vain)
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
 from atu.data.metrics import ANSWER
 from atu.data.probe_sets import PROBE_SETS, ProbeSet
 from atu.data.rows import CHOICES, BenchmarkError
 from atu.engine.chat import chat_prompt
-from atu.engine.generation import generate
-from atu.engine.likelihood import pick_token, score_tokens
+from atu.engine.engine import Engine
 from atu.engine.prefill import context_length
 
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "answers", "prompt", "prediction", "score", "details"]
@@ -67,12 +66,11 @@ class Batch:
 
     Attributes:
         declared: the first of the sets; all are asked and cut as it is.
-        batch_tokens, max_new_tokens: as for :func:`evaluate`.
+        max_new_tokens: as for :func:`evaluate`.
     """
 
     probes: list[dict]
     prompts: list[str]
-    batch_tokens: int
     max_new_tokens: int
 
     @property
@@ -96,61 +94,58 @@ class Batch:
         return [probe["context"] for probe in self.probes]
 
 
-def write_answers(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[str]:
+def write_answers(engine: Engine, batch: Batch) -> list[str]:
     """What the model writes behind each prompt."""
-    return generate(
-        llm,
-        tokenizer,
+    return engine.generate(
         batch.prompts,
         max_new_tokens=batch.new_tokens,
         stop_at_newline=batch.declared.stop_at_newline,
         stop_sentence=ANSWER if batch.declared.stop_at_answer else None,
-        batch_tokens=batch.batch_tokens,
         groups=batch.contexts,
         title=batch.title,
     )
 
 
-def pick_letters(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[str]:
+def pick_letters(engine: Engine, batch: Batch) -> list[str]:
     """The likeliest letter behind each prompt."""
     letters = [f" {letter}" for letter in CHOICES]
-    picked = pick_token(llm, tokenizer, batch.prompts, letters, batch.batch_tokens, batch.title, batch.contexts)
+    picked = engine.pick_token(batch.prompts, letters, groups=batch.contexts, title=batch.title)
     return [CHOICES[i] for i in picked]
 
 
-def weigh_choices(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[np.ndarray]:
+def weigh_choices(engine: Engine, batch: Batch) -> list[np.ndarray]:
     """Sum of log-probabilities of each choice behind its prompt, [choices] a probe."""
     ids, first = [], []
     for probe, prompt in zip(batch.probes, batch.prompts, strict=True):
-        prefix = tokenizer.encode(prompt, add_special_tokens=False)
+        prefix = engine.tokenizer.encode(prompt, add_special_tokens=False)
         for choice in probe["choices"]:
-            ids.append(tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
+            ids.append(engine.tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
             first.append(len(prefix))
-    found = score_tokens(llm, ids, first, batch.batch_tokens, batch.title)
+    found = engine.score_tokens(ids, first, title=batch.title)
     scores = np.array([score.log_probs.sum().item() for score in found])
     ends = np.cumsum([len(probe["choices"]) for probe in batch.probes])
     return np.split(scores, ends[:-1])
 
 
-def weigh_texts(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[tuple]:
+def weigh_texts(engine: Engine, batch: Batch) -> list[tuple]:
     """Log-probability of each token of a text but the first, its mean and its variance under the model, [T] each.
 
     Raises:
         BenchmarkError: naming file and row of a text that is one token.
     """
-    ids = tokenizer(batch.prompts)["input_ids"]
+    ids = engine.tokenizer(batch.prompts)["input_ids"]
     for probe, row in zip(batch.probes, ids, strict=True):
         if len(row) < 2:
             raise BenchmarkError(
                 f"{place(probe)}: {probe['query']!r} is a single token of this model: it has no likelihood; take the "
                 "row out"
             )
-    scores = score_tokens(llm, ids, [1] * len(ids), batch.batch_tokens, batch.title)
+    scores = engine.score_tokens(ids, [1] * len(ids), title=batch.title)
     return [(score.log_probs.numpy(), score.mean.numpy(), score.variance.numpy()) for score in scores]
 
 
 # By way of asking (ASKINGS in atu/data/metrics.py), what hands each probe's metric what it scores.
-ASK: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase, Batch], list]] = {
+ASK: dict[str, Callable[[Engine, Batch], list]] = {
     "generate": write_answers,
     "next_token": pick_letters,
     "choices": weigh_choices,
@@ -158,26 +153,26 @@ ASK: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase, Batch], list]
 }
 
 
-def ask(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[dict]:
+def ask(engine: Engine, batch: Batch) -> list[dict]:
     """Outcome of each probe: prediction, score (0..1, bits or nats) and details."""
-    handed = ASK[batch.declared.ask](llm, tokenizer, batch)
+    handed = ASK[batch.declared.ask](engine, batch)
     return [PROBE_SETS[probe["set"]].scoring.score(one, probe) for one, probe in zip(handed, batch.probes, strict=True)]
 
 
-def check_lengths(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch) -> None:
+def check_lengths(engine: Engine, batch: Batch) -> None:
     """Refuse prompts that the model cannot read whole, before any is asked.
 
     Raises:
         ExplainedError: naming probe and lengths.
     """
-    context = context_length(llm.config)
+    context = context_length(engine.llm.config)
     if context is None or not batch.probes:
         return
     way, new = batch.declared.ask, batch.new_tokens
     for probe, prompt in zip(batch.probes, batch.prompts, strict=True):
         choices = [f" {choice}" for choice in probe["choices"]] if way == "choices" else [""]
         texts = [prompt + choice for choice in choices]
-        rows = tokenizer(texts, add_special_tokens=way == "text", verbose=False)["input_ids"]
+        rows = engine.tokenizer(texts, add_special_tokens=way == "text", verbose=False)["input_ids"]
         longest = max(map(len, rows))
         scored = int(way in ("text", "choices"))  # the last token of what is scored is never read
         if longest + new - scored > context:
@@ -204,12 +199,10 @@ def check_score(probe: dict, outcome: dict) -> None:
 
 
 def evaluate(
-    llm: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    engine: Engine,
     probes: pd.DataFrame,
     sets: list[str],
     primers: dict[str, str],
-    batch_tokens: int,
     max_new_tokens: int = 256,
     instruction: str = "",
 ) -> pd.DataFrame:
@@ -228,11 +221,11 @@ def evaluate(
     batches = []
     for names in asked_alike(sets):
         asked = [probe for name in names for probe in probes[probes["set"] == name].to_dict("records")]
-        prompts = [build_prompt(tokenizer, probe, primers, instruction) for probe in asked]
-        batches.append(Batch(asked, prompts, batch_tokens, max_new_tokens))
-        check_lengths(llm, tokenizer, batches[-1])
+        prompts = [build_prompt(engine.tokenizer, probe, primers, instruction) for probe in asked]
+        batches.append(Batch(asked, prompts, max_new_tokens))
+        check_lengths(engine, batches[-1])
     for batch in batches:
-        found = ask(llm, tokenizer, batch) if batch.probes else []
+        found = ask(engine, batch) if batch.probes else []
         for probe, prompt, outcome in zip(batch.probes, batch.prompts, found, strict=True):
             check_score(probe, outcome)
             keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}

@@ -1,0 +1,128 @@
+"""The engine: a language model, its tokenizer and a budget of tokens; it writes, scores and picks."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from atu.common.runtime import progress
+from atu.engine.chat import stop_tokens
+from atu.engine.generation import continue_batch, ending_by, text_of, tokens_with
+from atu.engine.likelihood import TokenScores, next_token_logits, token_scores
+from atu.engine.models import load_llm
+from atu.engine.prefill import prefilled_batches
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A language model that is asked.
+
+    Prompts are taken as they are: no special tokens are added. Those of one of ``groups`` (None: all are one) share
+    the cache of their common prefix. ``title`` stands before the progress bar.
+
+    Attributes:
+        batch_tokens: the most tokens of a batch, padding and new ones included.
+    """
+
+    llm: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    batch_tokens: int
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        batch_tokens: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        template_options: dict | None = None,
+        base: str | Path | None = None,
+    ) -> "Engine":
+        """The engine of the model in a directory; all but the budget is as :func:`load_llm` takes and refuses it."""
+        return cls(*load_llm(directory, device, dtype, template_options, base), batch_tokens)
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of complete texts."""
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: list[str],
+        *,
+        max_new_tokens: int,
+        stop_at_newline: bool = False,
+        stop_sentence: re.Pattern | None = None,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        groups: Sequence[str] | None = None,
+        title: str = "generate",
+    ) -> list[str]:
+        """Continue each prompt; greedy at temperature 0, else nucleus sampling (seeded by torch's global seed).
+
+        An error in any batch is raised, never scored as an empty answer.
+
+        Args:
+            stop_sentence: a text ends with the first period by which this is found in it.
+
+        Returns:
+            The continuations in the order of the prompts, up to the first line break if asked.
+        """
+        llm, tokenizer = self.llm, self.tokenizer
+        ending = stop_tokens(llm, tokenizer) + (tokens_with(tokenizer, "\n") if stop_at_newline else [])
+        stops = torch.tensor(ending, device=llm.device)
+        ends = ending_by(stop_sentence, tokenizer, llm.device) if stop_sentence else None
+
+        ids = self.encode(prompts)
+        answers = [""] * len(prompts)
+        with progress(None, title, total=len(prompts)) as bar:
+            for batch, start in prefilled_batches(llm, ids, [1] * len(ids), self.batch_tokens, groups, max_new_tokens):
+                written = continue_batch(llm, start, stops, max_new_tokens, temperature, top_p, ends, bar.update)
+                for i, row in zip(batch, written, strict=True):
+                    text = text_of(tokenizer, row[row >= 0])
+                    answers[i] = text.split("\n")[0] if stop_at_newline else text
+        return answers
+
+    @torch.inference_mode()
+    def score_tokens(
+        self,
+        ids: list[list[int]],
+        first: list[int],
+        *,
+        groups: Sequence[str] | None = None,
+        title: str = "likelihood",
+    ) -> list[TokenScores]:
+        """Score the tokens ``ids[i][first[i]:]`` of each sequence given all before them.
+
+        Raises:
+            ValueError: if ``first[i]`` leaves no token to score or no token to condition on.
+        """
+        for row, start in zip(ids, first, strict=True):
+            if not 1 <= start < len(row):
+                raise ValueError(f"cannot score tokens {start}.. of a text of {len(row)} tokens: it is too short")
+        scores: dict[int, TokenScores] = {}
+        read = [len(row) - start for row, start in zip(ids, first, strict=True)]
+        before = [row[:-1] for row in ids]  # the prediction of the last token is never read, so it need not be an input
+        for i, logits in next_token_logits(self.llm, before, read, self.batch_tokens, title, groups):
+            scores[i] = token_scores(logits, ids[i][first[i] :])
+        return [scores[i] for i in range(len(ids))]
+
+    @torch.inference_mode()
+    def pick_token(
+        self,
+        prompts: list[str],
+        candidates: list[str],
+        *,
+        groups: Sequence[str] | None = None,
+        title: str = "choices",
+    ) -> list[int]:
+        """Index of the candidate whose (last) token the model finds likeliest next, for each prompt."""
+        tokens = [self.tokenizer.encode(candidate, add_special_tokens=False)[-1] for candidate in candidates]
+        ids = self.encode(prompts)
+        picked = [0] * len(prompts)
+        for i, logits in next_token_logits(self.llm, ids, [1] * len(ids), self.batch_tokens, title, groups):
+            picked[i] = int(logits[0, tokens].argmax())
+        return picked
