@@ -2,7 +2,7 @@
 
 from atu_pipeline.settings.blocks import kind_of, overlay, read_method
 from atu_pipeline.settings.check import check_config
-from atu_pipeline.settings.experiments import SHOWN, experiment_of
+from atu_pipeline.settings.experiments import FIGURES, SHOWN, experiment_of
 from atu_pipeline.settings.files import check_keys
 from atu_pipeline.settings.fit import check_methods_fit, model_needs, unmet_needs
 from atu_pipeline.settings.messages import ConfigError, did_you_mean, unknown
@@ -14,6 +14,7 @@ from atu_pipeline.settings.share import share_library
 from atu_pipeline.settings.sources import fetched_from
 
 __all__ = [
+    "FIGURES",
     "SHOWN",
     "ConfigError",
     "Rows",
