@@ -10,7 +10,7 @@ from atu_pipeline.settings.methods import published_row, reads_others
 from atu_pipeline.settings.notes import notes
 from atu_pipeline.settings.options import check_options
 from atu_pipeline.settings.printing import Rows, Uncompared
-from atu_pipeline.settings.share import share_library
+from atu_pipeline.settings.share import check_one_kind, share_library
 from atu_pipeline.settings.sources import fetched_from
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "check_config",
     "check_keys",
     "check_methods_fit",
+    "check_one_kind",
     "check_options",
     "did_you_mean",
     "experiment_of",
