@@ -345,3 +345,11 @@ def test_the_library_reads_one_kind_at_a_time(tmp_path, monkeypatch):
         probe_sets.use_kind("rwku")
     assert (probe_sets.PROBE_SETS, declarations(), FORMS) == (before, digest, held)
     check_one_kind(run)
+
+
+def test_planning_reads_no_constants_of_a_kind():
+    """Reporting and evaluation read the sets of a kind when they are imported; planning may change the kind."""
+    for path in (ROOT / "workflow/atu_pipeline").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "atu.reporting" not in text, path
+        assert "atu.evaluation" not in text, path
