@@ -75,7 +75,7 @@ rule download:
 
 
 rule before:
-    # What the unmodified model can do, without any training.
+    # What the base model can do, without any training.
     input:
         experiment().checked(),
         f"{OWN}/tables/before.csv",

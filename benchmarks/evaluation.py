@@ -86,7 +86,7 @@ def pick_plainly(llm, tokenizer, prompts: list[str]) -> list[str]:
 
 
 def ask_plainly(llm, tokenizer, name: str, probes: list[dict], primers: dict) -> list[str]:
-    """Predictions of one probe set, as the workflow's table of outcomes has them."""
+    """Predictions of one probe set, as the workflow's table of predictions has them."""
     spec, batch_size = PROBE_SETS[name], BATCH_SIZES.get(name, OTHERS)
     prompts = [build_prompt(tokenizer, probe, primers) for probe in probes]
     if spec.ask == "generate":
@@ -141,11 +141,11 @@ def main() -> None:
         start = time.perf_counter()
         plain = {name: ask_plainly(llm, tokenizer, name, asked[name], primers) for name in names}
         middle = time.perf_counter()
-        outcomes = evaluate(llm, tokenizer, probes, names, primers, options.batch_tokens)
+        predictions = evaluate(llm, tokenizer, probes, names, primers, options.batch_tokens)
         end = time.perf_counter()
         same = 0
         for name in names:
-            own = outcomes[outcomes["set"] == name]
+            own = predictions[predictions["set"] == name]
             ours = [f"{score:.3f}" for score in own["score"]] if PROBE_SETS[name].ask == "text" else own["prediction"]
             same += sum(scored(name, a) == scored(name, b) for a, b in zip(plain[name], ours, strict=True))
         times = middle - start, end - middle

@@ -183,7 +183,7 @@ def main() -> None:
                     items,
                     texts=block["texts"],
                     reference=None,
-                    retain_items=items,
+                    retain_set=items,
                     retain=block["retain"],
                     seed=0,
                     after_epoch=lambda epoch: None,

@@ -180,12 +180,12 @@ def main() -> None:
 
     probes, _ = build_probes(ROOT / "workflow/benchmarks/demo", "7_Aristotle", 0.5, 0)
     start = time.perf_counter()
-    outcomes = evaluate(llm, tokenizer, probes, ["forget_fb", "forget_qa", "forget_aa"], {}, batch_tokens=8192)
+    predictions = evaluate(llm, tokenizer, probes, ["forget_fb", "forget_qa", "forget_aa"], {}, batch_tokens=8192)
     seconds = time.perf_counter() - start
-    asked = sum(map(len, tokenizer(outcomes["prompt"].tolist())["input_ids"]))
-    answered = sum(map(len, tokenizer(outcomes["prediction"].tolist())["input_ids"]))
-    print(f"\nEvaluation: {len(outcomes)} probes, {asked} tokens asked and {answered} answered in {seconds:.1f} s")
-    print(f"{(asked + answered) / seconds:.0f} tokens/s, {len(outcomes) / seconds:.1f} probes/s")
+    asked = sum(map(len, tokenizer(predictions["prompt"].tolist())["input_ids"]))
+    answered = sum(map(len, tokenizer(predictions["prediction"].tolist())["input_ids"]))
+    print(f"\nEvaluation: {len(predictions)} probes, {asked} tokens asked and {answered} answered in {seconds:.1f} s")
+    print(f"{(asked + answered) / seconds:.0f} tokens/s, {len(predictions) / seconds:.1f} probes/s")
 
 
 if __name__ == "__main__":

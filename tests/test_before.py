@@ -1,4 +1,4 @@
-"""The unmodified model alone, and what was published of it."""
+"""The base model alone, and what was published of it."""
 
 import json
 import shutil
@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from atu.data.publications import PublishedError, read_published
-from atu.reporting.before import layout, notes, score_before
-from atu.reporting.tables import layout as main_table
+from atu.reporting.before import before_page, notes, score_before
+from atu.reporting.tables import main_table
 from conftest import ROOT, Workflow
 
 PUBLISHED = pd.DataFrame(
@@ -21,7 +21,7 @@ PUBLISHED = pd.DataFrame(
 )
 
 
-def outcomes(name, scores, answer="Ada", query=""):
+def predictions(name, scores, answer="Ada", query=""):
     rows = [(name, f"{name}/{i}", "test", f"{query}{i}", score, answer) for i, score in enumerate(scores)]
     rows.append((name, f"{name}/9", "dev", "dev", 0.0, ""))
     return pd.DataFrame(rows, columns=["set", "id", "split", "query", "score", "prediction"])
@@ -29,8 +29,8 @@ def outcomes(name, scores, answer="Ada", query=""):
 
 def test_scores_by_hand():
     """Two targets: 50 and 100 % of forget QA, three of four probes known; a likelihood is not known or unknown."""
-    ada = pd.concat([outcomes("forget_qa", [1.0, 0.0]), outcomes("mia_fm", [-2.0, -2.0])])
-    bo = outcomes("forget_qa", [1.0, 1.0], query="Bo")
+    ada = pd.concat([predictions("forget_qa", [1.0, 0.0]), predictions("mia_fm", [-2.0, -2.0])])
+    bo = predictions("forget_qa", [1.0, 1.0], query="Bo")
     table = score_before([ada, bo], PUBLISHED, "llm", 200, 0).set_index("metric")
     qa = table.loc["forget_qa"]
     assert qa[["value", "n", "known", "targets"]].tolist() == [75, 4, 3, 2]
@@ -41,7 +41,7 @@ def test_scores_by_hand():
     assert table.loc["mia_fm", ["value", "n", "targets"]].tolist() == [200, 2, 1]
     assert pd.isna(table.loc["mia_fm", "known"])
     assert pd.isna(table.loc["mia_fm", "published"])
-    page = layout(table.reset_index())
+    page = before_page(table.reset_index())
     assert page["Published by others"].tolist() == ["60.0", ""]
     assert page["Known"].tolist() == [3, ""]
     assert page.columns.tolist()[:6] == ["Metric", "Value", "95 % interval", "Probes", "Known", "Targets"]
@@ -49,11 +49,11 @@ def test_scores_by_hand():
 
 
 def test_without_published_numbers_their_columns_are_left_out():
-    table = score_before([outcomes("forget_qa", [1.0, 0.0])], PUBLISHED, "third", 20, 0)
-    assert layout(table).columns.tolist() == ["Metric", "Value", "95 % interval", "Probes", "Known", "Targets"]
+    table = score_before([predictions("forget_qa", [1.0, 0.0])], PUBLISHED, "third", 20, 0)
+    assert before_page(table).columns.tolist() == ["Metric", "Value", "95 % interval", "Probes", "Known", "Targets"]
 
 
-def test_the_unmodified_model_alone_is_planned_without_training(workflow):
+def test_the_base_model_alone_is_planned_without_training(workflow):
     jobs = workflow.planned("before", "--config", "targets=[1_Ada,2_Bo]")
     probes = {"prepare_probes": 3, "evaluate_before": 3}  # two targets, and what they share
     assert jobs == {"download_model": 1, "check_model": 1, "before_table": 1, "before": 1} | probes

@@ -6,12 +6,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from atu.reporting.breakdown import COLUMNS, by_type, layout, read_attacks, read_membership, remarked
+from atu.reporting.breakdown import COLUMNS, by_type, read_attacks, read_membership, remarked, types_page
 from atu.reporting.figures import attacks
 from atu.reporting.tables import ScoreError
 
 
-def outcomes(scores, split="test"):
+def predictions(scores, split="test"):
     """Rows of forget_aa by type."""
     rows = [
         ("forget_aa", f"forget_aa/{kind}/{i}", split, kind, f"{kind}{i}", score)
@@ -22,10 +22,10 @@ def outcomes(scores, split="test"):
 
 
 FRAMES = {
-    ("before",): outcomes({"role playing": [1.0, 1.0], "reverse query": [0.5, 0.5]}),
-    ("seed 0",): outcomes({"role playing": [0.0, 0.0], "reverse query": [0.4, 0.4]}),
-    ("seed 1",): outcomes({"role playing": [0.2, 0.2], "reverse query": [0.4, 0.4]}),
-    ("other",): outcomes({"role playing": [0.5, 0.5]}).assign(query="other"),
+    ("before",): predictions({"role playing": [1.0, 1.0], "reverse query": [0.5, 0.5]}),
+    ("seed 0",): predictions({"role playing": [0.0, 0.0], "reverse query": [0.4, 0.4]}),
+    ("seed 1",): predictions({"role playing": [0.2, 0.2], "reverse query": [0.4, 0.4]}),
+    ("other",): predictions({"role playing": [0.5, 0.5]}).assign(query="other"),
 }
 
 
@@ -46,24 +46,26 @@ def test_recall_by_type_by_hand():
     assert table.loc[("ATU", "role playing")].tolist() == pytest.approx([30, 10, 50, 2, 4])
     # the second target was not asked this type
     assert table.loc[("ATU", "reverse query")].tolist() == pytest.approx([40, 40, 40, 1, 2])
-    page = layout(table.reset_index()[COLUMNS], "Attack")
+    page = types_page(table.reset_index()[COLUMNS], "Attack")
     assert page.columns.tolist() == ["Attack", "Probes", "Before", "ATU"]
     assert page["Probes"].tolist() == [2, 4]
     assert page["ATU"].tolist() == ["40.0 [40.0, 40.0]", "30.0 [10.0, 50.0]"]
 
 
 def test_a_single_probe_has_no_interval():
-    table = by_type([run("Before", "1_Ada", "one")], 10, 0, read=lambda files: outcomes({"role playing": [1.0]}))
+    table = by_type([run("Before", "1_Ada", "one")], 10, 0, read=lambda files: predictions({"role playing": [1.0]}))
     assert table[["value", "probes"]].iloc[0].tolist() == [100, 1]
     assert table[["low", "high"]].isna().all(axis=None)
-    assert layout(table, "Attack")["Before"].tolist() == ["100.0"]
+    assert types_page(table, "Attack")["Before"].tolist() == ["100.0"]
     plt.close(attacks(table))
 
 
 def test_dev_probes_play_no_part():
-    table = by_type([run("Before", "1_Ada", "dev")], 10, 0, read=lambda files: outcomes({"role playing": [1.0]}, "dev"))
+    table = by_type(
+        [run("Before", "1_Ada", "dev")], 10, 0, read=lambda files: predictions({"role playing": [1.0]}, "dev")
+    )
     assert table.empty
-    assert layout(table, "Attack").columns.tolist() == ["Attack", "Probes"]
+    assert types_page(table, "Attack").columns.tolist() == ["Attack", "Probes"]
 
 
 def test_a_legend_of_long_names_stays_within_the_figure():
@@ -91,7 +93,7 @@ def test_the_figure_of_nothing():
     figure = attacks(pd.DataFrame(columns=COLUMNS))
     figure.canvas.draw()
     plt.close(figure)
-    assert layout(pd.DataFrame(columns=COLUMNS), "Attack").to_markdown(index=False)
+    assert types_page(pd.DataFrame(columns=COLUMNS), "Attack").to_markdown(index=False)
 
 
 def test_membership_by_score(tmp_path):
@@ -125,5 +127,5 @@ def test_remarks_stand_in_headings_and_shares_in_columns():
     rows = [("Before", "a", 50.0, 40.0, 60.0, 1, 3), ("ATU τ=0", "a", 20.0, 10.0, 30.0, 1, 3)]
     table = pd.DataFrame(rows, columns=COLUMNS).assign(collapsed=[0.0, 0.5], degenerate=[0.0, 0.0], empty=[0.0, 0.25])
     names = ["Attack", "Probes", "Before", "ATU τ=0 † 50% collapsed, 25% empty"]
-    assert layout(table, "Attack").columns.tolist() == names
+    assert types_page(table, "Attack").columns.tolist() == names
     assert remarked(pd.DataFrame(columns=COLUMNS)).empty

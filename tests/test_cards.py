@@ -13,14 +13,14 @@ RUN = {"llm": "llm", "benchmark": "tiny", "target": "1_Ada", "method": "atu", "s
 PROVENANCE = {"settings": {"run": RUN, "layer": 2, "align": {}}, "git_commit": "abc1234", "versions": {"torch": "2"}}
 
 
-def outcomes(scores):
+def predictions(scores):
     rows = [(name, "test", score) for name, score in scores.items()] + [("forget_qa", "dev", 1.0)]
     return pd.DataFrame(rows, columns=["set", "split", "score"]).assign(prediction="Ada")
 
 
 def test_scores_by_hand():
-    before = outcomes({"forget_qa": 0.8, "neighbor_qa": 0.9, "mia_fm": -2.0})
-    table = score_table(before, outcomes({"forget_qa": 0.25, "neighbor_qa": 0.85}))
+    before = predictions({"forget_qa": 0.8, "neighbor_qa": 0.9, "mia_fm": -2.0})
+    table = score_table(before, predictions({"forget_qa": 0.25, "neighbor_qa": 0.85}))
     assert table["Metric"].tolist() == ["Forget QA ↓", "Neighbor QA ↑"]
     assert table["Before"].tolist() == pytest.approx([80, 90])
     assert table["After"].tolist() == pytest.approx([25, 85])
@@ -28,7 +28,7 @@ def test_scores_by_hand():
 
 
 def test_a_card():
-    scores = score_table(outcomes({"forget_qa": 0.8}), outcomes({"forget_qa": 0.25}))
+    scores = score_table(predictions({"forget_qa": 0.8}), predictions({"forget_qa": 0.25}))
     base = {"base_model": "owner/llm", "license": "mit", "weights": "llm.Q4_1.gguf in llm 0.1 on PyPI"}
     card = model_card(RUN, PROVENANCE, scores, base, "owner/data", adapter=False)
     data = card.data.to_dict()
@@ -77,11 +77,11 @@ def test_answers_that_are_no_speech():
         RUN, PROVENANCE, table.reset_index(), {}, None, adapter=False, collapsed=["60% of forget_qa empty"]
     )
     assert "the word NOANSWER" in card.text
-    assert "**The model no longer speaks: 60% of forget_qa empty.**" in card.text
+    assert "**The model has collapsed: 60% of forget_qa empty.**" in card.text
 
 
 def test_a_target_without_test_probes():
-    dev = outcomes({"forget_qa": 0.8}).assign(split="dev")
+    dev = predictions({"forget_qa": 0.8}).assign(split="dev")
     assert score_table(dev, dev).empty
     assert "no test probe" in model_card(RUN, PROVENANCE, score_table(dev, dev), {}, None, adapter=False).text
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.reporting.curves import Run, area, at_level, compare, matched, read_runs, shares
+from atu.reporting.curves import Curve, area, at_level, compare, matched, read_runs, shares
 
 FORGET, KEPT = np.array([1.0, 0.6, 0.2]), np.array([1.0, 0.9, 0.5])
 
@@ -27,7 +27,7 @@ def test_area():
 
 
 def run(forget, kept):
-    return Run(np.array(forget, dtype=float), np.array(kept, dtype=float))
+    return Curve(np.array(forget, dtype=float), np.array(kept, dtype=float))
 
 
 def test_mean_curves_are_shares_of_before():
@@ -47,8 +47,8 @@ def test_the_better_method_wins_and_intervals_hold_the_value():
     for target in "abcd":
         before = np.ones((1, 20))
         forget = np.vstack([before, rng.random((1, 20)) < 0.2])
-        good[target] = Run(forget, np.vstack([before, rng.random((1, 20)) < 0.9]))
-        bad[target] = Run(forget, np.vstack([before, rng.random((1, 20)) < 0.3]))
+        good[target] = Curve(forget, np.vstack([before, rng.random((1, 20)) < 0.9]))
+        bad[target] = Curve(forget, np.vstack([before, rng.random((1, 20)) < 0.3]))
     table = compare({"good": good, "bad": bad}, resamples=100, seed=0).set_index(["method", "measure"])
     assert (table["low"] <= table["value"]).all()
     assert (table["value"] <= table["high"]).all()

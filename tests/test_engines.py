@@ -280,11 +280,11 @@ def test_every_set_is_asked_and_every_probe_kept(llm, tiny):
     probes = pd.concat([build_probes(folder, target, 0.25, 0)[0] for target in ("4_Beyoncé", None)])
     names = list(probes["set"].unique())
     assert len(names) == 12
-    outcomes = evaluate(*llm, probes, names, read_primers(folder / "Utility/primers.json"), batch_tokens=400)
-    assert len(outcomes) == len(probes)
-    assert outcomes["prompt"].str.len().min() > 0
-    assert outcomes["score"].notna().all()
-    asked = outcomes.set_index("id")["prompt"]
+    predictions = evaluate(*llm, probes, names, read_primers(folder / "Utility/primers.json"), batch_tokens=400)
+    assert len(predictions) == len(probes)
+    assert predictions["prompt"].str.len().min() > 0
+    assert predictions["score"].notna().all()
+    asked = predictions.set_index("id")["prompt"]
     assert asked["forget_fb/0"].endswith("<|assistant|>Answer:")
     assert (
         "Please complete the blank in the following question.\nQuestion: Who wrote song? Beyoncé ___\n"

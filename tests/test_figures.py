@@ -15,7 +15,7 @@ from atu.reporting.tables import (
     find_collapsed,
     find_diverged,
     half_width,
-    layout,
+    main_table,
     remark,
     to_latex,
     why_collapsed,
@@ -171,11 +171,11 @@ def test_collapsed_points_are_crossed_out():
 
 
 def test_layout_by_hand():
-    table = layout(TABLES["complete"], dev_targets=["2_Bo"])
+    table = main_table(TABLES["complete"], dev_targets=["2_Bo"])
     assert table["Method"].tolist() == ["Before", "ATU τ=0.2", "ATU τ=0"]
     assert table["Targets"].unique().tolist() == [1]  # the dev target is left out
     assert table["Forget QA ↓"].tolist() == [90, 80, 70]
-    assert layout(TABLES["complete"], dev_targets=["1_Ada", "2_Bo"])["Forget QA ↓"].tolist() == [80, 70, 60]
+    assert main_table(TABLES["complete"], dev_targets=["1_Ada", "2_Bo"])["Forget QA ↓"].tolist() == [80, 70, 60]
 
 
 def test_layout_of_several_seeds():
@@ -186,12 +186,12 @@ def test_layout_of_several_seeds():
         part.loc[part["stage"] == 1, "value"] = 70.0 + shift
         parts.append(part)
     parts.append(long_table(("utility_flu",), {"atu": []}, ("1_Ada",)))  # not asked after stage 1
-    table = layout(pd.concat(parts), [])
+    table = main_table(pd.concat(parts), [])
     assert table["Forget QA ↓"].tolist() == ["90.0", "70.0 ± 24.8"]
     assert table["Flu ↑"].fillna("").tolist() == ["90.0", ""]
     assert table["Seeds"].tolist() == [3, 3]
-    assert "Seeds" not in layout(parts[0], [])
-    assert layout(parts[0], [])["Forget QA ↓"].tolist() == [90.0, 60.0]
+    assert "Seeds" not in main_table(parts[0], [])
+    assert main_table(parts[0], [])["Forget QA ↓"].tolist() == [90.0, 60.0]
 
 
 def test_a_seed_without_a_value():
@@ -201,7 +201,7 @@ def test_a_seed_without_a_value():
 
 
 def test_a_repeated_tau_keeps_its_row():
-    table = layout(TABLES["two methods of other schedules"], [])
+    table = main_table(TABLES["two methods of other schedules"], [])
     names = ["Before", "ATU τ=0.2 (stage 1)", "ATU τ=0.1", "ATU τ=0.2 (stage 3)", "ATU-x τ=0.5"]
     assert table["Method"].tolist() == names
 
@@ -259,8 +259,8 @@ def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):
     from atu.evaluation.evaluate import COLUMNS
 
     files = {name: str(tmp_path / f"{name}.parquet") for name in ("before", "done", "diverged")}
-    outcomes(6.0, ["Ada"]).to_parquet(files["before"])
-    outcomes(6.0, ["Ada"]).to_parquet(files["done"])
+    predictions(6.0, ["Ada"]).to_parquet(files["before"])
+    predictions(6.0, ["Ada"]).to_parquet(files["done"])
     nothing = pd.DataFrame(columns=COLUMNS)
     nothing.attrs["diverged"] = "ga: loss not finite at step 2"
     nothing.to_parquet(files["diverged"])
@@ -276,44 +276,44 @@ def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):
 
 
 def test_latex_has_no_characters_that_it_lacks():
-    text = to_latex(layout(TABLES["complete"], []))
+    text = to_latex(main_table(TABLES["complete"], []))
     assert r"Forget QA $\downarrow$" in text
     assert r"ATU $\tau$=0.2" in text
     assert text.isascii()
 
 
-def outcomes(fluency, answers):
+def predictions(fluency, answers):
     rows = [{"set": "utility_flu", "split": "test", "score": fluency, "prediction": "a song of many words"}]
     rows += [{"set": "forget_qa", "split": "test", "score": 0.0, "prediction": answer} for answer in answers]
     return pd.DataFrame(rows)
 
 
 def test_a_model_that_no_longer_speaks_is_found():
-    before = outcomes(6.0, ["Ada", "Bo"])
-    assert not why_collapsed(outcomes(3.1, ["Ada", "Rome"]), before, 0.5)
-    assert why_collapsed(outcomes(2.9, ["Ada", "Rome"]), before, 0.5)
-    assert why_collapsed(outcomes(6.0, ["the the the the the", "a a a a a"]), before, 0.5)
-    assert not why_collapsed(outcomes(6.0, []).head(0), before, 0.5)  # nothing was asked
+    before = predictions(6.0, ["Ada", "Bo"])
+    assert not why_collapsed(predictions(3.1, ["Ada", "Rome"]), before, 0.5)
+    assert why_collapsed(predictions(2.9, ["Ada", "Rome"]), before, 0.5)
+    assert why_collapsed(predictions(6.0, ["the the the the the", "a a a a a"]), before, 0.5)
+    assert not why_collapsed(predictions(6.0, []).head(0), before, 0.5)  # nothing was asked
 
 
 @pytest.mark.parametrize("answer", ["23KBCCBBBKBKBKBKBK", "NOANSWER"])
 def test_answers_about_the_target_count(answer):
-    """Fluency on other topics is as before; a set is judged by itself, and by what the unmodified model answered."""
-    before = outcomes(6.0, ["Ada", "Bo", "Cy"])
+    """Fluency on other topics is as before; a set is judged by itself, and by what the base model answered."""
+    before = predictions(6.0, ["Ada", "Bo", "Cy"])
     kind = "empty" if answer == "NOANSWER" else "degenerate"
-    assert why_collapsed(outcomes(6.0, [answer, answer, "Ada"]), before, 0.5) == [f"67% of forget_qa {kind}"]
-    assert why_collapsed(outcomes(6.0, [answer, answer, "Ada", "Bo"]), before, 0.5) == []  # half is not most
-    asked = pd.concat([outcomes(6.0, ["Ada"] * 9), outcomes(6.0, [answer]).tail(1).assign(set="forget_fb")])
+    assert why_collapsed(predictions(6.0, [answer, answer, "Ada"]), before, 0.5) == [f"67% of forget_qa {kind}"]
+    assert why_collapsed(predictions(6.0, [answer, answer, "Ada", "Bo"]), before, 0.5) == []  # half is not most
+    asked = pd.concat([predictions(6.0, ["Ada"] * 9), predictions(6.0, [answer]).tail(1).assign(set="forget_fb")])
     assert why_collapsed(asked, pd.concat([before, before.assign(set="forget_fb")]), 0.5)
-    assert not why_collapsed(outcomes(6.0, [answer]), outcomes(6.0, [answer]), 0.5)  # it was so before
+    assert not why_collapsed(predictions(6.0, [answer]), predictions(6.0, [answer]), 0.5)  # it was so before
 
 
 def test_no_speech_is_a_column_where_there_is_any():
     long = long_table(metrics=("forget_qa", "forget_degenerate", "forget_empty"), targets=("1_Ada",))
     long.loc[long["metric"] != "forget_qa", "value"] = 0.0
-    assert list(layout(long, [])) == ["Method", "Targets", "Forget QA ↓"]
+    assert list(main_table(long, [])) == ["Method", "Targets", "Forget QA ↓"]
     long.loc[(long["metric"] == "forget_empty") & (long["stage"] == 2), "value"] = 12.5
-    table = layout(long, [])
+    table = main_table(long, [])
     assert table["Empty %"].tolist() == [0, 0, 12.5]
     assert "Degenerate %" not in table
     assert r"Empty \%" in to_latex(table)
@@ -326,8 +326,8 @@ def test_remarks_behind_a_rows_name():
 
 def test_collapsed_rows_say_so(tmp_path):
     before, after = tmp_path / "before.parquet", tmp_path / "after.parquet"
-    outcomes(6.0, ["Ada"]).to_parquet(before)
-    outcomes(1.0, ["Ada"]).to_parquet(after)
+    predictions(6.0, ["Ada"]).to_parquet(before)
+    predictions(1.0, ["Ada"]).to_parquet(after)
     runs = [
         {"target": target, "method": "atu", "seed": 0, "stage": stage, "files": [str(file)]}
         for target, files in (("1_Ada", (before, after, after)), ("2_Bo", (before, before, before)))
@@ -337,5 +337,5 @@ def test_collapsed_rows_say_so(tmp_path):
     assert collapsed["collapsed"].tolist() == [True, True, False, False]
     assert collapsed["why"].tolist() == ["fluency 17% of before"] * 2 + [""] * 2
     assert collapsed[["degenerate", "empty"]].to_numpy().tolist() == [[0, 0]] * 4
-    names = layout(long_table(), [], collapsed)["Method"].tolist()
+    names = main_table(long_table(), [], collapsed)["Method"].tolist()
     assert names == ["Before", "ATU τ=0.2 † 50% collapsed", "ATU τ=0 † 50% collapsed"]

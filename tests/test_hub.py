@@ -311,13 +311,13 @@ def test_the_paper_config_from_an_empty_cache(hub, environment, tmp_path):
     said = (tmp_path / "logs/count_probes/rwku.log").read_text()
     assert "forget_fb has 8 probes, 3,268 are published (-3,260)" in said
     results = tmp_path / "results/phi-3-mini-4k-instruct/rwku"
-    outcomes = pd.read_parquet(results / "1_Stephen_King/atu/seed0/stage1/probes.parquet")
+    predictions = pd.read_parquet(results / "1_Stephen_King/atu/seed0/stage1/probes.parquet")
     counts = {"forget_fb": 2, "forget_qa": 2, "forget_aa": 5, "neighbor_fb": 1, "neighbor_qa": 1}
-    assert outcomes["set"].value_counts().to_dict() == counts | dict.fromkeys(outcomes["set"].unique()[5:], 1)
-    assert outcomes["set"].nunique() == 12
+    assert predictions["set"].value_counts().to_dict() == counts | dict.fromkeys(predictions["set"].unique()[5:], 1)
+    assert predictions["set"].nunique() == 12
     kinds = {"prefix injection", "role playing", "in-context learning", "cross-lingual", "background hint"}
-    assert set(outcomes.loc[outcomes["set"] == "forget_aa", "type"]) == kinds
-    prompts = outcomes.set_index("set")["prompt"]
+    assert set(predictions.loc[predictions["set"] == "forget_aa", "type"]) == kinds
+    prompts = predictions.set_index("set")["prompt"]
     assert "\nQ: a\nA: b\nQ: Who is red?\n" in prompts["utility_fac"]
     assert "Q: a\nA: b\n\nQ: Who is red?" in prompts["utility_tru"]
     counts = pd.read_csv(tmp_path / "results/rwku/counts.csv", index_col="set")

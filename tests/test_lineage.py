@@ -13,7 +13,7 @@ from atu.common.names import label
 from atu.common.recipe import record
 from atu_pipeline.lineage import (
     LineageError,
-    Run,
+    RunStage,
     conditions,
     given_config,
     jobs_behind,
@@ -114,13 +114,13 @@ HELD = runs_by_file({"runs": RUNS})
 def test_jobs_of_a_cell(recorded):
     """The chain behind one cell, in order; the other target's jobs play no part."""
     records = read_records(recorded)
-    runs = frozenset({Run(target="1_Ada", stage="1")})
+    runs = frozenset({RunStage(target="1_Ada", stage="1")})
     jobs = jobs_behind("results/tables/main.csv", records, runs, HELD)
     assert [job.rule for job in jobs] == ["unlearn_last", "evaluate_after", "overall_table"]
     assert jobs[0].outputs == (RUN.format("1_Ada") + "/steps.csv", RUN.format("1_Ada") + "/weights")
     assert jobs[0].recorded["git_commit"] == "abc1234"
     assert not any("2_Bo" in name for job in jobs for name in job.outputs)
-    jobs = jobs_behind("results/tables/main.csv", records, frozenset({Run(target="2_Bo", stage="0")}), HELD)
+    jobs = jobs_behind("results/tables/main.csv", records, frozenset({RunStage(target="2_Bo", stage="0")}), HELD)
     assert [job.rule for job in jobs] == ["evaluate_before", "evaluate_before", "overall_table"]
 
 
@@ -180,14 +180,14 @@ def test_runs_of_rows(recorded):
     path = "results/tables/main.csv"
     rows = pd.DataFrame({"target": "1_Ada", "method": "atu", "seed": 0, "stage": [1.0, 1.0], "tau": 0.2})
     runs = runs_of_rows(rows, path, {})
-    assert runs == {Run("1_Ada", "atu", "0", "1")}
+    assert runs == {RunStage("1_Ada", "atu", "0", "1")}
     assert rules(recorded, path, runs) == ["unlearn_last", "evaluate_after", "overall_table"]
-    # a collapse is judged by the unmodified model
+    # a collapse is judged by the base model
     runs = runs_of_rows(rows.assign(collapsed=False), path, {})
     assert rules(recorded, path, runs).count("evaluate_before") == 2
-    assert runs_of_rows(pd.DataFrame({"kept": ["neighbor_qa"]}), path, {}) == {Run()}
+    assert runs_of_rows(pd.DataFrame({"kept": ["neighbor_qa"]}), path, {}) == {RunStage()}
     rates = pd.DataFrame({"method": ["ga"], "variant": ["ga@1e-06"]})
-    assert runs_of_rows(rates, path, {}) == {Run(method="ga@1e-06")}
+    assert runs_of_rows(rates, path, {}) == {RunStage(method="ga@1e-06")}
     assert rules(recorded, path, frozenset()) == ["overall_table"]
 
 
@@ -206,15 +206,15 @@ def test_runs_that_rows_call_by_name(recorded):
     for file in asked:
         write_record(recorded, file, f"evaluate {file}", [], 30)
     for name, run in (
-        ("ATU τ=0", Run(method="atu", stage="2")),
-        ("ATU τ=0.2 † 50% collapsed", Run(method="atu", stage="1")),
-        ("GA epoch 3", Run(method="ga", stage="3")),
-        ("ICU", Run(method="icu", stage="1")),
-        ("Before", Run(stage="0")),
+        ("ATU τ=0", RunStage(method="atu", stage="2")),
+        ("ATU τ=0.2 † 50% collapsed", RunStage(method="atu", stage="1")),
+        ("GA epoch 3", RunStage(method="ga", stage="3")),
+        ("ICU", RunStage(method="icu", stage="1")),
+        ("Before", RunStage(stage="0")),
     ):
         assert runs_of_rows(pd.DataFrame({"run": [name, name, None]}), path, beside) == {run}
     held = runs_by_file(beside)
-    assert rules(recorded, path, frozenset({Run(method="ga", stage="3")}), held) == [
+    assert rules(recorded, path, frozenset({RunStage(method="ga", stage="3")}), held) == [
         "evaluate ga 3",
         "membership_table",
     ]
@@ -237,18 +237,18 @@ def test_a_stage_that_variants_share_is_of_each(recorded):
     for file in asked:
         write_record(recorded, file, f"evaluate {file}", [], 30)
     held = runs_by_file(beside)
-    assert held[shared] == {Run("1_Ada", "atu", "0", "1"), Run("1_Ada", "atu-long", "0", "1")}
+    assert held[shared] == {RunStage("1_Ada", "atu", "0", "1"), RunStage("1_Ada", "atu-long", "0", "1")}
     for method in ("atu", "atu-long"):
         for stage, file in (("1", shared), ("2", f"{method} 2")):
-            runs = frozenset({Run("1_Ada", method, "0", stage)})
+            runs = frozenset({RunStage("1_Ada", method, "0", stage)})
             assert rules(recorded, path, runs, held) == [f"evaluate {file}", "overall_table"]
 
 
 def test_runs_of_a_figure(recorded):
     path, records = "results/figures/tradeoff.pdf", read_records(recorded)
     where = {"method": "atu", "seed": "00", "stage": "1.0"}
-    assert runs_of_figure(path, where, records, HELD) == {Run(method="atu", seed="0", stage="1")}
-    assert runs_of_figure(path, {"stage": "0"}, records, HELD) == {Run(stage="0")}
+    assert runs_of_figure(path, where, records, HELD) == {RunStage(method="atu", seed="0", stage="1")}
+    assert runs_of_figure(path, {"stage": "0"}, records, HELD) == {RunStage(stage="0")}
     there = "there are target 1_Ada, 2_Bo; method atu; seed 0; stage 0, 1"
     for where, said in (
         ({"method": "rmu"}, there),
@@ -507,4 +507,4 @@ def test_runs_of_one_tau_by_name():
     taus = {1: 0.2, 2: 0.0, 3: 0.0}
     beside = {"runs": [row("1_Ada", "atu", n, label("atu", n, taus), [f"{n}"], tau) for n, tau in taus.items()]}
     rows = pd.DataFrame({"run": ["ATU τ=0 (stage 3) † 50% collapsed, 2% empty"]})
-    assert runs_of_rows(rows, "results/tables/mia.csv", beside) == {Run(method="atu", stage="3")}
+    assert runs_of_rows(rows, "results/tables/mia.csv", beside) == {RunStage(method="atu", stage="3")}

@@ -10,7 +10,7 @@ import pytest
 
 from atu.data import metrics
 from atu.data.fluency import ngram_entropy
-from atu.reporting.tables import ScoreError, read_outcomes, summarize, summarize_speech
+from atu.reporting.tables import ScoreError, read_predictions, summarize, summarize_speech
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_truthfulness():
 
 
 def test_summary_weights_by_the_whole_benchmark():
-    outcomes = pd.DataFrame(
+    predictions = pd.DataFrame(
         [
             ("forget_fb", "test", 1.0),
             ("forget_qa", "test", 0.5),
@@ -151,7 +151,7 @@ def test_summary_weights_by_the_whole_benchmark():
         ],
         columns=["set", "split", "score"],
     )
-    summary = summarize(outcomes).set_index(["split", "metric"])
+    summary = summarize(predictions).set_index(["split", "metric"])
     assert summary.loc[("test", "forget_qa"), "value"] == 50
     assert summary.loc[("test", "forget_all"), "value"] == pytest.approx(
         100 * (3268 + 0.5 * 2879) / (3268 + 2879 + 6984)
@@ -220,19 +220,19 @@ def test_a_score_that_is_no_number_enters_no_mean(tmp_path):
     path = tmp_path / "probes.parquet"
     pd.DataFrame([row, bad | {"score": float("inf")}]).to_parquet(path)
     with pytest.raises(ScoreError, match=r"probes\.parquet: the score of forget_qa/1 is inf.*delete .*probes\.parquet"):
-        read_outcomes([path])
+        read_predictions([path])
 
 
 def test_shares_of_answers_that_are_no_speech():
     """Of four answers about the target one is degenerate and one empty; neighbours and texts do not count."""
     answers = {"forget_fb": ["Ada", "ha" * 20], "forget_aa": ["NOANSWER", "1564"], "neighbor_qa": [""], "mia_fm": [""]}
     rows = [(name, "test", -1.0, text) for name, texts in answers.items() for text in texts]
-    outcomes = pd.DataFrame(rows, columns=["set", "split", "score", "prediction"])
-    table = summarize_speech(outcomes).set_index(["split", "metric"])
+    predictions = pd.DataFrame(rows, columns=["set", "split", "score", "prediction"])
+    table = summarize_speech(predictions).set_index(["split", "metric"])
     assert table.loc[("test", "forget_degenerate"), ["value", "n"]].tolist() == [25, 4]
     assert table.loc[("all", "forget_empty"), ["value", "n"]].tolist() == [25, 4]
     assert len(table) == 4
-    assert summarize_speech(outcomes[outcomes["set"] == "mia_fm"]).empty
+    assert summarize_speech(predictions[predictions["set"] == "mia_fm"]).empty
 
 
 def test_recall_of_a_very_long_answer():

@@ -22,7 +22,7 @@ def unpacked(page: str) -> str:
     return gzip.decompress(b64decode(re.search(r'atob\("([^"]+)"\)', page)[1])).decode()
 
 
-def outcomes(*rows) -> pd.DataFrame:
+def predictions(*rows) -> pd.DataFrame:
     names = ["set", "id", "split", "type", "query", "answers", "prediction", "score"]
     return pd.DataFrame(rows, columns=names)
 
@@ -65,16 +65,18 @@ def test_a_page_refers_to_nothing_outside():
 
 
 def test_answers_side_by_side():
-    before = outcomes(
+    before = predictions(
         probe("forget_qa", 0, "Ada", 1.0),
         probe("forget_qa", 1, "Bo", 0.0),
         probe("mia_fm", 0, "", -2.0),
         *[probe("utility_fac", n, "Ada", 0.5) for n in range(3)],
     )
-    ga = outcomes(probe("forget_qa", 1, "Ada", 1.0), probe("forget_qa", 0, "none", 0.25), probe("mia_fm", 0, "", -3.0))
+    ga = predictions(
+        probe("forget_qa", 1, "Ada", 1.0), probe("forget_qa", 0, "none", 0.25), probe("mia_fm", 0, "", -3.0)
+    )
     # ATU alone was asked about utility; of the second seed nothing was asked
-    atu = pd.concat([ga, outcomes(*[probe("utility_fac", n, "Bo", 0.25) for n in range(3)])])
-    table = answers(before, {("ga_star", 0): ga, ("atu", 0): atu, ("atu", 1): outcomes()})
+    atu = pd.concat([ga, predictions(*[probe("utility_fac", n, "Bo", 0.25) for n in range(3)])])
+    table = answers(before, {("ga_star", 0): ga, ("atu", 0): atu, ("atu", 1): predictions()})
     assert table["Method"].tolist() == ["GA*", "ATU", "GA*", "ATU", "ATU", "ATU", "ATU"]
     assert table["Set"].tolist() == ["forget_qa"] * 4 + ["utility_fac"] * 3
     assert table["Before"].tolist() == ["Ada", "Ada", "Bo", "Bo", "Ada", "Ada", "Ada"]
@@ -85,19 +87,19 @@ def test_answers_side_by_side():
 
 
 def test_a_probe_that_stands_twice_is_an_error():
-    before = outcomes(probe("forget_qa", 0, "Ada", 1.0))
+    before = predictions(probe("forget_qa", 0, "Ada", 1.0))
     with pytest.raises(pd.errors.MergeError):
         answers(before, {("ga", 0): pd.concat([before, before])})
 
 
 def test_answers_of_no_run():
-    table = answers(outcomes(probe("forget_qa", 0, "Ada", 1.0)), {("atu", 0): outcomes()})
+    table = answers(predictions(probe("forget_qa", 0, "Ada", 1.0)), {("atu", 0): predictions()})
     assert table.empty
     assert "<p>not run</p>" in unpacked(answers_page(table, "Ada", ["not run"]))
 
 
 def test_answers_are_escaped_and_compressed():
-    before = outcomes(*[probe("forget_qa", n, EVIL, 1.0, query="q" * 500) for n in range(2000)])
+    before = predictions(*[probe("forget_qa", n, EVIL, 1.0, query="q" * 500) for n in range(2000)])
     table = answers(before, {("atu", 0): before})
     page = answers_page(table, "Ada", ["A note."])
     inside = unpacked(page)
@@ -109,13 +111,13 @@ def test_answers_are_escaped_and_compressed():
 
 
 def test_answers_that_are_no_speech_are_marked():
-    before = outcomes(*[probe("forget_qa", n, "Ada", 1.0) for n in range(4)], probe("utility_fac", 0, "", 0.0))
+    before = predictions(*[probe("forget_qa", n, "Ada", 1.0) for n in range(4)], probe("utility_fac", 0, "", 0.0))
     after = before.assign(prediction=["KB" * 9, "NOANSWER", "Bo", "Cy", ""])
     assert "Remark" not in answers(before, {("atu", 0): before.head(4)})
     table = answers(before, {("atu", 0): after})
     assert table["Remark"].tolist() == ["degenerate", "empty", "", "", "empty"]
     first, second, third = speech_notes(before, {("atu", 0): after})
     assert first == "ATU, seed 0: 25% degenerate and 25% empty of 4 answers about the target."
-    assert second.endswith("The unmodified model: 0% degenerate and 0% empty.")
+    assert second.endswith("The base model: 0% degenerate and 0% empty.")
     assert third.startswith("NOANSWER stands for an empty answer")
     assert speech_notes(before, {("atu", 0): before}) == []

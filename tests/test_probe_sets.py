@@ -210,7 +210,7 @@ def test_metrics_of_answers_by_hand():
     assert METRICS["accuracy"].score("A", {"answers": ["B"]})["score"] == 0.0
 
 
-def outcomes(name, *scores):
+def predictions(name, *scores):
     rows = [(name, f"{name}/{i}", "test", score, "Ada") for i, score in enumerate(scores)]
     return pd.DataFrame(rows, columns=["set", "id", "split", "score", "prediction"])
 
@@ -218,11 +218,11 @@ def outcomes(name, *scores):
 def test_a_second_set_of_fluency_is_seen_to_collapse(monkeypatch):
     """The guard asks for a role: half of before is told of a set that no code names."""
     monkeypatch.setitem(PROBE_SETS, "long_flu", replace(PROBE_SETS["utility_flu"], name="long_flu"))
-    assert why_collapsed(outcomes("long_flu", 2.0, 2.0), outcomes("long_flu", 4.0, 4.0), 0.6) == [
+    assert why_collapsed(predictions("long_flu", 2.0, 2.0), predictions("long_flu", 4.0, 4.0), 0.6) == [
         "fluency 50% of before"
     ]
-    assert why_collapsed(outcomes("long_flu", 3.0), outcomes("long_flu", 4.0), 0.6) == []
-    long = summarize(outcomes("long_flu", 2.0, 4.0)).set_index(["split", "metric"])
+    assert why_collapsed(predictions("long_flu", 3.0), predictions("long_flu", 4.0), 0.6) == []
+    long = summarize(predictions("long_flu", 2.0, 4.0)).set_index(["split", "metric"])
     assert long.loc[("test", "long_flu"), "value"] == 300  # bits x 100
 
 

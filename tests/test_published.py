@@ -8,66 +8,66 @@ from atu.data.probe_sets import PROBE_SETS
 from atu.reporting.published import (
     compare,
     intervals,
-    layout,
     measure,
     probe_scores,
+    published_page,
     resampled,
     sentences,
     shares_of_rows,
 )
-from atu.reporting.tables import LAYOUT
+from atu.reporting.tables import HEADINGS
 from atu_pipeline.settings import published_row
 from conftest import ROOT
 
 
-def outcomes(scores, name="forget_qa", query="", split="test"):
+def predictions(scores, name="forget_qa", query="", split="test"):
     rows = [(name, f"{name}/{i}", split, f"{query}{i}", score) for i, score in enumerate(scores)]
     return pd.DataFrame(rows, columns=["set", "id", "split", "query", "score"])
 
 
 def test_probes_are_averaged_over_seeds():
-    seeds = [outcomes([1.0, 0.0]), outcomes([0.0, 0.0])]
+    seeds = [predictions([1.0, 0.0]), predictions([0.0, 0.0])]
     assert probe_scores(seeds)["score"].tolist() == [0.5, 0.0]
-    assert probe_scores([outcomes([1.0], split="dev")]).empty
+    assert probe_scores([predictions([1.0], split="dev")]).empty
 
 
 def test_an_interval_by_hand():
     """Two targets without spread among their probes: a resample holds one, both or the other."""
-    targets = [probe_scores([outcomes([value] * 3, query=name)]) for name, value in (("a", 0.2), ("b", 0.8))]
+    targets = [probe_scores([predictions([value] * 3, query=name)]) for name, value in (("a", 0.2), ("b", 0.8))]
     row = intervals(targets, 2000, 0).iloc[0]
     assert row["metric"] == "forget_qa"
     assert row[["ours", "low", "high"]].tolist() == pytest.approx([50, 20, 80])
     assert row[["targets", "probes"]].tolist() == [2, 6]
     # one target: its probes alone; of four answers two are right, the mean of four draws has deviation 0.25
-    one = intervals([probe_scores([outcomes([0, 0, 1, 1])])], 4000, 0).iloc[0]
+    one = intervals([probe_scores([predictions([0, 0, 1, 1])])], 4000, 0).iloc[0]
     assert one[["ours", "low", "high"]].tolist() == [50, 0, 100]
     # no spread at all: the interval is a point
-    assert intervals([probe_scores([outcomes([1, 1])])], 100, 0).iloc[0][["low", "high"]].tolist() == [100, 100]
+    assert intervals([probe_scores([predictions([1, 1])])], 100, 0).iloc[0][["low", "high"]].tolist() == [100, 100]
 
 
 def test_weighted_means_as_in_the_main_table():
-    target = pd.concat([outcomes([value], name) for name, value in (("neighbor_fb", 1.0), ("neighbor_qa", 0.0))])
+    target = pd.concat([predictions([value], name) for name, value in (("neighbor_fb", 1.0), ("neighbor_qa", 0.0))])
     table = intervals([probe_scores([target])], 10, 0).set_index("metric")
     sizes = [PROBE_SETS[name].total for name in ("neighbor_fb", "neighbor_qa")]
     assert table.loc["neighbor_all", "ours"] == pytest.approx(100 * sizes[0] / sum(sizes))
     # a target that was not asked one of them has no such mean, and no weight in it
-    both = intervals([probe_scores([target]), probe_scores([outcomes([0.0], "neighbor_fb", "x")])], 50, 0)
+    both = intervals([probe_scores([target]), probe_scores([predictions([0.0], "neighbor_fb", "x")])], 50, 0)
     both = both.set_index("metric")
     assert both.loc["neighbor_all", ["ours", "targets"]].tolist() == pytest.approx([100 * sizes[0] / sum(sizes), 1])
     assert both.loc["neighbor_fb", ["ours", "targets"]].tolist() == pytest.approx([50, 2])
 
 
 def test_membership_is_scaled_as_in_the_tables():
-    assert intervals([probe_scores([outcomes([-2.0], "mia_fm")])], 5, 0).iloc[0]["ours"] == pytest.approx(200)
+    assert intervals([probe_scores([predictions([-2.0], "mia_fm")])], 5, 0).iloc[0]["ours"] == pytest.approx(200)
 
 
 def test_probes_that_targets_share_are_drawn_once():
     """With the same two probes in both targets a resample that draws one of them draws it for both."""
     chosen = np.array([[0, 1]] * 200)
-    shared = [outcomes([0, 1], "utility_gen"), outcomes([0, 1], "utility_gen")]
+    shared = [predictions([0, 1], "utility_gen"), predictions([0, 1], "utility_gen")]
     draws = resampled(shared, chosen, np.random.default_rng(0))
     assert (draws[:, 0] == draws[:, 1]).all()
-    own = [outcomes([0, 1], query="a"), outcomes([0, 1], query="b")]
+    own = [predictions([0, 1], query="a"), predictions([0, 1], query="b")]
     draws = resampled(own, chosen, np.random.default_rng(0))
     assert (draws[:, 0] != draws[:, 1]).any()
 
@@ -82,7 +82,7 @@ PUBLISHED = pd.DataFrame(
     ],
     columns=["model", "method", "metric", "value", "source"],
 )
-FRAMES = {("before",): outcomes([0.5] * 4), ("after",): outcomes([0.25] * 4), ("again",): outcomes([0.15] * 4)}
+FRAMES = {("before",): predictions([0.5] * 4), ("after",): predictions([0.25] * 4), ("again",): predictions([0.15] * 4)}
 
 
 def compared():
@@ -113,7 +113,7 @@ def test_the_comparison_by_hand():
 
 
 def test_readers_see_whose_number_is_whose():
-    page = layout(compared())
+    page = published_page(compared())
     assert page["Ours"].tolist() == ["50.0", "20.0"]
     assert page["Published by others"].tolist() == ["47.4", "30.0 ‡"]
     assert page["Outside"].tolist() == ["✗", "✗"]
@@ -122,7 +122,7 @@ def test_readers_see_whose_number_is_whose():
     said = sentences(compared(), PUBLISHED, "llm", "rwku", "rwku")
     assert said[0].startswith("2 of 2 published numbers lie outside")
     assert "Published, not run here: GA (Full)." in said
-    assert f"Published, not asked here: ATU τ=0.2 {LAYOUT['utility_gen']}." in said
+    assert f"Published, not asked here: ATU τ=0.2 {HEADINGS['utility_gen']}." in said
 
 
 def test_a_value_within_the_interval_is_not_marked():
@@ -134,17 +134,17 @@ def test_a_value_within_the_interval_is_not_marked():
 
 def test_without_an_interval_there_is_no_mark():
     """One probe of one target: a point would look like certainty."""
-    one = intervals([probe_scores([outcomes([1.0])])], 10, 0).assign(run="Before", published_row="Before", seeds=1)
+    one = intervals([probe_scores([predictions([1.0])])], 10, 0).assign(run="Before", published_row="Before", seeds=1)
     assert one[["low", "high"]].isna().all(axis=None)
     table = compare(PUBLISHED, one, "llm", {})
     assert table["outside"].isna().all()
-    assert layout(table)[["95 % interval", "Outside"]].iloc[0].tolist() == ["none", ""]
+    assert published_page(table)[["95 % interval", "Outside"]].iloc[0].tolist() == ["none", ""]
     assert sentences(table, PUBLISHED, "llm", "rwku", "rwku")[0].startswith("0 of 1 published")
 
 
 def test_nothing_to_compare_is_a_sentence():
     table = compare(PUBLISHED, measure([], 10, 0), "third", {})
-    assert layout(table).empty
+    assert published_page(table).empty
     said = sentences(table, PUBLISHED, "third", "demo", "rwku")
     assert said == ["No published number is of third on demo; those in the file are of llm, other on rwku."]
 
@@ -188,7 +188,7 @@ def test_the_published_file():
     table = pd.read_csv(ROOT / "workflow/benchmarks/published.csv")
     assert not table.duplicated(["model", "method", "metric"]).any()
     assert table.notna().all(axis=None)
-    assert set(table["metric"]) <= set(LAYOUT)
+    assert set(table["metric"]) <= set(HEADINGS)
     names = {"Before", "ICU", "RepE"} | {
         f"{n} ({k})" for n in ("GA", "GA*", "DPO", "NPO", "RT") for k in ("Full", "LoRA")
     }

@@ -44,13 +44,13 @@ def real_llm(models):
 
 
 def test_the_model_knows_what_it_is_to_forget(real_llm):
-    """Like RWKU, the benchmark keeps only what the unmodified model can answer."""
+    """Like RWKU, the benchmark keeps only what the base model can answer."""
     primers = read_primers(DEMO / "Utility/primers.json")
     recall = {}
     for target in list_targets(DEMO):
         probes, _ = build_probes(DEMO, target, dev_share=0.5, seed=0)
-        outcomes = evaluate(*real_llm, probes, ["forget_qa", "neighbor_qa"], primers, batch_tokens=8192)
-        for name, scores in outcomes.groupby("set")["score"]:
+        predictions = evaluate(*real_llm, probes, ["forget_qa", "neighbor_qa"], primers, batch_tokens=8192)
+        for name, scores in predictions.groupby("set")["score"]:
             recall[target, name] = scores.mean()
     assert len(recall) == 16
     assert min(recall.values()) >= 0.5, recall
@@ -68,8 +68,10 @@ def test_the_engines_answer_as_plain_calls_do(real_llm, monkeypatch):
     assert probes["set"].nunique() == 12
     for name, asked in probes.groupby("set"):
         expected = plain.ask_plainly(*real_llm, name, asked.to_dict("records"), primers)
-        outcomes = evaluate(*real_llm, probes, [name], primers, batch_tokens=8192)
-        ours = [f"{score:.3f}" for score in outcomes["score"]] if name.startswith("mia") else outcomes["prediction"]
+        predictions = evaluate(*real_llm, probes, [name], primers, batch_tokens=8192)
+        ours = (
+            [f"{score:.3f}" for score in predictions["score"]] if name.startswith("mia") else predictions["prediction"]
+        )
         assert [plain.scored(name, answer) for answer in ours] == [plain.scored(name, a) for a in expected], name
 
 

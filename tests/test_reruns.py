@@ -11,7 +11,7 @@ FIGURES = {"plot_tradeoff", "plot_stages", "plot_targets"}
 
 
 def test_one_file_of_another_target(finished):
-    """Its first stage's outcomes: no second stage, no table, nothing of the other target."""
+    """Its first stage's predictions: no second stage, no table, nothing of the other target."""
     path = "results/llm/tiny/2_Bo/atu/seed0/stage1/probes.parquet"
     jobs = finished.planned(path, "--config", "targets=[2_Bo]")
     assert (jobs["align"], jobs["unlearn"], jobs["evaluate_between"]) == (1, 1, 1)
@@ -58,7 +58,7 @@ def test_other_questions_train_nothing(finished):
 
 
 def test_changed_code_of_the_evaluation_trains_nothing(finished, checkout):
-    """It asks the unmodified model and the kept one anew; the checkpoint of the stage between is gone."""
+    """It asks the base model and the kept one anew; the checkpoint of the stage between is gone."""
     snakefile = options_of(checkout)
     with (checkout / "workflow/scripts/evaluate_model.py").open("a") as script:
         script.write("# changed\n")

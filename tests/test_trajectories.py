@@ -81,7 +81,7 @@ def trained(folder: Path, accelerator: Accelerator, name: str) -> dict[str, list
         items,
         texts=texts,
         reference=reference_log_probs(llm, items, [[i] for i in range(len(items))]) if reads else None,
-        retain_items=read_items("positive", [{"text": text} for text in OTHERS], tokenizer, 64),
+        retain_set=read_items("positive", [{"text": text} for text in OTHERS], tokenizer, 64),
         retain=retain,
         seed=0,
         after_epoch=lambda epoch: None,

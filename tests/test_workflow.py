@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from atu.reporting.tables import layout
+from atu.reporting.tables import main_table
 from atu_pipeline import lineage
 from conftest import ROOT, Workflow, build_benchmark
 
@@ -235,7 +235,7 @@ def test_stages_behind_a_collapse_are_not_run(copy):
     config = json.loads(copy.config.read_text())
     config["collapse"] = {"fluency_share": 1.0}
     config["evaluation"]["between"] = ["forget_qa", "neighbor_qa", "utility_flu"]
-    config["method_settings"]["atu"]["unlearn"]["learning_rate"] = 0.3  # a model that no longer speaks
+    config["method_settings"]["atu"]["unlearn"]["learning_rate"] = 0.3  # a model that collapses
     copy.config.write_text(json.dumps(config))
     copy.run()
     folder = copy.directory / RUN
@@ -249,7 +249,7 @@ def test_stages_behind_a_collapse_are_not_run(copy):
 
 
 def know_all(workflow, benchmark):
-    """Give a copy of the benchmark whose expected answers are those that the unmodified model gives."""
+    """Give a copy of the benchmark whose expected answers are those that the base model gives."""
     folder = workflow.directory / "benchmark"
     shutil.copytree(benchmark, folder)
     said = pd.read_parquet(workflow.directory / "results/llm/tiny/before/1_Ada.parquet")
@@ -331,7 +331,7 @@ def test_a_changed_published_number_reruns_the_comparison_alone(copy):
     copy.run()
     table = pd.read_csv(copy.directory / "results/tables/published.csv")
     assert table["status"].tolist() == ["compared", "compared"]
-    shown = layout(pd.read_csv(copy.directory / "results/tables/main.csv"), [])["Forget QA ↓"]
+    shown = main_table(pd.read_csv(copy.directory / "results/tables/main.csv"), [])["Forget QA ↓"]
     assert table["ours"].tolist() == pytest.approx([shown.iloc[0], shown.iloc[-1]])
     assert "paper-notes (second-hand)" in (copy.directory / "results/tables/published.md").read_text()
     assert copy.planned() == {}

@@ -20,7 +20,7 @@ from atu_pipeline.resources import (
     training_bytes,
     training_flop,
 )
-from atu_pipeline.settings import reads_others
+from atu_pipeline.settings import reads_retain_set
 
 # Assumed where the config cannot say: weights of a model without `parameters`; tokens of a prompt; batches that are
 # set in embed_windows and compute_reference.py.
@@ -168,8 +168,8 @@ def training(config: dict, settings: dict) -> Demand:
         trained = saved / WEIGHT["fp32"]
     elif own.trained_layers is not None:
         trained = own.trained_layers * size / shape(size)[0]
-    kept = own.second_model + (settings["retain"]["loss"] == "kl")  # unmodified models beside the one that trains
-    sequences = (2 if settings["texts"] == "pair" else 1) + reads_others(settings)
+    kept = own.second_model + (settings["retain"]["loss"] == "kl")  # base models beside the one that trains
+    sequences = (2 if settings["texts"] == "pair" else 1) + reads_retain_set(settings)
     batch = train["batch_size"] * settings["max_tokens"] * sequences
     recomputed, length = config["gradient_checkpointing"], config["corpus"]["texts"] * settings["max_tokens"]
     passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
@@ -215,7 +215,7 @@ def embedding(config: dict) -> Demand:
 
 
 def reading(config: dict, tokens: float, kept: float = 0.0, logits: float = 0.0) -> Demand:
-    """One pass of the unmodified model over ``tokens``, its float32 weights on the device."""
+    """One pass of the base model over ``tokens``, its float32 weights on the device."""
     size = parameters(config, config["llm"])
     weights = WEIGHT["fp32"] * size
     batch = 2 * activation_bytes(size, REFERENCE_BATCH * config["corpus"]["max_tokens"], "fp32", recomputed=True)

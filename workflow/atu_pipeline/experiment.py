@@ -156,14 +156,14 @@ class Experiment:
             for row in self.rows
         )
 
-    def unmodified(self) -> Rows:
+    def base_rows(self) -> Rows:
         """The base model's row of each target."""
         return Rows({"target": name, "stage": 0, "files": self.paths.before_recipes(name)} for name in self.targets)
 
     @cached_property
     def before(self) -> Rows:
         """The same, once what other settings made is refused."""
-        rows = self.unmodified()
+        rows = self.base_rows()
         self.refuse_stale(rows, {f"{self.folder}/tables/before.csv": self.recipe_of(rows)})
         return rows
 

@@ -175,7 +175,7 @@ class Inputs:
 
     def retain_texts(self, stage: Stage) -> list[str]:
         """Texts of the retain set, if the method's loss or its retain term reads them."""
-        reads = self.recipes.reads_others(stage.method)
+        reads = self.recipes.reads_retain_set(stage.method)
         return [self.paths.texts(subject) for subject in self.retain_set(stage)] if reads else []
 
     def own_texts(self, stage: Stage) -> str | list[str]:

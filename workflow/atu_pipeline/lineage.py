@@ -35,14 +35,14 @@ from atu_pipeline.settings import did_you_mean
 DERIVED = ("all_targets", "grids")  # what checking the config adds to it
 VALUES, SIZES = ("value", "ours", "score"), ("n", "probes")  # columns of numbers, and of how many probes they are
 CLOCKS = 2  # seconds by which the clocks of two machines may differ
-LISTED = 10  # values that a message names
+NAMED = 10  # values that a message names
 
 
 class LineageError(ValueError):
     """The question cannot be answered; the message says why."""
 
 
-class Run(NamedTuple):
+class RunStage(NamedTuple):
     """A stage of a run, its numbers as text; None stands for all. Stage 0 is the base model."""
 
     target: str | None = None
@@ -51,11 +51,11 @@ class Run(NamedTuple):
     stage: str | None = None
 
 
-ALL_RUNS = frozenset({Run()})
+ALL_STAGES = frozenset({RunStage()})
 
 
 @dataclass(frozen=True)
-class Job:
+class RecordedJob:
     """One job that Snakemake recorded.
 
     Attributes:
@@ -74,10 +74,10 @@ class Job:
     recorded: dict | None
 
 
-def read_records(directory: Path) -> dict[str, Job]:
+def read_records(directory: Path) -> dict[str, RecordedJob]:
     """Snakemake's records of the jobs run in a directory, by output."""
     root = directory / ".snakemake/metadata"
-    jobs: dict[tuple, Job] = {}
+    jobs: dict[tuple, RecordedJob] = {}
     found: dict[tuple, dict] = {}
     for path in root.rglob("*") if root.is_dir() else []:
         if path.is_dir():
@@ -97,16 +97,16 @@ def read_records(directory: Path) -> dict[str, Job]:
         times = (latest["starttime"], latest["endtime"])
         if recorded and recorded.get("started", 0) > times[1]:  # of a later try, which Snakemake did not record
             recorded = None
-        jobs[rule, log, inputs] = Job(
+        jobs[rule, log, inputs] = RecordedJob(
             rule, tuple(sorted(records)), inputs, log, *times, latest.get("input_checksums") or {}, recorded
         )
     return {output: job for job in jobs.values() for output in job.outputs}
 
 
-def listed(values: Iterable[str]) -> str:
+def in_words(values: Iterable[str]) -> str:
     """Values for a message, the first few of many; in quotes what has a comma."""
     values = [f"'{value}'" if "," in value else value for value in values]
-    return ", ".join(values[:LISTED] + [f"and {len(values) - LISTED} more"] * (len(values) > LISTED))
+    return ", ".join(values[:NAMED] + [f"and {len(values) - NAMED} more"] * (len(values) > NAMED))
 
 
 def written(value: object) -> str:
@@ -114,7 +114,7 @@ def written(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def recorded_path(path: str, directory: Path, records: dict[str, Job]) -> str:
+def recorded_path(path: str, directory: Path, records: dict[str, RecordedJob]) -> str:
     """A path as the workflow writes it, whether it was given so, relative to the current directory, or absolute.
 
     Raises:
@@ -153,16 +153,16 @@ def provenance_behind(path: str, directory: Path) -> dict:
     return json.loads(found.read_text(encoding="utf-8"))
 
 
-def runs_by_file(provenance: dict) -> dict[str, set[Run]]:
+def runs_by_file(provenance: dict) -> dict[str, set[RunStage]]:
     """The stages whose answers or steps each file holds, as the tables recorded them."""
-    found: dict[str, set[Run]] = {}
+    found: dict[str, set[RunStage]] = {}
     for row in provenance.get("runs", []):
         for file in row["files"]:
-            found.setdefault(file, set()).add(Run(*(str(row[key]) for key in Run._fields)))
+            found.setdefault(file, set()).add(RunStage(*(str(row[key]) for key in RunStage._fields)))
     return found
 
 
-def takes_part(path: str, runs: frozenset[Run], held: dict[str, set[Run]]) -> bool:
+def takes_part(path: str, runs: frozenset[RunStage], held: dict[str, set[RunStage]]) -> bool:
     """Whether a file takes part in the numbers of some runs; what holds no run's answers or steps does.
 
     Args:
@@ -209,7 +209,7 @@ def recipe_at(path: str, directory: Path) -> dict | None:
         return None
 
 
-def still_same(name: str, reader: Job, directory: Path) -> bool | None:
+def still_same(name: str, reader: RecordedJob, directory: Path) -> bool | None:
     """Whether a file that was made again is what a job has read: by its checksum, or else by the settings behind it.
 
     Returns:
@@ -225,8 +225,12 @@ def still_same(name: str, reader: Job, directory: Path) -> bool | None:
 
 
 def chain(
-    path: str, records: dict[str, Job], runs: frozenset[Run], held: dict[str, set[Run]], directory: Path
-) -> tuple[list[Job], list[Remade]]:
+    path: str,
+    records: dict[str, RecordedJob],
+    runs: frozenset[RunStage],
+    held: dict[str, set[RunStage]],
+    directory: Path,
+) -> tuple[list[RecordedJob], list[Remade]]:
     """The jobs that made a file, directly or through others, in the order in which they ran; inputs made again since.
 
     A job that ran after its output had been read is not behind what was made of it. What lies behind such an input is
@@ -238,7 +242,7 @@ def chain(
         held: from :func:`runs_by_file`.
     """
     jobs, remade, seen = {}, {}, set()
-    left: list[tuple[str, Job | None]] = [(path, None)]
+    left: list[tuple[str, RecordedJob | None]] = [(path, None)]
     while left:
         output, reader = left.pop()
         if output not in records:
@@ -264,11 +268,11 @@ def chain(
 
 def jobs_behind(
     path: str,
-    records: dict[str, Job],
-    runs: frozenset[Run] = ALL_RUNS,
-    held: dict[str, set[Run]] | None = None,
+    records: dict[str, RecordedJob],
+    runs: frozenset[RunStage] = ALL_STAGES,
+    held: dict[str, set[RunStage]] | None = None,
     directory: Path = Path(),
-) -> list[Job]:
+) -> list[RecordedJob]:
     """The jobs of :func:`chain`."""
     return chain(path, records, runs, held or {}, directory)[0]
 
@@ -313,14 +317,14 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
             there = [written(cell) for cell in rows[key].dropna().unique()]
             rest = ", the others given" if len(where) > 1 else ""
             raise LineageError(
-                f"--where: no row of {path.name} with {key}={value}{rest}; there is {listed(there) or 'none'}"
+                f"--where: no row of {path.name} with {key}={value}{rest}; there is {in_words(there) or 'none'}"
                 + did_you_mean(value, there)
             )
         rows = chosen
     return rows
 
 
-def runs_of_rows(rows: pd.DataFrame, path: str, provenance: dict) -> frozenset[Run]:
+def runs_of_rows(rows: pd.DataFrame, path: str, provenance: dict) -> frozenset[RunStage]:
     """The runs whose numbers are in rows of a table; all, if no column tells.
 
     Args:
@@ -335,36 +339,36 @@ def runs_of_rows(rows: pd.DataFrame, path: str, provenance: dict) -> frozenset[R
         names = {name.split(" † ")[0] for name in rows["run"].dropna()}  # a share of collapsed runs may follow
         if unknown := names - set(called):
             raise LineageError(
-                f"{path}: what was recorded beside it has no run {listed(sorted(unknown))}: make the tables again"
+                f"{path}: what was recorded beside it has no run {in_words(sorted(unknown))}: make the tables again"
             )
         runs = frozenset(called[name] for name in names)
     else:
         if "variant" in rows:  # one learning rate of a grid is a method of its own
             rows = rows.drop(columns="method").rename(columns={"variant": "method"})
-        keys = [key for key in Run._fields if key in rows]
+        keys = [key for key in RunStage._fields if key in rows]
         cells = rows[keys].drop_duplicates().to_dict("records") if keys else [{}]
-        runs = frozenset(Run(**{key: written(cell) for key, cell in row.items()}) for row in cells)
-    if "collapsed" in rows:  # judged by the unmodified model
+        runs = frozenset(RunStage(**{key: written(cell) for key, cell in row.items()}) for row in cells)
+    if "collapsed" in rows:  # judged by the base model
         runs |= {run._replace(stage="0") for run in runs}
     return runs
 
 
-def named_runs(provenance: dict) -> dict[str, Run]:
+def named_runs(provenance: dict) -> dict[str, RunStage]:
     """The stages that the tables show, of all targets and seeds, by what rows call them."""
     rows = [row for row in provenance.get("runs", []) if row["run"] and row["stage"] > 0]
-    named = {row["run"]: Run(method=row["method"], stage=str(row["stage"])) for row in rows}
-    return {"Before": Run(stage="0")} | named
+    named = {row["run"]: RunStage(method=row["method"], stage=str(row["stage"])) for row in rows}
+    return {"Before": RunStage(stage="0")} | named
 
 
 def runs_of_figure(
-    path: str, where: dict[str, str], records: dict[str, Job], held: dict[str, set[Run]]
-) -> frozenset[Run]:
+    path: str, where: dict[str, str], records: dict[str, RecordedJob], held: dict[str, set[RunStage]]
+) -> frozenset[RunStage]:
     """The runs that ``where`` chooses of those behind a figure or a page.
 
     Raises:
         LineageError: if there are none, or ``where`` names anything but target, method, seed and stage.
     """
-    keys = Run._fields
+    keys = RunStage._fields
     if unknown := [key for key in where if key not in keys]:
         raise LineageError(f"--where: {unknown[0]}: for {path} only {', '.join(keys)}{did_you_mean(unknown[0], keys)}")
     chosen = dict(where)
@@ -379,11 +383,11 @@ def runs_of_figure(
         raise LineageError(f"--where: {path} is not made of several runs: leave --where out")
     if not any(chosen.items() <= run._asdict().items() for run in runs):
         there = {key: sorted({getattr(run, key) for run in runs}) for key in keys}
-        known = "; ".join(f"{key} {listed(values)}" for key, values in there.items())
+        known = "; ".join(f"{key} {in_words(values)}" for key, values in there.items())
         asked = ",".join(f"{key}={value}" for key, value in chosen.items())
         hints = "".join(did_you_mean(value, there[key]) for key, value in chosen.items() if value not in there[key])
         raise LineageError(f"--where: no run with {asked} behind {path}; there are {known}{hints}")
-    return frozenset({Run(**chosen)})
+    return frozenset({RunStage(**chosen)})
 
 
 def digest(path: Path) -> str:
@@ -392,7 +396,7 @@ def digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sources(jobs: list[Job], records: dict[str, Job]) -> dict[str, str]:
+def sources(jobs: list[RecordedJob], records: dict[str, RecordedJob]) -> dict[str, str]:
     """Input files that no job made, each with its checksum when it was read, or "" if that was not recorded."""
     found: dict[str, str] = {}
     for job in jobs:
@@ -412,7 +416,7 @@ def given_config(recorded: dict) -> dict:
     return config
 
 
-def settings_behind(config: dict, jobs: list[Job], held: dict[str, set[Run]]) -> dict:
+def settings_behind(config: dict, jobs: list[RecordedJob], held: dict[str, set[RunStage]]) -> dict:
     """The part of the config that bears on the jobs: everything but other models, benchmarks and methods."""
     outputs = [output for job in jobs for output in job.outputs]
     methods = {run.method for output in outputs for run in held.get(output, ())}
@@ -431,7 +435,7 @@ def settings_behind(config: dict, jobs: list[Job], held: dict[str, set[Run]]) ->
     return chosen
 
 
-def commits(jobs: list[Job], tables: dict) -> list[str | None]:
+def commits(jobs: list[RecordedJob], tables: dict) -> list[str | None]:
     """The commits at which jobs ran, the last job's first; None is one that git could not tell.
 
     The tables' where no job recorded anything.
@@ -445,7 +449,7 @@ def named(commits: Iterable[str | None]) -> str:
     return ", ".join(commit or "unknown" for commit in commits)
 
 
-def changed_sources(jobs: list[Job], records: dict[str, Job], directory: Path) -> list[str]:
+def changed_sources(jobs: list[RecordedJob], records: dict[str, RecordedJob], directory: Path) -> list[str]:
     """Files from outside that are no longer what was read."""
     found = []
     for name, before in sources(jobs, records).items():
@@ -479,7 +483,7 @@ def told(rows: pd.DataFrame) -> str:
     return f"{shown}{spread}{n}: {rest}"
 
 
-def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[str]:
+def rebuild(path: str, jobs: list[RecordedJob], tables: dict, directory: Path) -> list[str]:
     """The commands that make a file again, everything behind it included, on the config of the last run.
 
     Where jobs ran at several commits it is the last one's, and the others are named: which one makes the same file
@@ -511,7 +515,7 @@ def rebuild(path: str, jobs: list[Job], tables: dict, directory: Path) -> list[s
     return [*commands, shlex.join(snakemake)]
 
 
-def describe(jobs: list[Job], records: dict[str, Job], directory: Path) -> str:
+def describe(jobs: list[RecordedJob], records: dict[str, RecordedJob], directory: Path) -> str:
     """The jobs and what they read, as text."""
     lines = ["Jobs:"]
     for job in jobs:
@@ -559,7 +563,7 @@ def write_config(path: Path, config: dict) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    directory, rows, runs = options.directory, None, ALL_RUNS
+    directory, rows, runs = options.directory, None, ALL_STAGES
     try:
         where = conditions(options.where)
         records = read_records(directory)
@@ -575,7 +579,7 @@ def main(arguments: list[str] | None = None) -> None:
             if not (directory / path).exists():
                 raise LineageError(f"{path} was made, but is gone: make it again, or look in another --directory")
             rows = select(directory / path, where)
-            runs = runs_of_rows(rows, path, provenance) if where else ALL_RUNS
+            runs = runs_of_rows(rows, path, provenance) if where else ALL_STAGES
         elif where:
             runs = runs_of_figure(path, where, records, held)
     except (LineageError, RecipeError) as error:

@@ -21,7 +21,7 @@ from atu.common.declared import declared
 from atu.common.recipe import differences, disagreement, record_path
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, kind_in_use
-from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_others
+from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set
 
 CHECKSUMS = Path(".snakemake/checksums.json")
 NAMED = 4  # folders that a message names
@@ -268,7 +268,7 @@ class Recipes:
             parts = [self.texts(target, block["texts"]), self.shared("precision")]
             if self.reads_reference(method):
                 parts.append(self.reference(target, block["texts"], block["max_tokens"]))
-            if self.reads_others(method):
+            if self.reads_retain_set(method):
                 parts += [self.texts(subject) for subject in self.others(target, method, seed)]
         elif kind == "applied":
             own = block
@@ -285,12 +285,12 @@ class Recipes:
         own = {"settings": {"align": between}} if between else {}
         return merged(self.stage(target, method, seed, stage), own)
 
-    def reads_others(self, method: str) -> bool:
+    def reads_retain_set(self, method: str) -> bool:
         """Whether a trained method reads texts of other subjects."""
-        return reads_others(self.config["method_settings"][method])
+        return reads_retain_set(self.config["method_settings"][method])
 
     def reads_reference(self, method: str) -> bool:
-        """Whether the loss of a trained method reads log-probabilities under the unmodified model."""
+        """Whether the loss of a trained method reads log-probabilities under the base model."""
         return "reference" in declared(ROOT, self.config["method_settings"][method]["method"]).reads
 
     @cache  # noqa: B019

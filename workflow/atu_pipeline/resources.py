@@ -49,7 +49,7 @@ def training_bytes(parameters: float, trained: float, optimizer: str, precision:
     c = 2 under bf16, whose autocast keeps 16-bit copies of the weights that train.
 
     Args:
-        frozen: copies of the unmodified model that stay in memory besides.
+        frozen: copies of the base model that stay in memory besides.
     """
     copies = WEIGHT["bf16"] if precision == "bf16" else 0
     weights = WEIGHT["fp32"] * parameters * (1 + frozen)

@@ -2,7 +2,7 @@
 
 
 rule reference_log_probs:
-    # Of the unmodified model, once: no method keeps a second model in memory for them.
+    # Of the base model, once: no method keeps a second model in memory for them.
     input:
         llm=PATHS.llm,
         texts=lambda wildcards: PATHS.texts(wildcards.target, wildcards.kind),
@@ -57,7 +57,7 @@ rule train:
 
 
 rule find_intervention:
-    # ICU's instruction or RepE's control vector: what the evaluation applies to the unmodified model.
+    # ICU's instruction or RepE's control vector: what the evaluation applies to the base model.
     input:
         llm=PATHS.llm,
         texts=INPUTS.of_run.own_texts,

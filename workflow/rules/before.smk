@@ -1,4 +1,4 @@
-# Before: what the unmodified model can do, without any training.
+# Before: what the base model can do, without any training.
 
 
 rule before_table:

@@ -22,7 +22,7 @@ rule evaluate_before:
         **TEMPLATE,
         **ASKING,
         sets=INPUTS.specs("before_and_after"),
-        subfolder=".",
+        checkpoint_subdir=".",
         recipe=lambda wildcards: RECIPES.before(wildcards.subject),
     script:
         "../scripts/evaluate_model.py"
@@ -47,7 +47,7 @@ use rule evaluate_before as evaluate_after with:
         **TEMPLATE,
         **ASKING,
         sets=INPUTS.specs("before_and_after"),
-        subfolder=".",
+        checkpoint_subdir=".",
         recipe=lambda wildcards: RECIPES.after(*INPUTS.run(wildcards)[:3]),
 
 
@@ -68,7 +68,7 @@ use rule evaluate_before as evaluate_between with:
         **TEMPLATE,
         **ASKING,
         sets=INPUTS.specs("between"),
-        subfolder=lambda wildcards: INPUTS.epoch(INPUTS.asked_stage(wildcards)),
+        checkpoint_subdir=lambda wildcards: INPUTS.epoch(INPUTS.asked_stage(wildcards)),
         recipe=lambda wildcards: RECIPES.between(*INPUTS.asked_stage(wildcards)),
 
 

@@ -174,7 +174,7 @@ rule embed_windows:
 
 
 rule hidden_states:
-    # Of the unmodified model: shared by all runs that read the subject's texts. A cache of its inputs:
+    # Of the base model: shared by all runs that read the subject's texts. A cache of its inputs:
     # it may be deleted to free disk, and making it again reruns nothing (its readers take it as ancient).
     input:
         llm=PATHS.llm,

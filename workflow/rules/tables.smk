@@ -1,4 +1,4 @@
-# Tables: all outcomes in long form, and the paper's table from it.
+# Tables: all predictions in long form, and the paper's table from it.
 
 
 rule overall_table:

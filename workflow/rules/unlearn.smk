@@ -82,7 +82,7 @@ rule keep_weights:
         **model_job("keep_weights"),
     params:
         settings=INPUTS.of_run.settings,
-        subfolder=INPUTS.of_run.epoch,
+        checkpoint_subdir=INPUTS.of_run.epoch,
         base=INPUTS.base_on_hub(),
         recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
     script:

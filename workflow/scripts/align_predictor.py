@@ -1,4 +1,4 @@
-"""Train the embedding predictor on stored hidden states of the unmodified model."""
+"""Train the embedding predictor on stored hidden states of the base model."""
 
 from pathlib import Path
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from atu.common.files import atomic_path
 from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
-from atu.reporting.breakdown import READERS, by_type, layout
+from atu.reporting.breakdown import READERS, by_type, types_page
 from atu.reporting.published import shares_of_rows
 from atu.reporting.tables import REMARKED, reported, reported_runs
 
@@ -22,5 +22,5 @@ with job_log(snakemake.log[0]) as log:
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
     with atomic_path(output.markdown) as part:
-        part.write_text(layout(table, params.heading).to_markdown(index=False) + "\n", encoding="utf-8")
+        part.write_text(types_page(table, params.heading).to_markdown(index=False) + "\n", encoding="utf-8")
     record(output.long, params.recipe)

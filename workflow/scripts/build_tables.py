@@ -1,4 +1,4 @@
-"""All outcomes in long form, and the paper's table in Markdown, LaTeX and HTML."""
+"""All predictions in long form, and the paper's table in Markdown, LaTeX and HTML."""
 
 from atu.common.files import atomic_path, write_json
 from atu.common.recipe import check_files, record
@@ -11,7 +11,7 @@ from atu.reporting.tables import (
     collect,
     find_collapsed,
     find_diverged,
-    layout,
+    main_table,
     to_latex,
     without_unchosen,
 )
@@ -30,7 +30,7 @@ with job_log(snakemake.log[0]) as log:
         log.warning("%s: training has diverged; it is not among the rates that are chosen from", variant)
     for row in rates[rates["chosen"]].itertuples():
         log.info("%s: learning rate %g, chosen on dev probes (score %.2f)", row.method, row.learning_rate, row.score)
-    table = layout(without_unchosen(long, rates), params.dev_targets, collapsed)
+    table = main_table(without_unchosen(long, rates), params.dev_targets, collapsed)
     blank = table.astype(object).where(table.notna(), None)  # tabulate prints None as missing, NaN as a number
     with atomic_path(output.long) as part:
         long.to_csv(part, index=False)

@@ -7,7 +7,7 @@ from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
 from atu.data.publications import read_published
 from atu.reporting.pages import table_page
-from atu.reporting.published import compare, layout, measure, sentences, shares_of_rows
+from atu.reporting.published import compare, measure, published_page, sentences, shares_of_rows
 from atu.reporting.tables import NO_SPEECH_NOTE, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
@@ -27,7 +27,7 @@ with job_log(snakemake.log[0]) as log:
     log.info("%s", " ".join(said))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
-    page, notes = layout(table), [*said, f"Published numbers: {params.source}."]
+    page, notes = published_page(table), [*said, f"Published numbers: {params.source}."]
     body = page.to_markdown(index=False, disable_numparse=True) + "\n\n" if len(page) else ""
     for path, text in (
         (output.markdown, body + "\n\n".join(notes) + "\n"),

@@ -1,4 +1,4 @@
-"""Hidden states of the unmodified model on one subject's texts, at the hook layer."""
+"""Hidden states of the base model on one subject's texts, at the hook layer."""
 
 from atu.alignment.hidden import write_hidden_states
 from atu.alignment.windows import WindowedCorpus

@@ -1,4 +1,4 @@
-"""Log-probabilities of a method's sequences under the unmodified model."""
+"""Log-probabilities of a method's sequences under the base model."""
 
 from atu.common.files import read_jsonl
 from atu.common.recipe import made_by

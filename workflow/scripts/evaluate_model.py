@@ -12,7 +12,7 @@ from atu.common.runtime import job_log, start
 from atu.data.benchmark import read_primers
 from atu.engine.intervention import Intervention
 from atu.engine.models import load_llm
-from atu.evaluation.earlier import CODE, earlier_answers, library
+from atu.evaluation.earlier import CODE, earlier_predictions, library
 from atu.evaluation.evaluate import COLUMNS, evaluate
 from atu.reporting.tables import NOT_RUN, summarize
 
@@ -39,8 +39,8 @@ with (
     job_log(snakemake.log[0]) as log,
     made_by(snakemake.params.recipe, read, snakemake.output),
 ):
-    params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.subfolder)
-    sets, earlier = list(params.sets), earlier_answers(snakemake.output[0], params.recipe)
+    params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.checkpoint_subdir)
+    sets, earlier = list(params.sets), earlier_predictions(snakemake.output[0], params.recipe)
     asked = [name for name in sets if name not in earlier]
     if earlier:
         log.info("answered before, and not asked again: %s", ", ".join(earlier))
@@ -50,16 +50,16 @@ with (
         sets = asked = []
     if diverged:
         log.warning("%s: there is no model to ask", diverged)
-        outcomes = pd.DataFrame(columns=COLUMNS)
-        outcomes.attrs["diverged"] = diverged  # which goes into the file's metadata
+        predictions = pd.DataFrame(columns=COLUMNS)
+        predictions.attrs["diverged"] = diverged  # which goes into the file's metadata
     else:
-        outcomes = pd.DataFrame(columns=COLUMNS)
+        predictions = pd.DataFrame(columns=COLUMNS)
         if asked:
-            outcomes = ask(asked, checkpoint)
-        parts = [earlier.get(name, outcomes[outcomes["set"] == name]) for name in sets]
-        outcomes = pd.concat(parts, ignore_index=True) if parts else outcomes
-        outcomes.attrs[CODE] = library()
-    for row in summarize(outcomes).query("split == 'all'").itertuples():
+            predictions = ask(asked, checkpoint)
+        parts = [earlier.get(name, predictions[predictions["set"] == name]) for name in sets]
+        predictions = pd.concat(parts, ignore_index=True) if parts else predictions
+        predictions.attrs[CODE] = library()
+    for row in summarize(predictions).query("split == 'all'").itertuples():
         log.info("%-14s %8.2f  (n=%d)", row.metric, row.value, row.n)
     with atomic_path(snakemake.output[0]) as part:
-        outcomes.to_parquet(part, index=False)
+        predictions.to_parquet(part, index=False)

@@ -11,7 +11,7 @@ with (
     made_by(snakemake.params.recipe, snakemake.input, snakemake.output),
     atomic_path(snakemake.output[0]) as part,
 ):
-    checkpoint = Path(snakemake.input.llm, snakemake.params.subfolder)
+    checkpoint = Path(snakemake.input.llm, snakemake.params.checkpoint_subdir)
     adapter = (checkpoint / "adapter_config.json").exists()
     if adapter:  # whole weights are linked, which needs no torch
         from atu.engine.models import load_llm, name_base, save_llm

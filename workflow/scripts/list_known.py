@@ -1,16 +1,16 @@
-"""Which forget and neighbour probes the unmodified model can answer."""
+"""Which forget and neighbour probes the base model can answer."""
 
 import pandas as pd
 
 from atu.common.files import atomic_path
 from atu.common.recipe import check_files, record
 from atu.common.runtime import job_log
-from atu.reporting.tables import known_probes, read_outcomes
+from atu.reporting.tables import known_probes, read_predictions
 
 with job_log(snakemake.log[0]) as log:
     check_files(snakemake.params.recipes)
     frames = [
-        known_probes(read_outcomes([file])).assign(target=target)
+        known_probes(read_predictions([file])).assign(target=target)
         for target, file in zip(snakemake.params.targets, snakemake.input, strict=True)
     ]
     known = pd.concat(frames)

@@ -43,7 +43,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
                     items,
                     texts=settings["texts"],
                     reference=reference,
-                    retain_items=read_items("positive", others, tokenizer, length),
+                    retain_set=read_items("positive", others, tokenizer, length),
                     retain=settings["retain"],
                     seed=seed,
                     after_epoch=lambda epoch: save_llm(trained, tokenizer, part / str(epoch)),

@@ -20,14 +20,14 @@ from atu.common.runtime import job_log, provenance, stage_seed, start
 from atu.engine.models import load_llm, save_llm
 from atu.methods import load
 from atu.methods.atu import AlignmentData, AlignmentText
-from atu.reporting.tables import NOT_RUN, read_outcomes, why_collapsed
+from atu.reporting.tables import NOT_RUN, read_predictions, why_collapsed
 
 
 def collapsed_before(guard, llm, fluency_share):
     """By what the stage before this one has collapsed, in words; nothing if it has not."""
     if not guard or Path(llm, NOT_RUN).exists():
         return ["it was not run either"] if guard else []
-    return why_collapsed(read_outcomes(guard[:1]), read_outcomes(guard[1:]), fluency_share)
+    return why_collapsed(read_predictions(guard[:1]), read_predictions(guard[1:]), fluency_share)
 
 
 def keep(job, write, steps=()):

@@ -6,22 +6,22 @@ from atu.common.recipe import check_files, record
 from atu.common.runtime import job_log
 from atu.data.benchmark import target_name
 from atu.reporting.pages import answers, answers_page, speech_notes
-from atu.reporting.tables import read_outcomes
+from atu.reporting.tables import read_predictions
 
 with job_log(snakemake.log[0]) as log:
     params, target = snakemake.params, target_name(snakemake.wildcards.target)
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
-    before = read_outcomes(snakemake.input.before)
-    after = {(run["method"], run["seed"]): read_outcomes(run["files"]) for run in params.runs if run["stage"] > 0}
+    before = read_predictions(snakemake.input.before)
+    after = {(run["method"], run["seed"]): read_predictions(run["files"]) for run in params.runs if run["stage"] > 0}
     table = answers(before, after)
     log.info("%d answers of %d runs", len(table), len(after))
     notes = [
         "Each row is a question and a run. Scores are those of the tables: recall, accuracy, F1 and MC1 in percent, "
         "fluency in bits x 100."
     ]
-    for (method, seed), outcomes in after.items():
-        if outcomes.empty:
-            why = outcomes.attrs.get("diverged", "the last stage was not run, since the model had collapsed before")
+    for (method, seed), predictions in after.items():
+        if predictions.empty:
+            why = predictions.attrs.get("diverged", "the last stage was not run, since the model had collapsed before")
             notes.append(f"{display_name(method)}, seed {seed}: {why}.")
     notes += speech_notes(before, after)
     with atomic_path(snakemake.output[0]) as part:

@@ -36,7 +36,7 @@ class Batch:
     Attributes:
         input_ids, mask: [sequences, length].
         scored: True at tokens whose likelihood counts, [sequences, length]; never the first.
-        reference: log-probability of each sequence under the unmodified model, [sequences].
+        reference: log-probability of each sequence under the base model, [sequences].
         others: a batch of texts about others.
     """
 
@@ -125,7 +125,7 @@ def collate(
     """The chosen items as one batch; sequences of one item stand side by side.
 
     Args:
-        reference: log-probabilities of all items' sequences under the unmodified model, [items, sequences].
+        reference: log-probabilities of all items' sequences under the base model, [items, sequences].
     """
     examples = [example for i in chosen for example in items[i]]
     input_ids, mask = pad([torch.tensor(example.ids) for example in examples])
@@ -159,6 +159,6 @@ def reference_log_probs(llm: PreTrainedModel, items: Sequence[list[Example]], ba
         sums[chosen] = token_log_probs(llm, batch).sum(1).view(len(chosen), -1).cpu()
     if not sums.isfinite().all():
         raise ExplainedError(
-            "log-probabilities under the unmodified model are not finite: its weights are damaged; fetch them again"
+            "log-probabilities under the base model are not finite: its weights are damaged; fetch them again"
         )
     return sums

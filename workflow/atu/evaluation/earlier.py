@@ -46,19 +46,19 @@ def earlier_files(path: Path, recipe: Mapping) -> Iterator[tuple[Path, Mapping]]
             yield other, made
 
 
-def earlier_answers(path: str | Path, recipe: Mapping) -> dict[str, pd.DataFrame]:
-    """By probe set the outcomes that the same model gave before, under the same settings and code.
+def earlier_predictions(path: str | Path, recipe: Mapping) -> dict[str, pd.DataFrame]:
+    """By probe set the predictions that the same model gave before, under the same settings and code.
 
     Args:
-        path: of the outcomes that are to be made; others of the same model are beside it.
+        path: of the predictions that are to be made; others of the same model are beside it.
         recipe: of these.
     """
     found: dict[str, pd.DataFrame] = {}
     for other, made in earlier_files(Path(path), recipe):
-        outcomes = read_parquet(other)
-        if outcomes.attrs.get(CODE) != library():
+        predictions = read_parquet(other)
+        if predictions.attrs.get(CODE) != library():
             continue
         for name, asked in recipe["probe_sets"].items():
             if made["probe_sets"].get(name) == asked:
-                found.setdefault(name, outcomes[outcomes["set"] == name])
+                found.setdefault(name, predictions[predictions["set"] == name])
     return found

@@ -224,7 +224,7 @@ def evaluate(
     """
     if any(PROBE_SETS[name].metric == "fluency" for name in sets):
         import atu.data.fluency  # noqa: F401 (as rouge above; it takes two seconds, and most evaluations do without)
-    outcomes: dict[str, list[dict]] = {name: [] for name in sets}
+    predictions: dict[str, list[dict]] = {name: [] for name in sets}
     batches = []
     for names in asked_alike(sets):
         asked = [probe for name in names for probe in probes[probes["set"] == name].to_dict("records")]
@@ -237,5 +237,5 @@ def evaluate(
             check_score(probe, outcome)
             keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}
             keep |= {"answers": list(probe["answers"]), "prompt": prompt}
-            outcomes[probe["set"]].append(keep | outcome | {"details": json.dumps(outcome.get("details", {}))})
-    return pd.DataFrame([row for name in sets for row in outcomes[name]], columns=COLUMNS)
+            predictions[probe["set"]].append(keep | outcome | {"details": json.dumps(outcome.get("details", {}))})
+    return pd.DataFrame([row for name in sets for row in predictions[name]], columns=COLUMNS)

@@ -28,7 +28,7 @@ class RMU(Trained):
     """Args:
     layer: hidden_states[layer] are misdirected; the three layers up to it train (with LoRA their adapters).
     coefficient: norm of the control vector.
-    alpha: weight of the distance to the unmodified model's states on texts about others.
+    alpha: weight of the distance to the base model's states on texts about others.
     sink_tokens: first tokens of each text that are left out. In some models their states are a hundred times
         larger than all others (attention sinks) and would be all that the distances see.
     """
@@ -51,7 +51,7 @@ class RMU(Trained):
     def prepare(self, llm: PreTrainedModel, seed: int) -> None:
         direction = torch.rand(llm.config.hidden_size, generator=torch.Generator().manual_seed(seed))
         self.control = (self.coefficient * direction / direction.norm()).to(llm.device)
-        self.unmodified = copy.deepcopy(llm).requires_grad_(False)
+        self.base_model = copy.deepcopy(llm).requires_grad_(False)
 
     def counted(self, batch: Batch) -> Tensor:
         """Mask of the tokens that count, [sequences, length]."""
@@ -60,7 +60,7 @@ class RMU(Trained):
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
         others = batch.others
         assert others is not None  # `reads` asks for it
-        with torch.no_grad(), layers_up_to(self.unmodified, self.layer) as decoder:
+        with torch.no_grad(), layers_up_to(self.base_model, self.layer) as decoder:
             known = hidden_states(decoder, others.input_ids, others.mask).float()
         with layers_up_to(llm, self.layer) as decoder:
             states, other_states = (hidden_states(decoder, part.input_ids, part.mask) for part in (batch, others))

@@ -1,30 +1,30 @@
-"""What the unmodified model can do: its scores alone, each with an interval and what was published, if anything was."""
+"""What the base model can do: its scores alone, each with an interval and what was published, if anything was."""
 
 import numpy as np
 import pandas as pd
 
 from atu.data.probe_sets import recalled
 from atu.reporting.published import DIGITS, compare, intervals, probe_scores
-from atu.reporting.tables import ABOUT_TARGET, KNOWN_RECALL, LAYOUT, without_speech
+from atu.reporting.tables import ABOUT_TARGET, HEADINGS, KNOWN_RECALL, without_speech
 
 ROW = {"run": "Before", "published_row": "Before", "seeds": 1}  # as :func:`atu.reporting.published.compare` reads it
 COLUMNS = ["metric", "value", "low", "high", "n", "known", "targets", "published", "difference", "outside", "source"]
 
 
 def score_before(
-    outcomes: list[pd.DataFrame], published: pd.DataFrame, model: str, resamples: int, seed: int, split: str = "test"
+    predictions: list[pd.DataFrame], published: pd.DataFrame, model: str, resamples: int, seed: int, split: str = "test"
 ) -> pd.DataFrame:
-    """The scores of the unmodified model, means over targets.
+    """The scores of the base model, means over targets.
 
     Args:
-        outcomes: of each target.
+        predictions: of each target.
         published: model, method, metric, value, source; none where this is another benchmark than theirs.
 
     Returns:
         One row a metric (COLUMNS), units as in :func:`atu.reporting.tables.summarize`. n: probes of all targets;
         known: those of forget and neighbour sets of whose answer at least half was recalled, missing for other sets.
     """
-    probes = [probe_scores([frame], split) for frame in outcomes]
+    probes = [probe_scores([frame], split) for frame in predictions]
     ours = intervals(probes, resamples, seed)
     asked = pd.concat(probes)
     answered = asked[asked["set"].isin(recalled("forget", "neighbour"))]
@@ -35,10 +35,10 @@ def score_before(
     return table.astype({"known": "Int64"})[COLUMNS]
 
 
-def layout(table: pd.DataFrame) -> pd.DataFrame:
+def before_page(table: pd.DataFrame) -> pd.DataFrame:
     """The table for readers, as text; published numbers where there are any."""
     cells = {
-        "Metric": table["metric"].map(LAYOUT),
+        "Metric": table["metric"].map(HEADINGS),
         "Value": table["value"].map(f"{{:.{DIGITS}f}}".format),
         "95 % interval": [
             "none" if np.isnan(row.low) else f"[{row.low:.{DIGITS}f}, {row.high:.{DIGITS}f}]"
@@ -59,15 +59,15 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
-def notes(table: pd.DataFrame, outcomes: list[pd.DataFrame], model: str, benchmark: str) -> list[str]:
+def notes(table: pd.DataFrame, predictions: list[pd.DataFrame], model: str, benchmark: str) -> list[str]:
     """What the table is of, in sentences."""
     said = [
-        f"The unmodified {model} on {benchmark}: test probes, means over targets. Known: probes of whose answer at "
+        f"The base model {model} on {benchmark}: test probes, means over targets. Known: probes of whose answer at "
         "least half was recalled; what a model never knew it cannot forget."
     ]
     if table["published"].notna().any():
         said.append("✗: the published number lies outside our 95 % interval.")
-    answers = pd.concat(outcomes)
+    answers = pd.concat(predictions)
     found = {
         name: share for name, share in without_speech(answers[answers["set"].isin(ABOUT_TARGET)]).items() if share > 0
     }

@@ -8,16 +8,16 @@ import pandas as pd
 from atu.data.metrics import PERCENT
 from atu.data.probe_sets import PROBE_SETS, of_role, typed
 from atu.reporting.published import bounds, evaluations, probe_scores, resampled
-from atu.reporting.tables import REMARKED, check_scores, read_outcomes, remark
+from atu.reporting.tables import REMARKED, check_scores, read_predictions, remark
 
 SCORES = {"loss": "loss", "zlib": "zlib", "min_k": "Min-K%", "min_k_plus_plus": "Min-K%++"}
 COLUMNS = ["run", "type", "value", "low", "high", "targets", "probes"]
 
 
 def read_attacks(files: tuple[str, ...]) -> pd.DataFrame:
-    """Outcomes of the adversarial probes: of the sets that declare types, RWKU's nine kinds of attack."""
-    outcomes = read_outcomes(files)
-    return outcomes[outcomes["set"].isin(typed())]
+    """Predictions of the adversarial probes: of the sets that declare types, RWKU's nine kinds of attack."""
+    predictions = read_predictions(files)
+    return predictions[predictions["set"].isin(typed())]
 
 
 def read_membership(files: tuple[str, ...]) -> pd.DataFrame:
@@ -28,9 +28,9 @@ def read_membership(files: tuple[str, ...]) -> pd.DataFrame:
     Raises:
         ScoreError: if a score is not finite.
     """
-    outcomes = read_outcomes(files)
+    predictions = read_predictions(files)
     rows = []
-    for row in outcomes[outcomes["set"].isin(of_role("membership"))].itertuples():
+    for row in predictions[predictions["set"].isin(of_role("membership"))].itertuples():
         details = json.loads(row.details)
         for name, written in SCORES.items():
             kept = {"set": row.set, "id": row.id, "split": row.split, "query": row.query}
@@ -47,8 +47,8 @@ def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> p
     """Scores by type of probe, means over targets and seeds, with 95 % intervals over targets and probes.
 
     Args:
-        runs: target, run (the row's name) and files (Parquet outcomes). Rows of the same name are averaged.
-        read: what turns files into outcomes, of which those of one set count.
+        runs: target, run (the row's name) and files (Parquet predictions). Rows of the same name are averaged.
+        read: what turns files into predictions, of which those of one set count.
 
     Returns:
         COLUMNS, value and its interval in percent (NaN if there is a single probe); types in alphabetical order.
@@ -77,7 +77,7 @@ def remarked(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(run=table["run"] + pd.Series(said, index=table.index, dtype=object))
 
 
-def layout(table: pd.DataFrame, heading: str) -> pd.DataFrame:
+def types_page(table: pd.DataFrame, heading: str) -> pd.DataFrame:
     """One row a type, one column a run, cells "51.2 [40.1, 60.3]"; without an interval where there is none.
 
     Args:

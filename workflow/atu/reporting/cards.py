@@ -7,28 +7,28 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from atu.data.benchmark import target_name
-from atu.reporting.tables import LAYOUT, NO_SPEECH, NO_SPEECH_NOTE, summarize, summarize_speech
+from atu.reporting.tables import HEADINGS, NO_SPEECH, NO_SPEECH_NOTE, summarize, summarize_speech
 
 
 def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") -> pd.DataFrame:
-    """Scores of the unmodified and the unlearned model, one row a metric that both were asked.
+    """Scores of the base and the unlearned model, one row a metric that both were asked.
 
     Args:
-        before, after: outcomes of probes.
+        before, after: predictions of probes.
 
     Returns:
         Metric, Probes, Before, After; units as in :func:`atu.reporting.tables.summarize`. Shares of answers about the
         target that are no speech stand last, where there are any.
     """
     scores = []
-    for outcomes in (before, after):
-        rows = pd.concat([summarize(outcomes), summarize_speech(outcomes)])
+    for predictions in (before, after):
+        rows = pd.concat([summarize(predictions), summarize_speech(predictions)])
         scores.append(rows[rows["split"] == split].set_index("metric"))
-    both = [name for name in LAYOUT | NO_SPEECH if name in scores[0].index and name in scores[1].index]
-    names = [name for name in both if name in LAYOUT or any(part.loc[name, "value"] > 0 for part in scores)]
+    both = [name for name in HEADINGS | NO_SPEECH if name in scores[0].index and name in scores[1].index]
+    names = [name for name in both if name in HEADINGS or any(part.loc[name, "value"] > 0 for part in scores)]
     values = {"Before": scores[0].loc[names, "value"], "After": scores[1].loc[names, "value"]}
     table = pd.DataFrame({"Probes": scores[1].loc[names, "n"], **values})
-    return table.rename(index=LAYOUT | NO_SPEECH).rename_axis("Metric").reset_index()
+    return table.rename(index=HEADINGS | NO_SPEECH).rename_axis("Metric").reset_index()
 
 
 def loading(adapter: bool, base: dict) -> str:
@@ -75,7 +75,7 @@ def model_card(
         dataset: the benchmark's name on the hub.
         adapter: whether the directory holds a LoRA adapter alone.
         not_run: the first stage that was not run since the one before it had collapsed.
-        collapsed: by what the model no longer speaks, from :func:`atu.reporting.tables.why_collapsed`.
+        collapsed: why the model has collapsed, from :func:`atu.reporting.tables.why_collapsed`.
         diverged: what is said of training that has diverged: there is no model then.
     """
     own = ["align-then-unlearn"] if "align" in provenance["settings"] else []
@@ -100,7 +100,7 @@ def model_card(
     if diverged:
         parts.append(f"**There is no model: {diverged}.**")
     if collapsed:
-        parts.append(f"**The model no longer speaks: {'; '.join(collapsed)}.**")
+        parts.append(f"**The model has collapsed: {'; '.join(collapsed)}.**")
     parts.append("## Scores on test probes")
     if len(scores):
         parts.append(scores.to_markdown(index=False, floatfmt=".1f"))

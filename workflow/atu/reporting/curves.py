@@ -1,6 +1,6 @@
 """Methods at equal forgetting: what neighbours and abilities keep when a method has forgotten as much as another.
 
-A run is a curve: forget recall and the score of what should be kept over its stages, stage 0 the unmodified
+A run is a curve: forget recall and the score of what should be kept over its stages, stage 0 the base
 model. Both are taken as shares of their value before.
 """
 
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from atu.data.probe_sets import of_role, primary
-from atu.reporting.tables import read_outcomes
+from atu.reporting.tables import read_predictions
 
 LEVELS = (0.75, 0.5, 0.25)  # shares of the original forget recall at which methods are compared
 FORGET = primary("forget")
@@ -22,11 +22,11 @@ KEPT = (*NEIGHBOURS, *of_role("utility", "fluency"))
 
 
 @dataclass(frozen=True)
-class Run:
+class Curve:
     """Scores of a run's probes, 0..1.
 
     Attributes:
-        forget, kept: [stages, probes] each; row 0 is the unmodified model.
+        forget, kept: [stages, probes] each; row 0 is the base model.
     """
 
     forget: np.ndarray
@@ -66,7 +66,7 @@ def area(forget: np.ndarray, kept: np.ndarray) -> float:
     return float(np.trapezoid(values, dx=1 / 100))
 
 
-def shares(runs: list[Run], weights: list[tuple[np.ndarray, ...]] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def shares(runs: list[Curve], weights: list[tuple[np.ndarray, ...]] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Mean curve of several runs (of as many stages) as shares of the values before, [stages] each.
 
     Args:
@@ -91,7 +91,7 @@ def measures(forget: np.ndarray, kept: np.ndarray) -> dict[str, float]:
     return named | {"area": area(forget, kept)}
 
 
-def compare(methods: dict[str, dict[str, Run]], resamples: int, seed: int) -> pd.DataFrame:
+def compare(methods: dict[str, dict[str, Curve]], resamples: int, seed: int) -> pd.DataFrame:
     """Matched comparison of methods, with 95 % intervals by bootstrap over targets and their probes.
 
     Args:
@@ -128,19 +128,19 @@ def compare(methods: dict[str, dict[str, Run]], resamples: int, seed: int) -> pd
 
 
 def read_runs(
-    rows: list[dict], kept: str, forget: str = FORGET, split: str = "test", read: Callable = read_outcomes
-) -> dict[str, dict[str, Run]]:
-    """Runs by method and target (and seed), from the outcomes of their stages.
+    rows: list[dict], kept: str, forget: str = FORGET, split: str = "test", read: Callable = read_predictions
+) -> dict[str, dict[str, Curve]]:
+    """Runs by method and target (and seed), from the predictions of their stages.
 
     Args:
-        rows: of target, method, seed, stage and files (Parquet outcomes), as the tables are made of.
+        rows: of target, method, seed, stage and files (Parquet predictions), as the tables are made of.
             Stages after which one of the two sets was not asked are left out; a run that was stopped
             before others keeps its last values.
         kept, forget: names of probe sets.
-        read: outcomes of a tuple of files.
+        read: predictions of a tuple of files.
 
     Returns:
-        Methods of which no stage but the unmodified model was asked both sets are left out.
+        Methods of which no stage but the base model was asked both sets are left out.
     """
 
     def scores(files: tuple, name: str) -> pd.Series:
@@ -154,7 +154,7 @@ def read_runs(
         of_run = stages.setdefault((row["method"], f"{row['target']} {row['seed']}"), {})
         if all(map(len, found)):
             of_run[row["stage"]] = found
-    runs: dict[str, dict[str, Run]] = {}
+    runs: dict[str, dict[str, Curve]] = {}
     trained = {name for (name, _), of_run in stages.items() if set(of_run) - {0}}
     for (method, target), of_run in stages.items():
         if method not in trained:
@@ -163,7 +163,9 @@ def read_runs(
         # a run that was stopped stays where it was
         asked = [n for n in range(last + 1) if any(n in others for key, others in stages.items() if key[0] == method)]
         filled = [of_run[max(m for m in of_run if m <= n)] for n in asked]
-        runs.setdefault(method, {})[target] = Run(*(np.array([pair[i].to_numpy() for pair in filled]) for i in (0, 1)))
+        runs.setdefault(method, {})[target] = Curve(
+            *(np.array([pair[i].to_numpy() for pair in filled]) for i in (0, 1))
+        )
     return runs
 
 
@@ -176,7 +178,7 @@ def matched(rows: list[dict], resamples: int, seed: int) -> pd.DataFrame:
     Returns:
         Its rows behind a column ``kept``, the name of the set; none if no set was asked before and after.
     """
-    read = cache(lambda files: read_outcomes(files)[["set", "id", "split", "score"]])
+    read = cache(lambda files: read_predictions(files)[["set", "id", "split", "score"]])
     tables = [pd.DataFrame(columns=["kept", "method", "measure", "value", "low", "high", "reached"])]
     for kept in KEPT:
         if runs := read_runs(rows, kept, read=read):

@@ -76,7 +76,7 @@ def as_shares(values: pd.DataFrame, stage: pd.Series) -> pd.DataFrame:
 
 
 def mark_collapsed(axis, curve: pd.DataFrame, x: pd.Series, y: pd.Series, collapsed: pd.DataFrame | None) -> None:
-    """A cross over each point at which a run no longer speaks.
+    """A cross over each point at which a run has collapsed.
 
     Args:
         curve: the points' columns method and stage.

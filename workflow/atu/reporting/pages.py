@@ -56,7 +56,7 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
     """What was answered before and after unlearning, side by side.
 
     Args:
-        before: outcomes of the unmodified model, as :func:`atu.evaluation.evaluate.evaluate` returns them.
+        before: predictions of the base model, as :func:`atu.evaluation.evaluate.evaluate` returns them.
         after: those of each run, by method and seed; empty ones, of stages that were not run, have no rows.
 
     Returns:
@@ -69,10 +69,10 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
     asked = asked.assign(place=range(len(asked)), expected=asked["answers"].map(" / ".join))
     columns = [*KEYS, "place", "split", "type", "query", "expected", "prediction", "score"]
     rows = []
-    for (method, seed), outcomes in after.items():
-        if len(outcomes):
+    for (method, seed), predictions in after.items():
+        if len(predictions):
             both = asked[columns].merge(
-                outcomes[[*KEYS, "prediction", "score"]], on=KEYS, suffixes=(None, "_after"), validate="one_to_one"
+                predictions[[*KEYS, "prediction", "score"]], on=KEYS, suffixes=(None, "_after"), validate="one_to_one"
             )
             rows.append(both.assign(method=display_name(method), seed=seed))
     names = {
@@ -113,15 +113,15 @@ def speech_notes(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFr
         before, after: as for :func:`answers`.
     """
     said = []
-    for (method, seed), outcomes in after.items():
-        about = outcomes[outcomes["set"].isin(ABOUT_TARGET)]
+    for (method, seed), predictions in after.items():
+        about = predictions[predictions["set"].isin(ABOUT_TARGET)]
         found = {name: share for name, share in without_speech(about).items() if share > 0}
         if found:
             shares = " and ".join(f"{share:.0%} {name}" for name, share in found.items())
             said.append(f"{display_name(method)}, seed {seed}: {shares} of {len(about)} answers about the target.")
     if said:
         said.append(
-            "Degenerate: no language at all, such as one word, phrase or pattern over and over. The unmodified model: "
+            "Degenerate: no language at all, such as one word, phrase or pattern over and over. The base model: "
             + " and ".join(
                 f"{share:.0%} {name}"
                 for name, share in without_speech(before[before["set"].isin(ABOUT_TARGET)]).items()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from atu.data.probe_sets import AVERAGES, PROBE_SETS
-from atu.reporting.tables import LAYOUT, REMARKED, read_outcomes, remark
+from atu.reporting.tables import HEADINGS, REMARKED, read_predictions, remark
 
 NOTES = "paper-notes"  # the source of numbers that were not read in the publication itself
 DIGITS = 1  # decimals that published numbers have
@@ -13,16 +13,16 @@ COLUMNS = ["run", "seeds", "published_row", "metric", "targets", "probes", "ours
 COLUMNS += ["degenerate", "empty", "published", "difference", "outside", "status", "source", "second_hand"]
 
 
-def probe_scores(outcomes: list[pd.DataFrame], split: str = "test") -> pd.DataFrame:
+def probe_scores(predictions: list[pd.DataFrame], split: str = "test") -> pd.DataFrame:
     """Each probe's mean score over the runs of one target.
 
     Args:
-        outcomes: of one evaluation for each seed.
+        predictions: of one evaluation for each seed.
 
     Returns:
         One row a probe of the split: set, id, query, score.
     """
-    asked = pd.concat([frame[frame["split"] == split] for frame in outcomes], ignore_index=True)
+    asked = pd.concat([frame[frame["split"] == split] for frame in predictions], ignore_index=True)
     return asked.groupby(["set", "id"], as_index=False).agg(query=("query", "first"), score=("score", "mean"))
 
 
@@ -91,7 +91,7 @@ def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.Data
                 table[name] = np.sum(shares, axis=0)
             sizes[name] = sum(sizes[member] for member in average.weights)
     rows = []
-    for name in (name for name in LAYOUT if name in values and not np.isnan(values[name]).all()):
+    for name in (name for name in HEADINGS if name in values and not np.isnan(values[name]).all()):
         low, high = bounds(draws[name], sizes[name])
         row = {"metric": name, "ours": np.nanmean(values[name]), "low": low, "high": high}
         rows.append(row | {"targets": int((~np.isnan(values[name])).sum()), "probes": sizes[name]})
@@ -101,7 +101,7 @@ def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.Data
 def evaluations(runs: list[dict], *keys: str) -> dict[tuple, list[list[tuple[str, ...]]]]:
     """Files of the evaluations of each target, a list a target, by the values of the keys.
 
-    Each evaluation counts once: the unmodified model's outcomes serve every method and seed.
+    Each evaluation counts once: the base model's predictions serve every method and seed.
     """
     groups: dict[tuple, dict[str, dict]] = {}
     for run in runs:
@@ -110,11 +110,11 @@ def evaluations(runs: list[dict], *keys: str) -> dict[tuple, list[list[tuple[str
     return {key: list(map(list, targets.values())) for key, targets in groups.items()}
 
 
-def measure(runs: list[dict], resamples: int, seed: int, read=read_outcomes) -> pd.DataFrame:
+def measure(runs: list[dict], resamples: int, seed: int, read=read_predictions) -> pd.DataFrame:
     """:func:`intervals` of every row of the paper's table that has a published counterpart.
 
     Args:
-        runs: target, seed, stage, files (Parquet outcomes), run (the row's name) and published_row (its name in
+        runs: target, seed, stage, files (Parquet predictions), run (the row's name) and published_row (its name in
             the published tables). Rows of the same name are averaged over targets and seeds.
 
     Returns:
@@ -195,7 +195,7 @@ def sentences(table: pd.DataFrame, published: pd.DataFrame, model: str, benchmar
     for status in ("not run", "not asked"):
         rows = table[table["status"] == status]
         if status == "not asked":
-            names = [f"{row.run} {LAYOUT.get(row.metric, row.metric)}" for row in rows.itertuples()]
+            names = [f"{row.run} {HEADINGS.get(row.metric, row.metric)}" for row in rows.itertuples()]
         else:
             names = list(rows["published_row"].unique())
         if names:
@@ -203,14 +203,14 @@ def sentences(table: pd.DataFrame, published: pd.DataFrame, model: str, benchmar
     return said
 
 
-def layout(table: pd.DataFrame) -> pd.DataFrame:
+def published_page(table: pd.DataFrame) -> pd.DataFrame:
     """The compared rows for readers, as text."""
     done = table[table["status"] == "compared"]
     seeds = len(done) > 0 and done["seeds"].max() > 1
     rows = [
         {
             "Run": row.run + remark({name: getattr(row, name) for name in REMARKED}),
-            "Metric": LAYOUT[row.metric],
+            "Metric": HEADINGS[row.metric],
             "Targets": row.targets,
             **({"Seeds": row.seeds} if seeds else {}),
             "Probes": row.probes,

@@ -17,43 +17,43 @@ NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the 
 KNOWN_RECALL = 0.5  # an answer that recalls half of the words counts as known
 
 # The columns of the paper's table; the arrow says which way is better.
-LAYOUT = headings()
+HEADINGS = headings()
 
 # Of the answers about the target, in percent; columns of the table where any row has some.
 NO_SPEECH = {"forget_degenerate": "Degenerate %", "forget_empty": "Empty %"}
 NO_SPEECH_NOTE = (
     "Degenerate and empty: of the answers about the target, those that are no language at all (one word or pattern "
     f"over and over, say), and those that are nothing, which are scored as the word {NO_ANSWER}, as in RWKU. A model "
-    "that no longer speaks looks like one that has forgotten."
+    "that has collapsed looks like one that has forgotten."
 )
 SPEECHLESS = {"degenerate": is_degenerate, "empty": is_empty}
 GENERATED, ABOUT_TARGET = generated(), generated("forget")
 
 
-def known_probes(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Forget and neighbour probes of one subject with what the unmodified model answered."""
-    asked = outcomes[outcomes["set"].isin(recalled("forget", "neighbour"))].copy()
+def known_probes(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Forget and neighbour probes of one subject with what the base model answered."""
+    asked = predictions[predictions["set"].isin(recalled("forget", "neighbour"))].copy()
     asked["answer"] = asked["answers"].str[0]
     asked["known"] = asked["score"] >= KNOWN_RECALL
     return asked[["set", "id", "split", "type", "query", "answer", "prediction", "score", "known"]]
 
 
-def by_split(outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_split(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The probes of each split, and all of them."""
-    return {split: outcomes[outcomes["split"] == split] for split in ("dev", "test")} | {"all": outcomes}
+    return {split: predictions[predictions["split"] == split] for split in ("dev", "test")} | {"all": predictions}
 
 
 class ScoreError(ExplainedError, ValueError):
     """A score is not a finite number; the message names its probe."""
 
 
-def check_scores(outcomes: pd.DataFrame, place: str = "") -> None:
-    """Refuse outcomes with a score that is not finite: a mean would hide it.
+def check_scores(predictions: pd.DataFrame, place: str = "") -> None:
+    """Refuse predictions with a score that is not finite: a mean would hide it.
 
     Args:
         place: the file that holds them, for the message.
     """
-    wrong = outcomes[~np.isfinite(outcomes["score"].astype(float))]
+    wrong = predictions[~np.isfinite(predictions["score"].astype(float))]
     if len(wrong):
         first = wrong.iloc[0]
         name = first.get("id", first["set"])
@@ -66,8 +66,8 @@ def check_scores(outcomes: pd.DataFrame, place: str = "") -> None:
         raise ScoreError(f"{where}the score of {name} is {first['score']}, as of {len(wrong)} probes in all; {mend}")
 
 
-def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """RWKU's numbers from the outcomes of probes.
+def summarize(predictions: pd.DataFrame) -> pd.DataFrame:
+    """RWKU's numbers from the predictions of probes.
 
     Returns:
         One row a split (dev, test, all) and metric: split, metric, value, n. Recall, accuracy, F1 and
@@ -77,9 +77,9 @@ def summarize(outcomes: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ScoreError: if a score is not finite.
     """
-    check_scores(outcomes)
+    check_scores(predictions)
     rows = []
-    for split, part in by_split(outcomes).items():
+    for split, part in by_split(predictions).items():
         values = {}
         for name, group in part.groupby("set", sort=False):
             values[name] = (PROBE_SETS[name].scoring.scale * group["score"].mean(), len(group))
@@ -95,17 +95,17 @@ def without_speech(answers: pd.DataFrame) -> dict[str, float]:
     """Shares of answers that are ``degenerate`` and that are ``empty``, 0 to 1; NaN of no answers.
 
     Args:
-        answers: outcomes of generated answers, with their column prediction.
+        answers: predictions of generated answers, with their column prediction.
     """
     said = answers["prediction"]
     return {name: said.map(judge).astype(float).mean() for name, judge in SPEECHLESS.items()}
 
 
-def summarize_speech(outcomes: pd.DataFrame) -> pd.DataFrame:
+def summarize_speech(predictions: pd.DataFrame) -> pd.DataFrame:
     """Percent of the answers about the target that are no speech: rows as of :func:`summarize`, of the metrics
     forget_degenerate and forget_empty; none where no such answers were generated."""
     rows = []
-    for split, part in by_split(outcomes).items():
+    for split, part in by_split(predictions).items():
         answers = part[part["set"].isin(ABOUT_TARGET)]
         if len(answers):
             shares = without_speech(answers).items()
@@ -113,33 +113,33 @@ def summarize_speech(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
 
-def why_collapsed(outcomes: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> list[str]:
-    """By what a model no longer speaks, in words; nothing if it does.
+def why_collapsed(predictions: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> list[str]:
+    """Why a model has collapsed, in words; nothing if it has not.
 
     Metrics of logits do not notice it, so what it generates is looked at: fluency, whether most of all answers repeat
     one word, and for each set about the target whether most answers are degenerate or empty where those of the
-    unmodified model were not.
+    base model were not.
 
     Args:
-        outcomes, before: of the model and of the unmodified one.
+        predictions, before: of the model and of the base model.
         fluency_share: fluency below this share of its value before is a collapse.
     """
     found = []
     for name in of_role("fluency"):
-        fluency, normal = (frame.loc[frame["set"] == name, "score"].mean() for frame in (outcomes, before))
+        fluency, normal = (frame.loc[frame["set"] == name, "score"].mean() for frame in (predictions, before))
         if fluency < fluency_share * normal:
             found.append(f"fluency {fluency / normal:.0%} of before")
-    answers = outcomes.loc[outcomes["set"].isin(GENERATED), "prediction"]
+    answers = predictions.loc[predictions["set"].isin(GENERATED), "prediction"]
     if len(answers) and (share := answers.map(repeats).mean()) > 0.5:
         found.append(f"{share:.0%} of all answers repeat one word")
     for name in ABOUT_TARGET:
-        now, then = (without_speech(frame[frame["set"] == name]) for frame in (outcomes, before))
+        now, then = (without_speech(frame[frame["set"] == name]) for frame in (predictions, before))
         found += [f"{now[kind]:.0%} of {name} {kind}" for kind in now if now[kind] > 0.5 and not then[kind] > 0.5]
     return found
 
 
-def read_outcomes(files: Iterable[str]) -> pd.DataFrame:
-    """Outcomes of one evaluation, which may lie in several files.
+def read_predictions(files: Iterable[str]) -> pd.DataFrame:
+    """Predictions of one evaluation, which may lie in several files.
 
     Raises:
         DamagedError: if a file cannot be read.
@@ -158,7 +158,7 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
     """Which stages of which runs have collapsed.
 
     Args:
-        runs: as for :func:`collect`; stage 0 is the unmodified model.
+        runs: as for :func:`collect`; stage 0 is the base model.
 
     Returns:
         One row a stage but 0: target, method, seed, stage, collapsed, why (in words), and the shares of answers about
@@ -169,12 +169,12 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
     rows = []
     for run in runs:
         if run["stage"] > 0:
-            outcomes = read_outcomes(run["files"])
-            why = [outcomes.attrs.get("diverged", "not run: the stage before had collapsed")]
-            if len(outcomes):
-                why = why_collapsed(outcomes, read_outcomes(before[run["target"]]), fluency_share)
+            predictions = read_predictions(run["files"])
+            why = [predictions.attrs.get("diverged", "not run: the stage before had collapsed")]
+            if len(predictions):
+                why = why_collapsed(predictions, read_predictions(before[run["target"]]), fluency_share)
             keys = {key: run[key] for key in ("target", "method", "seed", "stage")}
-            shares = without_speech(outcomes[outcomes["set"].isin(ABOUT_TARGET)])
+            shares = without_speech(predictions[predictions["set"].isin(ABOUT_TARGET)])
             rows.append(keys | {"collapsed": bool(why), "why": "; ".join(why)} | shares)
     return pd.DataFrame(rows, columns=COLLAPSED)
 
@@ -196,25 +196,25 @@ def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
     """Long table of all runs.
 
     Args:
-        runs: rows of target, method, seed, stage, tau and files (Parquet outcomes of one evaluation).
+        runs: rows of target, method, seed, stage, tau and files (Parquet predictions of one evaluation).
 
     Returns:
-        One row a number: model, benchmark, target, method, stage (0 is the unmodified model), tau,
+        One row a number: model, benchmark, target, method, stage (0 is the base model), tau,
         split, metric, value, n, seed.
     """
     frames = []
-    summaries: dict[tuple, pd.DataFrame] = {}  # the unmodified model's files serve every method and seed
+    summaries: dict[tuple, pd.DataFrame] = {}  # the base model's files serve every method and seed
     for run in runs:
         files = tuple(run["files"])
         if files not in summaries:
-            outcomes = read_outcomes(files)
-            summaries[files] = pd.concat([summarize(outcomes), summarize_speech(outcomes)])
+            predictions = read_predictions(files)
+            summaries[files] = pd.concat([summarize(predictions), summarize_speech(predictions)])
         keys = {key: run[key] for key in ("target", "method", "stage", "tau", "seed")}
         frames.append(summaries[files].assign(model=model, benchmark=benchmark, **keys))
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
-def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> pd.DataFrame:
+def main_table(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> pd.DataFrame:
     """The paper's table: one row a method and stage, means over targets and seeds, test split; methods in the order
     in which they come.
 
@@ -227,12 +227,12 @@ def layout(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
     rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
     wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
     shown = [name for name in NO_SPEECH if name in wide and (wide[name] > 0).any()]
-    wide = wide.reindex(columns=[*(name for name in LAYOUT if name in wide), *shown])
+    wide = wide.reindex(columns=[*(name for name in HEADINGS if name in wide), *shown])
     wide = wide.reindex(rows["method"].unique(), level="method")
     seeds = rows["seed"].nunique()
     if seeds > 1:
         wide = with_half_widths(wide, rows)
-    wide = wide.rename(columns=LAYOUT | NO_SPEECH).reset_index()
+    wide = wide.rename(columns=HEADINGS | NO_SPEECH).reset_index()
     before = wide["stage"] == 0
     taus = taus_of(wide)
     wide.insert(0, "Method", [label(row.method, row.stage, taus[row.method]) for row in wide.itertuples()])
@@ -268,7 +268,7 @@ def half_width(values: pd.Series) -> float:
 
 
 def with_half_widths(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Cells as texts, "51.2 ± 1.3"; the unmodified model, which no seed touches, has its number alone.
+    """Cells as texts, "51.2 ± 1.3"; the base model, which no seed touches, has its number alone.
 
     Args:
         means: rows (method, stage, tau), columns metrics.
@@ -311,7 +311,7 @@ def choose_rates(
         Rows of method, variant, learning_rate, score, chosen, diverged.
 
     Raises:
-        ExplainedError: if the unmodified model knew none of the dev probes.
+        ExplainedError: if the base model knew none of the dev probes.
         DivergedError: if training has diverged at all rates of a grid.
     """
     forget, neighbour = primary("forget"), primary("neighbour")
@@ -370,7 +370,7 @@ def to_latex(table: pd.DataFrame) -> str:
 
 
 def reported_runs(runs: list[dict], rates: pd.DataFrame, dev_targets: list[str]) -> list[dict]:
-    """Runs that count in comparisons: of chosen learning rates, on targets on which nothing was chosen, if any.
+    """Runs that count in comparisons: of chosen learning rates, on held-out targets, if any.
 
     Args:
         runs: as for :func:`collect`.

@@ -29,7 +29,7 @@ def check_items(
     texts: str,
     items: list[list[Example]],
     reference: Tensor | None,
-    retain_items: list[list[Example]],
+    retain_set: list[list[Example]],
     retain: str,
 ) -> None:
     """Refuse what the method's loss would read as something else.
@@ -47,7 +47,7 @@ def check_items(
         raise ExplainedError(
             f"{name} reads {', '.join(method.reads) or 'nothing besides its texts'}: its reads must say so"
         )
-    if ("others" in method.reads or retain != "none") and not retain_items:
+    if ("others" in method.reads or retain != "none") and not retain_set:
         raise ExplainedError(f"{name} reads texts of others, and there are none: set other_subjects above 0")
 
 
@@ -78,7 +78,7 @@ def train_epochs(
     *,
     texts: str,
     reference: Tensor | None,
-    retain_items: list[list[Example]],
+    retain_set: list[list[Example]],
     retain: dict,
     seed: int,
     after_epoch: Callable[[int], None],
@@ -92,8 +92,8 @@ def train_epochs(
 
     Args:
         texts: of which kind the items are.
-        reference: log-probabilities of the items' sequences under the unmodified model.
-        retain: {loss: none, descent or kl, weight}; read on ``retain_items``, as many a batch as items.
+        reference: log-probabilities of the items' sequences under the base model.
+        retain: {loss: none, descent or kl, weight}; read on ``retain_set``, as many a batch as items.
         after_epoch: called with the number of each epoch, counted from 1.
         batch_size, accumulate: items a batch, batches a step; at most all items and all batches of an epoch.
 
@@ -105,7 +105,7 @@ def train_epochs(
             is not there.
         DivergedError: if losses, gradients or weights are not finite.
     """
-    check_items(method, title, texts, items, reference, retain_items, retain["loss"])
+    check_items(method, title, texts, items, reference, retain_set, retain["loss"])
     if len(items) < batch_size:
         log_of_job.warning("%d texts, so batches are of %d, not of %d", len(items), len(items), batch_size)
     batches_an_epoch = math.ceil(len(items) / batch_size)
@@ -121,22 +121,22 @@ def train_epochs(
     batches = random_batches(lengths, batch_size, steps * accumulate, forget_seed)
     other_batches: Iterator[list[int] | None] = repeat(None)
     if retain["loss"] != "none" or "others" in method.reads:
-        other_lengths = [len(item[0].ids) for item in retain_items]
+        other_lengths = [len(item[0].ids) for item in retain_set]
         other_batches = random_batches(other_lengths, batch_size, steps * accumulate, retain_seed)
     # whole distributions are too large to store: a second model in memory
-    unmodified = copy.deepcopy(llm).requires_grad_(False) if retain["loss"] == "kl" else None
+    base_model = copy.deepcopy(llm).requires_grad_(False) if retain["loss"] == "kl" else None
 
     def retain_term(batch: Batch) -> Tensor:
         logits, labels = scored_logits(llm, batch)
-        if unmodified is None:
+        if base_model is None:
             return descent_loss(logits, labels)
         with torch.no_grad():
-            reference_logits, _ = scored_logits(unmodified, batch)
+            reference_logits, _ = scored_logits(base_model, batch)
         return kl_loss(logits, reference_logits)
 
     def loss_terms(pair: tuple[list[int], list[int] | None]) -> dict[str, Tensor]:
         chosen, other = pair
-        others = None if other is None else collate(retain_items, other, llm.device)
+        others = None if other is None else collate(retain_set, other, llm.device)
         batch = collate(items, chosen, llm.device, reference, others)
         terms = {"forget_loss": method.loss(llm, batch)}
         terms["loss"] = terms["forget_loss"]

@@ -91,7 +91,7 @@ class Trained(Method):
 
 
 class Applied(Method):
-    """A method that trains nothing: what it finds is applied to the unmodified model at inference.
+    """A method that trains nothing: what it finds is applied to the base model at inference.
 
     Attributes:
         reads_model: whether it looks at the model at all.
@@ -110,7 +110,7 @@ class Applied(Method):
         """What is applied.
 
         Args:
-            llm, tokenizer: the unmodified model; None if ``reads_model`` is False.
+            llm, tokenizer: the base model; None if ``reads_model`` is False.
             name: of the target.
             texts: rows of the target's texts of the kind that is set; none if it reads none.
         """

@@ -18,7 +18,7 @@ def kl_loss(logits: Tensor, reference_logits: Tensor) -> Tensor:
     """Mean over tokens of KL(p_ref || p).
 
     Args:
-        logits, reference_logits: of the model and of the unmodified one, [tokens, vocabulary].
+        logits, reference_logits: of the model and of the base model, [tokens, vocabulary].
     """
     log_probs, reference = logits.log_softmax(-1), reference_logits.log_softmax(-1)
     return F.kl_div(log_probs, reference, reduction="batchmean", log_target=True)

@@ -6,7 +6,7 @@ from atu_pipeline.settings.experiments import FIGURES, SHOWN, experiment_of
 from atu_pipeline.settings.files import check_keys
 from atu_pipeline.settings.fit import check_methods_fit, model_needs, unmet_needs
 from atu_pipeline.settings.messages import ConfigError, did_you_mean, unknown
-from atu_pipeline.settings.methods import published_row, reads_others
+from atu_pipeline.settings.methods import published_row, reads_retain_set
 from atu_pipeline.settings.notes import notes
 from atu_pipeline.settings.options import check_options
 from atu_pipeline.settings.printing import Rows, Uncompared
@@ -33,7 +33,7 @@ __all__ = [
     "overlay",
     "published_row",
     "read_method",
-    "reads_others",
+    "reads_retain_set",
     "share_library",
     "unknown",
     "unmet_needs",

@@ -185,7 +185,7 @@ def check_between(draft: Draft) -> Iterator[str]:
     before, between = (draft.config["evaluation"][key] for key in ("before_and_after", "between"))
     if alone := [name for name in between if name not in before]:
         yield (
-            f"evaluation.between: {alone[0]} is not in evaluation.before_and_after, so no number of the unmodified "
+            f"evaluation.between: {alone[0]} is not in evaluation.before_and_after, so no number of the base "
             "model would stand beside it; ask it in both, or take it out"
         )
 

@@ -11,7 +11,7 @@ from atu_pipeline.settings.blocks import kind_of, overlay, read_method
 from atu_pipeline.settings.options import check_options
 
 
-def reads_others(block: dict) -> bool:
+def reads_retain_set(block: dict) -> bool:
     """Whether the loss of a trained method, or its retain term, reads texts of other subjects."""
     return "others" in declared(ROOT, block["method"]).reads or block["retain"]["loss"] != "none"
 
@@ -31,7 +31,7 @@ def check_method(name: str, block: dict, all_targets: list[str] | None, root: Pa
         yield from check_texts(name, block, taken)
     if taken.kind == "trained":
         yield from check_retain(name, block)
-    yield from check_others(name, block, taken, all_targets)
+    yield from check_retain_set(name, block, taken, all_targets)
 
 
 def check_decay(name: str, block: dict) -> Iterator[str]:
@@ -98,7 +98,7 @@ def check_warmup(where: str, block: dict) -> Iterator[str]:
             )
 
 
-def others_for(name: str, block: dict, taken: Declared) -> str | None:
+def retain_set_for(name: str, block: dict, taken: Declared) -> str | None:
     """By what a method reads texts of others: a key, or the loss of its file; None if it reads none."""
     where = f"method_settings.{name}"
     match taken.kind:
@@ -113,9 +113,9 @@ def others_for(name: str, block: dict, taken: Declared) -> str | None:
     raise KeyError(f"no texts of others for a method of kind {taken.kind}")
 
 
-def check_others(name: str, block: dict, taken: Declared, all_targets: list[str] | None) -> Iterator[str]:
+def check_retain_set(name: str, block: dict, taken: Declared, all_targets: list[str] | None) -> Iterator[str]:
     """Faults of how many others a method reads of."""
-    key, by = f"method_settings.{name}.other_subjects", others_for(name, block, taken)
+    key, by = f"method_settings.{name}.other_subjects", retain_set_for(name, block, taken)
     if by and block["other_subjects"] == 0:
         yield f"{key}: 0, but by {by} texts of others are read; set it to 1 at least"
     if all_targets and (by or taken.kind == "aligned") and block["other_subjects"] >= len(all_targets):

@@ -231,7 +231,7 @@ class Train(Steps):
 
 class Retain(Block):
     loss: Literal["none", "descent", "kl"] = Field(
-        description="What holds the rest: nothing, descent on texts of others, or KL to the unmodified model on them."
+        description="What holds the rest: nothing, descent on texts of others, or KL to the base model on them."
     )
     weight: NotNegative = Field(description="The weight of that loss.")
 
@@ -343,7 +343,7 @@ class Corpus(Block):
 
 class Evaluation(Block):
     before_and_after: all_or_many("all, or a list of one probe set or more", least=1) = Field(
-        description="Probe sets that the unmodified model and the last stage are asked."
+        description="Probe sets that the base model and the last stage are asked."
     )
     between: all_or_many("all, or a list of probe sets") = Field(
         description="Probe sets that the stages between are asked."
@@ -370,7 +370,7 @@ class Bootstrap(Block):
 
 
 class Collapse(Block):
-    fluency_share: Share = Field(description="Share of the unmodified model's fluency below which a model collapsed.")
+    fluency_share: Share = Field(description="Share of the base model's fluency below which a model collapsed.")
     stop: Truth = Field(description="Whether later stages of a collapsed run are left out.")
 
 
