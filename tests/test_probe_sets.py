@@ -15,7 +15,6 @@ from atu.data.forms import FORMS
 from atu.data.metrics import ASKINGS, METRICS
 from atu.data.probe_sets import (
     AVERAGES,
-    FILE,
     PROBE_SETS,
     ProbeSetError,
     check_probe_sets,
@@ -29,7 +28,8 @@ from atu_pipeline.recipes import Recipes
 from conftest import ROOT, Workflow, options_of
 from test_settings import PAPER, check
 
-DECLARED = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+SETS = "workflow/benchmarks/rwku/probe_sets.yaml"
+DECLARED = yaml.safe_load((ROOT / SETS).read_text(encoding="utf-8"))
 LEVEL_4 = {"label": "Forget L4", "better": "lower", "role": "forget", "file": "forget_level4", "level": "4", "total": 9}
 LEVEL_4 |= DECLARED["alike"]["qa"]
 
@@ -99,7 +99,7 @@ def test_tables_depend_on_all_that_is_declared(copy, checkout):
     """The total of a set is its weight in an average: tables are made anew, and nothing is asked again."""
     options = options_of(checkout)
     assert not {"overall_table", "evaluate_after"} & set(copy.planned(*options))
-    file = checkout / "workflow/benchmarks/probe_sets.yaml"
+    file = checkout / SETS
     file.write_text(file.read_text().replace("total: 6984", "total: 7000"))
     jobs = copy.planned(*options)
     assert jobs["overall_table"] == 1
@@ -236,7 +236,7 @@ def test_a_new_set_joins_no_average_that_does_not_name_it():
 
 def with_level_4(checkout, benchmark):
     """Declare the set in a copy of the workflow, and give each target of a benchmark its file."""
-    path = checkout / "workflow/benchmarks/probe_sets.yaml"
+    path = checkout / SETS
     file = yaml.safe_load(path.read_text(encoding="utf-8"))
     file["sets"]["forget_l4"] = LEVEL_4
     path.write_text(yaml.safe_dump(file, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -266,7 +266,7 @@ def test_a_new_probe_set_needs_its_entry_and_its_file(tiny, checkout, tmp_path):
 
 
 def test_a_faulty_entry_ends_a_run_in_one_line(workflow, checkout):
-    path = checkout / "workflow/benchmarks/probe_sets.yaml"
+    path = checkout / SETS
     path.write_text(path.read_text(encoding="utf-8").replace("role: neighbour", "role: neighbor"), encoding="utf-8")
     done = workflow.run("--dry-run", *options_of(checkout), check=False)
     assert done.returncode == 1

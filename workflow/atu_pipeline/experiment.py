@@ -10,6 +10,7 @@ from atu.common.names import name_runs
 from atu_pipeline.paths import Paths
 from atu_pipeline.recipes import Recipe, declarations, stale
 from atu_pipeline.settings import (
+    FIGURES,
     SHOWN,
     ConfigError,
     Rows,
@@ -24,21 +25,15 @@ OWN = "results"  # the folder of the config's own experiment
 FOLDER = "results/experiments"  # of the others, each by its name
 
 
-# What figures are drawn from, where it is not the scores of main.csv.
-READS = {"training": "steps", "adversarial_types": "types"}
-
-
 def caption_of(figure: str) -> str:
     """The text under a figure in the report: a changed one draws the figure anew.
 
     Raises:
         ConfigError: if there is no such figure.
     """
-    path = ROOT / f"workflow/report/{figure}.rst"
-    drawn = [Path(file).stem for files in SHOWN.values() for file in files if file.startswith("figures/")]
-    if not path.is_file():
-        raise ConfigError(unknown("figure", figure, drawn))
-    return path.read_text(encoding="utf-8")
+    if figure not in FIGURES:
+        raise ConfigError(unknown("figure", figure, list(FIGURES)))
+    return (ROOT / f"workflow/report/{figure}.rst").read_text(encoding="utf-8")
 
 
 def folder_of(name: str) -> str:
@@ -230,21 +225,20 @@ class Experiment:
     def read_by(self, figure: str) -> dict[str, str | list[str]]:
         """What a figure is drawn from."""
         tables = f"{self.folder}/tables"
-        match READS.get(figure, "scores"):
-            case "scores":
+        match FIGURES.get(figure):
+            case "long":
                 return {"long": f"{tables}/main.csv"} | {
                     name: f"{tables}/{name}.csv" for name in ("collapsed", "learning_rates")
                 }
             case "steps":
                 return {"steps": self.files(self.training), "learning_rates": f"{tables}/learning_rates.csv"}
             case "types":
-                return {"types": f"{tables}/{figure}.csv"}
-            case other:
-                raise KeyError(f"no files for a figure of {other}")
+                return {"types": f"{tables}/adversarial_types.csv"}
+        raise ConfigError(unknown("figure", figure, list(FIGURES)))
 
     def drawn(self, figure: str) -> Rows:
         """The rows of the steps that a figure is drawn from."""
-        return self.training if READS.get(figure) == "steps" else Rows()
+        return self.training if FIGURES.get(figure) == "steps" else Rows()
 
     @staticmethod
     def files(rows: Iterable[dict]) -> list[str]:
@@ -265,7 +259,7 @@ class Experiment:
     def shown(self) -> list[str]:
         """The tables, figures and pages that are shown."""
         aligned = any(self.kind(method) == "aligned" for method in self.methods)
-        shows = [name for name in self.chosen["shows"] if name != "training" or aligned]
+        shows = [name for name in self.chosen["shows"] if FIGURES.get(name) != "steps" or aligned]
         files = [file for name in shows for file in SHOWN[name]]
         return sorted({f"{self.folder}/{file}".format(target=name) for file in files for name in self.targets})
 

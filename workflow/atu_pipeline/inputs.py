@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from atu import ROOT
-from atu.data.benchmark import TEXT_SETS, UTILITY
-from atu.data.probe_sets import PROBE_SETS
+from atu.data.benchmark import UTILITY
+from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.paths import Paths, Stage
 from atu_pipeline.recipes import checksum
 from atu_pipeline.settings import Uncompared, kind_of

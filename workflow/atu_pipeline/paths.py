@@ -11,7 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
-from atu.data.benchmark import TEXT_SETS, UTILITY
+from atu.data.benchmark import UTILITY
+from atu.data.probe_sets import TEXT_SETS
 from atu_pipeline.recipes import Recipe, Recipes
 from atu_pipeline.settings import ConfigError, kind_of, unknown
 

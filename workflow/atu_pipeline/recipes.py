@@ -19,8 +19,8 @@ from pathlib import Path
 from atu import ROOT
 from atu.common.declared import declared
 from atu.common.recipe import differences, disagreement, record_path
-from atu.data.benchmark import TEXT_SETS, UTILITY
-from atu.data.probe_sets import AVERAGES, PROBE_SETS
+from atu.data.benchmark import UTILITY
+from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, kind_in_use
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set
 
 CHECKSUMS = Path(".snakemake/checksums.json")
@@ -173,19 +173,27 @@ class Recipes:
             return self.raw("Utility/primers.json")
         return Recipe()
 
+    def kind(self) -> dict:
+        """Of a benchmark of another kind than RWKU's, which, and a digest of the forms that it has of its own."""
+        kind = self.config["benchmarks"][self.benchmark].get("kind", RWKU)
+        file = forms_file(kind)
+        own = {"forms": checksum(str(file))} if file else {}
+        return own if kind == RWKU else {"kind": kind} | own
+
     @cache  # noqa: B019
     def counts(self) -> Recipe:
         """The comparison of the benchmark's size with the published one."""
         counted = self.config["benchmarks"][self.benchmark].get("check_totals")
         sizes = {name: checksum_of(probe_set.reading()) for name, probe_set in PROBE_SETS.items()}
         own = {"targets": checksum_of(self.config["all_targets"]), "rows": sizes}
-        return merged(self.raw("Target"), own, {"benchmarks": {self.benchmark: {"check_totals": counted}}})
+        read_as = {"check_totals": counted} | self.kind()
+        return merged(self.raw("Target"), own, {"benchmarks": {self.benchmark: read_as}})
 
     @cache  # noqa: B019
     def probes(self, subject: str) -> Recipe:
         """The probes of a subject, or those that all share."""
         place = "Utility" if subject == UTILITY else f"Target/{subject}"
-        counted = {"check_totals": self.config["benchmarks"][self.benchmark].get("check_totals")}
+        counted = {"check_totals": self.config["benchmarks"][self.benchmark].get("check_totals")} | self.kind()
         read = {name: checksum_of(probe_set.reading()) for name, probe_set in PROBE_SETS.items()}
         return merged(
             self.raw(place), {"split": self.config["split"], "benchmarks": {self.benchmark: counted}, "rows": read}
@@ -338,9 +346,14 @@ def checksum_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@cache
 def declarations() -> str:
     """A digest of all that is declared of probe sets and averages: tables show, weigh and choose by it."""
+    return declarations_of(kind_in_use())
+
+
+@cache
+def declarations_of(kind: str) -> str:
+    """The same of the kind in use; it is computed once for each."""
     return checksum_of([asdict(declared) for declared in (*PROBE_SETS.values(), *AVERAGES.values())])
 
 

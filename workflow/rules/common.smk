@@ -24,6 +24,7 @@ from atu_pipeline.settings import (
     Uncompared,
     check_config,
     check_keys,
+    check_one_kind,
     fetched_from,
     model_needs,
     notes,
@@ -46,6 +47,7 @@ tell_faults_apart(MAIN)
 teach_plugins()
 check_keys(workflow.configfiles if MAIN else [])
 config = check_config(with_defaults(config), ROOT)
+check_one_kind(workflow)
 
 RECIPES = Recipes(config)
 PATHS = Paths(RECIPES)

@@ -9,11 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from atu import ROOT
 from atu.data.forms import FORMS
-from atu.data.probe_sets import PROBE_SETS, of_role, shared_sets
+from atu.data.probe_sets import PROBE_SETS, TEXT_SETS, of_role, shared_sets
 from atu.data.rows import (
     BenchmarkError,
     check_form,
@@ -27,12 +24,13 @@ from atu.data.rows import (
 if TYPE_CHECKING:  # slow to import, and planning makes no tables
     import pandas as pd
 
-DATA = ROOT / "workflow/benchmarks"
-TEXT_SETS: dict[str, dict] = yaml.safe_load((DATA / "text_sets.yaml").read_text(encoding="utf-8"))
 UTILITY = "utility"  # the subject of sets that all targets share
-# Few-shot texts that the sets' prompts name.
-PRIMERS = sorted({name for probe_set in PROBE_SETS.values() for name in probe_set.primers})
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "context", "answers", "choices", "mc1", "mc2"]
+
+
+def known_primers() -> list[str]:
+    """Few-shot texts that the sets' prompts name."""
+    return sorted({name for probe_set in PROBE_SETS.values() for name in probe_set.primers})
 
 
 def target_name(target: str) -> str:
@@ -229,8 +227,8 @@ def read_primers(path: str | Path | None) -> dict[str, str]:
         check_form(primers)
         for name in primers:
             check_text(primers, name)
-            if name not in PRIMERS:
-                raise BenchmarkError(f"unknown primer {name!r} (known: {', '.join(PRIMERS)})")
+            if name not in (known := known_primers()):
+                raise BenchmarkError(f"unknown primer {name!r} (known: {', '.join(known)})")
     except OSError as error:
         raise BenchmarkError(f"{path} cannot be read ({error.strerror}); restore the file") from error
     except BenchmarkError as error:

@@ -1,20 +1,28 @@
-"""The probe sets as workflow/benchmarks/probe_sets.yaml declares them; nothing else knows what a set is by its name."""
+"""What a kind of benchmark declares in its folder, workflow/benchmarks/<kind>: probe sets, text sets, forms of rows.
 
+Nothing else knows what a set is by its name. A run reads one kind: that of its benchmark, or with nothing said RWKU's.
+"""
+
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from atu import ROOT
-from atu.data.forms import FORMS
+from atu.data.forms import FORMS, Form
 from atu.data.metrics import ASKINGS, METRICS, Metric
-from atu.data.rows import BenchmarkError
+from atu.data.rows import TEXT_FIELDS, BenchmarkError
 
-FILE = ROOT / "workflow/benchmarks/probe_sets.yaml"
+T = TypeVar("T")
+KINDS = ROOT / "workflow/benchmarks"
+RWKU = "rwku"  # the kind of benchmarks that do not say theirs
+KIND = "ATU_KIND"  # the environment variable that tells jobs which kind they read
 TARGETS = 200  # of RWKU, over which totals are counted
 ROLES = ("forget", "neighbour", "membership", "utility", "fluency")
 WITH_PRIMARY = ("forget", "neighbour")  # by these roles learning rates are chosen and curves are drawn
@@ -254,16 +262,27 @@ def read_average(name: str, block: object, sets: dict[str, ProbeSet]) -> Average
     return Average(name, keys["label"], sets[members[0]].better, weights)
 
 
-def read_probe_sets(path: str | Path = FILE) -> tuple[dict[str, ProbeSet], dict[str, Average]]:
+def read_yaml(path: str | Path) -> object:
+    """What a file declares.
+
+    Raises:
+        ProbeSetError: if it cannot be read.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ProbeSetError(f"{path} cannot be read ({' '.join(str(error).split())})") from error
+
+
+def read_probe_sets(path: str | Path) -> tuple[dict[str, ProbeSet], dict[str, Average]]:
     """All sets and all averages by name, in the order of the file.
 
     Raises:
         ProbeSetError: in one line, naming file, entry and what is known.
     """
+    declared = read_yaml(path)
     try:
-        return check_probe_sets(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ProbeSetError(f"{path} cannot be read ({' '.join(str(error).split())})") from error
+        return check_probe_sets(declared)
     except ProbeSetError as error:
         raise ProbeSetError(f"{path}: {error}") from error
 
@@ -289,7 +308,108 @@ def check_probe_sets(declared: object) -> tuple[dict[str, ProbeSet], dict[str, A
     return sets, {name: read_average(name, block, sets) for name, block in means.items()}
 
 
-PROBE_SETS, AVERAGES = read_probe_sets()
+def read_text_sets(path: str | Path) -> dict[str, dict[str, str]]:
+    """The sets of texts by the name of their file, each with its dataset config on the hub.
+
+    Raises:
+        ProbeSetError: in one line, naming file, entry and what is known.
+    """
+    declared = read_yaml(path)
+    if not isinstance(declared, dict):
+        raise ProbeSetError(f"{path}: {declared!r} is not a block of entries")
+    for name, block in declared.items():
+        check_known(f"{path}: the kind of texts of {name}", str(name).split("_")[0], TEXT_FIELDS)
+        keys = check_keys(f"{path}: {name}", block, ("dataset",), ("dataset",))
+        check_value(f"{path}: {name}.dataset", keys["dataset"], str)
+    return declared
+
+
+def read_forms(path: Path) -> dict[str, Form]:
+    """The forms of rows that a kind has of its own, by name: FORMS in its forms.py; none without the file.
+
+    Raises:
+        ProbeSetError: in one line, if it cannot be run, declares none, or takes the name of another.
+    """
+    if not path.is_file():
+        return {}
+    spec = spec_from_file_location(f"atu_forms_{path.parent.name}", path)
+    assert spec and spec.loader  # of a file that ends in .py
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ProbeSetError(f"{path} cannot be run ({type(error).__name__}: {error})") from error
+    forms = getattr(module, "FORMS", None)
+    if not isinstance(forms, dict) or not all(isinstance(form, Form) for form in forms.values()):
+        raise ProbeSetError(f"{path} has no FORMS, a dict of Form by name")
+    if taken := set(forms) & set(COMMON):
+        raise ProbeSetError(f"{path}: {min(taken)} is a form of atu/data/forms.py; call it otherwise")
+    return forms
+
+
+COMMON = dict(FORMS)  # the forms of rows that every kind may name
+PROBE_SETS: dict[str, ProbeSet] = {}
+AVERAGES: dict[str, Average] = {}
+TEXT_SETS: dict[str, dict[str, str]] = {}
+IN_USE: list[str] = []  # the kind that these are of
+
+
+def known_kinds() -> list[str]:
+    """The kinds of benchmarks that there are."""
+    return sorted(path.parent.name for path in KINDS.glob("*/probe_sets.yaml"))
+
+
+def kind_in_use() -> str:
+    """The kind whose sets these are."""
+    return IN_USE[0]
+
+
+def forms_file(kind: str) -> Path | None:
+    """The file of the forms that a kind has of its own; None if it has none."""
+    file = KINDS / kind / "forms.py"
+    return file if file.is_file() else None
+
+
+def refill(table: dict[str, T], entries: dict[str, T]) -> None:
+    """Put other entries into a table that modules hold by its name."""
+    table.clear()
+    table.update(entries)
+
+
+def read_kind(kind: str) -> None:
+    """Read the declarations of a kind in place of those that were read before.
+
+    Raises:
+        ProbeSetError: in one line, naming file, entry and what is known; what was read before then stays.
+    """
+    check_known("kind of benchmark", kind, known_kinds())
+    folder, forms = KINDS / kind, dict(FORMS)
+    found = COMMON | read_forms(folder / "forms.py")
+    refill(FORMS, found)  # sets are checked by them
+    try:
+        sets, averages = read_probe_sets(folder / "probe_sets.yaml")
+        texts = read_text_sets(folder / "text_sets.yaml")
+    except ProbeSetError:
+        refill(FORMS, forms)
+        raise
+    refill(PROBE_SETS, sets)
+    refill(AVERAGES, averages)
+    refill(TEXT_SETS, texts)
+    IN_USE[:] = [kind]
+
+
+def use_kind(kind: str) -> None:
+    """Read a kind from now on, here and in what is started from here.
+
+    Raises:
+        ProbeSetError: as of :func:`read_kind`.
+    """
+    if kind != kind_in_use():
+        read_kind(kind)
+    os.environ[KIND] = kind
+
+
+read_kind(os.environ.get(KIND) or RWKU)
 
 
 def of_role(*roles: str) -> list[str]:

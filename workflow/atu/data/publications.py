@@ -6,14 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from atu.common.errors import ExplainedError
-from atu.data.probe_sets import AVERAGES, PROBE_SETS
+from atu.data.probe_sets import AVERAGES, KINDS, PROBE_SETS, known_kinds, read_yaml
 
 FIELDS = ("model", "method", "metric", "value", "source")
-METRICS = (*PROBE_SETS, *AVERAGES)
 
 
 class PublishedError(ExplainedError, ValueError):
     """The file of published numbers does not have the form it must have."""
+
+
+def known_metrics() -> list[str]:
+    """Sets and averages, those of the kind in use first: numbers may be of a benchmark of another kind."""
+    names = [*PROBE_SETS, *AVERAGES]
+    for kind in known_kinds():
+        declared = read_yaml(KINDS / kind / "probe_sets.yaml")
+        sections = [declared.get(key) for key in ("sets", "averages")] if isinstance(declared, dict) else []
+        names += [str(name) for section in sections if isinstance(section, dict) for name in section]
+    return list(dict.fromkeys(names))
 
 
 def read_published(path: str | Path) -> list[dict]:
@@ -32,6 +41,7 @@ def read_published(path: str | Path) -> list[dict]:
     if missing := [name for name in FIELDS if name not in header]:
         raise PublishedError(f"{path}: lacks the column {missing[0]} (it must have {', '.join(FIELDS)})")
     rows: list[dict] = []
+    known = [*PROBE_SETS, *AVERAGES]
     first: dict[tuple[str, ...], int] = {}
     for number, line in lines:
         where = f"{path}, line {number}"
@@ -40,8 +50,8 @@ def read_published(path: str | Path) -> list[dict]:
         row: dict[str, Any] = dict(zip(header, map(str.strip, line), strict=True))
         if empty := [name for name in FIELDS if not row[name]]:
             raise PublishedError(f"{where}: {empty[0]} is empty")
-        if row["metric"] not in METRICS:
-            raise PublishedError(f"{where}: unknown metric {row['metric']!r} (known: {', '.join(METRICS)})")
+        if row["metric"] not in known and row["metric"] not in (known := known_metrics()):
+            raise PublishedError(f"{where}: unknown metric {row['metric']!r} (known: {', '.join(known)})")
         try:
             row["value"] = float(row["value"])
         except ValueError:

@@ -293,6 +293,11 @@ def attacks(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def adversarial_types(types: pd.DataFrame, dev_targets: list[str]) -> Figure:
+    """:func:`attacks` of a table that has dev targets no more, with what is to be said of each run behind its name."""
+    return attacks(remarked(types))
+
+
 def save_figure(figure: Figure, paths: Iterable[str]) -> None:
     """Write a figure in the formats that the paths end in; the same figure always gives the same files."""
     for path in paths:
@@ -300,11 +305,12 @@ def save_figure(figure: Figure, paths: Iterable[str]) -> None:
             figure.savefig(part, metadata={"CreationDate": None} if path.endswith(".pdf") else None)
 
 
-# Each is drawn from the tables that the rule `plot` gives it, by name.
+# By name. What a figure is drawn from is its first argument: `long` (main.csv, with `collapsed` beside it), `steps` or
+# `types` (adversarial_types.csv). Its caption is workflow/report/<name>.rst.
 FIGURES = {
     "tradeoff": tradeoff,
     "stages": stages,
     "targets": targets,
     "training": training,
-    "adversarial_types": lambda types, dev_targets: attacks(remarked(types)),
+    "adversarial_types": adversarial_types,
 }

@@ -2,7 +2,7 @@
 
 from atu_pipeline.settings.blocks import kind_of, overlay, read_method
 from atu_pipeline.settings.check import check_config
-from atu_pipeline.settings.experiments import SHOWN, experiment_of
+from atu_pipeline.settings.experiments import FIGURES, SHOWN, experiment_of
 from atu_pipeline.settings.files import check_keys
 from atu_pipeline.settings.fit import check_methods_fit, model_needs, unmet_needs
 from atu_pipeline.settings.messages import ConfigError, did_you_mean, unknown
@@ -10,10 +10,11 @@ from atu_pipeline.settings.methods import published_row, reads_retain_set
 from atu_pipeline.settings.notes import notes
 from atu_pipeline.settings.options import check_options
 from atu_pipeline.settings.printing import Rows, Uncompared
-from atu_pipeline.settings.share import share_library
+from atu_pipeline.settings.share import check_one_kind, share_library
 from atu_pipeline.settings.sources import fetched_from
 
 __all__ = [
+    "FIGURES",
     "SHOWN",
     "ConfigError",
     "Rows",
@@ -21,6 +22,7 @@ __all__ = [
     "check_config",
     "check_keys",
     "check_methods_fit",
+    "check_one_kind",
     "check_options",
     "did_you_mean",
     "experiment_of",

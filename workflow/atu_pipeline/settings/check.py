@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from atu.data.probe_sets import PROBE_SETS
+from atu.data.probe_sets import PROBE_SETS, ProbeSetError, known_kinds, use_kind
 from atu_pipeline.settings.blocks import has_grid
 from atu_pipeline.settings.experiments import (
     SHOWN,
@@ -83,6 +83,18 @@ def check_known(draft: Draft) -> Iterator[str]:
         known = draft.names.get(table)
         if name is not None and known is not None and name not in known:
             yield unknown(key, name, sorted(known))
+
+
+def take_kind(draft: Draft) -> Iterator[str]:
+    """Have the library read the kind of the benchmark, here and in jobs: what is checked below is of it."""
+    known = known_kinds()
+    if draft.kind not in known:
+        yield unknown(f"benchmarks.{draft.config.get('benchmark')}.kind", draft.kind, known)
+        return
+    try:
+        use_kind(draft.kind)
+    except ProbeSetError as error:
+        yield str(error)
 
 
 def check_shows(draft: Draft) -> Iterator[str]:
@@ -200,6 +212,7 @@ def check_own_primers(draft: Draft) -> Iterator[str]:
 
 OF_TARGETS = ("benchmark", "benchmarks", "all_targets")
 STEPS = [
+    Step(take_kind, makes=("benchmark", "corpus", "evaluation")),
     Step(check_known),
     Step(check_shows, ("experiments",)),
     Step(find_sources),

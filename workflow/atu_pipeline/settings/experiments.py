@@ -7,23 +7,23 @@ from atu import ROOT
 from atu.data.benchmark import BenchmarkError, read_rows
 from atu.data.probe_sets import PROBE_SETS, primary
 from atu_pipeline.settings.blocks import has_grid, overlay, steps_of
+from atu_pipeline.settings.figures import drawn_from
 from atu_pipeline.settings.messages import refuse, told
 from atu_pipeline.settings.methods import check_method, check_names, check_window
 from atu_pipeline.settings.targets import resolve_targets
 
-# What an experiment can show, and the files of each in its folder.
+# What an experiment can show, and the files of each in its folder: tables, and pages of answers.
 SHOWN = {
     "main": [f"tables/main.{form}" for form in ("csv", "md", "tex", "html")],
     "matched": ["tables/matched.csv", "tables/matched.md"],
     "published": [f"tables/published.{form}" for form in ("csv", "md", "html")],
-    "adversarial_types": ["tables/adversarial_types.md", "figures/adversarial_types.pdf"],
+    "adversarial_types": ["tables/adversarial_types.md"],
     "mia": ["tables/mia.csv", "tables/mia.md"],
-    "tradeoff": ["figures/tradeoff.pdf"],
-    "stages": ["figures/stages.pdf"],
-    "training": ["figures/training.pdf"],
-    "targets": ["figures/targets.pdf"],
     "answers": ["answers/{target}.html"],
 }
+# Figures join what is called alike.
+FIGURES = drawn_from(ROOT)
+SHOWN |= {name: [*SHOWN.get(name, []), f"figures/{name}.pdf"] for name in FIGURES}
 
 
 def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError, create_model
 from pydantic_core import ErrorDetails
 
+from atu.data.probe_sets import RWKU
 from atu_pipeline.settings.blocks import complete_blocks
 from atu_pipeline.settings.messages import describe, describe_value
 from atu_pipeline.settings.models import Config
@@ -25,12 +26,14 @@ class Draft:
         config: what is right of it.
         names: of the blocks of each table, wrong ones among them.
         faults: what is wrong.
+        kind: of the benchmark, as its block says it, right or wrong.
     """
 
     config: dict
     root: Path
     names: dict[str, list[str]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    kind: str = RWKU
 
     def block(self, table: str, name: str) -> dict | None:
         """A block of a table; None if it is missing or wrong."""
@@ -41,6 +44,7 @@ def read_form(config: dict, root: Path) -> Draft:
     """The config as the models read it, text as numbers where they want numbers, with the faults of its form."""
     config = json.loads(json.dumps(config, default=str))  # YAML takes 2026-11-25 for a date
     names = {table: list(config[table]) for table in TABLES if isinstance(config.get(table), dict)}
+    kind = kind_of_benchmark(config)
     faults = list(complete_blocks(config, root))
     try:
         read = Config.model_validate(config, context={"root": root})
@@ -50,7 +54,15 @@ def read_form(config: dict, root: Path) -> Draft:
         for fault in found:
             take_out(config, fault["loc"])
         read = Part.model_validate(config, context={"root": root})
-    return Draft(as_written(read.model_dump(exclude_unset=True, warnings=False), config), root, names, faults)
+    return Draft(as_written(read.model_dump(exclude_unset=True, warnings=False), config), root, names, faults, kind)
+
+
+def kind_of_benchmark(config: dict) -> str:
+    """The kind that the block of the benchmark says, whatever else is wrong with it; RWKU's if it says none."""
+    blocks, name = config.get("benchmarks"), config.get("benchmark")
+    block = blocks.get(name) if isinstance(blocks, dict) and isinstance(name, str) else None
+    kind = block.get("kind") if isinstance(block, dict) else None
+    return kind if isinstance(kind, str) else RWKU
 
 
 def take_out(config: dict, place: tuple[int | str, ...]) -> None:

@@ -157,6 +157,9 @@ class Primer(Block):
 class Asked(Block):
     """What a benchmark of any source says."""
 
+    kind: Text = Field(
+        None, description="Its folder in workflow/benchmarks, which declares probe sets and texts; rwku if not said."
+    )
     shared_utility: Truth = Field(description="Whether all targets share one set of utility probes.")
     check_totals: Truth = Field(
         None, description="Whether the run stops if there are not as many probes as RWKU publishes."
@@ -328,7 +331,7 @@ class Corpus(Block):
     source: Literal["benchmark", "generate"] = Field(
         description="Whether texts ship with the benchmark, or the model writes them."
     )
-    text_set: Text = Field(description="Of the benchmark's texts, which (workflow/benchmarks/text_sets.yaml).")
+    text_set: Text = Field(description="Of the benchmark's texts, which (text_sets.yaml of its kind).")
     texts: Count = Field(description="Biographies of a subject that the model writes.")
     max_new_tokens: Count = Field(description="The most tokens of each.")
     temperature: NotNegative = Field(description="Temperature at which they are sampled.")

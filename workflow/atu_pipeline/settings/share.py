@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 from atu.common.runtime import COMMIT, code_version
+from atu.data.probe_sets import kind_in_use
+from atu_pipeline.settings.messages import ConfigError
 
 
 def share_library(root: Path, first: bool) -> None:
@@ -17,3 +19,17 @@ def share_library(root: Path, first: bool) -> None:
         os.environ[COMMIT] = code_version(root) or ""
     paths = [str(root / "workflow"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+
+
+def check_one_kind(run: object) -> None:
+    """Refuse a run into which this workflow is imported twice, for benchmarks of two kinds: jobs read one of them.
+
+    Args:
+        run: Snakemake's workflow.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    kind = kind_in_use()
+    if (other := vars(run).setdefault("atu_kind", kind)) != kind:
+        raise ConfigError(f"benchmarks of the kinds {other} and {kind} are asked for; run one after the other")

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from atu.data.benchmark import TEXT_SETS, BenchmarkError, file_of, list_targets, read_primers, target_name
-from atu.data.probe_sets import PROBE_SETS, shared_sets
+from atu.data.benchmark import BenchmarkError, file_of, list_targets, read_primers, target_name
+from atu.data.probe_sets import PROBE_SETS, TEXT_SETS, shared_sets
 from atu.data.publications import PublishedError, read_published
 from atu.data.rows import folded
 from atu_pipeline.settings.files import own_file
