@@ -1,6 +1,7 @@
 """Language models of many classes: the engines say what transformers' own calls say, or refuse in one line."""
 
 import copy
+import hashlib
 import json
 import shutil
 import types
@@ -25,6 +26,7 @@ from atu.engine.models import ModelError, layers_up_to, load_llm
 from atu.engine.prefill import context_length
 from atu.evaluation.evaluate import build_prompt, check_score, evaluate
 from atu_pipeline.settings import model_needs, unmet_needs
+from atu_pipeline.settings.fit import found_before
 from conftest import build_encoder, build_llm
 from test_settings import DEMO, check
 
@@ -641,6 +643,26 @@ def test_methods_say_what_they_ask_of_a_model():
     grid = check(DEMO, methods=["ga"], method_settings={"ga": {"train": {"learning_rate": [1e-6, 1e-5]}}})
     keys = [need["key"] for need in model_needs(grid, grid["methods"])]
     assert keys.count("method_settings.ga.max_tokens") == 1
+
+
+def test_what_is_known_of_a_model_counts_wherever_it_was_found_out(tiny, tmp_path, monkeypatch):
+    """By the config's own run or by an experiment's, as long as it is of this model."""
+    monkeypatch.chdir(tmp_path)
+    source = {"source": "path", "path": str(tiny / "llm")}
+    digest = hashlib.sha256((tiny / "llm/config.json").read_bytes()).hexdigest()
+    known = {"layers": 3, "source": source, "config_sha256": digest}
+    assert found_before("llm", source | {"parameters": 1e5}) is None
+    for folder, found, expected in (
+        ("experiments/stages", known, known),
+        ("", known | {"config_sha256": "another's"}, known),  # that of an experiment is still right
+        ("", known | {"layers": 4}, known | {"layers": 4}),
+        ("", "damaged", known),
+    ):
+        file = tmp_path / "results" / folder / "checks/llm.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found)[: -1 if found == "damaged" else None])
+        assert found_before("llm", source | {"parameters": 1e5}) == expected
+    assert found_before("llm", source | {"path": str(tiny / "encoder")}) is None
 
 
 # --- the workflow ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from atu.common.recipe import record
 from atu.data.benchmark import UTILITY
 from atu_pipeline.inputs import Inputs
 from atu_pipeline.paths import PATTERNS, Paths, Stage, experiment_dir, names_in
@@ -205,6 +206,33 @@ def test_a_longer_run_goes_on_from_what_a_shorter_one_keeps(paths):
     Path(stage).mkdir(parents=True)
     Path(stage, "steps.csv").touch()
     assert goes_on(paths(method_settings=LONG)) == own
+
+
+def test_a_stage_is_judged_by_answers_that_are_there(paths):
+    """Other questions are asked of the base model: until they are answered, its earlier answers are judged by."""
+
+    def guard(**evaluation) -> list[str]:
+        return Inputs(paths(evaluation=evaluation)).guard(Stage(ADA, "atu", "0", 2))
+
+    found = paths()
+    between, own, shared = found.between(ADA, "atu", "0", 1), found.before(ADA), found.before(UTILITY)
+    assert guard() == [between, own, shared]
+    Path(own).parent.mkdir(parents=True)
+    Path(own).write_text("answers")
+    record(own, found.recipes.before(ADA))
+    few = ["forget_qa", "neighbor_qa"]
+    other = paths(evaluation={"before_and_after": few})
+    assert guard(before_and_after=few) == [between, str(Path(own).resolve()), other.before(UTILITY)]
+    assert names_in(guard(before_and_after=few)[1]) is None  # which no rule makes again
+    limited = {"before_and_after": few, "max_new_tokens": 4}
+    assert guard(**limited)[1] == paths(evaluation=limited).before(ADA)  # asked otherwise
+    Path(other.before(ADA)).write_text("answers")
+    assert guard(before_and_after=few)[1] == other.before(ADA)
+    record(other.before(ADA), other.recipes.before(ADA))
+    Path(own).unlink()
+    assert guard()[1] == str(Path(other.before(ADA)).resolve())
+    more = ["forget_qa", "forget_fb"]  # one that was not asked then
+    assert guard(between=more)[1] == own
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

@@ -187,7 +187,7 @@ def test_old_numbers_under_new_settings(copy):
         shutil.rmtree(copy.directory / "results" / name)
     jobs = copy.planned(*changed)
     assert (jobs["unlearn"], jobs["unlearn_last"], jobs["evaluate_after"], jobs["overall_table"]) == (1, 1, 1, 1)
-    assert not {"align", "evaluate_before", "evaluate_between"} & set(jobs)
+    assert not {"align", "evaluate_before"} & set(jobs)
 
 
 def asked(copy, path: str, change) -> str:

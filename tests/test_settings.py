@@ -542,6 +542,10 @@ def test_conda_and_pip_agree():
             {"benchmark": "answers", "benchmarks": {"answers": DEMO["benchmarks"]["demo"]}},
             "benchmarks.answers: results/answers is the folder of other files",
         ),
+        (
+            {"benchmark": "checks", "benchmarks": {"checks": DEMO["benchmarks"]["demo"]}},
+            "benchmarks.checks: results/checks is the folder of other files",
+        ),
         ({"models": {"x": {"source": "ftp"}}}, "models.x.source: 'ftp' is not one of hub, pypi, path"),
         ({"models": {"x": {"source": "hub", "repo": "a/b"}}}, "models.x.revision: is missing"),
         ({"benchmarks": {"demo": {"path": "/nowhere"}}}, "benchmarks.demo.path: /nowhere has no folder Target/"),

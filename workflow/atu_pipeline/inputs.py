@@ -8,8 +8,9 @@ from pathlib import Path
 from atu import ROOT
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
+from atu.evaluation.earlier import earlier_files
 from atu_pipeline.paths import Paths, Stage
-from atu_pipeline.recipes import checksum
+from atu_pipeline.recipes import Recipe, checksum
 from atu_pipeline.settings import Uncompared, kind_of
 
 
@@ -218,11 +219,25 @@ class Inputs:
         return stage.number
 
     def guard(self, stage: Stage) -> list[str]:
-        """The evaluations by which a stage sees whether the one before has collapsed; its own first."""
+        """The evaluations by which a stage sees whether the one before has collapsed; its own first.
+
+        Where other questions are asked and the base model's answers to them are still to come, earlier ones will do:
+        Snakemake would train a finished stage again for a file that is not there, ancient or not.
+        """
         target, method, seed, number = stage
         if number == 1 or not self.config["collapse"]["stop"] or not self.config["evaluation"]["between"]:
             return []
-        return [self.paths.between(target, method, seed, number - 1), *self.paths.before_recipes(target)]
+        before = [self.answered(*each) for each in self.paths.before_recipes(target).items()]
+        return [self.paths.between(target, method, seed, number - 1), *before]
+
+    def answered(self, path: str, recipe: Recipe) -> str:
+        """The base model's answers, or earlier ones to all that is asked between stages; no rule makes these."""
+        asked = {name: recipe["probe_sets"][name] for name in self.config["evaluation"]["between"]}
+        if not Path(path).exists():
+            for earlier, made in earlier_files(Path(path), recipe):
+                if asked.items() <= made["probe_sets"].items():
+                    return str(earlier.resolve())  # a relative path would be one of evaluate_before
+        return path
 
     def tau(self, stage: Stage) -> float:
         """The threshold of a stage."""

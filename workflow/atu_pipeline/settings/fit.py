@@ -95,9 +95,15 @@ def need_faults(kind: str, value: object, described: dict) -> Iterator[str]:
 def described_model(config: dict) -> dict | None:
     """What is known of the config's language model: by an earlier run, or else by its files; None if nothing is."""
     name, source = config["llm"], config["models"][config["llm"]]
-    found = described_before(Path("results/checks", f"{name}.json"), source)
     folder = own_folder(name, source)
-    return found or (outline(folder) if folder else None)
+    return found_before(name, source) or (outline(folder) if folder else None)
+
+
+def found_before(name: str, source: dict) -> dict | None:
+    """What an earlier run has found out about a language model, the config's own or that of any experiment."""
+    others = sorted(Path("results/experiments").glob(f"*/checks/{glob.escape(name)}.json"))
+    files = (Path("results/checks", f"{name}.json"), *others)
+    return next(filter(None, (described_before(file, source) for file in files)), None)
 
 
 def described_before(path: Path, source: dict) -> dict | None:
