@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 from atu import ROOT
+from atu.common.earlier import earlier_files
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
-from atu.evaluation.earlier import earlier_files
 from atu_pipeline.paths import Paths, Stage
 from atu_pipeline.recipes import Recipe, checksum
 from atu_pipeline.settings import Uncompared, kind_of
