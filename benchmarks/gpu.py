@@ -22,6 +22,7 @@ from tabulate import tabulate
 from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM, Phi3Config, PreTrainedModel
 
+from atu import ROOT
 from atu.alignment.hidden import HiddenStates, write_hidden_states
 from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import WindowedCorpus
@@ -31,7 +32,6 @@ from atu.engine.examples import Example
 from atu.methods import load
 from atu.methods.atu import AlignmentData, AlignmentText, align, unlearn
 from atu.training.epochs import train_epochs
-from atu_pipeline import ROOT
 from atu_pipeline.demands import demand
 from atu_pipeline.settings import check_config
 

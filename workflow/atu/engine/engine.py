@@ -45,7 +45,7 @@ class Engine:
         return cls(*load_llm(directory, device, dtype, template_options, base), batch_tokens)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of complete texts."""
+        """Token ids of each text; no special ones are added."""
         return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
 
     @torch.inference_mode()
