@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
-#   make test    all tests
+#   make test    the tests
 .PHONY: demo paper-demo baselines rates test test-fast test-slow lint docs plan status bench clean help
 .DELETE_ON_ERROR:
 
@@ -12,6 +12,7 @@ DEMO = $(SNAKEMAKE) --profile workflow/profiles/demo
 BASELINES = $(DEMO) --configfile workflow/configs/demo.yaml workflow/configs/baselines.yaml
 SHOW = echo; cat results/tables/main.md; echo; echo "All numbers: results/tables/main.csv   \
 Figures: results/figures/   Report: $(CURDIR)/results/report.html"; echo
+WORKERS = --numprocesses auto --dist worksteal
 comma := ,
 ifneq ($(TARGETS),)
 ifeq ($(TARGETS),all)
@@ -26,7 +27,7 @@ help:
 	@echo "make paper-demo                           every experiment of the paper in miniature"
 	@echo "make baselines                            all methods side by side on the demo's model, two people"
 	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
-	@echo "make test                                 run all tests"
+	@echo "make test                                 run the tests that start no cluster: some ten minutes on two cores"
 	@echo "make test-fast                            those that start no program: a minute or two"
 	@echo "make test-slow                            those on a real Slurm, a full disk and the real model"
 	@echo "make docs                                 write docs/configuration.md and the config's schema from the models"
@@ -65,10 +66,10 @@ rates: .venv/ready
 	@cat results/tables/learning_rates.csv
 
 test: .venv/ready
-	.venv/bin/pytest
+	.venv/bin/pytest -m "not slow" $(WORKERS)
 
 test-fast: .venv/ready
-	.venv/bin/pytest -m fast
+	.venv/bin/pytest -m fast $(WORKERS)
 
 test-slow: .venv/ready
 	.venv/bin/pytest -m slow

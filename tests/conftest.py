@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from copy import deepcopy as copy_of
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models lose more than they gain by a second thread
@@ -173,14 +175,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(kind)
 
 
+def shared_folder(factory, name: str, build: Callable[[Path], None]) -> Path:
+    """A folder that all workers of a run share; the first that needs it builds it, and the others wait."""
+    root = factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    built = folder.with_name(f"{name}.built")
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if not built.exists():
+            folder.mkdir()
+            build(folder)
+            built.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A folder with ``llm``, ``encoder`` and ``benchmark``."""
-    folder = tmp_path_factory.mktemp("tiny")
-    build_llm(folder / "llm")
-    build_encoder(folder / "encoder")
-    build_benchmark(folder / "benchmark")
-    return folder
+
+    def build(folder: Path) -> None:
+        build_llm(folder / "llm")
+        build_encoder(folder / "encoder")
+        build_benchmark(folder / "benchmark")
+
+    return shared_folder(tmp_path_factory, "tiny", build)
 
 
 @pytest.fixture(scope="session")
@@ -234,7 +251,8 @@ class Workflow:
             "benchmarks": {"tiny": {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}},
         }
         self.config = directory / "tiny.json"
-        self.config.write_text(json.dumps(config))
+        if not self.config.exists():  # another worker may be reading it
+            self.config.write_text(json.dumps(config))
 
     def command(self, *arguments: str) -> list[str]:
         base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
@@ -296,9 +314,8 @@ def workflow(tiny, tmp_path) -> Workflow:
 @pytest.fixture(scope="session")
 def finished(tiny, tmp_path_factory) -> Workflow:
     """A finished run that tests only look at."""
-    workflow = Workflow(tiny, tmp_path_factory.mktemp("finished"))
-    workflow.run()
-    return workflow
+    folder = shared_folder(tmp_path_factory, "finished", lambda folder: Workflow(tiny, folder).run())
+    return Workflow(tiny, folder)
 
 
 @pytest.fixture
