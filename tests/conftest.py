@@ -25,6 +25,7 @@ WORDS = TEXT.split()
 # and a Slurm, a disk of its own or the real model (slow).
 SLOW_FILES, SLOW_FIXTURES = {"test_slurm", "test_real"}, {"small_disk"}
 FULL_FILES = {"test_cluster", "test_hub", "test_report", "test_retries"}
+LONGEST_FILES = {"test_workflow", "test_hub", "test_going_on", "test_module", "test_own_methods", "test_extending"}
 FULL_FIXTURES = {"workflow", "finished", "copy", "checkout"}
 CHAT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
@@ -173,6 +174,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         else:
             kind = "fast"
         item.add_marker(kind)
+    # what takes minutes first, or one worker would end with it while others wait
+    items.sort(key=lambda item: (item.path.stem not in LONGEST_FILES, bool(item.get_closest_marker("fast"))))
 
 
 def shared_folder(factory, name: str, build: Callable[[Path], None]) -> Path:

@@ -50,7 +50,7 @@ def test_a_methods_learning_rate_touches_no_other_method(finished):
         return finished.planned("--config", "method_settings=" + json.dumps(settings))
 
     own = planned(atu={"unlearn": {"learning_rate": 2e-3}})
-    assert (own["unlearn"], own["keep_model"]) == (2, 1)
+    assert (own["unlearn"], own["unlearn_last"], own["keep_model"]) == (1, 1, 1)
     assert "align" not in own
     assert planned(ga={"train": {"learning_rate": 2e-3}}) == {}
 
