@@ -4,7 +4,9 @@ import sys
 from functools import cache
 
 MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
-IMPORTED = not workflow.modifier.is_main_snakefile()  # by `module`, into another workflow
+IMPORTED = (
+    not workflow.modifier.is_main_snakefile()
+)  # by `module`, into another workflow
 HERE = workflow.current_basedir.get_path_or_uri(secret_free=True)
 
 if Path(HERE).is_dir():
