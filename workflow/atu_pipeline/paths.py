@@ -296,6 +296,7 @@ class Paths:
             )
         return known[key]
 
+    @cache  # noqa: B019
     def find_all(self, target: str, seed: str, file: str) -> None:
         """Know the folders of all blocks of a method's file, as a job that was started by itself needs them."""
         for method, block in self.config["method_settings"].items():
