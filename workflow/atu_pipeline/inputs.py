@@ -258,6 +258,10 @@ class Inputs:
             return f"{self.paths.stage(*stage)}/epochs"
         return self.checkpoint(stage)
 
+    def epochs(self, stage: Stage) -> str:
+        """The folder of all checkpoints of what is trained."""
+        return f"{self.paths.stage(*stage)}/epochs"
+
     def epoch(self, stage: Stage) -> str:
         """Where in its input the checkpoint of a stage is."""
         return str(stage.number) if self.is_trained(stage) else "."

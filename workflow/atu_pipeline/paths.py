@@ -69,6 +69,11 @@ def short(recipe: Recipe) -> str:
     return recipe.digest[:DIGITS]
 
 
+def inside(kind: str, name: str) -> str:
+    """The pattern of a file or folder in a folder of a kind."""
+    return f"{PATTERNS[kind]}/{name}"
+
+
 def log_of(rule: str, kind: str, inside: str = "") -> str:
     """The pattern of a rule's log: named as what the rule makes."""
     made = PATTERNS[kind] + inside

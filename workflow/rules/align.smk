@@ -6,8 +6,8 @@ rule align:
         windows=INPUTS.of_stage.windows,
         hidden_states=ancient(INPUTS.of_stage.states),
     output:
-        predictor=directory(PATTERNS["alignment"] + "/predictor"),
-        steps=PATTERNS["alignment"] + "/steps.csv",
+        predictor=directory(inside("alignment", "predictor")),
+        steps=inside("alignment", "steps.csv"),
     log:
         log_of("align", "alignment"),
     priority: 1
@@ -32,8 +32,8 @@ rule realign:
         predictor=INPUTS.of_stage.previous_predictor,
         windows=INPUTS.of_stage.windows,
     output:
-        predictor=directory(PATTERNS["realignment"] + "/predictor"),
-        steps=PATTERNS["realignment"] + "/steps.csv",
+        predictor=directory(inside("realignment", "predictor")),
+        steps=inside("realignment", "steps.csv"),
     log:
         log_of("realign", "realignment"),
     priority: 1

@@ -32,8 +32,8 @@ rule train:
         reference=INPUTS.of_stage.reference,
         retain=INPUTS.of_stage.retain_texts,
     output:
-        epochs=temp(directory(PATTERNS["stage"] + "/epochs")),
-        steps=PATTERNS["stage"] + "/steps.csv",
+        epochs=temp(directory(inside("stage", "epochs"))),
+        steps=inside("stage", "steps.csv"),
     log:
         log_of("train", "stage"),
     wildcard_constraints:
@@ -62,7 +62,7 @@ rule find_intervention:
         llm=PATHS.llm,
         texts=INPUTS.of_run.own_texts,
     output:
-        directory(PATTERNS["run"] + "/intervention"),
+        directory(inside("run", "intervention")),
     log:
         log_of("find_intervention", "run"),
     wildcard_constraints:

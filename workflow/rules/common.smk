@@ -4,9 +4,8 @@ import sys
 from functools import cache
 
 MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
-IMPORTED = (
-    not workflow.modifier.is_main_snakefile()
-)  # by `module`, into another workflow
+# by `module`, into another workflow
+IMPORTED = not workflow.modifier.is_main_snakefile()
 HERE = workflow.current_basedir.get_path_or_uri(secret_free=True)
 
 if Path(HERE).is_dir():
@@ -17,7 +16,7 @@ from atu_pipeline.cluster import check_cluster, teach_plugins
 from atu_pipeline.defaults import with_defaults
 from atu_pipeline.experiment import OWN, Experiment, caption_of, folder_of
 from atu_pipeline.inputs import Covered, Inputs, code_of, probe_tables, text_table
-from atu_pipeline.paths import CONSTRAINTS, PATTERNS, Paths, log_of
+from atu_pipeline.paths import CONSTRAINTS, PATTERNS, Paths, inside, log_of
 from atu_pipeline.recipes import Recipes, checksum
 from atu_pipeline.requests import Requests, small_job
 from atu_pipeline.retries import tell_faults_apart

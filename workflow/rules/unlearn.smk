@@ -11,9 +11,9 @@ rule unlearn:
         # asking anew does not train anew
         guard=ancient(INPUTS.of_stage.guard),
     output:
-        llm=temp(directory(PATTERNS["stage"] + "/llm")),
-        predictor=directory(PATTERNS["stage"] + "/predictor"),
-        steps=PATTERNS["stage"] + "/steps.csv",
+        llm=temp(directory(inside("stage", "llm"))),
+        predictor=directory(inside("stage", "predictor")),
+        steps=inside("stage", "steps.csv"),
     log:
         log_of("unlearn", "stage"),
     wildcard_constraints:
@@ -48,8 +48,8 @@ use rule unlearn as unlearn_last with:
         retained=ancient(INPUTS.of_run.retained_states),
         guard=ancient(INPUTS.of_run.guard),
     output:
-        llm=directory(PATTERNS["run"] + "/weights"),
-        steps=PATTERNS["run"] + "/steps.csv",
+        llm=directory(inside("run", "weights")),
+        steps=inside("run", "steps.csv"),
     log:
         log_of("unlearn_last", "run"),
     params:
@@ -67,10 +67,10 @@ use rule unlearn as unlearn_last with:
 rule keep_weights:
     # Of the last epoch of what is trained.
     input:
-        llm=lambda wildcards: PATHS.stage(*INPUTS.run(wildcards)) + "/epochs",
+        llm=INPUTS.of_run.epochs,
         base=INPUTS.of_run.adapter_base,
     output:
-        directory(PATTERNS["run"] + "/weights"),
+        directory(inside("run", "weights")),
     log:
         log_of("keep_weights", "run"),
     wildcard_constraints:
@@ -92,11 +92,11 @@ rule keep_weights:
 rule keep_model:
     # The weights, linked, with a card that says what they are and what they score.
     input:
-        weights=PATTERNS["run"] + "/weights",
+        weights=inside("run", "weights"),
         before=INPUTS.before,
         after=INPUTS.last_evaluation,
     output:
-        directory(PATTERNS["run"] + "/model"),
+        directory(inside("run", "model")),
     log:
         log_of("keep_model", "run"),
     localrule: True
