@@ -255,7 +255,7 @@ class Inputs:
         """The model that is asked between stages."""
         stage = self.asked_stage(wildcards)
         if self.is_trained(stage):
-            return f"{self.paths.stage(*stage)}/epochs"
+            return self.epochs(stage)
         return self.checkpoint(stage)
 
     def epochs(self, stage: Stage) -> str:
