@@ -10,7 +10,7 @@ import pytest
 
 from atu.common.recipe import record
 from atu.evaluation import earlier
-from atu.evaluation.earlier import CODE, earlier_predictions, library
+from atu.evaluation.earlier import ASKED, asked_of, earlier_predictions
 
 RECIPE = {
     "layer": 2,
@@ -29,7 +29,7 @@ def kept(tmp_path, monkeypatch) -> Path:
     path = Path("before/6_a*b?[c]-01234567.parquet")
     path.parent.mkdir()
     predictions = pd.DataFrame({"set": ["forget_qa", "forget_qa", "utility_flu"], "prediction": ["Ada", "Bo", "la"]})
-    predictions.attrs[CODE] = library()
+    predictions.attrs[ASKED] = "this model"
     predictions.to_parquet(path, index=False)
     record(path, RECIPE)
     return path
@@ -37,13 +37,15 @@ def kept(tmp_path, monkeypatch) -> Path:
 
 def found(path: Path, recipe: dict) -> dict[str, list[str]]:
     wider = path.with_name(path.name.replace("01234567", "89abcdef"))
-    return {name: rows["prediction"].tolist() for name, rows in earlier_predictions(wider, recipe).items()}
+    return {
+        name: rows["prediction"].tolist() for name, rows in earlier_predictions(wider, recipe, "this model").items()
+    }
 
 
 def test_what_was_answered_is_taken_set_by_set(kept):
     both = {"forget_qa": ["Ada", "Bo"], "utility_flu": ["la"]}
     assert found(kept, WIDER) == both
-    assert earlier_predictions(kept, RECIPE) == {}  # itself is no earlier one
+    assert earlier_predictions(kept, RECIPE, "this model") == {}  # itself is no earlier one
     other = deepcopy(WIDER)
     other["probe_sets"]["forget_qa"] = "asked otherwise"
     assert found(kept, other) == {"utility_flu": ["la"]}
@@ -55,9 +57,20 @@ def test_other_settings_are_asked_again(kept, changed):
     assert found(kept, WIDER | changed) == {}
 
 
-def test_other_code_is_asked_again(kept, monkeypatch):
-    monkeypatch.setattr(earlier, "library", lambda: "changed")
-    assert found(kept, WIDER) == {}
+def test_another_model_is_asked_again(kept, monkeypatch):
+    """Weights that were made again under the same settings, another device, other code."""
+    wider = kept.with_name(kept.name.replace("01234567", "89abcdef"))
+    assert earlier_predictions(wider, WIDER, "another model") == {}
+    weights = Path("weights")
+    weights.mkdir()
+    answering = []
+    for content, device, code in (("a", "cpu", "x"), ("b", "cpu", "x"), ("b", "cuda", "x"), ("b", "cuda", "y")):
+        (weights / "model.safetensors").write_text(content)
+        record(weights, RECIPE)
+        monkeypatch.setattr(earlier, "library", lambda code=code: code)
+        answering.append(asked_of([weights], device))
+        assert asked_of([weights], device) == answering[-1]
+    assert len(set(answering)) == 4
 
 
 def test_damaged_and_copied_answers_are_asked_again(kept):

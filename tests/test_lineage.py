@@ -63,6 +63,9 @@ def recorded(tmp_path):
         write_record(tmp_path, after, "evaluate_after", [f"{run}/weights"], 6 + i)
         write_record(tmp_path, f"{run}/model", "keep_model", [f"{run}/weights", before, after], 8 + i)
         asked += [before, after]
+    for path in [*asked, *(f"{RUN.format(target)}/steps.csv" for target in TARGETS)]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
     write_record(tmp_path, "results/tables/main.csv", "overall_table", asked, 20)
     write_record(tmp_path, "results/figures/tradeoff.pdf", "plot", ["results/tables/main.csv"], 30)
     sidecar = {"git_commit": "abc1234", "gpu": None, "versions": {"torch": "2.0"}, "wall_seconds": 1.5}
@@ -493,6 +496,16 @@ def test_directories_are_compared_by_the_settings_behind_them(recorded):
     assert still_same("corpus/1_Ada.jsonl", job, recorded) is True
     (recorded / "predictor.recipe.json").write_text(json.dumps({"recipe": {"k": 4}}))
     assert still_same("corpus/1_Ada.jsonl", job, recorded) is False
+
+
+def test_answers_that_are_gone(recorded, capsys):
+    """Those behind the rows that are asked for, and no others."""
+    for target in TARGETS:
+        (recorded / AFTER.format(target)).unlink()
+    main(["results/tables/main.csv", "--where", "target=1_Ada,stage=1", "--directory", str(recorded)])
+    said = capsys.readouterr().out
+    assert f"  {AFTER.format('1_Ada')}: read then, and gone now\n" in said
+    assert AFTER.format("2_Bo") not in said
 
 
 def test_a_file_from_outside_that_changed(recorded, capsys):

@@ -65,8 +65,9 @@ OF_TEXTS = {"texts", "windows"} | ALIGNED
         ({"models": {"llm": {"template_options": {"a": True}}}}, OF_TEXTS | ASKED),
         ({"collapse": {"fluency_share": 0.4}}, {"run", "after"}),
         ({"split": {"seed": 1}}, {"probes"} | ASKED),
-        ({"evaluation": {"max_new_tokens": 9}}, ASKED),
-        ({"evaluation": {"between": ["forget_qa"]}}, {"between"}),
+        # what is asked between stages decides whether later ones are run
+        ({"evaluation": {"max_new_tokens": 9}}, ASKED | {"run"}),
+        ({"evaluation": {"between": ["forget_qa"]}}, {"between", "run", "after"}),
         ({"evaluation": {"before_and_after": ["forget_qa", "neighbor_qa"]}}, ASKED - {"between"}),
         ({"precision": "bf16"}, ALIGNED | ASKED),
     ],

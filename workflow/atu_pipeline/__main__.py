@@ -1,5 +1,6 @@
 """The command `atu`: plan a run, look at one, or follow a number back to its jobs."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -20,7 +21,11 @@ def main(arguments: list[str] | None = None) -> int | None:
     """
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in COMMANDS:
-        return import_module(f"atu_pipeline.{name}").main(rest)
+        try:
+            return import_module(f"atu_pipeline.{name}").main(rest)
+        except BrokenPipeError:  # of `atu runs | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
     known = "\n".join(f"  atu {command:9}{said}" for command, said in COMMANDS.items())
     asked = name in ("-h", "--help")
     print(known if asked else f"unknown command {name}; there are:\n{known}", file=sys.stdout if asked else sys.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 from atu import ROOT
 from atu.common.names import name_runs
 from atu_pipeline.paths import Paths
-from atu_pipeline.recipes import Recipe, declarations, stale
+from atu_pipeline.recipes import Recipe, checksum, declarations, stale
 from atu_pipeline.settings import (
     FIGURES,
     SHOWN,
@@ -21,6 +21,7 @@ from atu_pipeline.settings import (
     unknown,
 )
 
+TABLES = ("main", "matched", "published", "adversarial_types", "mia", "collapsed", "learning_rates")  # with records
 OWN = "results"  # the folder of the config's own experiment
 FOLDER = "results/experiments"  # of the others, each by its name
 
@@ -103,10 +104,8 @@ class Experiment:
 
     def views(self, rows: list[dict]) -> dict[str, Recipe]:
         """The tables and pages of some rows that have no digest in their name, each with its recipe."""
-        views = {
-            f"{self.folder}/tables/main.csv": self.recipe_of(rows),
-            f"{self.folder}/tables/known.csv": self.recipe_of_known,
-        }
+        views = {f"{self.folder}/tables/{name}.csv": self.recipe_of(rows) for name in TABLES}
+        views[f"{self.folder}/tables/known.csv"] = self.recipe_of_known
         of_pages: dict[str, list[dict]] = {}
         for row in self.first_and_last(rows):
             of_pages.setdefault(row["target"], []).append(row)
@@ -120,8 +119,9 @@ class Experiment:
     def recipe_of(self, rows: list[dict]) -> Recipe:
         """What the table of some rows depends on."""
         files = {file: made.digest for row in rows for file, made in row["files"].items()}
-        kept = {key: self.config[key] for key in ("dev_targets", "collapse", "grids")}
-        return Recipe(runs=files, probe_sets=declarations(), **kept)
+        kept = {key: self.config[key] for key in ("dev_targets", "collapse", "grids", "bootstrap")}
+        published = checksum(self.config["published"]["file"])
+        return Recipe(runs=files, probe_sets=declarations(), published=published, **kept)
 
     @cached_property
     def recipe(self) -> Recipe:

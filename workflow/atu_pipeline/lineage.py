@@ -461,6 +461,15 @@ def changed_sources(jobs: list[RecordedJob], records: dict[str, RecordedJob], di
     return found
 
 
+def gone(
+    jobs: list[RecordedJob], runs: frozenset[RunStage], held: dict[str, set[RunStage]], directory: Path
+) -> list[str]:
+    """What to say of answers and steps behind a number that are no longer there."""
+    inputs = {name for job in jobs for name in job.inputs if name in held}
+    read = sorted(name for name in inputs if takes_part(name, runs, held))
+    return [f"{name}: read then, and gone now" for name in read if not (directory / name).exists()]
+
+
 def written_later(path: str, ended: float, directory: Path) -> list[str]:
     """What to say of a file that has another date than its job gave it, and of whose content nothing was recorded."""
     file = directory / path
@@ -592,7 +601,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"commit {named([last])}{earlier}")
     print(f"made {when(records[path].ended)} by {len(jobs)} jobs, GPU {provenance['gpu'] or 'none'}")
     since = [*written_later(path, records[path].ended, directory), *map(str, remade)]
-    if since := [*since, *changed_sources(jobs, records, directory)]:
+    if since := [*since, *gone(jobs, runs, held, directory), *changed_sources(jobs, records, directory)]:
         print("Since then:")
         print("\n".join(f"  {line}" for line in since))
     print("Again from raw data:")

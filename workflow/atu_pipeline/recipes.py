@@ -20,7 +20,7 @@ from atu import ROOT
 from atu.common.declared import declared
 from atu.common.recipe import differences, disagreement, record_path
 from atu.data.benchmark import UTILITY
-from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, kind_in_use
+from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, kind_in_use
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set
 
 CHECKSUMS = Path(".snakemake/checksums.json")
@@ -262,7 +262,7 @@ class Recipes:
             if stage == 1:
                 parts.append(self.alignment(target, method, seed))
             else:
-                parts += [self.passed_on(target, method, seed, stage - 1), self.shared("collapse")]
+                parts += [self.passed_on(target, method, seed, stage - 1), self.shared("collapse"), self.guard()]
         elif kind == "trained":
             own = block | {"lora": without(block["lora"], "merge")}
             parts = [self.texts(target, block["texts"]), self.shared("precision")]
@@ -305,6 +305,15 @@ class Recipes:
         merge = self.config["method_settings"][method].get("lora", {}).get("merge")
         own = {"settings": {"lora": {"merge": merge}}} if merge is not None else {}
         return merged(self.stage(target, method, seed, stage or self.last(method)), own)
+
+    def guard(self) -> dict:
+        """What a stage is asked so that the next one sees whether it has collapsed."""
+        asked = self.config["evaluation"]
+        if not self.config["collapse"]["stop"] or not asked["between"]:
+            return {}
+        written = [name for name in asked["between"] if name in generated()]
+        specs = {name: checksum_of(PROBE_SETS[name].asking()) for name in written}
+        return {"guard": {"max_new_tokens": asked["max_new_tokens"], "sets": specs}}
 
     @cache  # noqa: B019
     def asking(self, when: str) -> Recipe:
@@ -357,15 +366,22 @@ def declarations_of(kind: str) -> str:
     return checksum_of([asdict(declared) for declared in (*PROBE_SETS.values(), *AVERAGES.values())])
 
 
-def remembered(path: str, directory: Path) -> bool:
-    """Whether Snakemake has a record of how it made a file."""
+def remembered(path: str, recipe: Recipe, directory: Path) -> bool:
+    """Whether Snakemake has a record of how it made a file, by which it would make it again.
+
+    A record of the settings in force, beside a file of others, is of another file: Snakemake would keep this one.
+    """
     if (directory / "metadata.db").exists():
         return True
     if not (folder := directory / "metadata").is_dir():
         return False
     name, longest = urlsafe_b64encode(path.encode()).decode(), os.pathconf(folder, "PC_NAME_MAX") - 1
     *heads, tail = [name[i : i + longest] for i in range(0, len(name), longest)]
-    return folder.joinpath(*(f"@{head}" for head in heads), tail).exists()
+    try:
+        known = json.loads(folder.joinpath(*(f"@{head}" for head in heads), tail).read_text(encoding="utf-8"))
+        return str(recipe) not in known.get("params", [])
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def stale(evaluations: Iterable[dict[str, Recipe]], directory: Path = Path(".snakemake")) -> str | None:
@@ -382,7 +398,7 @@ def stale(evaluations: Iterable[dict[str, Recipe]], directory: Path = Path(".sna
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged record: the job says so
             record = json.loads(record_path(path).read_text(encoding="utf-8"))
             made, output = record["recipe"], record["output"]
-            if made and (made != recipe or output != path) and not remembered(path, directory):
+            if made and (made != recipe or output != path) and not remembered(path, recipe, directory):
                 found.append((path, output, made, recipe))
                 mends[path if path.endswith("/known.csv") else str(Path(path).parent)] = None  # not all of a benchmark
     if not found:
@@ -396,6 +412,6 @@ def stale(evaluations: Iterable[dict[str, Recipe]], directory: Path = Path(".sna
     others = f" (and so it is with {len(found) - 1} more)" if len(found) > 1 else ""
     first, more = list(mends)[:NAMED], len(mends) - NAMED
     return (
-        f"{said}{others}; .snakemake, from which Snakemake would know, is lost or was left behind: delete "
+        f"{said}{others}; Snakemake's own records in .snakemake do not tell: delete "
         f"{' '.join(first)}{f' and {more} more' if more > 0 else ''} to have it made again, or restore the setting"
     )

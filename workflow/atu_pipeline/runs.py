@@ -204,6 +204,27 @@ def remove(results: Iterable[Result], directory: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def refuse_foreign(arguments: list[str]) -> None:
+    """Refuse a folder whose own Snakefile has its own config, unless that is named: all would seem to be of no use.
+
+    Raises:
+        ConfigError: with the option.
+    """
+    snakefile = Path("Snakefile")
+    named = any(word.startswith(("--configfile", "--profile", "--config")) for word in arguments)
+    if snakefile.exists() and not snakefile.samefile(ROOT / "Snakefile") and not named:
+        raise ConfigError("this folder's Snakefile has a config of its own; name it: atu runs --configfile FILE")
+
+
+def agreed() -> bool:
+    """Whether the user says yes; where nobody answers it is no."""
+    try:
+        return input("delete them? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        print("\nnobody answers: nothing is deleted; --yes deletes without asking")
+        return False
+
+
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="atu runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -220,12 +241,17 @@ def main(arguments: list[str]) -> int:
     """List the results; delete what no config needs, if that is asked for."""
     options, rest = parse(arguments)
     try:
+        refuse_foreign(rest)
         config, directory = config_of(rest)
-        needed, names = of_config(config)
-        for other in map(shlex.split, options.also):
-            needed |= of_config(config_of(other)[0])[0]
+        others = [config_of(shlex.split(other))[0] for other in options.also]
+        with contextlib.chdir(directory):  # what is needed depends on files there
+            needed, names = of_config(config)
+            for other in others:
+                needed |= of_config(other)[0]
     except ConfigError as error:
         sys.exit(str(error.code))
+    except OSError as error:
+        sys.exit(f"{error.filename}: {error.strerror}; correct the path")
     results = results_in(directory)
     print(tabulate(table(results, needed, names), headers="keys", floatfmt=",.1f"))
     left = [result for result in results if result.path not in needed]
@@ -234,7 +260,7 @@ def main(arguments: list[str]) -> int:
     if options.delete and left:
         if run_of(directory)[1] is not False:
             sys.exit("a run works in this directory: wait until it ends")
-        if options.yes or input("delete them? [y/N] ").strip().lower() in ("y", "yes"):
+        if options.yes or agreed():
             remove(left, directory)
             print(f"deleted {len(left)} results, {total:,.1f} MB")
     return 0

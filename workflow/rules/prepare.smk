@@ -70,8 +70,8 @@ if INPUTS.generated:
         resources:
             **model_job("write_texts"),
         params:
-            **COMPUTE,
             **TEMPLATE,
+            device=config["device"],  # texts are written in float32
             folder=PATHS.benchmark(),
             corpus=Covered(
                 {
@@ -168,7 +168,7 @@ rule embed_windows:
     resources:
         **model_job("embed_windows"),
     params:
-        **COMPUTE,
+        device=config["device"],  # embeddings are float32
         max_tokens=config["corpus"]["max_tokens"],
         recipe=lambda wildcards: RECIPES.windows(wildcards.subject, int(wildcards.k)),
     script:

@@ -12,7 +12,7 @@ from atu.common.runtime import job_log, start
 from atu.data.benchmark import read_primers
 from atu.engine.engine import Engine
 from atu.engine.intervention import Intervention
-from atu.evaluation.earlier import CODE, earlier_predictions, library
+from atu.evaluation.earlier import ASKED, asked_of, earlier_predictions
 from atu.evaluation.evaluate import COLUMNS, evaluate
 from atu.reporting.tables import NOT_RUN, summarize
 
@@ -39,7 +39,9 @@ with (
     made_by(snakemake.params.recipe, read, snakemake.output),
 ):
     params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.checkpoint_subdir)
-    sets, earlier = list(params.sets), earlier_predictions(snakemake.output[0], params.recipe)
+    device = "cpu" if params.device == "cpu" or not torch.cuda.is_available() else "cuda"
+    answering = asked_of([inputs.llm, *filter(None, [folder, inputs.get("base")])], device)
+    sets, earlier = list(params.sets), earlier_predictions(snakemake.output[0], params.recipe, answering)
     asked = [name for name in sets if name not in earlier]
     if earlier:
         log.info("answered before, and not asked again: %s", ", ".join(earlier))
@@ -57,7 +59,8 @@ with (
             predictions = ask(asked, checkpoint)
         parts = [earlier.get(name, predictions[predictions["set"] == name]) for name in sets]
         predictions = pd.concat(parts, ignore_index=True) if parts else predictions
-        predictions.attrs[CODE] = library()
+        if sets:  # what was not asked is not answered
+            predictions.attrs[ASKED] = answering
     for row in summarize(predictions).query("split == 'all'").itertuples():
         log.info("%-14s %8.2f  (n=%d)", row.metric, row.value, row.n)
     with atomic_path(snakemake.output[0]) as part:

@@ -12,7 +12,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(
     kind = snakemake.wildcards.get("kind", "positive")
     options = dict(params.corpus)
     intro = read_intro(params.folder, subject)
-    accelerator = start(options.pop("seed"), snakemake.threads, params.device, params.precision)
+    accelerator = start(options.pop("seed"), snakemake.threads, params.device)
     template, budget = params.get("template_options"), options.pop("batch_tokens")
     engine = Engine.load(snakemake.input.llm, budget, accelerator.device, template_options=template)
     rows = write_texts(engine, kind, target_name(subject), intro, **options)

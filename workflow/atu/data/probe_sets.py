@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 
 from atu import ROOT
+from atu.common.once import OnceLoader, TwiceError
 from atu.data.forms import FORMS, Form
 from atu.data.metrics import ASKINGS, METRICS, Metric
 from atu.data.rows import TEXT_FIELDS, BenchmarkError
@@ -269,7 +270,10 @@ def read_yaml(path: str | Path) -> object:
         ProbeSetError: if it cannot be read.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open(encoding="utf-8") as stream:  # whose name a fault of the file tells
+            return yaml.load(stream, OnceLoader)
+    except TwiceError as error:
+        raise ProbeSetError(str(error)) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ProbeSetError(f"{path} cannot be read ({' '.join(str(error).split())})") from error
 

@@ -6,21 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from atu.common.once import OnceLoader, TwiceError
 from atu_pipeline.settings.messages import ConfigError
-
-
-class OnceLoader(yaml.SafeLoader):
-    """Reads YAML, JSON as well, and refuses a key that stands twice in one block."""
-
-    def construct_mapping(self, node, deep=False):
-        names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for i, (key, _) in enumerate(node.value):
-            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in names[:i]:
-                where = f"{key.start_mark.name}, line {key.start_mark.line + 1}"
-                raise ConfigError(
-                    f"{where}: {key.value} stands twice in one block, and the first would not count; take one out"
-                )
-        return super().construct_mapping(node, deep)
 
 
 def check_keys(files: Iterable[str | Path]) -> None:
@@ -30,8 +17,11 @@ def check_keys(files: Iterable[str | Path]) -> None:
         ConfigError: naming file, line and key.
     """
     for file in files:
-        with suppress(OSError, ValueError, yaml.YAMLError), open(file, encoding="utf-8") as stream:
-            yaml.load(stream, OnceLoader)
+        try:
+            with suppress(OSError, UnicodeDecodeError, yaml.YAMLError), open(file, encoding="utf-8") as stream:
+                yaml.load(stream, OnceLoader)
+        except TwiceError as error:
+            raise ConfigError(str(error)) from error
 
 
 def own_file(key: str, name: str, root: Path) -> Path:
