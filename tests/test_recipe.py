@@ -214,10 +214,10 @@ def test_what_shows_other_runs(copy, path, mend):
     shutil.copy2(copy.directory / f"{path}.recipe.json", copy.directory / f"{path}.kept")
     before, other = (copy.paths().before(name) for name in ("1_Ada", "2_Bo"))
     said = asked(copy, path, lambda runs: runs.update({other: "0"}))
-    assert f"{path} holds {other}, which is not asked for; .snakemake" in said
+    assert f"{path} holds {other}, which is not asked for; Snakemake's own records" in said
     assert f"delete {mend} to have it made again" in said
     said = asked(copy, path, lambda runs: runs.pop(before))
-    assert f"{path} lacks {before}; .snakemake" in said
+    assert f"{path} lacks {before}; Snakemake's own records" in said
     assert copy.planned() == {}
 
 
@@ -233,7 +233,7 @@ def test_a_copied_run_is_not_that_of_another_seed(copy):
     for suffix in ("", ".recipe.json"):
         shutil.copy2(copy.directory / f"{first}{suffix}", copy.directory / f"{second}{suffix}")
     said = copy.run("--config", "seeds=[0,1]", check=False).stderr
-    assert f"{second} is a copy of {first}; .snakemake" in said
+    assert f"{second} is a copy of {first}; Snakemake's own records" in said
     assert f"delete {Path(second).parent} to have it made again" in said
 
 

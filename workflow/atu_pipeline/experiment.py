@@ -21,7 +21,7 @@ from atu_pipeline.settings import (
     unknown,
 )
 
-TABLES = ("main", "matched", "published", "adversarial_types", "mia", "collapsed", "learning_rates")  # with records
+TABLES = ("main", "matched", "adversarial_types", "mia", "collapsed", "learning_rates")  # with records
 OWN = "results"  # the folder of the config's own experiment
 FOLDER = "results/experiments"  # of the others, each by its name
 
@@ -106,6 +106,7 @@ class Experiment:
         """The tables and pages of some rows that have no digest in their name, each with its recipe."""
         views = {f"{self.folder}/tables/{name}.csv": self.recipe_of(rows) for name in TABLES}
         views[f"{self.folder}/tables/known.csv"] = self.recipe_of_known
+        views[f"{self.folder}/tables/published.csv"] = self.with_published(self.recipe_of(rows))
         of_pages: dict[str, list[dict]] = {}
         for row in self.first_and_last(rows):
             of_pages.setdefault(row["target"], []).append(row)
@@ -120,8 +121,7 @@ class Experiment:
         """What the table of some rows depends on."""
         files = {file: made.digest for row in rows for file, made in row["files"].items()}
         kept = {key: self.config[key] for key in ("dev_targets", "collapse", "grids", "bootstrap")}
-        published = checksum(self.config["published"]["file"])
-        return Recipe(runs=files, probe_sets=declarations(), published=published, **kept)
+        return Recipe(runs=files, probe_sets=declarations(), **kept)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -203,6 +203,15 @@ class Experiment:
     def base_evaluations(self) -> list[str]:
         """The base model's answers to what concerns its targets."""
         return self.files(self.before)
+
+    @cached_property
+    def recipe_of_published(self) -> Recipe:
+        """What the comparison with published numbers depends on."""
+        return self.with_published(self.recipe)
+
+    def with_published(self, recipe: Recipe) -> Recipe:
+        """The same with the published numbers."""
+        return Recipe(recipe | {"published": checksum(self.config["published"]["file"])})
 
     @property
     def recipe_of_before(self) -> Recipe:

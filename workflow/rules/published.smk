@@ -31,6 +31,6 @@ rule published_table:
         contents=checksum(config["published"]["file"]),
         dev_targets=config["dev_targets"],
         bootstrap=config["bootstrap"],
-        recipe=of_experiment("recipe"),
+        recipe=of_experiment("recipe_of_published"),
     script:
         "../scripts/compare_published.py"
