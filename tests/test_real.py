@@ -43,7 +43,7 @@ def models():
 @pytest.fixture(scope="module")
 def real_engine(models):
     torch.set_num_threads(2)
-    yield Engine.load(models / LLM, batch_tokens=8192)
+    yield Engine.load(models[LLM], batch_tokens=8192)
     torch.set_num_threads(1)
 
 
