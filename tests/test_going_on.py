@@ -1,6 +1,7 @@
 """What is there is gone on from: by a longer schedule, by one more probe set, and by settings that come back."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -109,3 +110,28 @@ def test_one_more_probe_set_is_asked_alone(finished, copy):
         asked, same = of_set(predictions, "forget_fb"), of_set(everything[when], "forget_fb")
         assert asked["prediction"].tolist() == same["prediction"].tolist()
         assert asked["score"].tolist() == pytest.approx(same["score"].tolist())
+
+
+def test_a_model_with_dropout_goes_on_as_in_one_piece(workflow):
+    """The alignment behind a stage draws alike, in the stage's own job and in a job that goes on from a kept model."""
+    model = workflow.directory / "llm"
+    shutil.copytree(workflow.tiny / "llm", model)
+    settings = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(settings | {"attention_dropout": 0.5}))
+    config = json.loads(workflow.config.read_text())
+    config["models"]["llm"]["path"] = str(model)
+    config["evaluation"]["between"] = []
+    workflow.config.write_text(json.dumps(config))
+
+    def weights(*taus: float) -> bytes:
+        set_tau(workflow, *taus)
+        folder = f"{workflow.paths().run(*ADA)}/weights"
+        workflow.run(folder)
+        return (workflow.directory / folder / "model.safetensors").read_bytes()
+
+    whole = weights(0.0, -0.5)
+    workflow.find("llm/tiny/1_Ada/seed0/stages/atu-*")
+    shutil.rmtree(workflow.directory / "results/llm/tiny/1_Ada")
+    weights(0.0)
+    assert weights(0.0, -0.5) == whole
+    workflow.find("llm/tiny/1_Ada/seed0/realignments/atu-*")

@@ -104,9 +104,10 @@ class Experiment:
 
     def views(self, rows: list[dict]) -> dict[str, Recipe]:
         """The tables and pages of some rows that have no digest in their name, each with its recipe."""
-        views = {f"{self.folder}/tables/{name}.csv": self.recipe_of(rows) for name in TABLES}
+        recipe = self.recipe_of(rows)
+        views = {f"{self.folder}/tables/{name}.csv": recipe for name in TABLES}
         views[f"{self.folder}/tables/known.csv"] = self.recipe_of_known
-        views[f"{self.folder}/tables/published.csv"] = self.with_published(self.recipe_of(rows))
+        views[f"{self.folder}/tables/published.csv"] = self.with_published(recipe)
         of_pages: dict[str, list[dict]] = {}
         for row in self.first_and_last(rows):
             of_pages.setdefault(row["target"], []).append(row)

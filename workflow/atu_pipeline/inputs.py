@@ -11,7 +11,7 @@ from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.paths import Paths, Stage
 from atu_pipeline.recipes import Recipe, checksum
-from atu_pipeline.settings import Uncompared, kind_of
+from atu_pipeline.settings import Covered, Uncompared, kind_of
 
 
 def code_of(script: str) -> str:
@@ -28,18 +28,6 @@ def probe_tables() -> dict:
     """The tables of the hub's dataset that hold probes, and the introductions of targets."""
     sets = {each.file: {"dataset": each.dataset, "split": "test"} for each in PROBE_SETS.values() if each.dataset}
     return text_table("intro") | sets
-
-
-class Covered(dict):
-    """Settings that the recipe covers: they print alike, as Snakemake need not compare them again."""
-
-    def __repr__(self) -> str:
-        return "covered by the recipe"
-
-    __str__ = __repr__
-
-    def __reduce__(self):
-        return dict, (dict(self),)  # a plain dict to the scripts, which know nothing of this class
 
 
 class OfStage:
@@ -94,7 +82,7 @@ class Inputs:
 
     def probes(self, target: str) -> list[str]:
         """The probes of a target, and those that all targets share."""
-        return [self.paths.probes(name) for name in ([target, UTILITY] if self.source["shared_utility"] else [target])]
+        return [self.paths.probes(subject) for subject in self.recipes.subjects_of(target)]
 
     def specs(self, when: str) -> Covered:
         """How the sets are asked and scored."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import TEXT_SETS
 from atu_pipeline.recipes import Recipe, Recipes
-from atu_pipeline.settings import ConfigError, kind_of, unknown
+from atu_pipeline.settings import ConfigError, has_grid, kind_of, unknown
 
 DIGITS = 8  # of a digest in a path: one in four billion that two results of one name share them
 OF_MODEL = "results/{llm}/{benchmark}"
@@ -74,9 +74,9 @@ def inside(kind: str, name: str) -> str:
     return f"{PATTERNS[kind]}/{name}"
 
 
-def log_of(rule: str, kind: str, inside: str = "") -> str:
+def log_of(rule: str, kind: str) -> str:
     """The pattern of a rule's log: named as what the rule makes."""
-    made = PATTERNS[kind] + inside
+    made = PATTERNS[kind]
     return f"logs/{rule}/{made.partition('/')[2].removesuffix(Path(made).suffix)}.log"
 
 
@@ -197,8 +197,7 @@ class Paths:
 
     def before_recipes(self, target: str) -> dict[str, Recipe]:
         """Answers of the base model that concern a target, each with its recipe."""
-        shared = self.config["benchmarks"][self.own["benchmark"]]["shared_utility"]
-        subjects = [target, UTILITY] if shared else [target]
+        subjects = self.recipes.subjects_of(target)
         return {self.before(subject): self.recipes.before(subject) for subject in subjects}
 
     def folder(self, kind: str, recipe: Recipe, stage: Stage) -> str:
@@ -305,7 +304,7 @@ class Paths:
     def find_all(self, target: str, seed: str, file: str) -> None:
         """Know the folders of all blocks of a method's file, as a job that was started by itself needs them."""
         for method, block in self.config["method_settings"].items():
-            if block["method"] != file or isinstance(rate(block), list):
+            if block["method"] != file or has_grid(block):  # its rates have blocks of their own
                 continue
             if kind_of(block) == "aligned":
                 self.alignment(target, method, seed)
@@ -398,9 +397,3 @@ class Paths:
         files = sorted({block["method"] for block in self.config["method_settings"].values()})
         if names.get("method", files[0]) not in files:
             raise ConfigError(unknown(path, names["method"], files))
-
-
-def rate(block: dict) -> object:
-    """The learning rate of a method's block; a list is a grid, whose variants have blocks of their own."""
-    part = next((block[name] for name in ("unlearn", "train") if name in block), {})
-    return part.get("learning_rate")

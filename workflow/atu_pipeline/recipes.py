@@ -180,6 +180,11 @@ class Recipes:
         own = {"forms": checksum(str(file))} if file else {}
         return own if kind == RWKU else {"kind": kind} | own
 
+    def subjects_of(self, target: str) -> list[str]:
+        """The subjects whose probes concern a target: itself, and what all targets share."""
+        shared = self.config["benchmarks"][self.benchmark]["shared_utility"]
+        return [target, UTILITY] if shared else [target]
+
     @cache  # noqa: B019
     def counts(self) -> Recipe:
         """The comparison of the benchmark's size with the published one."""
@@ -312,16 +317,14 @@ class Recipes:
         if not self.config["collapse"]["stop"] or not asked["between"]:
             return {}
         written = [name for name in asked["between"] if name in generated()]
-        specs = {name: checksum_of(PROBE_SETS[name].asking()) for name in written}
-        return {"guard": {"max_new_tokens": asked["max_new_tokens"], "sets": specs}}
+        return {"guard": {"max_new_tokens": asked["max_new_tokens"], "sets": specs(written)}}
 
     @cache  # noqa: B019
     def asking(self, when: str) -> Recipe:
         """How probes are asked, and which."""
         asked = self.config["evaluation"]
-        specs = {name: checksum_of(PROBE_SETS[name].asking()) for name in asked[when]}
-        settings = {"max_new_tokens": asked["max_new_tokens"], when: asked[when]}
-        return merged(self.primers(), self.shared("precision"), {"evaluation": settings, "probe_sets": specs})
+        own = {"evaluation": {"max_new_tokens": asked["max_new_tokens"], when: asked[when]}}
+        return merged(self.primers(), self.shared("precision"), own, {"probe_sets": specs(asked[when])})
 
     @cache  # noqa: B019
     def before(self, subject: str) -> Recipe:
@@ -330,9 +333,7 @@ class Recipes:
 
     def asked_of(self, target: str, model: Recipe, when: str) -> Recipe:
         """The answers of a model to all probes that concern a target."""
-        shared = self.config["benchmarks"][self.benchmark]["shared_utility"]
-        asked = [self.probes(subject) for subject in ([target, UTILITY] if shared else [target])]
-        return merged(model, *asked, self.asking(when))
+        return merged(model, *map(self.probes, self.subjects_of(target)), self.asking(when))
 
     @cache  # noqa: B019
     def between(self, target: str, method: str, seed: str, stage: int) -> Recipe:
@@ -353,6 +354,11 @@ class Recipes:
 def checksum_of(value: object) -> str:
     """A short digest of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def specs(names: Iterable[str]) -> dict[str, str]:
+    """By probe set a digest of how it is asked and scored."""
+    return {name: checksum_of(PROBE_SETS[name].asking()) for name in names}
 
 
 def declarations() -> str:

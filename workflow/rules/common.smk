@@ -15,13 +15,14 @@ from atu import ROOT
 from atu_pipeline.cluster import check_cluster, teach_plugins
 from atu_pipeline.defaults import with_defaults
 from atu_pipeline.experiment import OWN, Experiment, caption_of, folder_of
-from atu_pipeline.inputs import Covered, Inputs, code_of, probe_tables, text_table
+from atu_pipeline.inputs import Inputs, code_of, probe_tables, text_table
 from atu_pipeline.paths import CONSTRAINTS, PATTERNS, Paths, inside, log_of
 from atu_pipeline.recipes import Recipes, checksum
 from atu_pipeline.requests import Requests, small_job
 from atu_pipeline.retries import tell_faults_apart
 from atu_pipeline.settings import (
     ConfigError,
+    Covered,
     Uncompared,
     check_config,
     check_keys,

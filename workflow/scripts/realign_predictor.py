@@ -27,9 +27,7 @@ def realign(inputs, params, seed, accelerator, scratch):
     texts = [corpus.checksum for corpus in corpora]
     predictor = EmbeddingPredictor.load(inputs.predictor, texts, accelerator.device)
     settings = params.settings
-    options = {key: value for key, value in settings["align"].items() if key != "steps_between"}
-    options |= {"steps": settings["align"]["steps_between"], "seed": seed}
-    options |= {"layer": settings["layer"], "precision": params.precision}
+    options = {"layer": settings["layer"], "precision": params.precision, "seed": seed} | settings["align"]
     with scratch_folder(scratch, "states") as folder, rate_of(f"{params.key[0]}.align.learning_rate"):
         return predictor, load(settings["method"]).realign(
             accelerator, llm, predictor, corpora, scratch=folder, **options

@@ -7,6 +7,7 @@ of a grid, this stage and later ones leave a mark alone.
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from atu.alignment.hidden import HiddenStates
 from atu.alignment.predictor import EmbeddingPredictor
@@ -87,7 +88,8 @@ def run_stage(job, seed, accelerator, log):
         llm.gradient_checkpointing_enable()
 
     method = load(settings["method"])
-    with rate_of(f"{params.key[0]}.unlearn.learning_rate"):
+    # the alignment behind it draws as in a job of its own, where a longer run goes on from a kept model
+    with rate_of(f"{params.key[0]}.unlearn.learning_rate"), torch.random.fork_rng():
         steps = method.unlearn(
             accelerator,
             llm,
@@ -102,9 +104,8 @@ def run_stage(job, seed, accelerator, log):
     log.info("tau %s: similarity %.4f -> %.4f", tau, steps[0]["similarity"], steps[-1]["similarity"])
     frames = [pd.DataFrame(steps).assign(phase="unlearn")]
     if job.output.get("predictor"):
-        options = {key: value for key, value in settings["align"].items() if key != "steps_between"}
-        options |= {"steps": settings["align"]["steps_between"], "seed": seed, "tracked_before": len(steps)}
-        options |= {"layer": settings["layer"], "precision": params.precision}
+        options = {"layer": settings["layer"], "precision": params.precision, "seed": seed}
+        options |= {"tracked_before": len(steps)} | settings["align"]
         with (
             scratch_folder(job.resources.tmpdir, "states") as scratch,
             rate_of(f"{params.key[0]}.align.learning_rate"),

@@ -1,4 +1,4 @@
-"""What is applied to an base model at inference: an instruction, control vectors, both or nothing."""
+"""What is applied to the base model at inference: an instruction, control vectors, both or nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

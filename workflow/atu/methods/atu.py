@@ -213,15 +213,18 @@ def realign(
     layer: int,
     precision: str,
     scratch: Path,
+    steps_between: int,
+    steps: int,
     **options,
 ) -> list[dict[str, float]]:
-    """Align the predictor on a changed model.
+    """Align the predictor on a changed model, for ``steps_between`` steps.
 
     Args:
         corpora: texts of all subjects on which it was aligned.
         layer: the hidden states that it reads, 1 for the first layer.
         precision: of the stored states, "fp32" or "bf16".
         scratch: a folder that holds them meanwhile.
+        steps: of the first alignment, whose other settings are these too; not read.
         options: of :func:`align`.
 
     Returns:
@@ -233,10 +236,10 @@ def realign(
         with accelerator.autocast():
             write_hidden_states(llm, corpus, layer, folder, precision)
         parts.append(AlignmentText(corpus, HiddenStates(folder, corpus)))
-    steps = align(accelerator, predictor, AlignmentData(parts), **options)
+    log = align(accelerator, predictor, AlignmentData(parts), steps=steps_between, **options)
     for part in parts:
         part.states.close()
-    return steps
+    return log
 
 
 class AlignThenUnlearn(Aligned):

@@ -1,6 +1,6 @@
 """The config: checked before anything runs, each fault one line that names the key and the mend."""
 
-from atu_pipeline.settings.blocks import kind_of, overlay, read_method
+from atu_pipeline.settings.blocks import has_grid, kind_of, overlay, read_method
 from atu_pipeline.settings.check import check_config
 from atu_pipeline.settings.experiments import FIGURES, SHOWN, experiment_of
 from atu_pipeline.settings.files import check_keys
@@ -9,7 +9,7 @@ from atu_pipeline.settings.messages import ConfigError, did_you_mean, unknown
 from atu_pipeline.settings.methods import published_row, reads_retain_set
 from atu_pipeline.settings.notes import notes
 from atu_pipeline.settings.options import check_options
-from atu_pipeline.settings.printing import Rows, Uncompared
+from atu_pipeline.settings.printing import Covered, Rows, Uncompared
 from atu_pipeline.settings.share import check_one_kind, share_library
 from atu_pipeline.settings.sources import fetched_from
 
@@ -17,6 +17,7 @@ __all__ = [
     "FIGURES",
     "SHOWN",
     "ConfigError",
+    "Covered",
     "Rows",
     "Uncompared",
     "check_config",
@@ -27,6 +28,7 @@ __all__ = [
     "did_you_mean",
     "experiment_of",
     "fetched_from",
+    "has_grid",
     "kind_of",
     "model_needs",
     "notes",

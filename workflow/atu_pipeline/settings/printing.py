@@ -1,4 +1,4 @@
-"""Lists that print as a digest, or always alike: Snakemake prints params, and compares them as printed."""
+"""What prints as a digest, or always alike: Snakemake prints params, and compares them as printed."""
 
 import hashlib
 
@@ -25,3 +25,15 @@ class Uncompared(list):
 
     def __reduce__(self):
         return list, (list(self),)
+
+
+class Covered(dict):
+    """Settings that the recipe covers: they print alike, as Snakemake need not compare them again."""
+
+    def __repr__(self) -> str:
+        return "covered by the recipe"
+
+    __str__ = __repr__
+
+    def __reduce__(self):
+        return dict, (dict(self),)  # a plain dict to the scripts, which know nothing of this class
