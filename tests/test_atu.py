@@ -117,7 +117,7 @@ def run_unlearn(accelerator, tiny, corpus, **options):
     llm, _ = load_llm(tiny / "llm")
     target = torch.ones(16)
     settings = {"layer": 2, "tau": -1.0, "batch_size": 2, "steps": 10, "seed": 0} | OPTIMISATION | options
-    return llm, unlearn(accelerator, llm, make_predictor(), corpus, target, **settings)
+    return llm, unlearn(accelerator, llm, make_predictor(), [corpus], target[None], **settings)
 
 
 def test_unlearning_lowers_similarity_and_touches_only_lower_layers(accelerator, tiny, corpus, llm):

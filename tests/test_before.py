@@ -45,7 +45,7 @@ def test_scores_by_hand():
     assert page["Published by others"].tolist() == ["60.0", ""]
     assert page["Known"].tolist() == [3, ""]
     assert page.columns.tolist()[:6] == ["Metric", "Value", "95 % interval", "Probes", "Known", "Targets"]
-    assert len(notes(table, [ada, bo], "llm", "tiny")) == 3  # the dev probes' empty answers are told
+    assert len(notes(table, [ada, bo], "llm", "tiny", "strict")) == 3  # the dev probes' empty answers are told
 
 
 def test_without_published_numbers_their_columns_are_left_out():

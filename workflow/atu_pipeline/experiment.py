@@ -7,19 +7,21 @@ from pathlib import Path
 
 from atu import ROOT
 from atu.common.names import name_runs
-from atu_pipeline.paths import Paths
 from atu_pipeline.recipes import Recipe, checksum, declarations, stale
 from atu_pipeline.settings import (
     FIGURES,
     SHOWN,
     ConfigError,
+    Covered,
     Rows,
     check_methods_fit,
     experiment_of,
     kind_of,
+    model_needs,
     published_row,
     unknown,
 )
+from atu_pipeline.variants import Variants
 
 TABLES = ("main", "matched", "adversarial_types", "mia", "collapsed", "learning_rates")  # with records
 OWN = "results"  # the folder of the config's own experiment
@@ -47,21 +49,23 @@ class Experiment:
 
     Args:
         folder: of its tables and figures.
-        paths: of the config.
+        variants: of the config.
         check: refuse what other settings made and Snakemake would keep; a job that is started by itself need not.
 
     Raises:
         ConfigError: as ``experiment_of``, or if a method asks for what the model lacks.
     """
 
-    def __init__(self, folder: str, paths: Paths, check: bool = True):
-        self.folder, self.paths, self.check = folder, paths, check
-        self.config, self.recipes = paths.config, paths.recipes
+    def __init__(self, folder: str, variants: Variants, check: bool = True):
+        self.folder, self.variants, self.check = folder, variants, check
         self.name = "" if folder == OWN else Path(folder).name
+        self.paths = variants.of(self.name).paths
+        self.config, self.recipes = self.paths.config, self.paths.recipes
         self.chosen = experiment_of(self.name, self.config)
         check_methods_fit(self.config, self.chosen["methods"])
+        self.groups = self.recipes.groups.of_experiment(self.chosen)
         for run in self.runs():
-            paths.plan_run(*run)
+            self.paths.plan_run(*run)
 
     @property
     def targets(self) -> list[str]:
@@ -78,8 +82,21 @@ class Experiment:
         return kind_of(self.config["method_settings"][method])
 
     def runs(self) -> Iterable[tuple[str, str, str]]:
-        """Target, method and seed of each run."""
-        return itertools.product(self.targets, self.methods, map(str, self.chosen["seeds"]))
+        """Target (a person, or the name of a group), method and seed of each run; what is from elsewhere has one."""
+        for target, method in itertools.product(self.groups, self.methods):
+            seeds = self.chosen["seeds"][:1] if self.kind(method) == "external" else self.chosen["seeds"]
+            yield from ((target, method, str(seed)) for seed in seeds)
+
+    def called(self, method: str, target: str) -> str:
+        """How tables call a method that forgets several people: with how many, and in which way."""
+        if not self.chosen.get("at_once") and not self.chosen.get("in_sequence"):
+            return method
+        way = "sequence" if self.chosen.get("in_sequence") else "batch"
+        return f"{method}@{way}{len(self.asked_about(target))}"
+
+    def asked_about(self, target: str) -> tuple[str, ...]:
+        """Those of whom the model of a run is asked."""
+        return self.recipes.groups.of(target).asked
 
     def asked(self, method: str, stage: int) -> list[str]:
         """The probe sets that are asked after a stage."""
@@ -88,16 +105,20 @@ class Experiment:
 
     @cached_property
     def rows(self) -> Rows:
-        """One row for each stage of each run: what the tables are made of. Stage 0 is the base model."""
+        """One row for each stage of each run and person whom it forgets: what the tables are made of. Stage 0 is the
+        base model."""
         rows = []
         for target, method, seed in self.runs():
-            run = {"target": target, "method": method, "seed": int(seed)}
-            rows.append(run | {"stage": 0, "tau": None, "files": self.paths.before_recipes(target)})
-            for stage, tau in enumerate(self.recipes.stages(method), start=1):
-                if self.asked(method, stage):
-                    file = self.paths.evaluation(target, method, seed, stage)
-                    files = {file: self.recipes.evaluation(target, method, seed, stage)}
-                    rows.append(run | {"stage": stage, "tau": tau, "files": files})
+            for person in self.asked_about(target):
+                run = {"target": person, "method": self.called(method, target), "seed": int(seed), "block": method}
+                if person not in self.config["method_settings"][method].get("forgot", [person]):
+                    run["foreign"] = True
+                rows.append(run | {"stage": 0, "tau": None, "files": self.paths.before_recipes(person)})
+                for stage, tau in enumerate(self.recipes.stages(method), start=1):
+                    if self.asked(method, stage):
+                        asked = target, method, seed, stage, person
+                        files = {self.paths.evaluation(*asked): self.recipes.evaluation(*asked)}
+                        rows.append(run | {"stage": stage, "tau": tau, "files": files})
         name_runs(rows)
         self.refuse_stale(rows, self.views(rows))
         return Rows(rows)
@@ -131,7 +152,7 @@ class Experiment:
 
     def first_and_last(self, rows: list[dict]) -> list[dict]:
         """Of each run among some rows the base model and the last stage, if that is evaluated."""
-        return [row for row in rows if row["stage"] in (0, self.recipes.last(row["method"]))]
+        return [row for row in rows if row["stage"] in (0, self.recipes.last(row["block"]))]
 
     @cached_property
     def ends(self) -> Rows:
@@ -152,14 +173,21 @@ class Experiment:
     def published(self) -> Rows:
         """The rows, each with its row in the published tables."""
         blocks, stages = self.config["method_settings"], self.recipes.stages
-        return Rows(
-            row | {"published_row": published_row(row["method"], blocks, row["stage"], stages(row["method"]))}
-            for row in self.rows
-        )
+        rows = []
+        for row in self.rows:
+            alone = row["method"] == row["block"] or row["stage"] == 0  # of several people nothing is published
+            own = published_row(row["block"], blocks, row["stage"], stages(row["block"])) if alone else None
+            rows.append(row | {"published_row": own})
+        return Rows(rows)
 
     def base_rows(self) -> Rows:
-        """The base model's row of each target."""
-        return Rows({"target": name, "stage": 0, "files": self.paths.before_recipes(name)} for name in self.targets)
+        """The row of each target and unmodified model, by each protocol."""
+        asked = self.config["before"]
+        rows = []
+        for model, protocol in itertools.product(asked["llms"] or [self.config["llm"]], asked["protocols"]):
+            paths, row = self.variants.asking(model, protocol).paths, {"model": model, "protocol": protocol, "stage": 0}
+            rows += [row | {"target": name, "files": paths.before_recipes(name)} for name in self.targets]
+        return Rows(rows)
 
     @cached_property
     def before(self) -> Rows:
@@ -179,7 +207,8 @@ class Experiment:
         rows = []
         for target, method, seed in self.runs():
             for stage in range(self.recipes.last(method) + 1) if self.kind(method) == "aligned" else ():
-                run = {"target": target, "method": method, "seed": int(seed), "stage": stage}
+                called = self.called(method, target)
+                run = {"target": target, "method": called, "seed": int(seed), "stage": stage, "block": method}
                 rows.append(run | {"files": self.paths.steps(target, method, seed, stage)})
         return Rows(rows)
 
@@ -223,6 +252,20 @@ class Experiment:
     def recipe_of_known(self) -> Recipe:
         """What the list of known probes depends on."""
         return self.recipe_of([{"files": self.known}])
+
+    @property
+    def covered(self) -> Covered:
+        """The config that it runs under."""
+        return Covered(self.config)
+
+    @property
+    def needs(self) -> list[dict]:
+        """What its methods ask of the language model."""
+        return model_needs(self.config, self.methods)
+
+    def base_answers(self, target: str) -> list[str]:
+        """The answers of the base model that concern one target."""
+        return list(self.paths.before_recipes(target))
 
     def answered(self, target: str) -> list[str]:
         """The answers of the kept models of one target."""
@@ -272,6 +315,10 @@ class Experiment:
         shows = [name for name in self.chosen["shows"] if FIGURES.get(name) != "steps" or aligned]
         files = [file for name in shows for file in SHOWN[name]]
         return sorted({f"{self.folder}/{file}".format(target=name) for file in files for name in self.targets})
+
+    def checked_before(self) -> list[str]:
+        """What was found out about each unmodified model that is asked."""
+        return [f"{self.folder}/checks/{name}.json" for name in self.config["before"]["llms"] or [self.config["llm"]]]
 
     def checked(self) -> str:
         """What was found out about the base model, as the methods ask for it."""

@@ -1,7 +1,6 @@
 """What the jobs of each rule read, and the settings they take: from the names in the path of what they make."""
 
 import glob
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.paths import Paths, Stage
 from atu_pipeline.recipes import Recipe, checksum
+from atu_pipeline.requests import Requests
 from atu_pipeline.settings import Covered, Uncompared, kind_of
 
 
@@ -30,23 +30,76 @@ def probe_tables() -> dict:
     return text_table("intro") | sets
 
 
-class OfStage:
-    """Methods of :class:`Inputs` that take a stage, as functions of wildcards."""
-
-    def __init__(self, inputs: "Inputs", find: Callable[[object], Stage]):
-        self.inputs, self.find = inputs, find
-
-    def __getattr__(self, name: str) -> Callable[[object], object]:
-        method = getattr(self.inputs, name)
-        return lambda wildcards: method(self.find(wildcards))
-
-
 class Inputs:
     """The inputs and settings of jobs under one config."""
 
     def __init__(self, paths: Paths):
         self.paths, self.recipes, self.config = paths, paths.recipes, paths.config
         self.source = self.config["benchmarks"][self.config["benchmark"]]
+        self.requests = Requests(self.config)
+
+    # of any job
+
+    def llm(self, about: "Stage | dict[str, str]") -> str:
+        """The base model."""
+        return self.paths.llm
+
+    def template_options(self, about: "Stage | dict[str, str]") -> dict | None:
+        """What its chat template is rendered with, or that of a model from elsewhere."""
+        model = self.external(about) if isinstance(about, Stage) else None
+        return self.config["models"][model or self.config["llm"]].get("template_options") or None
+
+    def external(self, stage: Stage) -> str | None:
+        """The model of a method that is one from elsewhere."""
+        return self.config["method_settings"][stage.method].get("model")
+
+    def recipe(self, kind: str, about: "Stage | dict[str, str]", subject: str = "") -> Recipe:
+        """What a job makes, by its kind.
+
+        Args:
+            subject: of whom the model is asked.
+
+        Raises:
+            KeyError: for a kind of which no job of a model is.
+        """
+        if isinstance(about, Stage):
+            run = about[:3]
+            match kind:
+                case "alignment":
+                    return self.recipes.alignment(*run)
+                case "stage" | "realignment":
+                    return self.recipes.passed_on(*about)
+                case "between":
+                    return self.recipes.between(*about, subject)
+                case "run":
+                    return self.recipes.kept(*about)
+                case "after":
+                    return self.recipes.after(*run, subject)
+        else:
+            names = about
+            match kind:
+                case "texts":
+                    return self.recipes.texts(names["subject"], names["kind"])
+                case "windows":
+                    return self.recipes.windows(names["subject"], int(names["k"]))
+                case "states":
+                    sizes = int(names["k"]), int(names["layer"])
+                    return self.recipes.states(names["subject"], *sizes, self.paths.start(names))
+                case "reference":
+                    sizes = names["kind"], int(names["max_tokens"])
+                    return self.recipes.reference(names["target"], *sizes, self.paths.start(names))
+                case "before":
+                    return self.recipes.before(names["subject"])
+                case "target_embedding":
+                    return self.recipes.target(names["target"])
+                case "model":
+                    return self.recipes.model(names["model"])
+        raise KeyError(f"no recipe of a job that makes {kind}")
+
+    def request(self, rule: str, about: "Stage | dict[str, str]", subject: str | None, threads: int) -> dict[str, int]:
+        """What a job asks the scheduler for, at its first attempt."""
+        name = about.method if isinstance(about, Stage) else about.get("model")
+        return self.requests.first(rule, name, subject, threads)
 
     # the benchmark
 
@@ -81,8 +134,24 @@ class Inputs:
         return [self.paths.counts()] if "check_totals" in self.source else []
 
     def probes(self, target: str) -> list[str]:
-        """The probes of a target, and those that all targets share."""
+        """The probes of one person, and those that all share."""
         return [self.paths.probes(subject) for subject in self.recipes.subjects_of(target)]
+
+    def own_probes(self, names: dict[str, str]) -> list[str]:
+        """The probes of a subject alone."""
+        return [self.paths.probes(names["subject"])]
+
+    def asking(self, about: "Stage | dict[str, str]") -> dict:
+        """How a model is asked, whatever it is asked."""
+        return {key: self.config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
+
+    def first_and_last_sets(self, about: "Stage | dict[str, str]") -> Covered:
+        """How the sets are asked and scored that the base model and the last stage are asked."""
+        return self.specs("before_and_after")
+
+    def sets_between(self, about: Stage) -> Covered:
+        """The same of those that stages before the last are asked."""
+        return self.specs("between")
 
     def specs(self, when: str) -> Covered:
         """How the sets are asked and scored."""
@@ -99,21 +168,71 @@ class Inputs:
         """The kinds of texts that are taken from the benchmark."""
         return ["passage"] if self.generated else ["positive", "passage", "pair", "reject"]
 
-    def text_files(self, subject: str, kind: str) -> str | list[str]:
+    def text_files(self, names: dict[str, str]) -> str | list[str]:
         """The benchmark's texts of a kind about a subject."""
         if self.in_folder:
-            return self.subject_files(subject, f"{self.recipes.text_set(kind)}.json")
-        return self.paths.text_set(kind)
+            return self.subject_files(names["subject"], f"{self.text_set(names)}.json")
+        return self.text_set_folder(names)
+
+    def text_set(self, names: dict[str, str]) -> str:
+        """The benchmark's text set of a kind."""
+        return self.recipes.text_set(names["kind"])
+
+    def text_folder(self, names: dict[str, str]) -> Uncompared:
+        """The folder that holds it, for the job alone: another place of the same files changes nothing."""
+        return Uncompared([self.text_set_folder(names)])
+
+    def text_set_folder(self, names: dict[str, str]) -> str:
+        """The folder that holds it."""
+        return self.paths.text_set(names["kind"])
+
+    def intro(self, names: dict[str, str]) -> str | list[str]:
+        """The sentence about a subject that the model is told when it writes texts itself."""
+        return self.subject_files(names["subject"], "intro.json")
+
+    def sampling(self, names: dict[str, str]) -> Covered:
+        """How the model writes texts."""
+        read = ("texts", "max_new_tokens", "temperature", "top_p", "seed", "batch_tokens")
+        return Covered({key: self.config["corpus"][key] for key in read})
+
+    def biographies(self, names: dict[str, str]) -> str:
+        """Biographies of a subject."""
+        return self.paths.texts(names["subject"])
+
+    def made_up(self, names: dict[str, str]) -> str:
+        """Made-up biographies of a subject."""
+        return self.paths.texts(names["subject"], "negative")
+
+    def most_tokens(self, names: dict[str, str]) -> int:
+        """At which length texts are cut."""
+        return self.config["corpus"]["max_tokens"]
+
+    def own_windows(self, names: dict[str, str]) -> str:
+        """The windows of a subject's texts."""
+        return self.paths.windows(names["subject"], int(names["k"]))
+
+    def start(self, about: "Stage | dict[str, str]") -> str:
+        """The model that runs start from: the base model, or what the run before in a sequence has kept."""
+        start = self.recipes.start_of(*about[:3]) if isinstance(about, Stage) else self.paths.start(about)
+        if not start:
+            return self.paths.llm
+        target, method, seed = start
+        return f"{self.paths.run(self.recipes.groups.of(target).before, method, seed)}/weights"
+
+    def texts_of(self, names: dict[str, str]) -> str:
+        """The texts whose log-probabilities are taken."""
+        return self.paths.texts(names["target"], names["kind"])
 
     # runs
 
-    def stage(self, wildcards: object) -> Stage:
-        """The stage that the wildcards of its folder name."""
-        return self.paths.find(wildcards)
+    def people(self, stage: Stage) -> list[str]:
+        """All whom the model of a run has forgotten."""
+        block = self.config["method_settings"][stage.method]
+        return list(block.get("forgot") or self.recipes.groups.of(stage.target).asked)
 
-    def run(self, wildcards: object) -> Stage:
-        """The last stage of the run that the wildcards of its folder name."""
-        return self.paths.find(wildcards, run=True)
+    def forgotten(self, stage: Stage) -> list[str]:
+        """Whom a run forgets."""
+        return list(self.recipes.groups.of(stage.target).forgotten)
 
     def settings(self, stage: Stage) -> Covered:
         """The settings of its method."""
@@ -129,60 +248,52 @@ class Inputs:
         """Whether the method is one rate of a grid: where it diverges, the others go on."""
         return Uncompared([any(stage.method in variants for variants in self.config["grids"].values())])
 
-    @property
-    def of_stage(self) -> "OfStage":
-        """The same, as functions of wildcards that name a stage."""
-        return OfStage(self, self.stage)
-
-    @property
-    def of_run(self) -> "OfStage":
-        """The same, as functions of wildcards that name a run: its last stage."""
-        return OfStage(self, self.run)
-
-    def files_of(self, *kinds: str) -> str:
-        """A pattern for the files of all methods of some kinds; it matches nothing if there are none."""
-        blocks = self.config["method_settings"].values()
-        return "|".join(sorted({block["method"] for block in blocks if kind_of(block) in kinds})) or "(?!)"
-
     def retain_set(self, stage: Stage) -> list[str]:
         """The other subjects whose texts a run reads."""
         return self.recipes.others(stage.target, stage.method, stage.seed)
 
     def windows(self, stage: Stage) -> list[str]:
-        """Windows of the target and of the retain set, target first."""
+        """Windows of those who are forgotten, and behind them of the retain set."""
         k = self.settings(stage)["k"]
-        return [self.paths.windows(subject, k) for subject in (stage.target, *self.retain_set(stage))]
+        return [self.paths.windows(subject, k) for subject in (*self.forgotten(stage), *self.retain_set(stage))]
 
     def states(self, stage: Stage) -> list[str]:
-        """Hidden states of the base model on the same texts."""
+        """Hidden states of the model that the run starts from on the same texts."""
         k, layer = (self.settings(stage)[key] for key in ("k", "layer"))
-        return [self.paths.states(subject, k, layer) for subject in (stage.target, *self.retain_set(stage))]
+        start, subjects = self.recipes.start_of(*stage[:3]), (*self.forgotten(stage), *self.retain_set(stage))
+        return [self.paths.states(subject, k, layer, start) for subject in subjects]
 
     def retained_states(self, stage: Stage) -> list[str]:
         """Those on the texts of the retain set, if the loss reads them."""
-        return self.states(stage)[1:] if self.settings(stage)["unlearn"]["retain_weight"] else []
+        count = len(self.forgotten(stage))
+        return self.states(stage)[count:] if self.settings(stage)["unlearn"]["retain_weight"] else []
+
+    def target_embeddings(self, stage: Stage) -> list[str]:
+        """The embedding of the name of each who is forgotten."""
+        return [self.paths.target_embedding(name) for name in self.forgotten(stage)]
 
     def retain_texts(self, stage: Stage) -> list[str]:
         """Texts of the retain set, if the method's loss or its retain term reads them."""
         reads = self.recipes.reads_retain_set(stage.method)
         return [self.paths.texts(subject) for subject in self.retain_set(stage)] if reads else []
 
-    def own_texts(self, stage: Stage) -> str | list[str]:
-        """The texts about the target that the method reads, if it reads any."""
+    def own_texts(self, stage: Stage) -> list[str]:
+        """The texts about each who is forgotten that the method reads, if it reads any."""
         kind = self.settings(stage).get("texts")
-        return self.paths.texts(stage.target, kind) if kind else []
+        return [self.paths.texts(name, kind) for name in self.forgotten(stage)] if kind else []
 
-    def reference(self, stage: Stage) -> str | list[str]:
-        """Log-probabilities of the method's texts under the base model, if its loss reads them."""
+    def reference(self, stage: Stage) -> list[str]:
+        """Their log-probabilities under the model that the run starts from, if the method's loss reads them."""
         if not self.recipes.reads_reference(stage.method):
             return []
         kind, length = (self.settings(stage)[key] for key in ("texts", "max_tokens"))
-        return self.paths.reference(stage.target, kind, length)
+        start = self.recipes.start_of(*stage[:3])
+        return [self.paths.reference(name, kind, length, start) for name in self.forgotten(stage)]
 
     def checkpoint(self, stage: Stage) -> str:
-        """The model after a stage of Align-then-Unlearn before the last; stage 0 is the base model."""
+        """The model after a stage of Align-then-Unlearn before the last; stage 0 is what the run starts from."""
         if stage.number == 0:
-            return self.paths.llm
+            return self.start(stage)
         shorter = self.paths.shorter_run(*stage)
         return f"{shorter}/weights" if shorter else f"{self.paths.stage(*stage)}/llm"
 
@@ -207,16 +318,22 @@ class Inputs:
         return stage.number
 
     def guard(self, stage: Stage) -> list[str]:
-        """The evaluations by which a stage sees whether the one before has collapsed; its own first.
+        """The answers by which a stage sees whether the one before has collapsed."""
+        target, method, seed, number = stage
+        if number == 1 or not self.config["collapse"]["stop"] or not self.config["evaluation"]["between"]:
+            return []
+        asked = self.recipes.groups.of(target).asked
+        return [self.paths.between(target, method, seed, number - 1, subject) for subject in asked]
+
+    def normal(self, stage: Stage) -> list[str]:
+        """The base model's answers beside them.
 
         Where other questions are asked and the base model's answers to them are still to come, earlier ones will do:
         Snakemake would train a finished stage again for a file that is not there, ancient or not.
         """
-        target, method, seed, number = stage
-        if number == 1 or not self.config["collapse"]["stop"] or not self.config["evaluation"]["between"]:
-            return []
-        before = [self.answered(*each) for each in self.paths.before_recipes(target).items()]
-        return [self.paths.between(target, method, seed, number - 1), *before]
+        asked = self.recipes.groups.of(stage.target).asked if self.guard(stage) else ()
+        before = {path: recipe for subject in asked for path, recipe in self.paths.before_recipes(subject).items()}
+        return [self.answered(*each) for each in before.items()]
 
     def answered(self, path: str, recipe: Recipe) -> str:
         """The base model's answers, or earlier ones to all that is asked between stages; no rule makes these."""
@@ -235,16 +352,9 @@ class Inputs:
         """Whether the method trains epoch by epoch; its checkpoints then are side by side in one folder."""
         return kind_of(self.settings(stage)) == "trained"
 
-    def asked_stage(self, wildcards: object) -> Stage:
-        """The stage whose model is asked; epochs share a folder."""
-        return self.stage(wildcards)._replace(number=int(wildcards.stage))
-
-    def asked_llm(self, wildcards: object) -> str:
+    def asked_llm(self, stage: Stage) -> str:
         """The model that is asked between stages."""
-        stage = self.asked_stage(wildcards)
-        if self.is_trained(stage):
-            return self.epochs(stage)
-        return self.checkpoint(stage)
+        return self.epochs(stage) if self.is_trained(stage) else self.checkpoint(stage)
 
     def epochs(self, stage: Stage) -> str:
         """The folder of all checkpoints of what is trained."""
@@ -255,40 +365,57 @@ class Inputs:
         return str(stage.number) if self.is_trained(stage) else "."
 
     def adapter_base(self, stage: Stage) -> str | list[str]:
-        """The base model of the LoRA adapter that a method trains; where it is merged, the kept model is whole."""
-        return self.paths.llm if self.settings(stage).get("lora", {"rank": 0})["rank"] else []
+        """The model under the LoRA adapter that a method trains, or that a model from elsewhere may be; where it is
+        merged, the kept model is whole."""
+        if self.external(stage):
+            return self.paths.llm
+        return self.start(stage) if self.settings(stage).get("lora", {"rank": 0})["rank"] else []
 
-    def intervention(self, wildcards: object) -> str | list[str]:
+    def intervention(self, stage: Stage) -> str | list[str]:
         """What is applied to the base model, if that is what the method does."""
-        stage = self.run(wildcards)
         return f"{self.paths.run(*stage[:3])}/intervention" if kind_of(self.settings(stage)) == "applied" else []
 
-    def finished_llm(self, wildcards: object) -> str:
+    def finished_llm(self, stage: Stage) -> str:
         """The kept model of a run, or the base model to which its intervention is applied."""
-        return self.paths.llm if self.intervention(wildcards) else f"{self.paths.run(*self.run(wildcards)[:3])}/weights"
+        return self.paths.llm if self.intervention(stage) else self.weights(stage)
 
-    def before(self, wildcards: object) -> list[str]:
-        """Answers of the base model that concern a target."""
-        return list(self.paths.before_recipes(wildcards.target))
+    def weights(self, stage: Stage) -> str:
+        """The kept model of a run; one from elsewhere stays where it was fetched to."""
+        model = self.external(stage)
+        return self.paths.model(model) if model else f"{self.paths.run(*stage[:3])}/weights"
 
-    def last_evaluation(self, wildcards: object) -> list[str]:
+    def before(self, stage: Stage) -> list[str]:
+        """Answers of the base model about all of whom the run's model is asked."""
+        people = self.recipes.groups.of(stage.target).asked
+        return list(dict.fromkeys(file for name in people for file in self.paths.before_recipes(name)))
+
+    def last_evaluation(self, stage: Stage) -> list[str]:
         """The answers of the kept model, if it is asked anything."""
         asked = self.config["evaluation"]["before_and_after"]
-        return [self.paths.after(*self.run(wildcards)[:3])] if asked else []
+        people = self.recipes.groups.of(stage.target).asked if asked else ()
+        return [self.paths.after(*stage[:3], subject) for subject in people]
 
-    def described(self, wildcards: object) -> dict:
+    def described(self, stage: Stage) -> dict:
         """What a model card tells of, each file with its recipe."""
-        run = self.run(wildcards)[:3]
-        model = {f"{self.paths.run(*run)}/weights": self.recipes.kept(*run)}
-        after = {file: self.recipes.after(*run) for file in self.last_evaluation(wildcards)}
-        return model | self.paths.before_recipes(wildcards.target) | after
+        run = stage[:3]
+        model = self.external(stage)
+        files = {self.weights(stage): self.recipes.model(model) if model else self.recipes.kept(*run)}
+        for subject in self.recipes.groups.of(stage.target).asked:
+            files |= self.paths.before_recipes(subject)
+            if self.config["evaluation"]["before_and_after"]:
+                files[self.paths.after(*run, subject)] = self.recipes.after(*run, subject)
+        return files
 
     # what cards say of the base model
 
-    def base_on_hub(self) -> list:
+    def base_on_hub(self, stage: Stage) -> list:
         """Repository and revision of the base model on the hub; None and None where it comes from elsewhere."""
         source = self.config["models"][self.config["llm"]]
         return [source.get(key) for key in ("repo", "revision")]
+
+    def card_of_base(self, stage: Stage) -> dict:
+        """What cards say of the base model."""
+        return self.base_model
 
     @cached_property
     def base_model(self) -> dict:
@@ -307,11 +434,3 @@ class Inputs:
             case other:
                 raise KeyError(f"no origin of a model of source {other}")
         return known | self.config["model_cards"].get(name, {})
-
-    def about(self, wildcards: object) -> str | None:
-        """The method or the model that a job is about, where it is about one."""
-        if wildcards.get("digest") and wildcards.get("method"):
-            names = (wildcards.target, wildcards.seed, wildcards.method, wildcards.digest)
-            ends = names in self.paths.runs or names in self.paths.shorter
-            return self.paths.find(wildcards, run=ends).method
-        return wildcards.get("model")

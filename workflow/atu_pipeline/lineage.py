@@ -419,7 +419,8 @@ def given_config(recorded: dict) -> dict:
 def settings_behind(config: dict, jobs: list[RecordedJob], held: dict[str, set[RunStage]]) -> dict:
     """The part of the config that bears on the jobs: everything but other models, benchmarks and methods."""
     outputs = [output for job in jobs for output in job.outputs]
-    methods = {run.method for output in outputs for run in held.get(output, ())}
+    called = {run.method for output in outputs for run in held.get(output, ())}
+    methods = {name if name in config["method_settings"] else name.rpartition("@")[0] for name in called}
     if not methods:  # of a model, say, whose folder is called by its method's file
         files = {found[1].get("method") for output in outputs if (found := names_in(output))}
         methods = {name for name, block in config["method_settings"].items() if block.get("method") in files}

@@ -4,16 +4,17 @@ A result that settings bear on has a digest of them in its name: two configs nev
 settings made is simply not there. Tables and figures have none: they are views of the last run.
 """
 
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import TEXT_SETS
-from atu_pipeline.recipes import Recipe, Recipes
+from atu_pipeline.people import GROUP
+from atu_pipeline.recipes import Recipe, Recipes, Start
 from atu_pipeline.settings import ConfigError, has_grid, kind_of, unknown
 
 DIGITS = 8  # of a digest in a path: one in four billion that two results of one name share them
@@ -37,14 +38,16 @@ PATTERNS = {
     "alignment": OF_RUNS + "/alignments/{method}-{digest}",
     "realignment": OF_RUNS + "/realignments/{method}-{digest}",
     "stage": STAGE,
-    "between": STAGE + "/evaluations/{stage}-{asked}.parquet",
+    "between": STAGE + "/evaluations/{stage}-{subject}-{asked}.parquet",
     "run": RUN,
-    "after": RUN + "/evaluations/{asked}.parquet",
+    "after": RUN + "/evaluations/{subject}-{asked}.parquet",
 }
+STAGES = ("alignment", "realignment", "stage", "between", "run", "after")  # kinds that are of a stage of a run
+ENDS = ("run", "after")  # of what a run keeps
 CONSTRAINTS = {
     "digest": f"[0-9a-f]{{{DIGITS}}}",
     "asked": f"[0-9a-f]{{{DIGITS}}}",
-    "target": r"\d+_[^/]+",
+    "target": rf"\d+_[^/]+|{GROUP.pattern}",
     "seed": r"\d+",
     "stage": r"[1-9]\d*",
     "layer": r"\d+",
@@ -116,6 +119,7 @@ class Paths:
         self.runs: dict[tuple[str, str, str, str], Stage] = {}
         self.shorter: dict[tuple[str, str, str, str], Stage] = {}
         self.planned: set[str] = set()
+        self.starts: dict[str, Start] = {}
 
     def path(self, kind: str, recipe: Recipe, /, **names: object) -> str:
         """The path of something that a recipe makes."""
@@ -179,16 +183,22 @@ class Paths:
         return self.path("windows", self.recipes.windows(subject, k), **names)
 
     @cache  # noqa: B019
-    def states(self, subject: str, k: int, layer: int) -> str:
-        """Hidden states of the base model on a subject's texts."""
+    def states(self, subject: str, k: int, layer: int, start: Start | None = None) -> str:
+        """Hidden states of the model that runs start from on a subject's texts."""
         names = {"subject": subject, "k": k, "layer": layer, "encoder": self.config["encoder"]}
-        return self.path("states", self.recipes.states(subject, k, layer), **names)
+        return self.started("states", self.recipes.states(subject, k, layer, start), start, names)
 
     @cache  # noqa: B019
-    def reference(self, target: str, kind: str, max_tokens: int) -> str:
-        """Log-probabilities of texts under the base model."""
+    def reference(self, target: str, kind: str, max_tokens: int, start: Start | None = None) -> str:
+        """Log-probabilities of texts under the model that runs start from."""
         names = {"target": target, "kind": kind, "max_tokens": max_tokens}
-        return self.path("reference", self.recipes.reference(target, kind, max_tokens), **names)
+        return self.started("reference", self.recipes.reference(target, kind, max_tokens, start), start, names)
+
+    def started(self, kind: str, recipe: Recipe, start: Start | None, names: dict) -> str:
+        """The path of what is computed with the model that a run starts from, which :meth:`start` will know."""
+        if start:
+            self.starts[short(recipe)] = start
+        return self.path(kind, recipe, **names)
 
     @cache  # noqa: B019
     def before(self, subject: str) -> str:
@@ -250,20 +260,22 @@ class Paths:
         return run if not made and (run in self.planned or Path(run, "weights").is_dir()) else None
 
     @cache  # noqa: B019
-    def between(self, target: str, method: str, seed: str, number: int) -> str:
-        """The answers of the model of a stage before the last."""
-        asked = short(self.recipes.between(target, method, seed, number))
-        return f"{self.stage(target, method, seed, number)}/evaluations/{number}-{asked}.parquet"
+    def between(self, target: str, method: str, seed: str, number: int, subject: str | None = None) -> str:
+        """The answers of the model of a stage before the last about one person: the target if none is named."""
+        asked = short(self.recipes.between(target, method, seed, number, subject))
+        return f"{self.stage(target, method, seed, number)}/evaluations/{number}-{subject or target}-{asked}.parquet"
 
     @cache  # noqa: B019
-    def after(self, target: str, method: str, seed: str) -> str:
-        """The answers of the kept model."""
-        return f"{self.run(target, method, seed)}/evaluations/{short(self.recipes.after(target, method, seed))}.parquet"
+    def after(self, target: str, method: str, seed: str, subject: str | None = None) -> str:
+        """The answers of the kept model about one person: the target if none is named."""
+        asked = short(self.recipes.after(target, method, seed, subject))
+        return f"{self.run(target, method, seed)}/evaluations/{subject or target}-{asked}.parquet"
 
-    def evaluation(self, target: str, method: str, seed: str, number: int) -> str:
-        """The answers after a stage of a run."""
+    def evaluation(self, target: str, method: str, seed: str, number: int, subject: str | None = None) -> str:
+        """The answers after a stage of a run about one person: the target if none is named."""
         last = number == self.recipes.last(method)
-        return self.after(target, method, seed) if last else self.between(target, method, seed, number)
+        run = target, method, seed
+        return self.after(*run, subject) if last else self.between(*run, number, subject)
 
     def steps(self, target: str, method: str, seed: str, number: int) -> dict[str, Recipe]:
         """Losses over the steps of a stage of Align-then-Unlearn, each file with its recipe; stage 0: the alignment."""
@@ -278,27 +290,57 @@ class Paths:
         own = {f"{shorter}/steps.csv": self.recipes.stage(*run, number)}
         return own | {f"{self.realignment(*run, number)}/steps.csv": passed_on}
 
-    def find(self, names: object, run: bool = False) -> Stage:
+    def find(self, names: Mapping[str, str], run: bool = False) -> Stage:
         """The stage that the names in a path mean, of any method that goes through it.
 
         Args:
-            names: target, seed, method (its file) and digest, as wildcards have them.
+            names: target, seed, method (its file) and digest.
             run: the path is of what a run keeps.
 
         Raises:
             ConfigError: if no settings in force have this digest.
         """
-        key, known = (names.target, names.seed, names.method, names.digest), self.runs if run else self.stages
+        target, seed, method, digest = (names[key] for key in ("target", "seed", "method", "digest"))
+        key, known = (target, seed, method, digest), self.runs if run else self.stages
         if key not in known:
-            self.find_all(names.target, names.seed, names.method)
+            self.find_all(target, seed, method)
         if run and key not in known:
             known = self.shorter
         if key not in known:
             raise ConfigError(
-                f"{names.method}-{names.digest} of {names.target} was made by other settings than those in force; "
+                f"{method}-{digest} of {target} was made by other settings than those in force; "
                 "restore them, or ask for a method by its name with --config (`atu runs` lists what there is)"
             )
         return known[key]
+
+    def start(self, names: Mapping[str, str]) -> Start | None:
+        """The run whose start the states or log-probabilities of a path are of; None if that is the base model."""
+        digest = names["digest"]
+        if digest not in self.starts and self.base_made(names) != digest:
+            self.find_starts()
+        return self.starts.get(digest)
+
+    def base_made(self, names: Mapping[str, str]) -> str:
+        """The digest of the same of the base model."""
+        if "layer" in names:
+            return short(self.recipes.states(names["subject"], int(names["k"]), int(names["layer"])))
+        return short(self.recipes.reference(names["target"], names["kind"], int(names["max_tokens"])))
+
+    @cache  # noqa: B019
+    def find_starts(self) -> None:
+        """Know what is computed with models that have forgotten others, as a job that was started by itself needs."""
+        blocks, seeds = self.config["method_settings"], map(str, self.config["seeds"])
+        sequences = [(name, people) for name, people in self.recipes.groups.declared.items() if people.before]
+        for (target, people), (method, block), seed in itertools.product(sequences, blocks.items(), list(seeds)):
+            if has_grid(block):
+                continue
+            start = target, method, seed
+            if kind_of(block) == "aligned":
+                for subject in (*people.forgotten, *self.recipes.others(target, method, seed)):
+                    self.states(subject, block["k"], block["layer"], start)
+            elif kind_of(block) == "trained" and self.recipes.reads_reference(method):
+                for subject in people.forgotten:
+                    self.reference(subject, block["texts"], block["max_tokens"], start)
 
     @cache  # noqa: B019
     def find_all(self, target: str, seed: str, file: str) -> None:
@@ -314,46 +356,59 @@ class Paths:
                 self.stage(target, method, seed, number)
             self.run(target, method, seed)
 
-    def check(self, paths: Iterable[str]) -> None:
-        """Refuse paths that are asked for and that no settings in force make.
+    def means(self, kind: str, names: dict[str, str]) -> "Stage | dict[str, str] | None":
+        """What the names in a path of a kind mean under the settings in force: a stage, or for other kinds the names
+        themselves; None if these settings make another path of them.
 
-        Args:
-            paths: of the command line, names of rules among them.
+        Raises:
+            ConfigError: if it is of a stage that no settings in force make.
+        """
+        path = PATTERNS[kind].format(**names)
+        if kind not in STAGES:
+            return names if self.made(kind, names) == path else None
+        stage = self.find(names, run=kind in ENDS)
+        if kind in ("after", "between") and self.answers(kind, names, stage) != path:
+            return None
+        return stage._replace(number=int(names["stage"])) if kind == "between" else stage
+
+    def check(self, path: str) -> None:
+        """Refuse a path that is asked for and that no settings in force make; anything else is none of ours.
 
         Raises:
             ConfigError: naming the path and what is unknown in it.
         """
-        for path in paths:
-            self.check_names(path)
-            kind, names = names_in(path) or (None, {})
-            if kind in ("alignment", "realignment", "stage", "between", "run", "after"):
-                stage = self.find(SimpleNamespace(**names), run=kind in ("run", "after"))
-                made = self.answers(kind, names, stage)
-            else:
-                made = self.made(kind, names) if kind else None
-            if made and not path.startswith(made):
-                raise ConfigError(f"{path} is of other settings than those in force, which make {made}")
+        self.check_names(path)
+        kind, names = names_in(path) or (None, {})
+        if kind in STAGES:
+            made = self.answers(kind, names, self.find(names, run=kind in ENDS))
+        else:
+            made = self.made(kind, names) if kind else None
+        if made and not path.startswith(made):
+            raise ConfigError(f"{path} is of other settings than those in force, which make {made}")
 
     def answers(self, kind: str, names: dict[str, str], stage: Stage) -> str | None:
         """The answers that the settings in force make in the folder of a stage; None if other files are meant.
 
         Raises:
-            ConfigError: if the folder is of another stage than the one whose answers are asked for.
+            ConfigError: if the folder is of another stage, or other people, than those whose answers are asked for.
         """
-        run, number = stage[:3], int(names.get("stage", stage.number))
-        if kind in ("run", "after") and stage.number < self.recipes.last(stage.method):
+        run, number, subject = stage[:3], int(names.get("stage", stage.number)), names.get("subject")
+        if kind in ENDS and stage.number < self.recipes.last(stage.method):
             return self.run(*run)  # a shorter one is gone on from, and not made for its own sake
-        if kind == "after":
-            return self.after(*run)
-        if kind != "between":
+        if subject is None:
             return None
+        people = self.recipes.groups.of(stage.target)
+        if subject not in people.asked:
+            raise ConfigError(unknown(f"{self.stage(*stage)}/evaluations", subject, list(people.asked)))
+        if kind == "after":
+            return self.after(*run, subject)
         epochs = kind_of(self.config["method_settings"][stage.method]) == "trained"  # which share a folder
         last = self.recipes.last(stage.method) - 1 if epochs else stage.number
         if not (1 if epochs else stage.number) <= number <= last:
             raise ConfigError(
                 f"{self.stage(*stage)} has no answers after stage {number}; the last that is asked here is {last}"
             )
-        return self.between(*run, number)
+        return self.between(*run, number, subject)
 
     def made(self, kind: str, names: dict[str, str]) -> str | None:
         """The path that the settings in force give to what the names mean; None where they mean nothing in force."""
@@ -369,9 +424,10 @@ class Paths:
             case "windows":
                 return self.windows(names["subject"], int(names["k"]))
             case "states":
-                return self.states(names["subject"], int(names["k"]), int(names["layer"]))
+                return self.states(names["subject"], int(names["k"]), int(names["layer"]), self.start(names))
             case "reference":
-                return self.reference(names["target"], names["kind"], int(names["max_tokens"]))
+                sizes = names["kind"], int(names["max_tokens"])
+                return self.reference(names["target"], *sizes, self.start(names))
             case "benchmark" | "primers" | "counts":
                 return getattr(self, kind)()
             case "text_set":
@@ -392,7 +448,7 @@ class Paths:
                     f"{path}: {key} is {self.config[key]}; ask with --config {key}={name}, or in a configfile"
                 )
         subject = names.get("target", names.get("subject"))
-        if subject not in (None, UTILITY, *self.config["all_targets"]):
+        if subject not in (None, UTILITY, *self.config["all_targets"]) and not GROUP.fullmatch(subject):
             raise ConfigError(unknown(path, subject, self.config["all_targets"]))
         files = sorted({block["method"] for block in self.config["method_settings"].values()})
         if names.get("method", files[0]) not in files:

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from atu import ROOT
 from atu.common.declared import declared
-from atu.common.recipe import differences, disagreement, record_path
+from atu.common.recipe import START, differences, disagreement, record_path
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, kind_in_use
+from atu_pipeline.people import Groups
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set
 
 CHECKSUMS = Path(".snakemake/checksums.json")
@@ -100,6 +101,9 @@ def checksum(*paths: str) -> str:
     return whole.hexdigest()[:16]
 
 
+Start = tuple[str, str, str]  # target, method and seed of a run that starts from what others have left
+
+
 class Recipes:
     """The recipes of one config.
 
@@ -114,6 +118,7 @@ class Recipes:
         template = {"template_options": config["models"][name].get("template_options")}
         self.llm = merged(self.model(name), {"models": {name: template}})
         self.encoder = self.model(config["encoder"])
+        self.groups = Groups(config)
 
     def shared(self, *keys: str) -> dict:
         """Settings at the top of the config."""
@@ -121,7 +126,8 @@ class Recipes:
 
     def others(self, target: str, method: str, seed: str) -> list[str]:
         """The retain set: the other subjects whose texts a run reads, drawn by its seed."""
-        others = [name for name in self.config["all_targets"] if name != target]
+        forgotten = self.groups.of(target).asked
+        others = [name for name in self.config["all_targets"] if name not in forgotten]
         count = self.config["method_settings"][method]["other_subjects"]
         return sorted(random.Random(f"{seed} {target}").sample(others, count))
 
@@ -133,7 +139,7 @@ class Recipes:
                 return block["unlearn"]["tau"]
             case "trained":
                 return [None] * block["train"]["epochs"]
-            case "applied":
+            case "applied" | "external":
                 return [None]
             case kind:
                 raise KeyError(f"no stages of a method of kind {kind}")
@@ -180,8 +186,18 @@ class Recipes:
         own = {"forms": checksum(str(file))} if file else {}
         return own if kind == RWKU else {"kind": kind} | own
 
+    def start(self, target: str, method: str, seed: str) -> dict:
+        """The model that a run starts from: where that has forgotten others before, the run that has made it."""
+        before = self.groups.of(target).before
+        return {START: dict(self.kept(before, method, seed))} if before else {}
+
+    def named(self, target: str) -> dict:
+        """Whom a run forgets."""
+        people = self.groups.of(target)
+        return {"target": target} | ({"forgotten": list(people.forgotten)} if people.forgotten != (target,) else {})
+
     def subjects_of(self, target: str) -> list[str]:
-        """The subjects whose probes concern a target: itself, and what all targets share."""
+        """The subjects whose probes concern one person: itself, and what all targets share."""
         shared = self.config["benchmarks"][self.benchmark]["shared_utility"]
         return [target, UTILITY] if shared else [target]
 
@@ -229,14 +245,19 @@ class Recipes:
         return merged(self.texts(subject), self.llm, self.encoder, limit)
 
     @cache  # noqa: B019
-    def states(self, subject: str, k: int, layer: int) -> Recipe:
-        """Hidden states of the base model on a subject's texts."""
-        return merged(self.windows(subject, k), {"layer": layer}, self.shared("precision"))
+    def states(self, subject: str, k: int, layer: int, start: Start | None = None) -> Recipe:
+        """Hidden states of the model that runs start from on a subject's texts."""
+        own = self.start(*start) if start else {}
+        return merged(self.windows(subject, k), {"layer": layer}, self.shared("precision"), own)
+
+    def start_of(self, target: str, method: str, seed: str) -> Start | None:
+        """The run whose start its hidden states are of; None if that is the base model."""
+        return (target, method, seed) if self.groups.of(target).before else None
 
     @cache  # noqa: B019
     def target(self, target: str) -> Recipe:
         """The embedding of a target's name."""
-        return merged(self.encoder, {"target": target})
+        return merged(self.encoder, {"target_embeddings": {target: True}})
 
     @cache  # noqa: B019
     def alignment(self, target: str, method: str, seed: str) -> Recipe:
@@ -244,9 +265,10 @@ class Recipes:
         block = self.config["method_settings"][method]
         own = {key: block[key] for key in ("method", "layer", "k", "other_subjects", "predictor")}
         own["align"] = without(block["align"], "steps_between")
-        subjects = [target, *self.others(target, method, seed)]
+        subjects = [*self.groups.of(target).forgotten, *self.others(target, method, seed)]
+        start = self.start_of(target, method, seed)
         return merged(
-            *(self.states(subject, block["k"], block["layer"]) for subject in subjects),
+            *(self.states(subject, block["k"], block["layer"], start) for subject in subjects),
             {"subjects": subjects, "seed": str(seed), "settings": own},
         )
 
@@ -258,26 +280,32 @@ class Recipes:
     def stage(self, target: str, method: str, seed: str, stage: int) -> Recipe:
         """The model after a stage of a run; epochs of what is trained are made at once, under one schedule."""
         block = self.config["method_settings"][method]
-        run = {"target": target, "seed": str(seed)}
-        kind = kind_of(block)
+        run = self.named(target) | {"seed": str(seed)} | self.start(target, method, seed)
+        people, kind = self.groups.of(target).forgotten, kind_of(block)
         if kind == "aligned":
             taus = {str(n): tau for n, tau in enumerate(self.stages(method)[:stage], start=1)}
             own = {"unlearn": without(block["unlearn"], "tau") | {"tau": taus}}
-            parts = [self.target(target)]
+            parts = [*map(self.target, people)]
             if stage == 1:
                 parts.append(self.alignment(target, method, seed))
             else:
                 parts += [self.passed_on(target, method, seed, stage - 1), self.shared("collapse"), self.guard()]
         elif kind == "trained":
             own = block | {"lora": without(block["lora"], "merge")}
-            parts = [self.texts(target, block["texts"]), self.shared("precision")]
+            parts = [*(self.texts(name, block["texts"]) for name in people), self.shared("precision")]
             if self.reads_reference(method):
-                parts.append(self.reference(target, block["texts"], block["max_tokens"]))
+                start = self.start_of(target, method, seed)
+                parts += [self.reference(name, block["texts"], block["max_tokens"], start) for name in people]
             if self.reads_retain_set(method):
                 parts += [self.texts(subject) for subject in self.others(target, method, seed)]
         elif kind == "applied":
             own = block
-            parts = [self.texts(target, block["texts"]), self.shared("precision")] if "texts" in block else []
+            texts = [self.texts(name, block["texts"]) for name in people] if "texts" in block else []
+            parts = [*texts, self.shared("precision")] if texts else []
+        elif kind == "external":
+            template = {"template_options": self.config["models"][block["model"]].get("template_options")}
+            own, parts = {"method": block["method"]}, [self.model(block["model"])]
+            parts.append(Recipe(models={block["model"]: template}))
         else:
             raise KeyError(f"no recipe for a method of kind {kind}")
         return merged(self.llm, *parts, run, {"settings": own})
@@ -299,10 +327,10 @@ class Recipes:
         return "reference" in declared(ROOT, self.config["method_settings"][method]["method"]).reads
 
     @cache  # noqa: B019
-    def reference(self, target: str, kind: str, max_tokens: int) -> Recipe:
-        """Log-probabilities of texts under the base model."""
+    def reference(self, target: str, kind: str, max_tokens: int, start: Start | None = None) -> Recipe:
+        """Log-probabilities of texts under the model that runs start from."""
         parts = [self.llm, self.texts(target, kind), self.shared("precision")]
-        return merged(*parts, {"reference": {"max_tokens": max_tokens}})
+        return merged(*parts, {"reference": {"max_tokens": max_tokens}}, self.start(*start) if start else {})
 
     @cache  # noqa: B019
     def kept(self, target: str, method: str, seed: str, stage: int | None = None) -> Recipe:
@@ -336,19 +364,20 @@ class Recipes:
         return merged(model, *map(self.probes, self.subjects_of(target)), self.asking(when))
 
     @cache  # noqa: B019
-    def between(self, target: str, method: str, seed: str, stage: int) -> Recipe:
-        """The answers of the model of a stage before the last."""
-        return self.asked_of(target, self.passed_on(target, method, seed, stage), "between")
+    def between(self, target: str, method: str, seed: str, stage: int, subject: str | None = None) -> Recipe:
+        """The answers of the model of a stage before the last about one person: the target if none is named."""
+        return self.asked_of(subject or target, self.passed_on(target, method, seed, stage), "between")
 
     @cache  # noqa: B019
-    def after(self, target: str, method: str, seed: str) -> Recipe:
-        """The answers of the kept model."""
-        return self.asked_of(target, self.kept(target, method, seed), "before_and_after")
+    def after(self, target: str, method: str, seed: str, subject: str | None = None) -> Recipe:
+        """The answers of the kept model about one person: the target if none is named."""
+        return self.asked_of(subject or target, self.kept(target, method, seed), "before_and_after")
 
-    def evaluation(self, target: str, method: str, seed: str, stage: int) -> Recipe:
-        """The answers after a stage of a run."""
+    def evaluation(self, target: str, method: str, seed: str, stage: int, subject: str | None = None) -> Recipe:
+        """The answers after a stage of a run about one person: the target if none is named."""
         last = stage == self.last(method)
-        return self.after(target, method, seed) if last else self.between(target, method, seed, stage)
+        asked = (target, method, seed) if last else (target, method, seed, stage)
+        return (self.after if last else self.between)(*asked, subject)
 
 
 def checksum_of(value: object) -> str:

@@ -19,20 +19,23 @@ def small_job(mem_mb: int = 2000) -> dict:
 
 
 class Requests:
-    """The resources of rules that handle a model.
+    """The first requests of jobs under one config.
 
     Args:
         config: from ``check_config``.
-        about: wildcards -> the method or the model that a job is about, or None.
     """
 
-    def __init__(self, config: dict, about: Callable[[object], str | None]):
-        self.config, self.about = config, about
+    def __init__(self, config: dict):
+        self.config = config
         self.on_gpu, self.hardware = config["device"] != "cpu", config["hardware"]
 
     @cache  # noqa: B019 (one object a run)
     def first(self, rule: str, name: str | None, subject: str | None, threads: int) -> dict[str, int]:
-        """GPUs, GPU memory, memory, minutes and disk of one job, at the first attempt."""
+        """GPUs, GPU memory, memory, minutes and disk of one job, at the first attempt.
+
+        Args:
+            name: of the method or the model that the job is about, if it is about one.
+        """
         needed = demand(rule, self.config, name, subject)
         on_gpu = self.hardware["gpu_tflops"][self.config["precision"]], resources.START_SECONDS
         on_cpu = self.hardware["cpu_tflops"] * threads, resources.START_SECONDS_CPU
@@ -47,14 +50,19 @@ class Requests:
             "expected_s": round(expected),  # for `atu plan`
         }
 
-    def of(self, rule: str) -> dict[str, Callable]:
-        """The resources of a rule, each a function of a job and its attempt."""
 
-        def amount(name: str) -> Callable:
-            def at(wildcards: object, attempt: int, threads: int) -> int:
-                first = self.first(rule, self.about(wildcards), wildcards.get("subject"), threads)[name]
-                return resources.grown(first, attempt) if name in GROWING else first
+def model_job(rule: str, asked: Callable[[object, str, int], dict[str, int]]) -> dict[str, Callable]:
+    """The resources of a rule that handles a model, each a function of a job and its attempt.
 
-            return at
+    Args:
+        asked: wildcards, rule and threads of a job -> its first request.
+    """
 
-        return {name: amount(name) for name in ("gpu", "gpu_mem_mb", "mem_mb", "runtime", "disk_mb", "expected_s")}
+    def amount(name: str) -> Callable:
+        def at(wildcards: object, attempt: int, threads: int) -> int:
+            first = asked(wildcards, rule, threads)[name]
+            return resources.grown(first, attempt) if name in GROWING else first
+
+        return at
+
+    return {name: amount(name) for name in ("gpu", "gpu_mem_mb", "mem_mb", "runtime", "disk_mb", "expected_s")}

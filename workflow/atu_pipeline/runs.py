@@ -25,17 +25,17 @@ from atu.common.recipe import RecipeError, read_record, record_path
 from atu_pipeline.defaults import with_defaults
 from atu_pipeline.experiment import OWN, Experiment, folder_of
 from atu_pipeline.inputs import Inputs
-from atu_pipeline.paths import PATTERNS, Paths, Stage, names_in
-from atu_pipeline.recipes import Recipes
+from atu_pipeline.paths import PATTERNS, Stage, names_in
 from atu_pipeline.settings import ConfigError, check_config
 from atu_pipeline.start import run_of
+from atu_pipeline.variants import Variants
 
 FOLDERS = ("alignment", "realignment", "stage", "run")  # kinds that are of one target and seed
 INSIDE = ("between", "after")  # kinds that lie in those folders
 LONGEST = 60  # characters of settings in a row
 
 
-def config_of(arguments: list[str]) -> tuple[dict, Path]:
+def config_of(arguments: list[str]) -> tuple[Variants, Path]:
     """The config that a command of Snakemake would read, checked, and the directory in which it would work."""
     from snakemake.cli import parse_args, parse_config
     from snakemake.common.configfile import load_configfile
@@ -49,16 +49,20 @@ def config_of(arguments: list[str]) -> tuple[dict, Path]:
     update_config(config, parse_config(options.config))
     directory = Path(options.directory or ".")
     with contextlib.chdir(directory):  # paths of the config are relative to it
-        return check_config(with_defaults(config), ROOT), directory
+        written = with_defaults(config)
+        return Variants(written, check_config(written, ROOT), ROOT), directory
 
 
-def of_run(paths: Paths, inputs: Inputs, target: str, method: str, seed: str) -> Iterator[str]:
+def of_run(inputs: Inputs, target: str, method: str, seed: str) -> Iterator[str]:
     """The paths of a run, and of what it is made of."""
+    paths = inputs.paths
     last = Stage(target, method, seed, paths.recipes.last(method))
     block = paths.config["method_settings"][method]
     yield paths.run(target, method, seed)
-    for read in (inputs.own_texts(last), inputs.reference(last) if inputs.is_trained(last) else []):
-        yield from [read] if isinstance(read, str) else read
+    yield from inputs.own_texts(last)
+    yield from inputs.reference(last) if inputs.is_trained(last) else []
+    if block.get("texts") == "pair" and inputs.generated:  # which are made of these
+        yield from (paths.texts(name, kind) for name in inputs.forgotten(last) for kind in ("negative", "positive"))
     for number in range(1, last.number):
         yield paths.stage(target, method, seed, number)
     if inputs.is_trained(last):
@@ -66,29 +70,33 @@ def of_run(paths: Paths, inputs: Inputs, target: str, method: str, seed: str) ->
         yield from inputs.retain_texts(last)
     if "align" in block:
         yield paths.alignment(target, method, seed)
-        yield from [*inputs.windows(last), *inputs.states(last), paths.target_embedding(target)]
-        yield from map(paths.texts, (target, *inputs.retain_set(last)))
+        yield from [*inputs.windows(last), *inputs.states(last), *inputs.target_embeddings(last)]
+        yield from map(paths.texts, (*inputs.forgotten(last), *inputs.retain_set(last)))
         for number in range(1, last.number):
             yield paths.realignment(target, method, seed, number)
             if shorter := paths.shorter_run(target, method, seed, number):
                 yield shorter
 
 
-def of_config(config: dict) -> tuple[set[str], dict[str, set[str]]]:
+def of_config(variants: Variants) -> tuple[set[str], dict[str, set[str]]]:
     """All paths that a config needs, and the names that it gives to folders of runs; experiments that it cannot run
     are told to the terminal."""
-    paths = Paths(Recipes(config))
-    inputs = Inputs(paths)
+    config, inputs = variants.config, variants.own
     left_out = []
-    needed, names = {paths.llm, paths.encoder, *inputs.counts(), *inputs.downloads()}, {}
+    needed, names = {inputs.paths.encoder, *inputs.counts(), *inputs.downloads()}, {}
     for folder in (OWN, *map(folder_of, config["experiments"])):
         try:
-            experiment = Experiment(folder, paths, check=False)
+            experiment = Experiment(folder, variants, check=False)
         except ConfigError:
             left_out.append(Path(folder).name)
             continue
+        inputs = variants.of(experiment.name)
+        paths = inputs.paths
+        needed |= {paths.llm, *inputs.downloads()}
         for run in experiment.runs():
-            needed |= set(of_run(paths, inputs, *run)) | set(inputs.probes(run[0])) | set(paths.before_recipes(run[0]))
+            needed |= set(of_run(inputs, *run))
+            for person in experiment.asked_about(run[0]):
+                needed |= set(inputs.probes(person)) | set(paths.before_recipes(person))
             names.setdefault(paths.run(*run), set()).add(run[1])
     if left_out:
         print(f"experiments that this config cannot run: {', '.join(left_out)}", file=sys.stderr)

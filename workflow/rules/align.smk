@@ -3,8 +3,8 @@
 
 rule align:
     input:
-        windows=INPUTS.of_stage.windows,
-        hidden_states=ancient(INPUTS.of_stage.states),
+        windows=of("alignment").windows,
+        hidden_states=ancient(of("alignment").states),
     output:
         predictor=directory(inside("alignment", "predictor")),
         steps=inside("alignment", "steps.csv"),
@@ -15,12 +15,12 @@ rule align:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **model_job("align"),
+        **of("alignment").resources("align"),
     params:
         **COMPUTE,
-        settings=INPUTS.of_stage.settings,
-        key=INPUTS.of_stage.key,
-        recipe=lambda wildcards: RECIPES.alignment(*INPUTS.stage(wildcards)[:3]),
+        settings=of("alignment").settings,
+        key=of("alignment").key,
+        recipe=of("alignment").recipe,
     script:
         "../scripts/align_predictor.py"
 
@@ -28,9 +28,9 @@ rule align:
 rule realign:
     # On what a shorter run has kept, for one that goes on from there.
     input:
-        llm=INPUTS.of_stage.checkpoint,
-        predictor=INPUTS.of_stage.previous_predictor,
-        windows=INPUTS.of_stage.windows,
+        llm=of("realignment").checkpoint,
+        predictor=of("realignment").previous_predictor,
+        windows=of("realignment").windows,
     output:
         predictor=directory(inside("realignment", "predictor")),
         steps=inside("realignment", "steps.csv"),
@@ -41,13 +41,13 @@ rule realign:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **model_job("realign"),
+        **of("realignment").resources("realign"),
     params:
         **COMPUTE,
-        settings=INPUTS.of_stage.settings,
-        stage=INPUTS.of_stage.number,
-        key=INPUTS.of_stage.key,
-        in_grid=INPUTS.of_stage.in_grid,
-        recipe=lambda wildcards: RECIPES.passed_on(*INPUTS.stage(wildcards)),
+        settings=of("realignment").settings,
+        stage=of("realignment").number,
+        key=of("realignment").key,
+        in_grid=of("realignment").in_grid,
+        recipe=of("realignment").recipe,
     script:
         "../scripts/realign_predictor.py"

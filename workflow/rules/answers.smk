@@ -3,7 +3,9 @@
 
 rule answers_page:
     input:
-        before=INPUTS.before,
+        before=lambda wildcards: experiment(wildcards.experiment_dir).base_answers(
+            wildcards.target
+        ),
         after=lambda wildcards: experiment(wildcards.experiment_dir).answered(
             wildcards.target
         ),

@@ -2,10 +2,10 @@
 
 
 rule reference_log_probs:
-    # Of the base model, once: no method keeps a second model in memory for them.
+    # Of the model that runs start from, once: no method keeps a second model in memory for them.
     input:
-        llm=PATHS.llm,
-        texts=lambda wildcards: PATHS.texts(wildcards.target, wildcards.kind),
+        llm=of("reference").start,
+        texts=of("reference").texts_of,
     output:
         PATTERNS["reference"],
     log:
@@ -14,44 +14,42 @@ rule reference_log_probs:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **model_job("reference_log_probs"),
+        **of("reference").resources("reference_log_probs"),
     params:
         **COMPUTE,
-        **TEMPLATE,
-        recipe=lambda wildcards: RECIPES.reference(
-            wildcards.target, wildcards.kind, int(wildcards.max_tokens)
-        ),
+        template_options=of("reference").template_options,
+        recipe=of("reference").recipe,
     script:
         "../scripts/compute_reference.py"
 
 
 rule train:
     input:
-        llm=PATHS.llm,
-        texts=INPUTS.of_stage.own_texts,
-        reference=INPUTS.of_stage.reference,
-        retain=INPUTS.of_stage.retain_texts,
+        llm=of("stage").start,
+        texts=of("stage").own_texts,
+        reference=of("stage").reference,
+        retain=of("stage").retain_texts,
     output:
         epochs=temp(directory(inside("stage", "epochs"))),
         steps=inside("stage", "steps.csv"),
     log:
         log_of("train", "stage"),
     wildcard_constraints:
-        method=INPUTS.files_of("trained"),
+        method=VARIANTS.files_of("trained"),
     priority: 1
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **model_job("train"),
+        **of("stage").resources("train"),
     params:
         **COMPUTE,
-        **TEMPLATE,
-        settings=INPUTS.of_stage.settings,
-        key=INPUTS.of_stage.key,
-        in_grid=INPUTS.of_stage.in_grid,
+        template_options=of("stage").template_options,
+        settings=of("stage").settings,
+        key=of("stage").key,
+        in_grid=of("stage").in_grid,
         gradient_checkpointing=config["gradient_checkpointing"],
-        recipe=lambda wildcards: RECIPES.passed_on(*INPUTS.stage(wildcards)),
+        recipe=of("stage").recipe,
     script:
         "../scripts/train_method.py"
 
@@ -59,23 +57,24 @@ rule train:
 rule find_intervention:
     # ICU's instruction or RepE's control vector: what the evaluation applies to the base model.
     input:
-        llm=PATHS.llm,
-        texts=INPUTS.of_run.own_texts,
+        llm=of("run").llm,
+        texts=of("run").own_texts,
     output:
         directory(inside("run", "intervention")),
     log:
         log_of("find_intervention", "run"),
     wildcard_constraints:
-        method=INPUTS.files_of("applied"),
+        method=VARIANTS.files_of("applied"),
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **model_job("find_intervention"),
+        **of("run").resources("find_intervention"),
     params:
         **COMPUTE,
-        **TEMPLATE,
-        settings=INPUTS.of_run.settings,
-        recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
+        template_options=of("run").template_options,
+        settings=of("run").settings,
+        forgotten=of("run").forgotten,
+        recipe=of("run").recipe,
     script:
         "../scripts/find_intervention.py"

@@ -1,10 +1,12 @@
-# Before: what the base model can do, without any training.
+# Before: what unmodified models can do, without any training.
 
 
 rule before_table:
     input:
         of_experiment("base_evaluations"),
-        published=ancient(config["published"]["file"]),
+        published=ancient(
+            [config["published"]["file"], config["published"]["found_by_others"]]
+        ),
     output:
         long="{experiment_dir}/tables/before.csv",
         markdown=report(
@@ -21,12 +23,13 @@ rule before_table:
         **small_job(mem_mb=4000),
     params:
         runs=of_experiment("before"),
-        model=config["llm"],
         benchmark=config["benchmark"],
         measured_on=config["published"]["benchmark"],
-        contents=checksum(config["published"]["file"]),
-        dev_targets=config["dev_targets"],
-        bootstrap=config["bootstrap"],
+        contents=checksum(
+            config["published"]["file"], config["published"]["found_by_others"]
+        ),
+        dev_targets=setting("dev_targets"),
+        bootstrap=setting("bootstrap"),
         recipe=of_experiment("recipe_of_before"),
     script:
         "../scripts/score_before.py"

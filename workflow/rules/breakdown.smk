@@ -22,8 +22,8 @@ rule attack_table:
         **small_job(mem_mb=4000),
     params:
         runs=of_experiment("ends"),
-        dev_targets=config["dev_targets"],
-        bootstrap=config["bootstrap"],
+        dev_targets=setting("dev_targets"),
+        bootstrap=setting("bootstrap"),
         recipe=of_experiment("recipe"),
         heading="Attack",
     script:
@@ -42,7 +42,7 @@ use rule attack_table as membership_table with:
         "logs/membership_table/{experiment_dir}.log",
     params:
         runs=of_experiment("ends"),
-        dev_targets=config["dev_targets"],
-        bootstrap=config["bootstrap"],
+        dev_targets=setting("dev_targets"),
+        bootstrap=setting("bootstrap"),
         recipe=of_experiment("recipe"),
         heading="Texts, score",

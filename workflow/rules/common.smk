@@ -15,10 +15,10 @@ from atu import ROOT
 from atu_pipeline.cluster import check_cluster, teach_plugins
 from atu_pipeline.defaults import with_defaults
 from atu_pipeline.experiment import OWN, Experiment, caption_of, folder_of
-from atu_pipeline.inputs import Inputs, code_of, probe_tables, text_table
-from atu_pipeline.paths import CONSTRAINTS, PATTERNS, Paths, inside, log_of
-from atu_pipeline.recipes import Recipes, checksum
-from atu_pipeline.requests import Requests, small_job
+from atu_pipeline.inputs import code_of, probe_tables, text_table
+from atu_pipeline.paths import CONSTRAINTS, PATTERNS, inside, log_of
+from atu_pipeline.recipes import checksum
+from atu_pipeline.requests import small_job
 from atu_pipeline.retries import tell_faults_apart
 from atu_pipeline.settings import (
     ConfigError,
@@ -42,28 +42,26 @@ from atu_pipeline.start import (
     refuse_prefix,
     take_directory,
 )
+from atu_pipeline.variants import Variants
 
 refuse_prefix(workflow.modifier)
 share_library(ROOT, MAIN)
 tell_faults_apart(MAIN)
 teach_plugins()
 check_keys(workflow.configfiles if MAIN else [])
-config = check_config(with_defaults(config), ROOT)
+written = with_defaults(config)
+config = check_config(written, ROOT)
 check_one_kind(workflow)
 
-RECIPES = Recipes(config)
-PATHS = Paths(RECIPES)
-INPUTS = Inputs(PATHS)
-model_job = Requests(config, INPUTS.about).of
+# Of the config's own settings, which all experiments share in what is said of the benchmark and the encoder. What a
+# job reads that is of one model is asked of `of(kind)`, as experiments may have models of their own.
+VARIANTS = Variants(written, config, ROOT)
+of = VARIANTS.of_kind
+INPUTS = VARIANTS.own
+PATHS, RECIPES = INPUTS.paths, INPUTS.recipes
 
-# What bears on the numbers of every job that runs a model, and what its chat template is rendered with.
+# What bears on the numbers of every job that runs a model.
 COMPUTE = {key: config[key] for key in ("device", "precision")}
-TEMPLATE = {
-    key: value
-    for key, value in config["models"][config["llm"]].items()
-    if key == "template_options" and value
-}
-ASKING = {key: config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
 
 
 wildcard_constraints:
@@ -80,12 +78,17 @@ def own_rules():
 @cache
 def experiment(folder=OWN):
     """The experiment whose tables and figures are in a folder."""
-    return Experiment(folder, PATHS, check=MAIN)
+    return Experiment(folder, VARIANTS, check=MAIN)
 
 
 def of_experiment(name):
     """A property of the experiment that the wildcards name."""
     return lambda wildcards: getattr(experiment(wildcards.experiment_dir), name)
+
+
+def setting(key):
+    """A key of the config that the experiment of the wildcards runs under."""
+    return lambda wildcards: experiment(wildcards.experiment_dir).config[key]
 
 
 def placed(kind):
@@ -108,4 +111,4 @@ def all_of(folder):
 
 experiment()
 if MAIN:
-    before_planning(workflow, PATHS.check)
+    before_planning(workflow, VARIANTS.check)

@@ -12,14 +12,17 @@ rule download_model:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **model_job("download_model"),
+        **of("model").resources("download_model"),
         network=1,
     params:
         source=lambda wildcards: fetched_from(config["models"][wildcards.model]),
         recipe=lambda wildcards: RECIPES.model(wildcards.model),
         # a model that cannot be used, or lacks what the config's own methods ask for, is refused with its download
-        template_options=lambda _: Uncompared([TEMPLATE.get("template_options")]),
-        needs=lambda _: Uncompared(model_needs(config, config["methods"])),
+        roles=lambda wildcards: Uncompared(VARIANTS.roles(wildcards.model)),
+        template_options=lambda wildcards: Uncompared(
+            [config["models"][wildcards.model].get("template_options")]
+        ),
+        needs=lambda wildcards: Uncompared(VARIANTS.needs(wildcards.model)),
     script:
         "../scripts/download_model.py"
 
@@ -29,7 +32,7 @@ rule check_model:
     # methods are compared with it when the config is read (check_methods_fit). Nothing is computed from it: an input,
     # even an ancient one, would have everything behind it done again, or left out unseen.
     input:
-        llm=PATHS.llm,
+        llm=lambda wildcards: PATHS.model(wildcards.llm),
     output:
         "{experiment_dir}/checks/{llm}.json",
     log:
@@ -44,9 +47,11 @@ rule check_model:
         source=lambda wildcards: Uncompared(
             [fetched_from(config["models"][wildcards.llm])]
         ),
-        template_options=lambda _: Uncompared([TEMPLATE.get("template_options")]),
+        template_options=lambda wildcards: Uncompared(
+            [config["models"][wildcards.llm].get("template_options")]
+        ),
         needs=lambda wildcards: Uncompared(
-            model_needs(config, experiment(wildcards.experiment_dir).methods)
+            experiment(wildcards.experiment_dir).needs
         ),
     script:
         "../scripts/check_model.py"

@@ -5,8 +5,8 @@
 
 rule evaluate_before:
     input:
-        llm=PATHS.llm,
-        probes=lambda wildcards: [PATHS.probes(wildcards.subject)],
+        llm=of("before").llm,
+        probes=of("before").own_probes,
         primers=INPUTS.primers(),
     output:
         PATTERNS["before"],
@@ -16,60 +16,60 @@ rule evaluate_before:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **model_job("evaluate_before"),
+        **of("before").resources("evaluate_before"),
     params:
         **COMPUTE,
-        **TEMPLATE,
-        **ASKING,
-        sets=INPUTS.specs("before_and_after"),
+        template_options=of("before").template_options,
+        asking=of("before").asking,
+        sets=of("before").first_and_last_sets,
         checkpoint_subdir=".",
-        recipe=lambda wildcards: RECIPES.before(wildcards.subject),
+        recipe=of("before").recipe,
     script:
         "../scripts/evaluate_model.py"
 
 
 use rule evaluate_before as evaluate_after with:
     input:
-        llm=INPUTS.finished_llm,
-        base=INPUTS.of_run.adapter_base,
-        probes=lambda wildcards: INPUTS.probes(wildcards.target),
+        llm=of("after").finished_llm,
+        base=of("after").adapter_base,
+        probes=of("after").probes,
         primers=INPUTS.primers(),
-        intervention=INPUTS.intervention,
-        before=INPUTS.before,
+        intervention=of("after").intervention,
+        before=of("after").before_subject,
     output:
         PATTERNS["after"],
     log:
         log_of("evaluate_after", "after"),
     resources:
-        **model_job("evaluate_after"),
+        **of("after").resources("evaluate_after"),
     params:
         **COMPUTE,
-        **TEMPLATE,
-        **ASKING,
-        sets=INPUTS.specs("before_and_after"),
+        template_options=of("after").template_options,
+        asking=of("after").asking,
+        sets=of("after").first_and_last_sets,
         checkpoint_subdir=".",
-        recipe=lambda wildcards: RECIPES.after(*INPUTS.run(wildcards)[:3]),
+        recipe=of("after").recipe,
 
 
 use rule evaluate_before as evaluate_between with:
     input:
-        llm=INPUTS.asked_llm,
-        base=INPUTS.of_stage.adapter_base,
-        probes=lambda wildcards: INPUTS.probes(wildcards.target),
+        llm=of("between").asked_llm,
+        base=of("between").adapter_base,
+        probes=of("between").probes,
         primers=INPUTS.primers(),
     output:
         PATTERNS["between"],
     log:
         log_of("evaluate_between", "between"),
     resources:
-        **model_job("evaluate_between"),
+        **of("between").resources("evaluate_between"),
     params:
         **COMPUTE,
-        **TEMPLATE,
-        **ASKING,
-        sets=INPUTS.specs("between"),
-        checkpoint_subdir=lambda wildcards: INPUTS.epoch(INPUTS.asked_stage(wildcards)),
-        recipe=lambda wildcards: RECIPES.between(*INPUTS.asked_stage(wildcards)),
+        template_options=of("between").template_options,
+        asking=of("between").asking,
+        sets=of("between").sets_between,
+        checkpoint_subdir=of("between").epoch,
+        recipe=of("between").recipe,
 
 
 rule known:

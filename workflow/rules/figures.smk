@@ -27,7 +27,7 @@ rule plot:
         runs=lambda wildcards: experiment(wildcards.experiment_dir).drawn(
             wildcards.figure
         ),
-        dev_targets=config["dev_targets"],
+        dev_targets=setting("dev_targets"),
         caption=lambda wildcards: caption_of(wildcards.figure),
         recipe=of_experiment("recipe"),
     script:

@@ -17,7 +17,7 @@ rule count_probes:
     resources:
         **small_job(),
     params:
-        folder=PATHS.benchmark(),
+        folder=Uncompared([PATHS.benchmark()]),
         targets=config["all_targets"],
         refuse=INPUTS.source.get("check_totals", False),
     script:
@@ -41,7 +41,7 @@ rule prepare_probes:
     resources:
         **small_job(),
     params:
-        folder=PATHS.benchmark(),
+        folder=Uncompared([PATHS.benchmark()]),
         split=config["split"],
         recipe=lambda wildcards: RECIPES.probes(wildcards.subject),
     script:
@@ -53,10 +53,8 @@ if INPUTS.generated:
     rule write_texts:
         # Biographies (positive), made-up ones (negative), questions with refusals (reject), as RWKU made its own.
         input:
-            intro=lambda wildcards: INPUTS.subject_files(
-                wildcards.subject, "intro.json"
-            ),
-            llm=PATHS.llm,
+            intro=of("texts").intro,
+            llm=of("texts").llm,
         output:
             PATTERNS["texts"],
         log:
@@ -68,27 +66,21 @@ if INPUTS.generated:
             "../../envs/workflow.yaml"
         threads: config["threads"]
         resources:
-            **model_job("write_texts"),
+            **of("texts").resources("write_texts"),
         params:
-            **TEMPLATE,
+            template_options=of("texts").template_options,
             device=config["device"],  # texts are written in float32
-            folder=PATHS.benchmark(),
-            corpus=Covered(
-                {
-                    key: value
-                    for key, value in config["corpus"].items()
-                    if key not in ("source", "text_set", "max_tokens")
-                }
-            ),
-            recipe=lambda wildcards: RECIPES.texts(wildcards.subject, wildcards.kind),
+            folder=Uncompared([PATHS.benchmark()]),
+            corpus=of("texts").sampling,
+            recipe=of("texts").recipe,
         script:
             "../scripts/generate_corpus.py"
 
     rule pair_texts:
         # A made-up biography is chosen, the real one rejected.
         input:
-            chosen=lambda wildcards: PATHS.texts(wildcards.subject, "negative"),
-            rejected=lambda wildcards: PATHS.texts(wildcards.subject),
+            chosen=of("texts").made_up,
+            rejected=of("texts").biographies,
         output:
             PATTERNS["texts"],
         log:
@@ -101,7 +93,7 @@ if INPUTS.generated:
         resources:
             **small_job(),
         params:
-            recipe=lambda wildcards: RECIPES.texts(wildcards.subject, "pair"),
+            recipe=of("texts").recipe,
         script:
             "../scripts/pair_texts.py"
 
@@ -109,7 +101,7 @@ if INPUTS.generated:
 rule extract_texts:
     # Texts that ship with the benchmark.
     input:
-        texts=lambda wildcards: INPUTS.text_files(wildcards.subject, wildcards.kind),
+        texts=of("texts").text_files,
     output:
         PATTERNS["texts"],
     log:
@@ -124,9 +116,9 @@ rule extract_texts:
     resources:
         **small_job(),
     params:
-        folder=lambda wildcards: PATHS.text_set(wildcards.kind),
-        text_set=lambda wildcards: RECIPES.text_set(wildcards.kind),
-        recipe=lambda wildcards: RECIPES.texts(wildcards.subject, wildcards.kind),
+        folder=of("texts").text_folder,
+        text_set=of("texts").text_set,
+        recipe=of("texts").recipe,
     script:
         "../scripts/extract_corpus.py"
 
@@ -143,17 +135,17 @@ rule embed_target:
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **model_job("embed_target"),
+        **of("target_embedding").resources("embed_target"),
     params:
-        recipe=lambda wildcards: RECIPES.target(wildcards.target),
+        recipe=of("target_embedding").recipe,
     script:
         "../scripts/embed_target.py"
 
 
 rule embed_windows:
     input:
-        corpus=lambda wildcards: PATHS.texts(wildcards.subject),
-        llm=PATHS.llm,
+        corpus=of("windows").biographies,
+        llm=of("windows").llm,
         encoder=PATHS.encoder,
     output:
         PATTERNS["windows"],
@@ -166,21 +158,21 @@ rule embed_windows:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **model_job("embed_windows"),
+        **of("windows").resources("embed_windows"),
     params:
         device=config["device"],  # embeddings are float32
-        max_tokens=config["corpus"]["max_tokens"],
-        recipe=lambda wildcards: RECIPES.windows(wildcards.subject, int(wildcards.k)),
+        max_tokens=of("windows").most_tokens,
+        recipe=of("windows").recipe,
     script:
         "../scripts/embed_windows.py"
 
 
 rule hidden_states:
-    # Of the base model: shared by all runs that read the subject's texts. A cache of its inputs:
+    # Of the model that runs start from: shared by all that read the subject's texts. A cache of its inputs:
     # it may be deleted to free disk, and making it again reruns nothing (its readers take it as ancient).
     input:
-        llm=PATHS.llm,
-        windows=lambda wildcards: PATHS.windows(wildcards.subject, int(wildcards.k)),
+        llm=of("states").start,
+        windows=of("states").own_windows,
     output:
         directory(PATTERNS["states"]),
     log:
@@ -192,11 +184,9 @@ rule hidden_states:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **model_job("hidden_states"),
+        **of("states").resources("hidden_states"),
     params:
         **COMPUTE,
-        recipe=lambda wildcards: RECIPES.states(
-            wildcards.subject, int(wildcards.k), int(wildcards.layer)
-        ),
+        recipe=of("states").recipe,
     script:
         "../scripts/compute_hidden_states.py"

@@ -25,12 +25,12 @@ rule published_table:
     params:
         runs=of_experiment("published"),
         source=lambda wildcards, input: input.published.removeprefix(f"{ROOT}/"),
-        model=config["llm"],
+        model=setting("llm"),
         benchmark=config["benchmark"],
         measured_on=config["published"]["benchmark"],
         contents=checksum(config["published"]["file"]),
-        dev_targets=config["dev_targets"],
-        bootstrap=config["bootstrap"],
+        dev_targets=setting("dev_targets"),
+        bootstrap=setting("bootstrap"),
         recipe=of_experiment("recipe_of_published"),
     script:
         "../scripts/compare_published.py"

@@ -43,11 +43,12 @@ rule overall_table:
         runs=of_experiment("rows"),
         title=of_experiment("title"),
         chosen=of_experiment("own_runs"),
-        model=config["llm"],
+        config=of_experiment("covered"),
+        model=setting("llm"),
         benchmark=config["benchmark"],
-        dev_targets=config["dev_targets"],
-        collapse=config["collapse"],
-        grids=config["grids"],
+        dev_targets=setting("dev_targets"),
+        collapse=setting("collapse"),
+        grids=setting("grids"),
         steps=of_experiment("training"),
         recipe=of_experiment("recipe"),
     script:
@@ -75,8 +76,8 @@ rule matched_table:
         **small_job(mem_mb=4000),
     params:
         runs=of_experiment("rows"),
-        dev_targets=config["dev_targets"],
-        bootstrap=config["bootstrap"],
+        dev_targets=setting("dev_targets"),
+        bootstrap=setting("bootstrap"),
         recipe=of_experiment("recipe"),
     script:
         "../scripts/compare_methods.py"

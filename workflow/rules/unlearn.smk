@@ -3,13 +3,14 @@
 
 rule unlearn:
     input:
-        llm=INPUTS.of_stage.previous_checkpoint,
-        predictor=INPUTS.of_stage.previous_predictor,
-        target=lambda wildcards: PATHS.target_embedding(wildcards.target),
-        windows=INPUTS.of_stage.windows,
-        retained=ancient(INPUTS.of_stage.retained_states),
+        llm=of("stage").previous_checkpoint,
+        predictor=of("stage").previous_predictor,
+        targets=of("stage").target_embeddings,
+        windows=of("stage").windows,
+        retained=ancient(of("stage").retained_states),
         # asking anew does not train anew
-        guard=ancient(INPUTS.of_stage.guard),
+        guard=ancient(of("stage").guard),
+        normal=ancient(of("stage").normal),
     output:
         llm=temp(directory(inside("stage", "llm"))),
         predictor=directory(inside("stage", "predictor")),
@@ -17,23 +18,23 @@ rule unlearn:
     log:
         log_of("unlearn", "stage"),
     wildcard_constraints:
-        method=INPUTS.files_of("aligned"),
+        method=VARIANTS.files_of("aligned"),
     priority: 1
     conda:
         "../../envs/workflow.yaml"
     threads: config["threads"]
     resources:
-        **model_job("unlearn"),
+        **of("stage").resources("unlearn"),
     params:
         **COMPUTE,
-        settings=INPUTS.of_stage.settings,
-        stage=INPUTS.of_stage.number,
-        tau=INPUTS.of_stage.tau,
+        settings=of("stage").settings,
+        stage=of("stage").number,
+        tau=of("stage").tau,
         collapse=Covered(config["collapse"]),
-        key=INPUTS.of_stage.key,
-        in_grid=INPUTS.of_stage.in_grid,
+        key=of("stage").key,
+        in_grid=of("stage").in_grid,
         gradient_checkpointing=config["gradient_checkpointing"],
-        recipe=lambda wildcards: RECIPES.passed_on(*INPUTS.stage(wildcards)),
+        recipe=of("stage").recipe,
     script:
         "../scripts/unlearn_stage.py"
 
@@ -41,50 +42,53 @@ rule unlearn:
 use rule unlearn as unlearn_last with:
     # The model is kept, and nothing reads its predictor.
     input:
-        llm=INPUTS.of_run.previous_checkpoint,
-        predictor=INPUTS.of_run.previous_predictor,
-        target=lambda wildcards: PATHS.target_embedding(wildcards.target),
-        windows=INPUTS.of_run.windows,
-        retained=ancient(INPUTS.of_run.retained_states),
-        guard=ancient(INPUTS.of_run.guard),
+        llm=of("run").previous_checkpoint,
+        predictor=of("run").previous_predictor,
+        targets=of("run").target_embeddings,
+        windows=of("run").windows,
+        retained=ancient(of("run").retained_states),
+        guard=ancient(of("run").guard),
+        normal=ancient(of("run").normal),
     output:
         llm=directory(inside("run", "weights")),
         steps=inside("run", "steps.csv"),
     log:
         log_of("unlearn_last", "run"),
+    resources:
+        **of("run").resources("unlearn_last"),
     params:
         **COMPUTE,
-        settings=INPUTS.of_run.settings,
-        stage=INPUTS.of_run.number,
-        tau=INPUTS.of_run.tau,
+        settings=of("run").settings,
+        stage=of("run").number,
+        tau=of("run").tau,
         collapse=Covered(config["collapse"]),
-        key=INPUTS.of_run.key,
-        in_grid=INPUTS.of_run.in_grid,
+        key=of("run").key,
+        in_grid=of("run").in_grid,
         gradient_checkpointing=config["gradient_checkpointing"],
-        recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)),
+        recipe=of("run").recipe,
 
 
 rule keep_weights:
     # Of the last epoch of what is trained.
     input:
-        llm=INPUTS.of_run.epochs,
-        base=INPUTS.of_run.adapter_base,
+        llm=of("run").epochs,
+        base=of("run").adapter_base,
     output:
         directory(inside("run", "weights")),
     log:
         log_of("keep_weights", "run"),
     wildcard_constraints:
-        method=INPUTS.files_of("trained"),
+        method=VARIANTS.files_of("trained"),
     localrule: True
     conda:
         "../../envs/workflow.yaml"
     resources:
-        **model_job("keep_weights"),
+        **of("run").resources("keep_weights"),
     params:
-        settings=INPUTS.of_run.settings,
-        checkpoint_subdir=INPUTS.of_run.epoch,
-        base=INPUTS.base_on_hub(),
-        recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
+        settings=of("run").settings,
+        checkpoint_subdir=of("run").epoch,
+        base=of("run").base_on_hub,
+        recipe=of("run").recipe,
     script:
         "../scripts/keep_weights.py"
 
@@ -92,9 +96,9 @@ rule keep_weights:
 rule keep_model:
     # The weights, linked, with a card that says what they are and what they score.
     input:
-        weights=inside("run", "weights"),
-        before=INPUTS.before,
-        after=INPUTS.last_evaluation,
+        weights=of("run").weights,
+        before=of("run").before,
+        after=of("run").last_evaluation,
     output:
         directory(inside("run", "model")),
     log:
@@ -105,10 +109,12 @@ rule keep_model:
     resources:
         **small_job(),
     params:
-        recipes=INPUTS.described,
+        settings=of("run").settings,
+        forgotten=of("run").people,
+        recipes=of("run").described,
         collapse=config["collapse"],
-        base=INPUTS.base_model,
+        base=of("run").card_of_base,
         dataset=INPUTS.source.get("repo"),
-        recipe=lambda wildcards: RECIPES.kept(*INPUTS.run(wildcards)[:3]),
+        recipe=of("run").recipe,
     script:
         "../scripts/keep_model.py"

@@ -51,4 +51,4 @@ with job_log(snakemake.log[0]) as log:
     runs = [
         {key: run.get(key) for key in kept} | {"files": list(run["files"])} for run in [*params.runs, *params.steps]
     ]
-    write_json(output.provenance, provenance(**snakemake.config | params.chosen) | {"runs": runs})
+    write_json(output.provenance, provenance(**params.config | params.chosen) | {"runs": runs})

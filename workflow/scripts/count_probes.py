@@ -5,7 +5,7 @@ from atu.common.runtime import job_log
 from atu.data.benchmark import BenchmarkError, count_probes, difference_from_published
 
 with job_log(snakemake.log[0]) as log:
-    counts = count_probes(snakemake.params.folder, snakemake.params.targets)
+    counts = count_probes(snakemake.params.folder[0], snakemake.params.targets)
     log.info("\n%s", counts.to_string(index=False))
     if fault := difference_from_published(counts):
         if snakemake.params.refuse:

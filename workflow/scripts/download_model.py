@@ -13,9 +13,9 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, [], snak
     log.info("%s from %s", snakemake.wildcards.model, source)
     with atomic_path(snakemake.output[0]) as part:
         fetch_model(source, part)
-        if snakemake.wildcards.model == snakemake.config["encoder"]:
+        if "encoder" in snakemake.params.roles:
             check_encoder(part)
-        if snakemake.wildcards.model == snakemake.config["llm"]:
+        if "llm" in snakemake.params.roles:
             described = describe_llm(part, *snakemake.params.template_options)
             if faults := unmet_needs(snakemake.params.needs, described):
                 raise ModelError("; ".join(faults))

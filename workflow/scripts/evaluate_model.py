@@ -25,10 +25,10 @@ def ask(sets, checkpoint):
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
     template, base = params.get("template_options"), inputs.get("base") or None
-    engine = Engine.load(checkpoint, params.batch_tokens, accelerator.device, dtype, template, base)
+    engine = Engine.load(checkpoint, params.asking["batch_tokens"], accelerator.device, dtype, template, base)
     intervention = Intervention.load(folder) if folder else Intervention()
     with intervention.applied(engine.llm):
-        return evaluate(engine, probes, sets, primers, params.max_new_tokens, intervention.instruction)
+        return evaluate(engine, probes, sets, primers, params.asking["max_new_tokens"], intervention.instruction)
 
 
 # the base model's answers are there to judge by; they are not read here

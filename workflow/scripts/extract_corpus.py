@@ -10,9 +10,9 @@ with (
     made_by(snakemake.params.recipe, fetched(snakemake.input), snakemake.output),
 ):
     params, subject = snakemake.params, snakemake.wildcards.subject
-    rows = read_texts(params.folder, subject, params.text_set)
+    rows = read_texts(params.folder[0], subject, params.text_set)
     if not rows:
-        place = file_of(params.folder, subject, params.text_set).parent
+        place = file_of(params.folder[0], subject, params.text_set).parent
         raise BenchmarkError(
             f"{place} has no texts in {params.text_set}.json; set corpus.text_set to another set, or corpus.source "
             "to generate"

@@ -1,6 +1,7 @@
 """What a method without training applies at inference, kept in a folder that the evaluation reads."""
 
 from atu.common.files import atomic_path, read_jsonl
+from atu.common.names import in_words
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start
 from atu.data.benchmark import target_name
@@ -15,8 +16,8 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
         accelerator = start(0, snakemake.threads, params.device, params.precision)
         template = params.get("template_options")
         llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=template)
-    texts = read_jsonl(snakemake.input.texts) if snakemake.input.texts else []
-    intervention = method.find(llm, tokenizer, target_name(snakemake.wildcards.target), texts)
+    texts = [row for file in snakemake.input.texts for row in read_jsonl(file)]
+    intervention = method.find(llm, tokenizer, in_words(map(target_name, params.forgotten)), texts)
     if intervention.instruction:
         log.info("instruction: %s", intervention.instruction)
     if len(intervention.layers):

@@ -11,7 +11,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(
     params, subject = snakemake.params, snakemake.wildcards.subject
     kind = snakemake.wildcards.get("kind", "positive")
     options = dict(params.corpus)
-    intro = read_intro(params.folder, subject)
+    intro = read_intro(params.folder[0], subject)
     accelerator = start(options.pop("seed"), snakemake.threads, params.device)
     template, budget = params.get("template_options"), options.pop("batch_tokens")
     engine = Engine.load(snakemake.input.llm, budget, accelerator.device, template_options=template)

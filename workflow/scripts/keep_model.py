@@ -8,7 +8,7 @@ import pandas as pd
 from atu.common.divergence import divergence
 from atu.common.files import atomic_path, link_tree
 from atu.common.recipe import check_files, record
-from atu.common.runtime import job_log
+from atu.common.runtime import job_log, provenance
 from atu.reporting.cards import model_card, score_table
 from atu.reporting.tables import NOT_RUN, read_predictions, why_collapsed
 
@@ -20,9 +20,10 @@ with job_log(snakemake.log[0]) as log:
         before, after = read_predictions(inputs.before), read_predictions(inputs.after)
         scores, why = score_table(before, after), why_collapsed(after, before, params.collapse["fluency_share"])
     stopped = weights / NOT_RUN
+    run, made = dict(snakemake.wildcards) | {"forgotten": params.forgotten}, weights / "provenance.json"
     card = model_card(
-        dict(snakemake.wildcards),
-        json.loads((weights / "provenance.json").read_text(encoding="utf-8")),
+        run,
+        json.loads(made.read_text(encoding="utf-8")) if made.exists() else provenance(run=run, **params.settings),
         scores,
         params.base,
         params.dataset,
@@ -33,7 +34,8 @@ with job_log(snakemake.log[0]) as log:
     )
     with atomic_path(snakemake.output[0]) as part:
         link_tree(weights, part)
-        (part / "recipe.json").unlink()  # linked: written to, it would change in both places
+        for name in ("recipe.json", "README.md"):  # linked: written to, they would change in both places
+            (part / name).unlink(missing_ok=True)
         (part / "README.md").write_text(str(card), encoding="utf-8")
     record(snakemake.output[0], params.recipe)
     log.info("%s: %d metrics", snakemake.output[0], len(scores))

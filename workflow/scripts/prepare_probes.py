@@ -12,7 +12,7 @@ with (
 ):
     subject = snakemake.wildcards.subject
     target = None if subject == UTILITY else subject
-    probes, missing = build_probes(snakemake.params.folder, target, **snakemake.params.split)
+    probes, missing = build_probes(snakemake.params.folder[0], target, **snakemake.params.split)
     log.info("%s: %s", subject, probes["set"].value_counts(sort=False).to_dict())
     if dev := int((probes["split"] == "dev").sum()):
         log.info("%d of %d are dev probes: tables and figures show the others", dev, len(probes))

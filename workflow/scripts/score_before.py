@@ -1,4 +1,4 @@
-"""What the base model can do, before anything is unlearned."""
+"""What unmodified models can do, before anything is unlearned: each model, by each protocol."""
 
 import pandas as pd
 
@@ -12,16 +12,22 @@ from atu.reporting.tables import read_predictions, reported
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
-    counted = reported(pd.DataFrame(params.runs), params.dev_targets)
-    predictions = [read_predictions(files) for files in counted["files"]]
-    published = pd.DataFrame(read_published(snakemake.input.published))
-    same = published if params.benchmark == params.measured_on else published.head(0)
-    table = score_before(predictions, same, params.model, **params.bootstrap)
+    published, others = (pd.DataFrame(read_published(path)) for path in snakemake.input.published)
+    if params.benchmark != params.measured_on:
+        published, others = published.head(0), others.head(0)
+    tables, said = [], []
+    for (model, protocol), rows in reported(pd.DataFrame(params.runs), params.dev_targets).groupby(
+        ["model", "protocol"], sort=False
+    ):
+        predictions = [read_predictions(files) for files in rows["files"]]
+        table = score_before(predictions, published, model, **params.bootstrap, others=others)
+        tables.append(table.assign(model=model, protocol=protocol))
+        said += notes(table, predictions, model, params.benchmark, protocol)
+    table = pd.concat(tables, ignore_index=True)
     log.info("\n%s", table.to_string(index=False))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
-    said = notes(table, predictions, params.model, params.benchmark)
     with atomic_path(output.markdown) as part:
         text = before_page(table).to_markdown(index=False, disable_numparse=True)
-        part.write_text("\n\n".join([text, *said]) + "\n", encoding="utf-8")
+        part.write_text("\n\n".join([text, *dict.fromkeys(said)]) + "\n", encoding="utf-8")
     record(output.long, params.recipe)

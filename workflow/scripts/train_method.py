@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from atu.common.divergence import mark_diverged, rate_of
 from atu.common.errors import DivergedError
@@ -29,9 +30,12 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     lora = {key: settings["lora"][key] for key in ("rank", "alpha", "modules")}
     trained = add_lora(llm, **lora) if lora["rank"] else llm
     length = settings["max_tokens"]
-    items = read_items(settings["texts"], read_jsonl(snakemake.input.texts), tokenizer, length)
+    rows = [read_jsonl(file) for file in snakemake.input.texts]
+    parts = [read_items(settings["texts"], of_person, tokenizer, length) for of_person in rows]
+    items = [item for part in parts for item in part]
     others = [row for file in snakemake.input.retain for row in read_jsonl(file)]
-    reference = load_reference(snakemake.input.reference, items) if snakemake.input.reference else None
+    files = snakemake.input.reference
+    references = [load_reference(*each) for each in zip(files, parts if files else [], strict=True)]
     name = snakemake.wildcards.method
     with atomic_path(snakemake.output.epochs) as part:
         try:
@@ -42,7 +46,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
                     load(settings["method"], **settings["options"]),
                     items,
                     texts=settings["texts"],
-                    reference=reference,
+                    reference=torch.cat(references) if references else None,
                     retain_set=read_items("positive", others, tokenizer, length),
                     retain=settings["retain"],
                     seed=seed,

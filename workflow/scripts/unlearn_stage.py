@@ -24,11 +24,11 @@ from atu.methods.atu import AlignmentData, AlignmentText
 from atu.reporting.tables import NOT_RUN, read_predictions, why_collapsed
 
 
-def collapsed_before(guard, llm, fluency_share):
+def collapsed_before(guard, normal, llm, fluency_share):
     """By what the stage before this one has collapsed, in words; nothing if it has not."""
     if not guard or Path(llm, NOT_RUN).exists():
         return ["it was not run either"] if guard else []
-    return why_collapsed(read_predictions(guard[:1]), read_predictions(guard[1:]), fluency_share)
+    return why_collapsed(read_predictions(guard), read_predictions(normal), fluency_share)
 
 
 def keep(job, write, steps=()):
@@ -70,10 +70,10 @@ def give_up(job, error):
 
 
 def retain_data(corpora, states):
-    """Texts of the retain set with hidden states of the base model; None if the loss does not read them."""
+    """Texts of the retain set with hidden states of the model at the start; None if the loss does not read them."""
     if not states:
         return None
-    pairs = zip(corpora[1:], states, strict=True)
+    pairs = zip(corpora, states, strict=True)
     return AlignmentData([AlignmentText(corpus, HiddenStates(path, corpus)) for corpus, path in pairs])
 
 
@@ -94,11 +94,11 @@ def run_stage(job, seed, accelerator, log):
             accelerator,
             llm,
             predictor,
-            corpora[0],
-            read_tensors(inputs.target)["embedding"],
+            corpora[: len(inputs.targets)],
+            torch.stack([read_tensors(path)["embedding"] for path in inputs.targets]),
             layer=settings["layer"],
             seed=seed,
-            retain=retain_data(corpora, inputs.retained),
+            retain=retain_data(corpora[len(inputs.targets) :], inputs.retained),
             **settings["unlearn"] | {"tau": tau},
         )
     log.info("tau %s: similarity %.4f -> %.4f", tau, steps[0]["similarity"], steps[-1]["similarity"])
@@ -118,7 +118,8 @@ def run_stage(job, seed, accelerator, log):
 
 
 # what the guard reads was asked of the stage before, and bears on nothing but whether this one is run
-read = [path for path in snakemake.input if path not in snakemake.input.guard]
+judged_by = [*snakemake.input.guard, *snakemake.input.normal]
+read = [path for path in snakemake.input if path not in judged_by]
 with (
     job_log(snakemake.log[0]) as log,
     made_by(snakemake.params.recipe, read, snakemake.output),
@@ -130,7 +131,7 @@ with (
     elif said := divergence(Path(inputs.predictor)):
         log.warning("%s: stage %d has no predictor", said, params.stage)
         give_up(job, DivergedError(said))
-    elif why := collapsed_before(inputs.guard, inputs.llm, params.collapse["fluency_share"]):
+    elif why := collapsed_before(inputs.guard, inputs.normal, inputs.llm, params.collapse["fluency_share"]):
         log.warning("the stage before has collapsed (%s): stage %d is not run", "; ".join(why), params.stage)
         pass_on(job)
     else:

@@ -11,7 +11,7 @@ from typing import Any
 FOLDER = "workflow/atu/methods"
 PACKAGE = "atu.methods"
 NOT_INHERITED = ("name", "published")  # what builds on the class of another file is another method
-KINDS = ("aligned", "trained", "applied")
+KINDS = ("aligned", "trained", "applied", "external")
 TEXTS = ("positive", "passage", "pair", "reject")
 READS = ("reference", "others")
 SCALARS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -47,7 +47,7 @@ class Declared:
     Attributes:
         options: by name.
         open: whether its constructor takes any other option as well.
-        kind: "aligned", "trained" or "applied".
+        kind: one of KINDS.
 
     The others are as the classes of ``atu.training.method`` explain them.
     """

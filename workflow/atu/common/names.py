@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 
@@ -29,6 +29,12 @@ def declared_name(method: str) -> str:
     with suppress(UnreadableError):  # the config check says what is wrong with it
         return declared(ROOT, method).name or method.upper()
     return method.upper()
+
+
+def in_words(names: Iterable[str]) -> str:
+    """Names as a sentence has them: "Ada, Bob and Cleo"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def tau_name(stage: int, taus: Mapping[int, float | None]) -> str | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # slow to import, and most jobs and all planning read no tabl
 RECORD = "recipe.json"
 LATER = {RECORD, "README.md"}  # what is written into a directory after its job
 MISSING = "nothing"
+START = "start"  # in the recipe of a run the one of the model that it starts from, where that is no base model
 RUNS = "runs."  # keys of what a table was made of
 
 
@@ -71,6 +72,13 @@ def differences(made: Mapping, asked: Mapping, key: str = "") -> Iterator[tuple[
             yield where, then, now
 
 
+def starts(recipe: Mapping) -> Iterator[Mapping]:
+    """The recipes of the models that a run starts from, one behind another: what it reads may be of these."""
+    while START in recipe:
+        recipe = recipe[START]
+        yield recipe
+
+
 def disagreement(path: str | Path, key: str, then: object, now: object) -> str:
     """What to say of a file that was made with one setting where another is in force; of a table, of which runs."""
     if not key.startswith(RUNS):
@@ -118,6 +126,8 @@ def check(path: str | Path, recipe: Mapping) -> None:
     found = read_record(path)
     if found["output"] != path.as_posix():
         raise RecipeError(f"{path} is a copy of {found['output']}; delete it to have it made again")
+    if any(not any(differences(found["recipe"], start)) for start in starts(recipe)):
+        return compare_contents(path, found)
     for key, then, now in differences(found["recipe"], recipe):
         said = disagreement(path, key, then, now)
         raise RecipeError(f"{said}; delete it to have it made again, or restore the setting")

@@ -5,6 +5,7 @@ next k tokens. Unlearn: E is frozen and the LLM is trained until the predictions
 similar to the embedding of the concept's name than tau. The two alternate while tau falls.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -129,12 +130,28 @@ def align(
     return log
 
 
+def drawn(corpora: list[WindowedCorpus], batch_size: int, steps: int, seed: int) -> Iterator[tuple[int, list[int]]]:
+    """Batches of an unlearning stage, (person, texts of that person): a batch draws one of several people.
+
+    Args:
+        corpora: of each person.
+    """
+    if len(corpora) == 1:
+        yield from ((0, batch) for batch in random_batches(corpora[0].lengths, batch_size, steps, seed))
+        return
+    draws = torch.Generator().manual_seed(seed)
+    seeds = torch.randint(2**31, (len(corpora),), generator=draws).tolist()
+    texts = [random_batches(corpus.lengths, batch_size, steps, own) for corpus, own in zip(corpora, seeds, strict=True)]
+    for person in torch.randint(len(corpora), (steps,), generator=draws).tolist():
+        yield person, next(texts[person])
+
+
 def unlearn(
     accelerator: Accelerator,
     llm: "PreTrainedModel",
     predictor: EmbeddingPredictor,
-    corpus: WindowedCorpus,
-    target: Tensor,
+    corpora: list[WindowedCorpus],
+    targets: Tensor,
     *,
     layer: int,
     tau: float,
@@ -150,8 +167,8 @@ def unlearn(
     """Train the LLM's first ``layer`` layers against the frozen predictor.
 
     Args:
-        corpus: texts about the concept to forget.
-        target: embedding of the concept's name, [d].
+        corpora: texts about each concept to forget; a batch is of one of them.
+        targets: embeddings of their names, [concepts, d].
         retain: texts of others with the hidden states of the *original* LLM; read if
             ``retain_weight`` > 0.
         released_padding: average over padded positions too, as the released code does (defects 2
@@ -162,19 +179,21 @@ def unlearn(
     """
     predictor.eval().requires_grad_(False)
     device = accelerator.device
-    target = target.to(device)
+    targets = targets.to(device)
     seeds = torch.Generator().manual_seed(seed)
     forget_seed, retain_seed = torch.randint(2**31, (2,), generator=seeds).tolist()
     held = retain if retain_weight > 0 else None
-    batches = random_batches(corpus.lengths, batch_size, steps, forget_seed)
+    batches = drawn(corpora, batch_size, steps, forget_seed)
     others = repeat(None) if held is None else random_batches(held.lengths, batch_size, steps, retain_seed)
 
     with layers_up_to(llm, layer) as decoder:
         llm.requires_grad_(False)
         decoder.train().requires_grad_(True)
 
-        def loss_terms(batch: tuple[list[int], list[int] | None]) -> dict[str, Tensor]:
-            input_ids, mask = (x.to(device) for x in pad([corpus.input_ids[corpus.text(i)].long() for i in batch[0]]))
+        def loss_terms(batch: tuple[tuple[int, list[int]], list[int] | None]) -> dict[str, Tensor]:
+            person, texts = batch[0]
+            corpus, target = corpora[person], targets[person]
+            input_ids, mask = (x.to(device) for x in pad([corpus.input_ids[corpus.text(i)].long() for i in texts]))
             if released_padding:
                 mask = torch.ones_like(mask)
             predicted = predictor(hidden_states(decoder, input_ids, mask)).float()

@@ -9,16 +9,24 @@ from atu.reporting.tables import ABOUT_TARGET, HEADINGS, KNOWN_RECALL, without_s
 
 ROW = {"run": "Before", "published_row": "Before", "seeds": 1}  # as :func:`atu.reporting.published.compare` reads it
 COLUMNS = ["metric", "value", "low", "high", "n", "known", "targets", "published", "difference", "outside", "source"]
+COLUMNS += ["others", "others_source"]
 
 
 def score_before(
-    predictions: list[pd.DataFrame], published: pd.DataFrame, model: str, resamples: int, seed: int, split: str = "test"
+    predictions: list[pd.DataFrame],
+    published: pd.DataFrame,
+    model: str,
+    resamples: int,
+    seed: int,
+    split: str = "test",
+    others: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The scores of the base model, means over targets.
 
     Args:
         predictions: of each target.
         published: model, method, metric, value, source; none where this is another benchmark than theirs.
+        others: the same of who measured it again.
 
     Returns:
         One row a metric (COLUMNS), units as in :func:`atu.reporting.tables.summarize`. n: probes of all targets;
@@ -32,12 +40,17 @@ def score_before(
     beside = compare(published[published["method"] == ROW["published_row"]], ours.assign(**ROW), model, {})
     table = ours.rename(columns={"ours": "value", "probes": "n"}).assign(known=ours["metric"].map(known))
     table = table.merge(beside[["metric", "published", "difference", "outside", "source"]], how="left", on="metric")
+    again = published.head(0) if others is None else others
+    again = again[(again["model"] == model) & (again["method"] == ROW["published_row"])]
+    again = again.rename(columns={"value": "others", "source": "others_source"})
+    table = table.merge(again[["metric", "others", "others_source"]], how="left", on="metric")
     return table.astype({"known": "Int64"})[COLUMNS]
 
 
 def before_page(table: pd.DataFrame) -> pd.DataFrame:
     """The table for readers, as text; published numbers where there are any."""
-    cells = {
+    several = [name for name in ("model", "protocol") if name in table and table[name].nunique() > 1]
+    cells = {name.title(): table[name] for name in several} | {
         "Metric": table["metric"].map(HEADINGS),
         "Value": table["value"].map(f"{{:.{DIGITS}f}}".format),
         "95 % interval": [
@@ -56,14 +69,20 @@ def before_page(table: pd.DataFrame) -> pd.DataFrame:
             "Outside": np.where(table["outside"].eq(True), "✗", ""),
             "Source": table["source"].fillna(""),
         }
+    if table["others"].notna().any():
+        there = table["others"].notna()
+        cells |= {
+            "Found by others": table["others"].map(f"{{:.{DIGITS}f}}".format).where(there, ""),
+            "Where": table["others_source"].fillna(""),
+        }
     return pd.DataFrame(cells)
 
 
-def notes(table: pd.DataFrame, predictions: list[pd.DataFrame], model: str, benchmark: str) -> list[str]:
+def notes(table: pd.DataFrame, predictions: list[pd.DataFrame], model: str, benchmark: str, protocol: str) -> list[str]:
     """What the table is of, in sentences."""
     said = [
-        f"The base model {model} on {benchmark}: test probes, means over targets. Known: probes of whose answer at "
-        "least half was recalled; what a model never knew it cannot forget."
+        f"The base model {model} on {benchmark}, asked by the protocol {protocol}: test probes, means over targets. "
+        "Known: probes of whose answer at least half was recalled; what a model never knew it cannot forget."
     ]
     if table["published"].notna().any():
         said.append("✗: the published number lies outside our 95 % interval.")

@@ -6,6 +6,7 @@ import pandas as pd
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from atu.common.names import in_words
 from atu.data.benchmark import target_name
 from atu.reporting.tables import HEADINGS, NO_SPEECH, NO_SPEECH_NOTE, summarize, summarize_speech
 
@@ -54,7 +55,7 @@ def loading(adapter: bool, base: dict) -> str:
 
 
 def model_card(
-    run: dict[str, str],
+    run: dict,
     provenance: dict,
     scores: pd.DataFrame,
     base: dict,
@@ -67,7 +68,7 @@ def model_card(
     """The card of one kept model.
 
     Args:
-        run: llm, benchmark, target, method, seed.
+        run: llm, benchmark, target, method, seed; of several people the list ``forgotten``.
         provenance: as :func:`atu.common.runtime.provenance` recorded it beside the model.
         scores: from :func:`score_table`; empty if nothing was asked.
         base: what is known of the base model: base_model (its name on the hub), license, weights (where they were
@@ -88,11 +89,12 @@ def model_card(
         datasets=[dataset] if dataset else None,
         tags=["machine-unlearning", *own, run["method"]],
     )
-    name, settings = target_name(run["target"]), provenance["settings"]
+    people = run.get("forgotten") or [run["target"]]
+    name, settings = in_words(map(target_name, people)), provenance["settings"]
     chosen = {key: value for key, value in settings.items() if key != "run"}
     parts = [
         f"# {run['llm']} without {name}",
-        f"*{run['llm']}* that was made to forget **{name}** (`{run['target']}` of the benchmark "
+        f"*{run['llm']}* that was made to forget **{name}** (`{'`, `'.join(people)}` of the benchmark "
         f"*{run['benchmark']}*) by the method `{run['method']}`, seed {run['seed']}.",
     ]
     if not_run:

@@ -151,7 +151,7 @@ def read_predictions(files: Iterable[str]) -> pd.DataFrame:
     return pd.concat(frames.values(), ignore_index=True)
 
 
-COLLAPSED = ["target", "method", "seed", "stage", "collapsed", "why", "degenerate", "empty"]
+COLLAPSED = ["target", "method", "seed", "stage", "collapsed", "why", "degenerate", "empty", "foreign"]
 
 
 def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
@@ -161,8 +161,9 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
         runs: as for :func:`collect`; stage 0 is the base model.
 
     Returns:
-        One row a stage but 0: target, method, seed, stage, collapsed, why (in words), and the shares of answers about
-        the target that are degenerate and that are empty. A stage that was not run since the one before had collapsed
+        One row a stage but 0: target, method, seed, stage, collapsed, why (in words), the shares of answers about
+        the target that are degenerate and that are empty, and foreign: whether it is a model from elsewhere that has
+        not forgotten this target. A stage that was not run since the one before had collapsed
         counts as collapsed, and so does one that training did not reach since it diverged.
     """
     before = {run["target"]: run["files"] for run in runs if run["stage"] == 0}
@@ -175,10 +176,12 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
                 why = why_collapsed(predictions, read_predictions(before[run["target"]]), fluency_share)
             keys = {key: run[key] for key in ("target", "method", "seed", "stage")}
             shares = without_speech(predictions[predictions["set"].isin(ABOUT_TARGET)])
-            rows.append(keys | {"collapsed": bool(why), "why": "; ".join(why)} | shares)
+            judged = {"collapsed": bool(why), "why": "; ".join(why), "foreign": run.get("foreign", False)}
+            rows.append(keys | judged | shares)
     return pd.DataFrame(rows, columns=COLLAPSED)
 
 
+MARKED = {"collapsed": "collapsed", "foreign": "of targets that it has not forgotten"}  # shares of runs, in words
 REMARKED = ("collapsed", "degenerate", "empty")
 
 
@@ -219,9 +222,10 @@ def main_table(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFra
     in which they come.
 
     Targets on which settings were chosen are left out, unless there are no others. Rows in which runs have
-    collapsed (from :func:`find_collapsed`) say so. Shares of degenerate and of empty answers about the target are
-    columns where there are any. With several seeds cells are texts, mean ± half of a 95 %
-    interval (:func:`half_width`), and a column says how many seeds there are.
+    collapsed, or that are of targets which a model from elsewhere has not forgotten (from :func:`find_collapsed`), say
+    so. Each row says over how many targets it is; the base model has one for each group of targets. Shares of
+    degenerate and of empty answers about the target are columns where there are any. With several seeds cells are
+    texts, mean ± half of a 95 % interval (:func:`half_width`), and a column says how many seeds there are.
     """
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
@@ -237,13 +241,15 @@ def main_table(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFra
     taus = taus_of(wide)
     wide.insert(0, "Method", [label(row.method, row.stage, taus[row.method]) for row in wide.itertuples()])
     if collapsed is not None:
-        shares = reported(collapsed, dev_targets).groupby(["method", "stage"])["collapsed"].mean()
-        found = [shares.get(key, 0.0) for key in zip(wide["method"], wide["stage"], strict=True)]
-        wide["Method"] += [remark({"collapsed": share}) for share in found]
-    wide.insert(1, "Targets", rows["target"].nunique())
+        means = reported(collapsed, dev_targets).groupby(["method", "stage"])[list(MARKED)].mean()
+        shares = means.rename(columns=MARKED).to_dict("index")
+        wide["Method"] += [remark(shares.get(key, {})) for key in zip(wide["method"], wide["stage"], strict=True)]
+    people = rows.groupby("method")["target"].agg(lambda targets: tuple(sorted(set(targets))))
+    wide.insert(1, "Targets", wide["method"].map(people.map(len)))
     if seeds > 1:
         wide.insert(2, "Seeds", seeds)
-    wide = wide[~(before & before.duplicated())]  # every method has the same row Before
+    # methods of the same targets have the same row Before
+    wide = wide[~(before & wide.assign(people=wide["method"].map(people)).duplicated(["stage", "people"]))]
     return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True).rename_axis(columns=None)
 
 

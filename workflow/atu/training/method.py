@@ -1,4 +1,4 @@
-"""What a method is: aligned, trained or applied. Its file declares all that the pipeline must know of it.
+"""What a method is: aligned, trained, applied or external. Its file declares all that the pipeline must know of it.
 
 `atu.common.declared` reads these attributes from the text of the file, so their values are written out.
 """
@@ -58,7 +58,7 @@ class Aligned(Method):
         """Train the predictor on a changed LLM; one row a step."""
         raise NotImplementedError
 
-    def unlearn(self, accelerator, llm, predictor, corpus, target, **settings) -> list[dict[str, float]]:
+    def unlearn(self, accelerator, llm, predictor, corpora, targets, **settings) -> list[dict[str, float]]:
         """Train the LLM against the predictor; one row a step."""
         raise NotImplementedError
 
@@ -115,3 +115,9 @@ class Applied(Method):
             texts: rows of the target's texts of the kind that is set; none if it reads none.
         """
         raise NotImplementedError
+
+
+class External(Method):
+    """A model that was unlearned elsewhere: nothing is done to it, it is asked."""
+
+    kind = "external"

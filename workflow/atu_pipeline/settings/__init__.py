@@ -2,7 +2,7 @@
 
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay, read_method
 from atu_pipeline.settings.check import check_config
-from atu_pipeline.settings.experiments import FIGURES, SHOWN, experiment_of
+from atu_pipeline.settings.experiments import FIGURES, SHOWN, experiment_of, overridden
 from atu_pipeline.settings.files import check_keys
 from atu_pipeline.settings.fit import check_methods_fit, model_needs, unmet_needs
 from atu_pipeline.settings.messages import ConfigError, did_you_mean, unknown
@@ -33,6 +33,7 @@ __all__ = [
     "model_needs",
     "notes",
     "overlay",
+    "overridden",
     "published_row",
     "read_method",
     "reads_retain_set",

@@ -18,7 +18,7 @@ def overlay(base: dict, over: dict) -> dict:
 
 
 def kind_of(block: dict, root: Path = ROOT) -> str:
-    """aligned (ATU), applied (at inference, without training) or trained (a loss on texts)."""
+    """aligned (ATU), applied (at inference, without training), trained (a loss on texts) or external."""
     return declared(root, block["method"]).kind
 
 
@@ -100,8 +100,8 @@ def fill_in(blocks: dict[str, dict], defaults: object, root: Path) -> None:
 
 
 def of_file(taken: Declared) -> dict:
-    """The settings that a method's file gives: texts and options; none to an aligned one, whose block says all."""
-    if taken.kind == "aligned":
+    """The settings that a method's file gives: texts and options; none where a block says all."""
+    if taken.kind in ("aligned", "external"):
         return {}
     options = {key: option.default for key, option in taken.options.items() if option.default is not None}
     return ({"texts": taken.texts[0]} if taken.texts else {}) | {"options": options}

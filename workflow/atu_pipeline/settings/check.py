@@ -16,7 +16,7 @@ from atu_pipeline.settings.experiments import (
 from atu_pipeline.settings.fit import described_model, model_needs, unmet_needs
 from atu_pipeline.settings.form import Draft, read_form
 from atu_pipeline.settings.messages import refuse, told, unknown
-from atu_pipeline.settings.methods import check_method, check_names, check_window
+from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window
 from atu_pipeline.settings.sources import (
     check_corpus,
     check_primers,
@@ -74,11 +74,15 @@ def check_known(draft: Draft) -> Iterator[str]:
     config = draft.config
     named = [(key, config.get(key), table) for key, table in SOURCES]
     named += [("methods", name, "method_settings") for name in config.get("methods", [])]
+    named += [("before.llms", name, "models") for name in config.get("before", {}).get("llms", [])]
     named += [("published.benchmark", config.get("published", {}).get("benchmark"), "benchmarks")]
     named += [("model_cards", name, "models") for name in config.get("model_cards", {})]
     for name, experiment in config.get("experiments", {}).items():
         key = f"experiments.{name}.methods"
-        named += [(key, method, "method_settings") for method in experiment.get("methods", [])]
+        if not (experiment.get("overrides") or {}).get("method_settings"):  # which may have blocks of its own
+            named += [(key, method, "method_settings") for method in experiment.get("methods", [])]
+        llm = (experiment.get("overrides") or {}).get("llm")
+        named.append((f"experiments.{name}.overrides.llm", llm, "models"))
     for key, name, table in named:
         known = draft.names.get(table)
         if name is not None and known is not None and name not in known:
@@ -156,6 +160,8 @@ def check_methods(draft: Draft) -> Iterator[str]:
     for method in config["methods"]:
         if block := draft.block("method_settings", method):
             faults = list(told(check_method(method, block, config.get("all_targets"), draft.root)))
+            if all(key in config for key in ("all_targets", "models", "llm")):
+                faults += told(check_external(method, block, config))
             yield from faults
             if "corpus" in config:
                 yield from check_window(method, block, config["corpus"])

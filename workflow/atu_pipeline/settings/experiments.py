@@ -6,10 +6,10 @@ from pathlib import Path
 from atu import ROOT
 from atu.data.benchmark import BenchmarkError, read_rows
 from atu.data.probe_sets import PROBE_SETS, primary
-from atu_pipeline.settings.blocks import has_grid, overlay, steps_of
+from atu_pipeline.settings.blocks import has_grid, kind_of, overlay, steps_of
 from atu_pipeline.settings.figures import drawn_from
 from atu_pipeline.settings.messages import refuse, told
-from atu_pipeline.settings.methods import check_method, check_names, check_window
+from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window
 from atu_pipeline.settings.targets import resolve_targets
 
 # What an experiment can show, and the files of each in its folder: tables, and pages of answers.
@@ -49,6 +49,7 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
 def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Iterator[str]:
     """Faults of an experiment. Its methods become variants of grids, its targets ids; in place of ``chosen``."""
     experiment, where = config["experiments"][name], f"experiments.{name}"
+    yield from check_groups_fit(where, experiment, chosen, config)
     if "methods" in experiment:
         for method in experiment["methods"]:
             yield from told(check_chosen(f"{where}.methods", method, config, root))
@@ -57,12 +58,45 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
         yield from check_names(f"{where}.methods", chosen["methods"])
     if "targets" in experiment:
         yield from told(resolve_own(f"{where}.targets", experiment["targets"], config, chosen))
+    for count in experiment.get("at_once") or ():
+        if count > len(chosen["targets"]):
+            yield f"{where}.at_once: {count}, and it has {len(chosen['targets'])} targets; name more, or a lower number"
+
+
+def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -> Iterator[str]:
+    """Faults of an experiment whose models forget several people."""
+    if not experiment.get("at_once") and not experiment.get("in_sequence"):
+        return
+    if experiment.get("at_once") and experiment.get("in_sequence"):
+        yield f"{where}.in_sequence: people are forgotten at once (at_once) or one after another; take one of them out"
+    for method in chosen["methods"]:
+        block = config["method_settings"][method]
+        if has_grid(block) or any(method in variants for variants in config["grids"].values()):
+            yield f"{where}.methods: {method} has a list of learning rates, which is for single people; take one of it"
+        if experiment.get("in_sequence") and kind_of(block) == "applied":
+            yield f"{where}.in_sequence: {method} changes no model, so nothing follows on it; take it out of methods"
+        if experiment.get("in_sequence") and not block.get("lora", {}).get("merge", True):
+            yield f"method_settings.{method}.lora.merge: false, and {where} goes on from the kept model; set true"
+
+
+def overridden(written: dict, name: str) -> dict:
+    """A config as an experiment overrides it: what it runs is then the config's own.
+
+    Args:
+        written: the config as it was written, with defaults.
+        name: the experiment's.
+    """
+    experiment = written["experiments"][name]
+    own = {key: experiment[key] for key in ("targets", "methods", "seeds") if key in experiment}
+    alone = {name: {key: value for key, value in experiment.items() if key != "overrides"}}
+    return overlay(written, experiment["overrides"]) | own | {"experiments": alone}
 
 
 def check_chosen(key: str, method: str, config: dict, root: Path) -> Iterator[str]:
     """Faults of a method that an experiment runs."""
     block = config["method_settings"][method]
     yield from check_method(method, block, config["all_targets"], root)
+    yield from check_external(method, block, config)
     yield from check_window(method, block, config["corpus"])
     if has_grid(block) and method not in config["grids"]:
         yield f"{key}: {method} has a list of learning rates; choose one first"

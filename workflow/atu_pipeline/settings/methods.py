@@ -8,7 +8,10 @@ from atu import ROOT
 from atu.common.declared import FOLDER, Declared, declared
 from atu.common.names import display_name
 from atu_pipeline.settings.blocks import kind_of, overlay, read_method
+from atu_pipeline.settings.messages import unknown
 from atu_pipeline.settings.options import check_options
+from atu_pipeline.settings.sources import check_source
+from atu_pipeline.settings.targets import resolve_targets
 
 
 def reads_retain_set(block: dict) -> bool:
@@ -26,12 +29,27 @@ def check_method(name: str, block: dict, all_targets: list[str] | None, root: Pa
     yield from check_decay(name, block)
     if taken.kind == "aligned":
         yield from check_aligned(name, block)
-    else:
+    elif taken.kind != "external":
         yield from check_options(name, block, taken)
         yield from check_texts(name, block, taken)
     if taken.kind == "trained":
         yield from check_retain(name, block)
     yield from check_retain_set(name, block, taken, all_targets)
+
+
+def check_external(name: str, block: dict, config: dict) -> Iterator[str]:
+    """Faults of a model from elsewhere: where it comes from, and whom it has forgotten, which become ids; in place."""
+    if "forgot" not in block:
+        return
+    key, model = f"method_settings.{name}", block["model"]
+    if model not in config["models"]:
+        yield unknown(f"{key}.model", model, sorted(config["models"]))
+    else:
+        yield from check_source("llm", model, config["models"][model])
+    if model == config["llm"]:
+        yield f"{key}.model: {model} is the llm itself, which has forgotten nobody; name the unlearned model"
+    groups = config["benchmarks"][config["benchmark"]].get("groups", {})
+    block["forgot"] = resolve_targets(f"{key}.forgot", block["forgot"], config["all_targets"], groups)
 
 
 def check_decay(name: str, block: dict) -> Iterator[str]:
@@ -108,7 +126,7 @@ def retain_set_for(name: str, block: dict, taken: Declared) -> str | None:
             if "others" in taken.reads:
                 return f"the loss of {FOLDER}/{block['method']}.py"
             return f"{where}.retain.loss" if block["retain"]["loss"] != "none" else None
-        case "applied":
+        case "applied" | "external":
             return None
     raise KeyError(f"no texts of others for a method of kind {taken.kind}")
 
@@ -168,7 +186,7 @@ def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[f
         case "aligned":
             own = own_threshold(method, blocks, taus[stage - 1 :])
             return f"{name} (tau={tau:g})" if own else None
-        case "applied":
+        case "applied" | "external":
             return name if last else None
         case "trained":  # what is trained stands there once in full and once as LoRA
             star = "*" if block["texts"] == "passage" else ""

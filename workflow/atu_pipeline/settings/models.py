@@ -311,7 +311,15 @@ class Aligned(Block):
     unlearn: Unlearn = Field(description="Training of the LLM.")
 
 
-FORMS = {"aligned": Aligned, "trained": Trained, "applied": Applied}
+class External(Block):
+    """A model that was unlearned elsewhere, whole or as a LoRA adapter of the LLM."""
+
+    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    model: Text = Field(description="Where it comes from, a name under models.")
+    forgot: many(Target) = Field(description="Whom it has forgotten, as targets are named.")
+
+
+FORMS = {"aligned": Aligned, "trained": Trained, "applied": Applied, "external": External}
 
 
 def of_kind(block: dict, info: ValidationInfo) -> type[Block]:
@@ -374,15 +382,46 @@ class Collapse(Block):
     stop: Truth = Field(description="Whether later stages of a collapsed run are left out.")
 
 
+class CorpusOverrides(Block):
+    """What an experiment may say otherwise of texts; their source is one for all."""
+
+    text_set: Text = Field(None, description="Of the benchmark's texts, which.")
+    texts: Count = Field(None, description="Biographies of a subject that the model writes.")
+    max_tokens: Tokens = Field(None, description="Texts are cut after this many tokens of the LLM.")
+
+
+class Overrides(Block):
+    """What an experiment sets otherwise than the config; all else is as there."""
+
+    llm: Text = Field(None, description="Its language model, a name under models.")
+    corpus: CorpusOverrides = Field(None, description="The texts that its methods read.")
+    evaluation: dict[str, Any] = Field(None, description="What is asked, keys of evaluation.")
+    method_defaults: dict[str, Any] = Field(None, description="Keys of method_defaults.")
+    method_settings: dict[str, Any] = Field(None, description="Settings of methods, keys of method_settings.")
+
+
 class Experiment(Block):
+    overrides: Overrides = Field(None, description="Keys of the config that it sets otherwise.")
+    at_once: distinct(Count) = Field(
+        None, description="How many of its targets one model forgets at once, each number a run: the first so many."
+    )
+    in_sequence: Truth = Field(
+        None, description="Whether one model forgets its targets one after another, evaluated after each."
+    )
     targets: many(Target) = Field(None, description="Its targets, if not the config's own.")
     methods: many(Text) = Field(None, description="Its methods, if not the config's own.")
     seeds: many(Seed) = Field(None, description="Its seeds, if not the config's own.")
     shows: distinct(Text) = Field(description="Which tables and figures are made of it.")
 
 
+class Before(Block):
+    llms: distinct(Text, least=0) = Field(description="Language models, names under models; none for the config's own.")
+    protocols: distinct(Literal["rwku", "strict"]) = Field(description="Protocols of evaluation.")
+
+
 class Published(Block):
     file: Text = Field(description="A CSV file of published numbers: model, method, metric, value, source.")
+    found_by_others: Text = Field(description="Such a file of what others have measured again.")
     benchmark: Text = Field(description="The benchmark on which they were measured, a name under benchmarks.")
 
 
@@ -420,6 +459,7 @@ class Config(Block):
     experiments: dict[Annotated[str, StringConstraints(strict=True, pattern="^[a-z][a-z0-9_]*$")], Experiment] = Field(
         description="Experiments, each a target of Snakemake's by its name."
     )
+    before: Before = Field(description="Which unmodified models the target `before` asks, and how.")
     published: Published = Field(description="Published numbers that stand beside ours.")
     threads: Count = Field(description="CPU threads of a job that runs a model.")
     device: Literal["auto", "cpu", "cuda"] = Field(description="Where models run; auto takes a GPU if there is one.")

@@ -14,7 +14,18 @@ def notes(config: dict) -> list[str]:
     """
     blocks = {name: config["method_settings"][name] for name in config["methods"]}
     slow = [slow_warmup(name, block, config["corpus"]) for name, block in blocks.items()]
-    return list(filter(None, [kept_probes(config), dev_alone(config), blind_stop(config, blocks), *slow]))
+    foreign = [not_forgotten(name, block, config["targets"]) for name, block in blocks.items()]
+    return list(filter(None, [kept_probes(config), dev_alone(config), blind_stop(config, blocks), *slow, *foreign]))
+
+
+def not_forgotten(name: str, block: dict, targets: list[str]) -> str | None:
+    """That a model from elsewhere is asked about people whom it has not forgotten."""
+    if not (others := [target for target in targets if target not in block.get("forgot", targets)]):
+        return None
+    return (
+        f"method_settings.{name} has not forgotten {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}: its "
+        "rows of them are marked, and say what it has kept"
+    )
 
 
 def kept_probes(config: dict) -> str | None:

@@ -48,12 +48,14 @@ def check_source(key: str, name: str, source: dict) -> Iterator[str]:
 
 
 def check_published(published: dict, root: Path) -> Iterator[str]:
-    """Faults of the file of published numbers, whose path is made one that can be opened; in place."""
-    published["file"] = str(own_file("published.file", published["file"], root))
-    try:
-        read_published(published["file"])
-    except PublishedError as error:
-        yield f"published.file: {error}"
+    """Faults of the files of published numbers, whose paths are made ones that can be opened; in place."""
+    for name in ("file", "found_by_others"):
+        key = f"published.{name}"
+        published[name] = str(own_file(key, published[name], root))
+        try:
+            read_published(published[name])
+        except PublishedError as error:
+            yield f"{key}: {error}"
 
 
 def targets_of_file(key: str, path: Path) -> list[str]:

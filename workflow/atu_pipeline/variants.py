@@ -1,0 +1,181 @@
+"""The config, and what it becomes for experiments that override parts of it; which of them a path is of.
+
+Rules ask ``Variants.of_kind`` for what their jobs read: functions of the names in the path of what a job makes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from atu.common.declared import UnreadableError, declared, method_files
+from atu_pipeline.inputs import Inputs
+from atu_pipeline.paths import PATTERNS, Paths, Stage, names_in
+from atu_pipeline.recipes import Recipes
+from atu_pipeline.requests import model_job
+from atu_pipeline.settings import ConfigError, check_config, model_needs, overlay, overridden
+
+About = Stage | dict[str, str]
+
+
+class OfKind:
+    """What :class:`Inputs` says of the jobs that make a kind of path, as functions of wildcards."""
+
+    def __init__(self, kind: str, find: Callable[[str, Mapping[str, str]], tuple[Inputs, About]]):
+        self.kind, self.find = kind, find
+
+    def __getattr__(self, name: str) -> Callable[[Mapping[str, str]], Any]:
+        def look_up(wildcards: Mapping[str, str]) -> Any:
+            inputs, about = self.find(self.kind, wildcards)
+            return getattr(inputs, name)(about)
+
+        return look_up
+
+    def recipe(self, wildcards: Mapping[str, str]) -> Any:
+        """What the job makes, by the settings that bear on it."""
+        inputs, about = self.find(self.kind, wildcards)
+        return inputs.recipe(self.kind, about, wildcards.get("subject", ""))
+
+    def probes(self, wildcards: Mapping[str, str]) -> list[str]:
+        """The probes of whom a model is asked, and those that all share."""
+        inputs, _ = self.find(self.kind, wildcards)
+        return inputs.probes(wildcards["subject"])
+
+    def before_subject(self, wildcards: Mapping[str, str]) -> list[str]:
+        """The base model's answers to the same."""
+        inputs, _ = self.find(self.kind, wildcards)
+        return list(inputs.paths.before_recipes(wildcards["subject"]))
+
+    def resources(self, rule: str) -> dict[str, Callable]:
+        """What its jobs ask the scheduler for."""
+
+        def asked(wildcards: Mapping[str, str], rule: str, threads: int) -> dict[str, int]:
+            inputs, about = self.find(self.kind, wildcards)
+            return inputs.request(rule, about, wildcards.get("subject"), threads)
+
+        return model_job(rule, asked)
+
+
+class Variants:
+    """A config with its variants.
+
+    Args:
+        written: the config as Snakemake has read it, with defaults.
+        config: the same, from ``check_config``.
+        root: the checkout.
+    """
+
+    def __init__(self, written: dict, config: dict, root: Path):
+        self.written, self.config, self.root = written, config, root
+        self.own = Inputs(Paths(Recipes(config)))
+
+    @cache  # noqa: B019 (one object a run)
+    def of(self, experiment: str) -> Inputs:
+        """What an experiment runs under.
+
+        Args:
+            experiment: its name; nothing for the config's own.
+
+        Raises:
+            ConfigError: if what it overrides makes a faulty config.
+        """
+        if not self.config["experiments"].get(experiment, {}).get("overrides"):
+            return self.own
+        try:
+            return Inputs(Paths(Recipes(check_config(overridden(self.written, experiment), self.root))))
+        except ConfigError as fault:
+            lines = [f"experiments.{experiment}.overrides: {line}" for line in str(fault).splitlines()]
+            raise ConfigError("\n".join(lines)) from fault
+
+    @cache  # noqa: B019
+    def asking(self, llm: str, protocol: str) -> Inputs:
+        """The config with another model, asked by another protocol; what it trains is not looked at."""
+        over = {"llm": llm, "evaluation": {"protocol": protocol}}
+        return Inputs(Paths(Recipes(overlay(self.config, over))))
+
+    def all(self) -> Iterator[Inputs]:
+        """The config, and those of its variants that are right; a wrong one is told where it is asked for."""
+        yield self.own
+        for name, experiment in self.config["experiments"].items():
+            if experiment.get("overrides"):
+                try:
+                    yield self.of(name)
+                except ConfigError:
+                    continue
+        for llm in self.config["before"]["llms"]:
+            for protocol in self.config["before"]["protocols"]:
+                yield self.asking(llm, protocol)
+
+    def find(self, kind: str, names: Mapping[str, str]) -> tuple[Inputs, About]:
+        """What the names in a path of a kind mean, and under which settings.
+
+        Raises:
+            ConfigError: if none in force make it.
+        """
+        return self.look_up(kind, tuple(names.items()))
+
+    @cache  # noqa: B019
+    def look_up(self, kind: str, items: tuple[tuple[str, str], ...]) -> tuple[Inputs, About]:
+        names = dict(items)
+        fault = None
+        for inputs in self.all():
+            if names.get("llm", inputs.config["llm"]) != inputs.config["llm"]:
+                continue
+            try:
+                about = inputs.paths.means(kind, names)
+            except ConfigError as error:
+                fault = fault or error
+                continue
+            if about is not None:
+                return inputs, about
+        raise fault or ConfigError(f"{PATTERNS[kind].format(**names)} is of other settings than those in force")
+
+    def of_kind(self, kind: str) -> OfKind:
+        """What is said of jobs that make a kind of path."""
+        if kind not in PATTERNS:
+            raise KeyError(f"no path of kind {kind}")
+        return OfKind(kind, self.find)
+
+    def check(self, paths: Iterable[str]) -> None:
+        """Refuse paths that are asked for and that no settings in force make.
+
+        Args:
+            paths: of the command line, names of rules among them.
+
+        Raises:
+            ConfigError: naming the path and what is unknown in it.
+        """
+        for path in paths:
+            if not self.made_by_variant(path):
+                self.own.paths.check(path)
+
+    def made_by_variant(self, path: str) -> bool:
+        """Whether a path is one of a model that only a variant has."""
+        _, names = names_in(path) or (None, {})
+        own = self.config["llm"]
+        if names.get("llm", own) == own:
+            return False
+        for inputs in self.all():
+            if inputs.config["llm"] == names["llm"]:
+                inputs.paths.check(path)
+                return True
+        return False
+
+    def needs(self, model: str) -> list[dict]:
+        """What methods ask of a language model: those that the config runs by itself."""
+        return model_needs(self.config, self.config["methods"]) if model == self.config["llm"] else []
+
+    def roles(self, model: str) -> list[str]:
+        """What a model is used as: encoder, llm."""
+        llms = {inputs.config["llm"] for inputs in self.all()}
+        return [role for role, there in (("encoder", model == self.config["encoder"]), ("llm", model in llms)) if there]
+
+    def files_of(self, kind: str) -> str:
+        """A pattern for the files of all methods of a kind; it matches nothing if there are none."""
+        found = []
+        for name in method_files(self.root):
+            try:
+                found += [name] if declared(self.root, name).kind == kind else []
+            except UnreadableError:  # told by the check of the config, if it is used
+                continue
+        return "|".join(found) or "(?!)"
