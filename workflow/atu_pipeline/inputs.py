@@ -65,6 +65,8 @@ class Inputs:
         if isinstance(about, Stage):
             run = about[:3]
             match kind:
+                case "start_states" | "start_reference":
+                    return self.recipes.at_start(*run)
                 case "alignment":
                     return self.recipes.alignment(*run)
                 case "stage" | "realignment":
@@ -83,11 +85,9 @@ class Inputs:
                 case "windows":
                     return self.recipes.windows(names["subject"], int(names["k"]))
                 case "states":
-                    sizes = int(names["k"]), int(names["layer"])
-                    return self.recipes.states(names["subject"], *sizes, self.paths.start(names))
+                    return self.recipes.states(names["subject"], int(names["k"]), int(names["layer"]))
                 case "reference":
-                    sizes = names["kind"], int(names["max_tokens"])
-                    return self.recipes.reference(names["target"], *sizes, self.paths.start(names))
+                    return self.recipes.reference(names["target"], names["kind"], int(names["max_tokens"]))
                 case "before":
                     return self.recipes.before(names["subject"])
                 case "target_embedding":
@@ -211,14 +211,6 @@ class Inputs:
         """The windows of a subject's texts."""
         return self.paths.windows(names["subject"], int(names["k"]))
 
-    def start(self, about: "Stage | dict[str, str]") -> str:
-        """The model that runs start from: the base model, or what the run before in a sequence has kept."""
-        start = self.recipes.start_of(*about[:3]) if isinstance(about, Stage) else self.paths.start(about)
-        if not start:
-            return self.paths.llm
-        target, method, seed = start
-        return f"{self.paths.run(self.recipes.groups.of(target).before, method, seed)}/weights"
-
     def texts_of(self, names: dict[str, str]) -> str:
         """The texts whose log-probabilities are taken."""
         return self.paths.texts(names["target"], names["kind"])
@@ -229,6 +221,12 @@ class Inputs:
         """All whom the model of a run has forgotten."""
         block = self.config["method_settings"][stage.method]
         return list(block.get("forgot") or self.recipes.groups.of(stage.target).asked)
+
+    def start(self, stage: Stage) -> str:
+        """The model that a run starts from: the base model, or what the run before in a sequence has kept."""
+        target, method, seed, _ = stage
+        before = self.recipes.groups.of(target).before
+        return f"{self.paths.run(before, method, seed)}/weights" if before else self.paths.llm
 
     def forgotten(self, stage: Stage) -> list[str]:
         """Whom a run forgets."""
@@ -248,6 +246,18 @@ class Inputs:
         """Whether the method is one rate of a grid: where it diverges, the others go on."""
         return Uncompared([any(stage.method in variants for variants in self.config["grids"].values())])
 
+    def layer(self, stage: Stage) -> int:
+        """The hook layer."""
+        return self.settings(stage)["layer"]
+
+    def kind_of_texts(self, stage: Stage) -> str:
+        """The kind of texts that the method reads."""
+        return self.settings(stage)["texts"]
+
+    def most_of_method(self, stage: Stage) -> int:
+        """At which length the method cuts them."""
+        return self.settings(stage)["max_tokens"]
+
     def retain_set(self, stage: Stage) -> list[str]:
         """The other subjects whose texts a run reads."""
         return self.recipes.others(stage.target, stage.method, stage.seed)
@@ -260,8 +270,10 @@ class Inputs:
     def states(self, stage: Stage) -> list[str]:
         """Hidden states of the model that the run starts from on the same texts."""
         k, layer = (self.settings(stage)[key] for key in ("k", "layer"))
-        start, subjects = self.recipes.start_of(*stage[:3]), (*self.forgotten(stage), *self.retain_set(stage))
-        return [self.paths.states(subject, k, layer, start) for subject in subjects]
+        subjects = (*self.forgotten(stage), *self.retain_set(stage))
+        if self.recipes.groups.of(stage.target).before:
+            return [self.paths.at_start("start_states", *stage[:3], subject) for subject in subjects]
+        return [self.paths.states(subject, k, layer) for subject in subjects]
 
     def retained_states(self, stage: Stage) -> list[str]:
         """Those on the texts of the retain set, if the loss reads them."""
@@ -287,8 +299,9 @@ class Inputs:
         if not self.recipes.reads_reference(stage.method):
             return []
         kind, length = (self.settings(stage)[key] for key in ("texts", "max_tokens"))
-        start = self.recipes.start_of(*stage[:3])
-        return [self.paths.reference(name, kind, length, start) for name in self.forgotten(stage)]
+        if self.recipes.groups.of(stage.target).before:
+            return [self.paths.at_start("start_reference", *stage[:3], name) for name in self.forgotten(stage)]
+        return [self.paths.reference(name, kind, length) for name in self.forgotten(stage)]
 
     def checkpoint(self, stage: Stage) -> str:
         """The model after a stage of Align-then-Unlearn before the last; stage 0 is what the run starts from."""

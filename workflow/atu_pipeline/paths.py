@@ -4,7 +4,6 @@ A result that settings bear on has a digest of them in its name: two configs nev
 settings made is simply not there. Tables and figures have none: they are views of the last run.
 """
 
-import itertools
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -14,12 +13,13 @@ from typing import NamedTuple
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import TEXT_SETS
 from atu_pipeline.people import GROUP
-from atu_pipeline.recipes import Recipe, Recipes, Start
+from atu_pipeline.recipes import Recipe, Recipes
 from atu_pipeline.settings import ConfigError, has_grid, kind_of, unknown
 
 DIGITS = 8  # of a digest in a path: one in four billion that two results of one name share them
 OF_MODEL = "results/{llm}/{benchmark}"
 OF_RUNS = OF_MODEL + "/{target}/seed{seed}"
+START = OF_RUNS + "/starts/{method}-{digest}"
 STAGE = OF_RUNS + "/stages/{method}-{digest}"
 RUN = OF_RUNS + "/{method}-{digest}"
 PATTERNS = {
@@ -35,6 +35,8 @@ PATTERNS = {
     "states": OF_MODEL + "/hidden_states/{encoder}/k{k}/layer{layer}/{subject}-{digest}",
     "reference": OF_MODEL + "/reference/{kind}/tokens{max_tokens}/{target}-{digest}.safetensors",
     "before": OF_MODEL + "/before/{subject}-{digest}.parquet",
+    "start_states": START + "/hidden_states/{subject}",
+    "start_reference": START + "/reference/{subject}.safetensors",
     "alignment": OF_RUNS + "/alignments/{method}-{digest}",
     "realignment": OF_RUNS + "/realignments/{method}-{digest}",
     "stage": STAGE,
@@ -42,7 +44,8 @@ PATTERNS = {
     "run": RUN,
     "after": RUN + "/evaluations/{subject}-{asked}.parquet",
 }
-STAGES = ("alignment", "realignment", "stage", "between", "run", "after")  # kinds that are of a stage of a run
+# Kinds that are of a stage of a run.
+STAGES = ("start_states", "start_reference", "alignment", "realignment", "stage", "between", "run", "after")
 ENDS = ("run", "after")  # of what a run keeps
 CONSTRAINTS = {
     "digest": f"[0-9a-f]{{{DIGITS}}}",
@@ -119,7 +122,6 @@ class Paths:
         self.runs: dict[tuple[str, str, str, str], Stage] = {}
         self.shorter: dict[tuple[str, str, str, str], Stage] = {}
         self.planned: set[str] = set()
-        self.starts: dict[str, Start] = {}
 
     def path(self, kind: str, recipe: Recipe, /, **names: object) -> str:
         """The path of something that a recipe makes."""
@@ -183,22 +185,28 @@ class Paths:
         return self.path("windows", self.recipes.windows(subject, k), **names)
 
     @cache  # noqa: B019
-    def states(self, subject: str, k: int, layer: int, start: Start | None = None) -> str:
-        """Hidden states of the model that runs start from on a subject's texts."""
+    def states(self, subject: str, k: int, layer: int) -> str:
+        """Hidden states of the base model on a subject's texts."""
         names = {"subject": subject, "k": k, "layer": layer, "encoder": self.config["encoder"]}
-        return self.started("states", self.recipes.states(subject, k, layer, start), start, names)
+        return self.path("states", self.recipes.states(subject, k, layer), **names)
 
     @cache  # noqa: B019
-    def reference(self, target: str, kind: str, max_tokens: int, start: Start | None = None) -> str:
-        """Log-probabilities of texts under the model that runs start from."""
+    def reference(self, target: str, kind: str, max_tokens: int) -> str:
+        """Log-probabilities of texts under the base model."""
         names = {"target": target, "kind": kind, "max_tokens": max_tokens}
-        return self.started("reference", self.recipes.reference(target, kind, max_tokens, start), start, names)
+        return self.path("reference", self.recipes.reference(target, kind, max_tokens), **names)
 
-    def started(self, kind: str, recipe: Recipe, start: Start | None, names: dict) -> str:
-        """The path of what is computed with the model that a run starts from, which :meth:`start` will know."""
-        if start:
-            self.starts[short(recipe)] = start
-        return self.path(kind, recipe, **names)
+    @cache  # noqa: B019
+    def at_start(self, kind: str, target: str, method: str, seed: str, subject: str) -> str:
+        """What a run of a sequence reads of the model that it starts from on a subject's texts.
+
+        Args:
+            kind: start_states or start_reference.
+        """
+        recipe, file = self.recipes.at_start(target, method, seed), self.config["method_settings"][method]["method"]
+        stage = Stage(target, method, seed, 0)
+        self.stages.setdefault((target, seed, file, short(recipe)), stage)
+        return self.path(kind, recipe, target=target, seed=seed, method=file, subject=subject)
 
     @cache  # noqa: B019
     def before(self, subject: str) -> str:
@@ -313,41 +321,14 @@ class Paths:
             )
         return known[key]
 
-    def start(self, names: Mapping[str, str]) -> Start | None:
-        """The run whose start the states or log-probabilities of a path are of; None if that is the base model."""
-        digest = names["digest"]
-        if digest not in self.starts and self.base_made(names) != digest:
-            self.find_starts()
-        return self.starts.get(digest)
-
-    def base_made(self, names: Mapping[str, str]) -> str:
-        """The digest of the same of the base model."""
-        if "layer" in names:
-            return short(self.recipes.states(names["subject"], int(names["k"]), int(names["layer"])))
-        return short(self.recipes.reference(names["target"], names["kind"], int(names["max_tokens"])))
-
-    @cache  # noqa: B019
-    def find_starts(self) -> None:
-        """Know what is computed with models that have forgotten others, as a job that was started by itself needs."""
-        blocks, seeds = self.config["method_settings"], map(str, self.config["seeds"])
-        sequences = [(name, people) for name, people in self.recipes.groups.declared.items() if people.before]
-        for (target, people), (method, block), seed in itertools.product(sequences, blocks.items(), list(seeds)):
-            if has_grid(block):
-                continue
-            start = target, method, seed
-            if kind_of(block) == "aligned":
-                for subject in (*people.forgotten, *self.recipes.others(target, method, seed)):
-                    self.states(subject, block["k"], block["layer"], start)
-            elif kind_of(block) == "trained" and self.recipes.reads_reference(method):
-                for subject in people.forgotten:
-                    self.reference(subject, block["texts"], block["max_tokens"], start)
-
     @cache  # noqa: B019
     def find_all(self, target: str, seed: str, file: str) -> None:
         """Know the folders of all blocks of a method's file, as a job that was started by itself needs them."""
         for method, block in self.config["method_settings"].items():
             if block["method"] != file or has_grid(block):  # its rates have blocks of their own
                 continue
+            if self.recipes.groups.of(target).before and kind_of(block) in ("aligned", "trained"):
+                self.at_start("start_states", target, method, seed, target)
             if kind_of(block) == "aligned":
                 self.alignment(target, method, seed)
                 for number in range(1, self.recipes.last(method)):
@@ -424,10 +405,9 @@ class Paths:
             case "windows":
                 return self.windows(names["subject"], int(names["k"]))
             case "states":
-                return self.states(names["subject"], int(names["k"]), int(names["layer"]), self.start(names))
+                return self.states(names["subject"], int(names["k"]), int(names["layer"]))
             case "reference":
-                sizes = names["kind"], int(names["max_tokens"])
-                return self.reference(names["target"], *sizes, self.start(names))
+                return self.reference(names["target"], names["kind"], int(names["max_tokens"]))
             case "benchmark" | "primers" | "counts":
                 return getattr(self, kind)()
             case "text_set":

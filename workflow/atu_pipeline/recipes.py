@@ -101,9 +101,6 @@ def checksum(*paths: str) -> str:
     return whole.hexdigest()[:16]
 
 
-Start = tuple[str, str, str]  # target, method and seed of a run that starts from what others have left
-
-
 class Recipes:
     """The recipes of one config.
 
@@ -245,14 +242,9 @@ class Recipes:
         return merged(self.texts(subject), self.llm, self.encoder, limit)
 
     @cache  # noqa: B019
-    def states(self, subject: str, k: int, layer: int, start: Start | None = None) -> Recipe:
-        """Hidden states of the model that runs start from on a subject's texts."""
-        own = self.start(*start) if start else {}
-        return merged(self.windows(subject, k), {"layer": layer}, self.shared("precision"), own)
-
-    def start_of(self, target: str, method: str, seed: str) -> Start | None:
-        """The run whose start its hidden states are of; None if that is the base model."""
-        return (target, method, seed) if self.groups.of(target).before else None
+    def states(self, subject: str, k: int, layer: int) -> Recipe:
+        """Hidden states of the base model on a subject's texts."""
+        return merged(self.windows(subject, k), {"layer": layer}, self.shared("precision"))
 
     @cache  # noqa: B019
     def target(self, target: str) -> Recipe:
@@ -266,9 +258,9 @@ class Recipes:
         own = {key: block[key] for key in ("method", "layer", "k", "other_subjects", "predictor")}
         own["align"] = without(block["align"], "steps_between")
         subjects = [*self.groups.of(target).forgotten, *self.others(target, method, seed)]
-        start = self.start_of(target, method, seed)
         return merged(
-            *(self.states(subject, block["k"], block["layer"], start) for subject in subjects),
+            *(self.states(subject, block["k"], block["layer"]) for subject in subjects),
+            self.start(target, method, seed),
             {"subjects": subjects, "seed": str(seed), "settings": own},
         )
 
@@ -294,8 +286,7 @@ class Recipes:
             own = block | {"lora": without(block["lora"], "merge")}
             parts = [*(self.texts(name, block["texts"]) for name in people), self.shared("precision")]
             if self.reads_reference(method):
-                start = self.start_of(target, method, seed)
-                parts += [self.reference(name, block["texts"], block["max_tokens"], start) for name in people]
+                parts += [self.reference(name, block["texts"], block["max_tokens"]) for name in people]
             if self.reads_retain_set(method):
                 parts += [self.texts(subject) for subject in self.others(target, method, seed)]
         elif kind == "applied":
@@ -327,10 +318,28 @@ class Recipes:
         return "reference" in declared(ROOT, self.config["method_settings"][method]["method"]).reads
 
     @cache  # noqa: B019
-    def reference(self, target: str, kind: str, max_tokens: int, start: Start | None = None) -> Recipe:
-        """Log-probabilities of texts under the model that runs start from."""
+    def reference(self, target: str, kind: str, max_tokens: int) -> Recipe:
+        """Log-probabilities of texts under the base model."""
         parts = [self.llm, self.texts(target, kind), self.shared("precision")]
-        return merged(*parts, {"reference": {"max_tokens": max_tokens}}, self.start(*start) if start else {})
+        return merged(*parts, {"reference": {"max_tokens": max_tokens}})
+
+    @cache  # noqa: B019
+    def at_start(self, target: str, method: str, seed: str) -> Recipe:
+        """What a run of a sequence reads of the model that it starts from: hidden states, or log-probabilities.
+
+        Raises:
+            KeyError: for a method that reads neither.
+        """
+        block, people = self.config["method_settings"][method], self.groups.of(target).forgotten
+        match kind_of(block):
+            case "aligned":
+                subjects = (*people, *self.others(target, method, seed))
+                parts = [self.states(subject, block["k"], block["layer"]) for subject in subjects]
+            case "trained":
+                parts = [self.reference(name, block["texts"], block["max_tokens"]) for name in people]
+            case kind:
+                raise KeyError(f"a method of kind {kind} reads nothing of the model that it starts from")
+        return merged(*parts, self.start(target, method, seed))
 
     @cache  # noqa: B019
     def kept(self, target: str, method: str, seed: str, stage: int | None = None) -> Recipe:

@@ -41,6 +41,16 @@ class OfKind:
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.probes(wildcards["subject"])
 
+    def windows_of_subject(self, wildcards: Mapping[str, str]) -> str:
+        """The windows of the subject whose states a run of a sequence reads."""
+        inputs, about = self.find(self.kind, wildcards)
+        return inputs.paths.windows(wildcards["subject"], inputs.settings(about)["k"])
+
+    def texts_of_subject(self, wildcards: Mapping[str, str]) -> str:
+        """The texts of a person whose log-probabilities a run of a sequence reads."""
+        inputs, about = self.find(self.kind, wildcards)
+        return inputs.paths.texts(wildcards["subject"], inputs.settings(about)["texts"])
+
     def before_subject(self, wildcards: Mapping[str, str]) -> list[str]:
         """The base model's answers to the same."""
         inputs, _ = self.find(self.kind, wildcards)

@@ -2,9 +2,9 @@
 
 
 rule reference_log_probs:
-    # Of the model that runs start from, once: no method keeps a second model in memory for them.
+    # Of the base model, once: no method keeps a second model in memory for them.
     input:
-        llm=of("reference").start,
+        llm=of("reference").llm,
         texts=of("reference").texts_of,
     output:
         PATTERNS["reference"],
@@ -18,6 +18,8 @@ rule reference_log_probs:
     params:
         **COMPUTE,
         template_options=of("reference").template_options,
+        kind=lambda wildcards: wildcards.kind,
+        max_tokens=lambda wildcards: int(wildcards.max_tokens),
         recipe=of("reference").recipe,
     script:
         "../scripts/compute_reference.py"

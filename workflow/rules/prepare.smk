@@ -168,10 +168,10 @@ rule embed_windows:
 
 
 rule hidden_states:
-    # Of the model that runs start from: shared by all that read the subject's texts. A cache of its inputs:
+    # Of the base model: shared by all runs that read the subject's texts. A cache of its inputs:
     # it may be deleted to free disk, and making it again reruns nothing (its readers take it as ancient).
     input:
-        llm=of("states").start,
+        llm=of("states").llm,
         windows=of("states").own_windows,
     output:
         directory(PATTERNS["states"]),
@@ -187,6 +187,7 @@ rule hidden_states:
         **of("states").resources("hidden_states"),
     params:
         **COMPUTE,
+        layer=lambda wildcards: int(wildcards.layer),
         recipe=of("states").recipe,
     script:
         "../scripts/compute_hidden_states.py"

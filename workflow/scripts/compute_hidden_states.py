@@ -1,4 +1,4 @@
-"""Hidden states of the base model on one subject's texts, at the hook layer."""
+"""Hidden states of a model on one subject's texts, at the hook layer."""
 
 from atu.alignment.hidden import write_hidden_states
 from atu.alignment.windows import WindowedCorpus
@@ -12,5 +12,5 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     llm, _ = load_llm(snakemake.input.llm, accelerator.device)
     corpus = WindowedCorpus.load(snakemake.input.windows)
     with accelerator.autocast():
-        write_hidden_states(llm, corpus, int(snakemake.wildcards.layer), snakemake.output[0], params.precision)
+        write_hidden_states(llm, corpus, params.layer, snakemake.output[0], params.precision)
     log.info("%d tokens", len(corpus.input_ids))

@@ -1,4 +1,4 @@
-"""Log-probabilities of a method's sequences under the base model."""
+"""Log-probabilities of a method's sequences under the model that its runs start from."""
 
 from atu.common.files import read_jsonl
 from atu.common.recipe import made_by
@@ -8,10 +8,10 @@ from atu.engine.examples import read_items, reference_log_probs, save_reference
 from atu.engine.models import load_llm
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
-    params, wildcards = snakemake.params, snakemake.wildcards
+    params = snakemake.params
     accelerator = start(0, snakemake.threads, params.device, params.precision)
     llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=params.get("template_options"))
-    items = read_items(wildcards.kind, read_jsonl(snakemake.input.texts), tokenizer, int(wildcards.max_tokens))
+    items = read_items(params.kind, read_jsonl(snakemake.input.texts), tokenizer, params.max_tokens)
     batches = sorted_batches([max(len(example.ids) for example in item) for item in items], 8)
     with accelerator.autocast():
         sums = reference_log_probs(llm, items, batches)

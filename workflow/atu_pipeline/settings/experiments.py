@@ -9,7 +9,7 @@ from atu.data.probe_sets import PROBE_SETS, primary
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay, steps_of
 from atu_pipeline.settings.figures import drawn_from
 from atu_pipeline.settings.messages import refuse, told
-from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window
+from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window, reads_retain_set
 from atu_pipeline.settings.targets import resolve_targets
 
 # What an experiment can show, and the files of each in its folder: tables, and pages of answers.
@@ -49,7 +49,6 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
 def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Iterator[str]:
     """Faults of an experiment. Its methods become variants of grids, its targets ids; in place of ``chosen``."""
     experiment, where = config["experiments"][name], f"experiments.{name}"
-    yield from check_groups_fit(where, experiment, chosen, config)
     if "methods" in experiment:
         for method in experiment["methods"]:
             yield from told(check_chosen(f"{where}.methods", method, config, root))
@@ -58,19 +57,28 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
         yield from check_names(f"{where}.methods", chosen["methods"])
     if "targets" in experiment:
         yield from told(resolve_own(f"{where}.targets", experiment["targets"], config, chosen))
-    for count in experiment.get("at_once") or ():
-        if count > len(chosen["targets"]):
-            yield f"{where}.at_once: {count}, and it has {len(chosen['targets'])} targets; name more, or a lower number"
+    yield from check_groups_fit(where, experiment, chosen, config)
 
 
 def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -> Iterator[str]:
     """Faults of an experiment whose models forget several people."""
     if not experiment.get("at_once") and not experiment.get("in_sequence"):
         return
+    for count in experiment.get("at_once") or ():
+        if count > len(chosen["targets"]):
+            yield f"{where}.at_once: {count}, and it has {len(chosen['targets'])} targets; name more, or a lower number"
+    most = max(experiment.get("at_once") or [len(chosen["targets"])])
+    left = len(config["all_targets"]) - most
     if experiment.get("at_once") and experiment.get("in_sequence"):
         yield f"{where}.in_sequence: people are forgotten at once (at_once) or one after another; take one of them out"
     for method in chosen["methods"]:
         block = config["method_settings"][method]
+        reads = "align" in block or ("retain" in block and reads_retain_set(block))
+        if reads and block["other_subjects"] > left:
+            yield (
+                f"method_settings.{method}.other_subjects: {block['other_subjects']}, and beside the {most} whom "
+                f"{where} forgets the benchmark has {left}; set it to at most {left}"
+            )
         if has_grid(block) or any(method in variants for variants in config["grids"].values()):
             yield f"{where}.methods: {method} has a list of learning rates, which is for single people; take one of it"
         if experiment.get("in_sequence") and kind_of(block) == "applied":
