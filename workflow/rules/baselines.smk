@@ -18,6 +18,7 @@ rule reference_log_probs:
     params:
         **COMPUTE,
         **TEMPLATE,
+        protocol=PROTOCOL,
         recipe=lambda wildcards: RECIPES.reference(
             wildcards.target, wildcards.kind, int(wildcards.max_tokens)
         ),
@@ -47,6 +48,7 @@ rule train:
     params:
         **COMPUTE,
         **TEMPLATE,
+        protocol=PROTOCOL,
         settings=INPUTS.of_stage.settings,
         key=INPUTS.of_stage.key,
         in_grid=INPUTS.of_stage.in_grid,

@@ -63,7 +63,12 @@ TEMPLATE = {
     for key, value in config["models"][config["llm"]].items()
     if key == "template_options" and value
 }
-ASKING = {key: config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
+ASKING = {
+    key: config["evaluation"][key]
+    for key in ("batch_tokens", "max_new_tokens", "protocol")
+}
+# By which plain texts are trained on; the recipes of what reads such texts say it.
+PROTOCOL = Uncompared([config["evaluation"]["protocol"]])
 
 
 wildcard_constraints:
