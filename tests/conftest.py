@@ -235,7 +235,12 @@ TINY_CONFIG = {
             "unlearn": {"tau": [0.0, -0.5], "steps": 3, "batch_size": 2, "optimizer": "adamw", "learning_rate": 1e-3},
         }
     },
-    "evaluation": {"before_and_after": "all", "between": ["forget_qa", "neighbor_qa"], "batch_tokens": 400},
+    "evaluation": {
+        "before_and_after": "all",
+        "between": ["forget_qa", "neighbor_qa"],
+        "batch_tokens": 400,
+        "protocol": "strict",
+    },
     "threads": 1,
     "device": "cpu",
     "precision": "fp32",

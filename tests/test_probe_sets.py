@@ -78,6 +78,7 @@ def test_jobs_depend_on_how_a_set_is_asked_and_not_on_its_name_in_tables():
         "message": "{primer_truthfulqa}\n\nQ: {query}",
         "suffix": "A:",
         "metric": "truthfulness",
+        "spaced_suffix": True,
     }
     shown = replace(asked, label="Truth", better="lower", role="forget", size=3, shared=False, long_prompt=True)
     assert shown.asking() == asked.asking()
@@ -86,7 +87,7 @@ def test_jobs_depend_on_how_a_set_is_asked_and_not_on_its_name_in_tables():
 
 def test_probes_depend_on_how_their_rows_are_read():
     read = PROBE_SETS["forget_qa"]
-    assert read.reading() == {"file": "forget_level2", "rows": "questions", "level": "2"}
+    assert read.reading() == {"file": "forget_level2", "rows": "questions", "level": "2", "gives": ["answers"]}
     assert replace(read, label="F", message="{query}", metric="exact").reading() == read.reading()
     config = check(PAPER)
     assert replace(read, shared=True).reading() != read.reading()
@@ -198,7 +199,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
 
 def test_metrics_of_answers_by_hand():
     """A metric is handed what the model said and the probe."""
-    probe = {"answers": ["born in Rome", "in Rome"], "query": "Who?"}
+    probe = {"answers": ["born in Rome", "in Rome"], "answer_is_text": False, "query": "Who?"}
     assert METRICS["rouge_l_recall"].score(" in Rome\n", probe) == {"prediction": "in Rome", "score": 2 / 3}
     assert METRICS["rouge_l_recall"].score("", probe) == {"prediction": "NOANSWER", "score": 0.0}
     said = METRICS["reasoning_exact_match"].score("So the answer is in Rome. Yes.", probe)

@@ -127,8 +127,8 @@ def test_readers_see_whose_number_is_whose():
 
 def test_a_value_within_the_interval_is_not_marked():
     """Bounds are as precise as what was published: 47.4 is not outside an interval from 47.43."""
-    ours = pd.DataFrame([("forget_qa", 50.0, 47.43, 52.0, 1, 4, "Before", "Before", 1)])
-    ours.columns = ["metric", "ours", "low", "high", "targets", "probes", "run", "published_row", "seeds"]
+    ours = pd.DataFrame([("forget_qa", "", 50.0, 47.43, 52.0, 1, 4, "Before", "Before", 1)])
+    ours.columns = ["metric", "reading", "ours", "low", "high", "targets", "probes", "run", "published_row", "seeds"]
     assert not compare(PUBLISHED, ours, "llm", {}).iloc[0]["outside"]
 
 

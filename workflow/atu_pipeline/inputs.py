@@ -143,7 +143,11 @@ class Inputs:
 
     def asking(self, about: "Stage | dict[str, str]") -> dict:
         """How a model is asked, whatever it is asked."""
-        return {key: self.config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens")}
+        return {key: self.config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens", "protocol")}
+
+    def protocol(self, about: "Stage | dict[str, str]") -> Uncompared:
+        """By which plain texts are trained on; the recipes of what reads such texts say it."""
+        return Uncompared([self.config["evaluation"]["protocol"]])
 
     def first_and_last_sets(self, about: "Stage | dict[str, str]") -> Covered:
         """How the sets are asked and scored that the base model and the last stage are asked."""

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 
 from atu import ROOT
-from atu.common.declared import declared
+from atu.common.declared import PLAIN, declared
 from atu.common.recipe import START, differences, disagreement, record_path
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, kind_in_use
@@ -289,6 +289,8 @@ class Recipes:
                 parts += [self.reference(name, block["texts"], block["max_tokens"]) for name in people]
             if self.reads_retain_set(method):
                 parts += [self.texts(subject) for subject in self.others(target, method, seed)]
+                parts.append(self.training_on("positive"))
+            parts.append(self.training_on(block["texts"]))
         elif kind == "applied":
             own = block
             texts = [self.texts(name, block["texts"]) for name in people] if "texts" in block else []
@@ -309,6 +311,10 @@ class Recipes:
         own = {"settings": {"align": between}} if between else {}
         return merged(self.stage(target, method, seed, stage), own)
 
+    def training_on(self, kind: str) -> dict:
+        """How texts of a kind are made examples of, if there is more than one way."""
+        return {"evaluation": {"protocol": self.config["evaluation"]["protocol"]}} if kind in PLAIN else {}
+
     def reads_retain_set(self, method: str) -> bool:
         """Whether a trained method reads texts of other subjects."""
         return reads_retain_set(self.config["method_settings"][method])
@@ -320,7 +326,7 @@ class Recipes:
     @cache  # noqa: B019
     def reference(self, target: str, kind: str, max_tokens: int) -> Recipe:
         """Log-probabilities of texts under the base model."""
-        parts = [self.llm, self.texts(target, kind), self.shared("precision")]
+        parts = [self.llm, self.texts(target, kind), self.shared("precision"), self.training_on(kind)]
         return merged(*parts, {"reference": {"max_tokens": max_tokens}})
 
     @cache  # noqa: B019
@@ -354,13 +360,14 @@ class Recipes:
         if not self.config["collapse"]["stop"] or not asked["between"]:
             return {}
         written = [name for name in asked["between"] if name in generated()]
-        return {"guard": {"max_new_tokens": asked["max_new_tokens"], "sets": specs(written)}}
+        kept = {key: asked[key] for key in ("max_new_tokens", "protocol")}
+        return {"guard": kept | {"sets": specs(written)}}
 
     @cache  # noqa: B019
     def asking(self, when: str) -> Recipe:
         """How probes are asked, and which."""
         asked = self.config["evaluation"]
-        own = {"evaluation": {"max_new_tokens": asked["max_new_tokens"], when: asked[when]}}
+        own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol", when)}}
         return merged(self.primers(), self.shared("precision"), own, {"probe_sets": specs(asked[when])})
 
     @cache  # noqa: B019

@@ -18,6 +18,7 @@ rule reference_log_probs:
     params:
         **COMPUTE,
         template_options=of("reference").template_options,
+        protocol=of("reference").protocol,
         kind=lambda wildcards: wildcards.kind,
         max_tokens=lambda wildcards: int(wildcards.max_tokens),
         recipe=of("reference").recipe,
@@ -47,6 +48,7 @@ rule train:
     params:
         **COMPUTE,
         template_options=of("stage").template_options,
+        protocol=of("stage").protocol,
         settings=of("stage").settings,
         key=of("stage").key,
         in_grid=of("stage").in_grid,

@@ -40,6 +40,7 @@ rule start_reference:
     params:
         **COMPUTE,
         template_options=of("start_reference").template_options,
+        protocol=of("start_reference").protocol,
         kind=of("start_reference").kind_of_texts,
         max_tokens=of("start_reference").most_of_method,
         recipe=of("start_reference").recipe,

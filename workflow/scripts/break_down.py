@@ -7,11 +7,12 @@ from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
 from atu.reporting.breakdown import READERS, by_type, types_page
 from atu.reporting.published import shares_of_rows
-from atu.reporting.tables import REMARKED, reported, reported_runs
+from atu.reporting.tables import REMARKED, protocol_of_runs, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
+    protocol_of_runs(params.runs)
     rates = read_table(snakemake.input.learning_rates, params.recipe)
     runs = reported_runs(params.runs, rates, params.dev_targets)
     collapsed = reported(read_table(snakemake.input.collapsed, params.recipe), params.dev_targets)

@@ -12,6 +12,7 @@ from atu.reporting.tables import (
     find_collapsed,
     find_diverged,
     main_table,
+    protocol_of_runs,
     to_latex,
     without_unchosen,
 )
@@ -19,6 +20,7 @@ from atu.reporting.tables import (
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
+    protocol = protocol_of_runs(params.runs)
     long = collect(params.runs, params.model, params.benchmark)
     log.info("%d numbers of %d runs", len(long), len(params.runs))
     collapsed = find_collapsed(params.runs, params.collapse["fluency_share"])
@@ -38,10 +40,12 @@ with job_log(snakemake.log[0]) as log:
         rates.to_csv(part, index=False)
     with atomic_path(output.collapsed) as part:
         collapsed.to_csv(part, index=False)
+    said = [protocol.sentence] + ([NO_SPEECH_NOTE] if {*NO_SPEECH.values()} & {*table} else [])
+    shown = blank.to_markdown(index=False, floatfmt=".1f", missingval="")
     for path, text in (
-        (output.markdown, blank.to_markdown(index=False, floatfmt=".1f", missingval="") + "\n"),
+        (output.markdown, f"{shown}\n\n{protocol.sentence}\n"),
         (output.latex, to_latex(table)),
-        (output.html, table_page(table, params.title, [NO_SPEECH_NOTE] if {*NO_SPEECH.values()} & {*table} else [])),
+        (output.html, table_page(table, params.title, said)),
     ):
         with atomic_path(path) as part:
             part.write_text(text, encoding="utf-8")
@@ -51,4 +55,5 @@ with job_log(snakemake.log[0]) as log:
     runs = [
         {key: run.get(key) for key in kept} | {"files": list(run["files"])} for run in [*params.runs, *params.steps]
     ]
-    write_json(output.provenance, provenance(**params.config | params.chosen) | {"runs": runs})
+    made = provenance(**params.config | params.chosen)
+    write_json(output.provenance, made | {"protocol": protocol.name, "runs": runs})

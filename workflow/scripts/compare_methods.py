@@ -7,11 +7,12 @@ from atu.common.names import display_name
 from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
 from atu.reporting.curves import KEPT, matched
-from atu.reporting.tables import reported_runs
+from atu.reporting.tables import protocol_of_runs, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
+    protocol_of_runs(params.runs)
     rates = read_table(snakemake.input.learning_rates, params.recipe)
     table = matched(reported_runs(params.runs, rates, params.dev_targets), **params.bootstrap)
     log.info("\n%s", table.to_string(index=False))

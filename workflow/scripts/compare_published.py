@@ -8,11 +8,12 @@ from atu.common.runtime import job_log
 from atu.data.publications import read_published
 from atu.reporting.pages import table_page
 from atu.reporting.published import compare, measure, published_page, sentences, shares_of_rows
-from atu.reporting.tables import NO_SPEECH_NOTE, reported, reported_runs
+from atu.reporting.tables import NO_SPEECH_NOTE, protocol_of_runs, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, output = snakemake.input, snakemake.params, snakemake.output
     check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
+    protocol = protocol_of_runs(params.runs)
     published = pd.DataFrame(read_published(inputs.published))
     rates = read_table(inputs.learning_rates, params.recipe)
     same = published if params.benchmark == params.measured_on else published.head(0)
@@ -27,7 +28,7 @@ with job_log(snakemake.log[0]) as log:
     log.info("%s", " ".join(said))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
-    page, notes = published_page(table), [*said, f"Published numbers: {params.source}."]
+    page, notes = published_page(table), [*said, protocol.sentence, f"Published numbers: {params.source}."]
     body = page.to_markdown(index=False, disable_numparse=True) + "\n\n" if len(page) else ""
     for path, text in (
         (output.markdown, body + "\n\n".join(notes) + "\n"),

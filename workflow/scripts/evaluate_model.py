@@ -10,6 +10,7 @@ from atu.common.files import atomic_path, read_parquet
 from atu.common.recipe import fetched, made_by
 from atu.common.runtime import job_log, start
 from atu.data.benchmark import read_primers
+from atu.data.protocol import PROTOCOL, protocol_of
 from atu.engine.engine import Engine
 from atu.engine.intervention import Intervention
 from atu.evaluation.earlier import ASKED, asked_of, earlier_predictions
@@ -28,7 +29,9 @@ def ask(sets, checkpoint):
     engine = Engine.load(checkpoint, params.asking["batch_tokens"], accelerator.device, dtype, template, base)
     intervention = Intervention.load(folder) if folder else Intervention()
     with intervention.applied(engine.llm):
-        return evaluate(engine, probes, sets, primers, params.asking["max_new_tokens"], intervention.instruction)
+        protocol = protocol_of(params.asking["protocol"])
+        written = params.asking["max_new_tokens"], intervention.instruction, protocol
+        return evaluate(engine, probes, sets, primers, *written)
 
 
 # the base model's answers are there to judge by; they are not read here
@@ -61,6 +64,7 @@ with (
         predictions = pd.concat(parts, ignore_index=True) if parts else predictions
         if sets:  # what was not asked is not answered
             predictions.attrs[ASKED] = answering
+    predictions.attrs[PROTOCOL] = params.asking["protocol"]
     for row in summarize(predictions).query("split == 'all'").itertuples():
         log.info("%-14s %8.2f  (n=%d)", row.metric, row.value, row.n)
     with atomic_path(snakemake.output[0]) as part:

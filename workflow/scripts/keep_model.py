@@ -10,13 +10,14 @@ from atu.common.files import atomic_path, link_tree
 from atu.common.recipe import check_files, record
 from atu.common.runtime import job_log, provenance
 from atu.reporting.cards import model_card, score_table
-from atu.reporting.tables import NOT_RUN, read_predictions, why_collapsed
+from atu.reporting.tables import NOT_RUN, protocol_of_runs, read_predictions, why_collapsed
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, weights = snakemake.input, snakemake.params, Path(snakemake.input.weights)
     check_files(params.recipes)
     scores, why = pd.DataFrame(), []
     if inputs.after:
+        protocol_of_runs([{"files": [*inputs.before, *inputs.after]}])
         before, after = read_predictions(inputs.before), read_predictions(inputs.after)
         scores, why = score_table(before, after), why_collapsed(after, before, params.collapse["fluency_share"])
     stopped = weights / NOT_RUN

@@ -7,7 +7,7 @@ from atu.common.recipe import check_files, record
 from atu.common.runtime import job_log
 from atu.data.publications import read_published
 from atu.reporting.before import before_page, notes, score_before
-from atu.reporting.tables import read_predictions, reported
+from atu.reporting.tables import protocol_of_runs, read_predictions, reported
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
@@ -19,10 +19,12 @@ with job_log(snakemake.log[0]) as log:
     for (model, protocol), rows in reported(pd.DataFrame(params.runs), params.dev_targets).groupby(
         ["model", "protocol"], sort=False
     ):
+        sentence = protocol_of_runs(rows.to_dict("records")).sentence
         predictions = [read_predictions(files) for files in rows["files"]]
         table = score_before(predictions, published, model, **params.bootstrap, others=others)
         tables.append(table.assign(model=model, protocol=protocol))
         said += notes(table, predictions, model, params.benchmark, protocol)
+        said.append(sentence)
     table = pd.concat(tables, ignore_index=True)
     log.info("\n%s", table.to_string(index=False))
     with atomic_path(output.long) as part:

@@ -14,6 +14,7 @@ from atu.common.errors import DivergedError
 from atu.common.files import atomic_path, read_jsonl
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start
+from atu.data.protocol import protocol_of
 from atu.engine.examples import load_reference, read_items
 from atu.engine.models import add_lora, load_llm, save_llm
 from atu.methods import load
@@ -29,9 +30,9 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
         llm.gradient_checkpointing_enable()
     lora = {key: settings["lora"][key] for key in ("rank", "alpha", "modules")}
     trained = add_lora(llm, **lora) if lora["rank"] else llm
-    length = settings["max_tokens"]
+    length, (protocol,) = settings["max_tokens"], map(protocol_of, params.protocol)
     rows = [read_jsonl(file) for file in snakemake.input.texts]
-    parts = [read_items(settings["texts"], of_person, tokenizer, length) for of_person in rows]
+    parts = [read_items(settings["texts"], of_person, tokenizer, length, protocol) for of_person in rows]
     items = [item for part in parts for item in part]
     others = [row for file in snakemake.input.retain for row in read_jsonl(file)]
     files = snakemake.input.reference
@@ -47,7 +48,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
                     items,
                     texts=settings["texts"],
                     reference=torch.cat(references) if references else None,
-                    retain_set=read_items("positive", others, tokenizer, length),
+                    retain_set=read_items("positive", others, tokenizer, length, protocol),
                     retain=settings["retain"],
                     seed=seed,
                     after_epoch=lambda epoch: save_llm(trained, tokenizer, part / str(epoch)),

@@ -157,6 +157,18 @@ def read_parquet(path: str | Path) -> "pd.DataFrame":
         return pd.read_parquet(path)
 
 
+def parquet_attrs(path: str | Path) -> dict:
+    """What a table's ``attrs`` were when pandas wrote it; its rows are not read.
+
+    Raises:
+        DamagedError: naming the file.
+    """
+    from pyarrow.parquet import read_schema
+
+    with intact(path):
+        return json.loads((read_schema(path).metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
+
+
 def read_tensors(path: str | Path, delete: str | Path | None = None) -> dict:
     """Read the tensors of a safetensors file by name; ``delete`` as in :func:`intact`.
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # slow to import, and planning makes no tables
 
 UTILITY = "utility"  # the subject of sets that all targets share
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "context", "answers", "choices", "mc1", "mc2"]
+COLUMNS += ["answer_is_text"]  # whether the row's answer was one text, where others have lists
 
 
 def known_primers() -> list[str]:
@@ -113,7 +114,8 @@ def normalize_row(name: str, row: dict) -> dict:
         BenchmarkError: saying what is wrong with which field.
     """
     probe_set = PROBE_SETS[name]
-    blank = dict.fromkeys(COLUMNS, "") | {"set": name, "answers": [], "choices": [], "mc1": [], "mc2": []}
+    lists: dict[str, list] = {"answers": [], "choices": [], "mc1": [], "mc2": []}
+    blank = dict.fromkeys(COLUMNS, "") | lists | {"set": name, "answer_is_text": False}
     return blank | FORMS[probe_set.rows].probe(row, probe_set)
 
 

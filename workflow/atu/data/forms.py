@@ -84,9 +84,11 @@ def read_choices(row: dict, probe_set: "ProbeSet") -> dict:
 def read_reasoning(row: dict, probe_set: "ProbeSet") -> dict:
     """BBH: a question behind worked examples of its task."""
     check_text(row, "question")
-    answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+    is_text = isinstance(row["answer"], str)
+    answers = [row["answer"]] if is_text else row["answer"]
     check_answers("answer", answers, "")
-    return {"type": row["task"], "context": row["cot"].strip(), "query": row["question"], "answers": answers}
+    probe = {"type": row["task"], "context": row["cot"].strip(), "query": row["question"]}
+    return probe | {"answers": answers, "answer_is_text": is_text}
 
 
 def read_truthful(row: dict, probe_set: "ProbeSet") -> dict:
@@ -152,7 +154,11 @@ FORMS = {
         read_choices,
         gives=("answers", "choices"),
     ),
-    "reasoning": Form({"task": str, "cot": str, "question": str, "answer": (str, list)}, read_reasoning),
+    "reasoning": Form(
+        {"task": str, "cot": str, "question": str, "answer": (str, list)},
+        read_reasoning,
+        gives=("answers", "answer_is_text"),
+    ),
     "truthful": Form(
         {"question": str, "mc1_targets": dict, "mc2_targets": dict}, read_truthful, gives=("choices", "mc1", "mc2")
     ),

@@ -9,7 +9,7 @@ import sys
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from atu.data.protocol import STRICT, Protocol
 from atu.data.rows import NO_ANSWER, is_blank
 
 ANSWER = re.compile(r"[tT]he answer is (.*?)\.")  # BBH: once found, no later word changes what is found
@@ -72,15 +73,26 @@ def exact_match(prediction: str, answers: list[str]) -> float:
     return float(any(expected and predicted == expected for predicted, expected in pairs))
 
 
+def normalized_match(prediction: str, answers: Iterable[str]) -> float:
+    """1 if the normalised words of the prediction are those of any of the answers, else 0; nothing matches nothing."""
+    return float(any(normalize(prediction) == normalize(answer) for answer in answers))
+
+
+def f1_of(predicted: list[str], expected: list[str]) -> float:
+    """F1 of words that are predicted, 0 to 1; 0 if there are none in common."""
+    common = (Counter(predicted) & Counter(expected)).total()
+    return 2 * common / (len(predicted) + len(expected)) if common else 0.0
+
+
 def token_f1(prediction: str, answers: list[str]) -> float:
     """Best F1 over tokens as :func:`compared` among the aliases, 0 to 1; 0 for a blank alias."""
+    return max((f1_of(*compared(prediction, answer)) for answer in answers), default=0.0)
 
-    def f1(answer: str) -> float:
-        predicted, expected = compared(prediction, answer)
-        common = (Counter(predicted) & Counter(expected)).total()
-        return 2 * common / (len(predicted) + len(expected)) if common else 0.0
 
-    return max(map(f1, answers), default=0.0)
+def normalized_f1(prediction: str, answers: list[str]) -> float:
+    """Best F1 over normalised words among the aliases, 0 to 1; 1 where neither has any."""
+    predicted, aliases = normalize(prediction), [normalize(answer) for answer in answers]
+    return max((f1_of(predicted, words) if predicted or words else 1.0 for words in aliases), default=0.0)
 
 
 def extract_answer(output: str) -> str:
@@ -194,17 +206,22 @@ def of_recall(output: str, probe: dict) -> dict:
     return {"prediction": prediction, "score": rouge_l_recall(prediction, probe["answers"][0])}
 
 
-def of_reasoning(output: str, probe: dict) -> dict:
-    """The part that answers (:func:`extract_answer`) against all answers."""
-    extracted = extract_answer(output)
-    score = exact_match(extracted, probe["answers"])
-    return {"prediction": output, "score": score, "details": {"answer": extracted}}
+def of_reasoning(output: str, probe: dict, protocol: Protocol = STRICT) -> dict:
+    """The part that answers (:func:`extract_answer`) against all answers; one that is a text is read in both ways."""
+    extracted, answers = extract_answer(output), probe["answers"]
+    score = (normalized_match if protocol.blanks_match else exact_match)(extracted, answers)
+    details: dict[str, str | float] = {"answer": extracted}
+    if probe["answer_is_text"]:
+        readings: dict[str, str | float] = {"by_characters": normalized_match(extracted, answers[0]), "whole": score}
+        return {"prediction": output, "score": readings[protocol.reading], "details": details | readings}
+    return {"prediction": output, "score": score, "details": details}
 
 
-def of_trivia(output: str, probe: dict) -> dict:
+def of_trivia(output: str, probe: dict, protocol: Protocol = STRICT) -> dict:
     """F1 against the best alias, and whether any is met exactly."""
-    details = {"exact_match": exact_match(output, probe["answers"])}
-    return {"prediction": output, "score": token_f1(output, probe["answers"]), "details": details}
+    match, f1 = (normalized_match, normalized_f1) if protocol.blanks_match else (exact_match, token_f1)
+    details = {"exact_match": match(output, probe["answers"])}
+    return {"prediction": output, "score": f1(output, probe["answers"]), "details": details}
 
 
 def of_fluency(output: str, probe: dict) -> dict:
@@ -227,7 +244,7 @@ def of_choices(scores: np.ndarray, probe: dict) -> dict:
 
 def of_text(tokens: tuple[np.ndarray, np.ndarray, np.ndarray], probe: dict) -> dict:
     """Mean log-likelihood of a text, with the other scores of membership inference beside it."""
-    details = membership(probe["query"], *tokens)
+    details = membership(probe["prompt"], *tokens)
     return {"prediction": "", "score": details["loss"], "details": details}
 
 
@@ -248,25 +265,34 @@ class Metric:
 
     Attributes:
         asking: a key of ASKINGS: how a set must be asked whose answers are scored so.
-        score: of what the asking hands over and the probe; returns prediction, score and, if there is more, details.
+        score: of what the asking hands over and the probe, with its ``prompt``; returns prediction, score and, if there
+            is more, details.
         reads: columns of the probe that must be filled.
         percent: whether the score is a share, 0 to 1.
         words: whether answers are compared by their words (:func:`normalize`).
         scale: factor from the mean score to the number that RWKU's tables print.
+        by_protocol: whether ``score`` takes the protocol too, since answers are read by it.
     """
 
     asking: str
-    score: Callable[[Any, dict], dict]
+    score: Callable[..., dict]
     reads: tuple[str, ...] = ("answers",)
     percent: bool = True
     words: bool = False
     scale: float = PERCENT
+    by_protocol: bool = False
+
+    def outcome(self, handed: Any, probe: dict, protocol: Protocol) -> dict:
+        """Prediction, score and details of one probe under a protocol."""
+        return self.score(handed, probe, protocol) if self.by_protocol else self.score(handed, probe)
 
 
 METRICS = {
     "rouge_l_recall": Metric("generate", of_recall),
-    "reasoning_exact_match": Metric("generate", of_reasoning, words=True),
-    "factuality": Metric("generate", of_trivia, words=True),
+    "reasoning_exact_match": Metric(
+        "generate", of_reasoning, reads=("answers", "answer_is_text"), words=True, by_protocol=True
+    ),
+    "factuality": Metric("generate", of_trivia, words=True, by_protocol=True),
     "fluency": Metric("generate", of_fluency, reads=(), percent=False),
     "accuracy": Metric("next_token", of_letter, reads=("answers", "choices")),
     "truthfulness": Metric("choices", of_choices, reads=("choices", "mc1", "mc2")),

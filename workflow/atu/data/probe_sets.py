@@ -64,6 +64,8 @@ class ProbeSet:
     max_new_tokens: int | None = None
     stop_at_newline: bool = False
     stop_at_answer: bool = False
+    stops: list = field(default_factory=list, hash=False)
+    spaced_suffix: bool = False
     shared: bool = False
     primary: bool = False
     total: int | None = None
@@ -105,12 +107,14 @@ class ProbeSet:
 
     def reading(self) -> dict:
         """How its rows are read: what its probes depend on."""
-        return {key: getattr(self, key) for key in ("file", "rows", "level", "types", "shared") if getattr(self, key)}
+        kept = {key: getattr(self, key) for key in ("file", "rows", "level", "types", "shared") if getattr(self, key)}
+        return kept | {"gives": list(FORMS[self.rows].gives)}
 
     def asking(self) -> dict:
         """How it is asked and scored, and nothing of how it is shown: what its results depend on. Keys that are left
         out in the file are left out here, so that a new optional key changes nothing."""
-        kept = ("ask", "message", "suffix", "by_type", "max_new_tokens", "stop_at_newline", "stop_at_answer", "metric")
+        prompt, cut = ("ask", "message", "suffix", "spaced_suffix", "by_type"), ("max_new_tokens", "stops")
+        kept = (*prompt, *cut, "stop_at_newline", "stop_at_answer", "metric")
         return {key: getattr(self, key) for key in kept if getattr(self, key)}
 
 
@@ -186,6 +190,8 @@ def check_prompts(where: str, probe_set: ProbeSet) -> None:
         for name in named:
             if not PRIMER.fullmatch(name):
                 check_known(f"{where}.message", name, [*FIELDS, "primer_NAME"])
+    if wrong := [text for text in probe_set.stops if not isinstance(text, str)]:
+        raise ProbeSetError(f"{where}.stops: {wrong[0]!r} is not the name of a token")
     if (probe_set.ask == "text") == any(messages(probe_set)):
         wanted = "takes no message" if probe_set.ask == "text" else "needs a message"
         raise ProbeSetError(f"{where}: ask {probe_set.ask} {wanted}")

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 from datetime import datetime
 
 from jinja2 import TemplateError
@@ -172,3 +173,12 @@ def stop_tokens(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> lis
     configured = llm.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return sorted({i for i in [*ids, tokenizer.eos_token_id, turn_end(tokenizer)] if i is not None})
+
+
+def named_stops(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> list[int]:
+    """Ids of the end of text and of tokens by their names in the vocabulary, as RWKU looks them up.
+
+    What is no token has the id of the unknown token; none, if the tokenizer has no such token, as byte-level ones.
+    """
+    ids = [tokenizer.eos_token_id, *map(tokenizer.convert_tokens_to_ids, names)]
+    return sorted({i for i in ids if i is not None})

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.runtime import progress
 from atu.engine.chat import stop_tokens
-from atu.engine.generation import continue_batch, ending_by, text_of, tokens_with
+from atu.engine.generation import continue_batch, ending_by, text_behind, text_of, tokens_with
 from atu.engine.likelihood import TokenScores, next_token_logits, token_scores
 from atu.engine.models import load_llm
 from atu.engine.prefill import prefilled_batches
@@ -20,16 +20,18 @@ from atu.engine.prefill import prefilled_batches
 class Engine:
     """A language model that is asked.
 
-    Prompts are taken as they are: no special tokens are added. Those of one of ``groups`` (None: all are one) share
-    the cache of their common prefix. ``title`` stands before the progress bar.
+    Prompts of one of ``groups`` (None: all are one) share the cache of their common prefix. ``title`` stands before
+    the progress bar.
 
     Attributes:
         batch_tokens: the most tokens of a batch, padding and new ones included.
+        special_tokens: whether the tokenizer adds its special tokens to prompts; else they are taken as they are.
     """
 
     llm: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     batch_tokens: int
+    special_tokens: bool = False
 
     @classmethod
     def load(
@@ -45,8 +47,10 @@ class Engine:
         return cls(*load_llm(directory, device, dtype, template_options, base), batch_tokens)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text; no special ones are added."""
-        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        """Token ids of each text."""
+        if not texts:
+            return []
+        return self.tokenizer(texts, add_special_tokens=self.special_tokens, verbose=False)["input_ids"]
 
     @torch.inference_mode()
     def generate(
@@ -56,6 +60,7 @@ class Engine:
         max_new_tokens: int,
         stop_at_newline: bool = False,
         stop_sentence: re.Pattern | None = None,
+        stops: list[int] | None = None,
         temperature: float = 0.0,
         top_p: float = 1.0,
         groups: Sequence[str] | None = None,
@@ -67,22 +72,31 @@ class Engine:
 
         Args:
             stop_sentence: a text ends with the first period by which this is found in it.
+            stops: tokens before which a text ends, in place of those that end a turn; it is then what stands behind
+                the text of its prompt (:func:`atu.engine.generation.text_behind`).
 
         Returns:
             The continuations in the order of the prompts, up to the first line break if asked.
         """
         llm, tokenizer = self.llm, self.tokenizer
-        ending = stop_tokens(llm, tokenizer) + (tokens_with(tokenizer, "\n") if stop_at_newline else [])
-        stops = torch.tensor(ending, device=llm.device)
+        ending = stop_tokens(llm, tokenizer) if stops is None else stops
+        ending = ending + (tokens_with(tokenizer, "\n") if stop_at_newline else [])
+        ends_row = torch.tensor(ending, dtype=torch.long, device=llm.device)
         ends = ending_by(stop_sentence, tokenizer, llm.device) if stop_sentence else None
 
         ids = self.encode(prompts)
         answers = [""] * len(prompts)
         with progress(None, title, total=len(prompts)) as bar:
             for batch, start in prefilled_batches(llm, ids, [1] * len(ids), self.batch_tokens, groups, max_new_tokens):
-                written = continue_batch(llm, start, stops, max_new_tokens, temperature, top_p, ends, bar.update)
+                written = continue_batch(llm, start, ends_row, max_new_tokens, temperature, top_p, ends, bar.update)
                 for i, row in zip(batch, written, strict=True):
-                    text = text_of(tokenizer, row[row >= 0])
+                    tokens = row[row >= 0]
+                    if stops is None:
+                        text = text_of(tokenizer, tokens)
+                    else:
+                        text = text_behind(
+                            tokenizer, ids[i], [token for token in tokens.tolist() if token not in stops]
+                        )
                     answers[i] = text.split("\n")[0] if stop_at_newline else text
         return answers
 

@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from atu.common.declared import PLAIN
 from atu.common.errors import ExplainedError
 from atu.common.files import atomic_path, intact
 from atu.common.finite import check_finite
 from atu.common.recipe import RecipeError
+from atu.data.protocol import STRICT, Protocol
 from atu.engine.batching import pad
 from atu.engine.chat import chat_prompt, turn_end
 from atu.engine.logits import read_logits
@@ -23,10 +25,16 @@ from atu.engine.logits import read_logits
 
 @dataclass(frozen=True)
 class Example:
-    """Tokens of one sequence; those from ``first`` on are scored."""
+    """Tokens of one sequence; those from ``first`` on are scored, but for the last ``unscored`` ones."""
 
     ids: tuple[int, ...]
     first: int
+    unscored: int = 0
+
+    @property
+    def scored(self) -> range:
+        """Places of the tokens that are scored."""
+        return range(self.first, len(self.ids) - self.unscored)
 
 
 @dataclass(frozen=True)
@@ -52,29 +60,54 @@ class Batch:
         return self.scored[:, 1:]
 
 
-def text_example(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int) -> Example:
-    """A text of which every token but the first is scored."""
-    return Example(tuple(tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"]), 1)
+def answer_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of the token that ends an answer: the template's, or the end of text."""
+    end = turn_end(tokenizer)
+    return tokenizer.eos_token_id if end is None else end
+
+
+def text_example(
+    tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int, protocol: Protocol = STRICT
+) -> Example:
+    """A text of which every token but the first is scored.
+
+    With ``ended_texts`` the end of an answer stands behind it, and nothing before it. RWKU pads with the end of text,
+    which is never scored: no more is that end where the two are one token.
+    """
+    if not protocol.ended_texts:
+        return Example(tuple(tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"]), 1)
+    end = answer_end(tokenizer)
+    ids = tokenizer(
+        f"{text}{tokenizer.convert_ids_to_tokens(end)}",
+        add_special_tokens=False,
+        truncation=True,
+        max_length=max_tokens,
+    )["input_ids"]
+    return Example(tuple(ids), 1, unscored=int(ids[-1] == end == tokenizer.eos_token_id))
 
 
 def answer_example(tokenizer: PreTrainedTokenizerBase, message: str, answer: str, max_tokens: int) -> Example:
     """A chat turn of which the answer and the token that ends it are scored."""
     prompt = tokenizer.encode(chat_prompt(tokenizer, message), add_special_tokens=False)
-    end = turn_end(tokenizer)
-    ends = [tokenizer.eos_token_id if end is None else end]
-    ids = [*prompt, *tokenizer.encode(answer, add_special_tokens=False), *ends]
+    ids = [*prompt, *tokenizer.encode(answer, add_special_tokens=False), answer_end(tokenizer)]
     return Example(tuple(ids[:max_tokens]), len(prompt))
 
 
-def read_items(kind: str, rows: list[dict], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[list[Example]]:
+def read_items(
+    kind: str, rows: list[dict], tokenizer: PreTrainedTokenizerBase, max_tokens: int, protocol: Protocol = STRICT
+) -> list[list[Example]]:
     """Rows of RWKU's text sets as items of one or two sequences.
 
     Args:
         kind: "positive", "passage" (field text), "reject" (instruction, output) or "pair" (prompt,
             response = [chosen, rejected]; the item is [chosen, rejected]).
+        protocol: by which plain texts are read.
 
     Returns:
         Items whose sequences all have at least one token to score.
+
+    Raises:
+        ValueError: for another kind.
     """
     items = []
     for row in rows:
@@ -82,16 +115,18 @@ def read_items(kind: str, rows: list[dict], tokenizer: PreTrainedTokenizerBase, 
             item = [answer_example(tokenizer, row["prompt"], answer, max_tokens) for answer in row["response"]]
         elif kind == "reject":
             item = [answer_example(tokenizer, row["instruction"], row["output"], max_tokens)]
+        elif kind in PLAIN:
+            item = [text_example(tokenizer, row["text"], max_tokens, protocol)]
         else:
-            item = [text_example(tokenizer, row["text"], max_tokens)]
-        if all(example.first < len(example.ids) for example in item):
+            raise ValueError(f"no examples of {kind} texts")
+        if all(example.scored for example in item):
             items.append(item)
     return items
 
 
 def checksum(items: Sequence[list[Example]]) -> str:
     """Of the tokens of all items: what is computed from them, and read beside them, tells the same one."""
-    tokens = [[(example.ids, example.first) for example in item] for item in items]
+    tokens = [[(e.ids, e.first, *([e.unscored] if e.unscored else [])) for e in item] for item in items]
     return hashlib.sha256(repr(tokens).encode()).hexdigest()
 
 
@@ -129,8 +164,9 @@ def collate(
     """
     examples = [example for i in chosen for example in items[i]]
     input_ids, mask = pad([torch.tensor(example.ids) for example in examples])
-    first = torch.tensor([example.first for example in examples])
-    scored = mask & (torch.arange(input_ids.shape[1])[None] >= first[:, None])
+    first, end = (torch.tensor([getattr(e.scored, key) for e in examples])[:, None] for key in ("start", "stop"))
+    places = torch.arange(input_ids.shape[1])[None]
+    scored = mask & (places >= first) & (places < end)
     known = None if reference is None else reference[chosen].flatten().to(device)
     return Batch(input_ids.to(device), mask.to(device), scored.to(device), known, others)
 

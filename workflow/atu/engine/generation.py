@@ -87,6 +87,15 @@ def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Tensor) -> str:
     return text
 
 
+def text_behind(tokenizer: PreTrainedTokenizerBase, prompt: list[int], tokens: list[int]) -> str:
+    """What a prompt with its answer says more than the prompt alone, special tokens left out of both.
+
+    An answer that is decoded by itself may lack the blank that it begins with.
+    """
+    whole, before = (text_of(tokenizer, torch.tensor(ids)) for ids in (prompt + tokens, prompt))
+    return whole[len(before) :]
+
+
 def ending_by(
     sentence: re.Pattern, tokenizer: PreTrainedTokenizerBase, device: torch.device
 ) -> Callable[[Tensor], Tensor]:

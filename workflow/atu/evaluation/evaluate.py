@@ -1,9 +1,10 @@
 """Evaluation of a model on probe sets: every probe's prompt, prediction and score is kept."""
 
 import json
+import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,43 +14,51 @@ from transformers import PreTrainedTokenizerBase
 from atu.common.errors import ExplainedError
 from atu.data.metrics import ANSWER
 from atu.data.probe_sets import PROBE_SETS, ProbeSet
+from atu.data.protocol import PROTOCOL, STRICT, Protocol
 from atu.data.rows import CHOICES, BenchmarkError
-from atu.engine.chat import chat_prompt
+from atu.engine.chat import chat_prompt, named_stops
 from atu.engine.engine import Engine
 from atu.engine.prefill import context_length
 
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "answers", "prompt", "prediction", "score", "details"]
-CUT = ("ask", "max_new_tokens", "stop_at_newline", "stop_at_answer")
+CUT = ("ask", "max_new_tokens", "stop_at_newline", "stop_at_answer", "stops")
+log_of_job = logging.getLogger("atu")
 
 
 def build_prompt(
-    tokenizer: PreTrainedTokenizerBase, probe: dict, primers: dict[str, str], instruction: str = ""
+    tokenizer: PreTrainedTokenizerBase,
+    probe: dict,
+    primers: dict[str, str],
+    instruction: str = "",
+    protocol: Protocol = STRICT,
 ) -> str:
     """What the model is shown for one probe: the set's template through the chat template.
 
     Args:
-        instruction: stands at the head of the user's message (ICU); bare texts are shown as they are.
+        instruction: stands at the head of the user's message (ICU); before bare texts if the protocol says so.
 
     Raises:
         BenchmarkError: naming the primer that the benchmark lacks.
     """
     probe_set = PROBE_SETS[probe["set"]]
     if probe_set.ask == "text":
-        return probe["query"]
+        return instruction + probe["query"] if protocol.instructed_texts else probe["query"]
     message, suffix = probe_set.prompt(probe["type"])
     fields = {"query": probe["query"], "context": probe["context"]}
     try:
         message = message.format(**fields, **{f"primer_{name}": text for name, text in primers.items()})
     except KeyError as error:
         raise BenchmarkError(f"{probe['set']} needs {error}, and the benchmark has no such primer") from error
-    return chat_prompt(tokenizer, instruction + message, suffix)
+    prompt = chat_prompt(tokenizer, instruction + message)
+    spaced = protocol.spaced_suffix and probe_set.spaced_suffix and not prompt.endswith(("\n", " "))
+    return f"{prompt} {suffix}" if spaced else prompt + suffix
 
 
 def asked_alike(names: list[str]) -> list[list[str]]:
     """The named sets in groups whose prompts can share batches: asked and cut in the same way."""
     groups: dict[tuple, list[str]] = {}
     for name in names:
-        way = tuple(getattr(PROBE_SETS[name], key) for key in CUT)
+        way = tuple(repr(getattr(PROBE_SETS[name], key)) for key in CUT)
         groups.setdefault(way, []).append(name)
     return list(groups.values())
 
@@ -72,6 +81,7 @@ class Batch:
     probes: list[dict]
     prompts: list[str]
     max_new_tokens: int
+    protocol: Protocol
 
     @property
     def declared(self) -> ProbeSet:
@@ -96,11 +106,13 @@ class Batch:
 
 def write_answers(engine: Engine, batch: Batch) -> list[str]:
     """What the model writes behind each prompt."""
+    named = batch.protocol.named_stops
     return engine.generate(
         batch.prompts,
         max_new_tokens=batch.new_tokens,
-        stop_at_newline=batch.declared.stop_at_newline,
+        stop_at_newline=batch.declared.stop_at_newline and not named,
         stop_sentence=ANSWER if batch.declared.stop_at_answer else None,
+        stops=named_stops(engine.tokenizer, batch.declared.stops) if named else None,
         groups=batch.contexts,
         title=batch.title,
     )
@@ -117,18 +129,18 @@ def weigh_choices(engine: Engine, batch: Batch) -> list[np.ndarray]:
     """Sum of log-probabilities of each choice behind its prompt, [choices] a probe."""
     ids, first = [], []
     for probe, prompt in zip(batch.probes, batch.prompts, strict=True):
-        prefix = engine.tokenizer.encode(prompt, add_special_tokens=False)
-        for choice in probe["choices"]:
-            ids.append(engine.tokenizer.encode(f"{prompt} {choice}", add_special_tokens=False))
-            first.append(len(prefix))
+        prefix, *rows = engine.encode([prompt, *(f"{prompt} {choice}" for choice in probe["choices"])])
+        ids += rows
+        first += [len(prefix)] * len(rows)
     found = engine.score_tokens(ids, first, title=batch.title)
     scores = np.array([score.log_probs.sum().item() for score in found])
     ends = np.cumsum([len(probe["choices"]) for probe in batch.probes])
     return np.split(scores, ends[:-1])
 
 
-def weigh_texts(engine: Engine, batch: Batch) -> list[tuple]:
-    """Log-probability of each token of a text but the first, its mean and its variance under the model, [T] each.
+def weigh_texts(engine: Engine, batch: Batch) -> list[tuple | None]:
+    """Log-probability of each token of a text but the first, its mean and its variance under the model, [T] each;
+    None for a text of one token that the protocol leaves out.
 
     Raises:
         BenchmarkError: naming file and row of a text that is one token.
@@ -136,12 +148,16 @@ def weigh_texts(engine: Engine, batch: Batch) -> list[tuple]:
     ids = engine.tokenizer(batch.prompts)["input_ids"]
     for probe, row in zip(batch.probes, ids, strict=True):
         if len(row) < 2:
-            raise BenchmarkError(
-                f"{place(probe)}: {probe['query']!r} is a single token of this model: it has no likelihood; take the "
-                "row out"
-            )
-    scores = engine.score_tokens(ids, [1] * len(ids), title=batch.title)
-    return [(score.log_probs.numpy(), score.mean.numpy(), score.variance.numpy()) for score in scores]
+            single = f"{place(probe)}: {probe['query']!r} is a single token of this model: it has no likelihood"
+            if not batch.protocol.skips_single_tokens:
+                raise BenchmarkError(f"{single}; take the row out")
+            log_of_job.warning("%s, and is left out", single)
+    kept = [i for i, row in enumerate(ids) if len(row) > 1]
+    scores = engine.score_tokens([ids[i] for i in kept], [1] * len(kept), title=batch.title)
+    handed: list[tuple | None] = [None] * len(ids)
+    for i, score in zip(kept, scores, strict=True):
+        handed[i] = score.log_probs.numpy(), score.mean.numpy(), score.variance.numpy()
+    return handed
 
 
 # By way of asking (ASKINGS in atu/data/metrics.py), what hands each probe's metric what it scores.
@@ -153,10 +169,13 @@ ASK: dict[str, Callable[[Engine, Batch], list]] = {
 }
 
 
-def ask(engine: Engine, batch: Batch) -> list[dict]:
-    """Outcome of each probe: prediction, score (0..1, bits or nats) and details."""
-    handed = ASK[batch.declared.ask](engine, batch)
-    return [PROBE_SETS[probe["set"]].scoring.score(one, probe) for one, probe in zip(handed, batch.probes, strict=True)]
+def ask(engine: Engine, batch: Batch) -> list[dict | None]:
+    """Outcome of each probe: prediction, score (0..1, bits or nats) and details; None for one that is left out."""
+    outcomes: list[dict | None] = []
+    for handed, probe, prompt in zip(ASK[batch.declared.ask](engine, batch), batch.probes, batch.prompts, strict=True):
+        metric, shown = PROBE_SETS[probe["set"]].scoring, probe | {"prompt": prompt}
+        outcomes.append(None if handed is None else metric.outcome(handed, shown, batch.protocol))
+    return outcomes
 
 
 def check_lengths(engine: Engine, batch: Batch) -> None:
@@ -172,7 +191,7 @@ def check_lengths(engine: Engine, batch: Batch) -> None:
     for probe, prompt in zip(batch.probes, batch.prompts, strict=True):
         choices = [f" {choice}" for choice in probe["choices"]] if way == "choices" else [""]
         texts = [prompt + choice for choice in choices]
-        rows = engine.tokenizer(texts, add_special_tokens=way == "text", verbose=False)["input_ids"]
+        rows = engine.tokenizer(texts, verbose=False)["input_ids"] if way == "text" else engine.encode(texts)
         longest = max(map(len, rows))
         scored = int(way in ("text", "choices"))  # the last token of what is scored is never read
         if longest + new - scored > context:
@@ -205,30 +224,36 @@ def evaluate(
     primers: dict[str, str],
     max_new_tokens: int = 256,
     instruction: str = "",
+    protocol: Protocol = STRICT,
 ) -> pd.DataFrame:
     """Ask the probes of the named sets; answers are cut at ``max_new_tokens`` or earlier where RWKU does.
 
     Returns:
         One row a probe: set, id, split, type, neighbor, query, answers, prompt, prediction, score,
-        details (JSON).
+        details (JSON). Its ``attrs``, which go into a file's metadata, name the protocol.
 
     Raises:
         ExplainedError: naming a probe that is too long for the model, or whose score is not finite.
     """
     if any(PROBE_SETS[name].metric == "fluency" for name in sets):
         import atu.data.fluency  # noqa: F401 (as rouge above; it takes two seconds, and most evaluations do without)
+    engine = replace(engine, special_tokens=protocol.special_tokens)
     predictions: dict[str, list[dict]] = {name: [] for name in sets}
     batches = []
     for names in asked_alike(sets):
         asked = [probe for name in names for probe in probes[probes["set"] == name].to_dict("records")]
-        prompts = [build_prompt(engine.tokenizer, probe, primers, instruction) for probe in asked]
-        batches.append(Batch(asked, prompts, max_new_tokens))
+        prompts = [build_prompt(engine.tokenizer, probe, primers, instruction, protocol) for probe in asked]
+        batches.append(Batch(asked, prompts, max_new_tokens, protocol))
         check_lengths(engine, batches[-1])
     for batch in batches:
         found = ask(engine, batch) if batch.probes else []
         for probe, prompt, outcome in zip(batch.probes, batch.prompts, found, strict=True):
+            if outcome is None:
+                continue
             check_score(probe, outcome)
             keep = {key: probe[key] for key in ("set", "id", "split", "type", "neighbor", "query")}
             keep |= {"answers": list(probe["answers"]), "prompt": prompt}
             predictions[probe["set"]].append(keep | outcome | {"details": json.dumps(outcome.get("details", {}))})
-    return pd.DataFrame([row for name in sets for row in predictions[name]], columns=COLUMNS)
+    asked_by = pd.DataFrame([row for name in sets for row in predictions[name]], columns=COLUMNS)
+    asked_by.attrs[PROTOCOL] = protocol.name
+    return asked_by

@@ -4,12 +4,21 @@ import numpy as np
 import pandas as pd
 
 from atu.data.probe_sets import recalled
-from atu.reporting.published import DIGITS, compare, intervals, probe_scores
-from atu.reporting.tables import ABOUT_TARGET, HEADINGS, KNOWN_RECALL, without_speech
+from atu.data.protocol import PROTOCOL
+from atu.reporting.published import (
+    DIGITS,
+    compare,
+    heading_of,
+    intervals,
+    probe_scores,
+    reading_notes,
+    with_readings,
+)
+from atu.reporting.tables import ABOUT_TARGET, KNOWN_RECALL, check_one_protocol, without_speech
 
 ROW = {"run": "Before", "published_row": "Before", "seeds": 1}  # as :func:`atu.reporting.published.compare` reads it
-COLUMNS = ["metric", "value", "low", "high", "n", "known", "targets", "published", "difference", "outside", "source"]
-COLUMNS += ["others", "others_source"]
+COLUMNS = ["metric", "reading", "value", "low", "high", "n", "known", "targets", "published", "difference", "outside"]
+COLUMNS += ["source", "others", "others_source"]
 
 
 def score_before(
@@ -29,17 +38,20 @@ def score_before(
         others: the same of who measured it again.
 
     Returns:
-        One row a metric (COLUMNS), units as in :func:`atu.reporting.tables.summarize`. n: probes of all targets;
+        One row a metric, two where answers are read in two ways (COLUMNS), units as in
+        :func:`atu.reporting.tables.summarize`. n: probes of all targets;
         known: those of forget and neighbour sets of whose answer at least half was recalled, missing for other sets.
     """
     probes = [probe_scores([frame], split) for frame in predictions]
-    ours = intervals(probes, resamples, seed)
+    check_one_protocol({f"target {i}": frame.attrs.get(PROTOCOL) for i, frame in enumerate(predictions, start=1)})
+    ours = with_readings(intervals(probes, resamples, seed), [[frame] for frame in predictions], resamples, seed)
     asked = pd.concat(probes)
     answered = asked[asked["set"].isin(recalled("forget", "neighbour"))]
     known = (answered["score"] >= KNOWN_RECALL).groupby(answered["set"]).sum()
     beside = compare(published[published["method"] == ROW["published_row"]], ours.assign(**ROW), model, {})
     table = ours.rename(columns={"ours": "value", "probes": "n"}).assign(known=ours["metric"].map(known))
-    table = table.merge(beside[["metric", "published", "difference", "outside", "source"]], how="left", on="metric")
+    keys = ["metric", "reading"]
+    table = table.merge(beside[[*keys, "published", "difference", "outside", "source"]], how="left", on=keys)
     again = published.head(0) if others is None else others
     again = again[(again["model"] == model) & (again["method"] == ROW["published_row"])]
     again = again.rename(columns={"value": "others", "source": "others_source"})
@@ -51,7 +63,7 @@ def before_page(table: pd.DataFrame) -> pd.DataFrame:
     """The table for readers, as text; published numbers where there are any."""
     several = [name for name in ("model", "protocol") if name in table and table[name].nunique() > 1]
     cells = {name.title(): table[name] for name in several} | {
-        "Metric": table["metric"].map(HEADINGS),
+        "Metric": [heading_of(row.metric, row.reading) for row in table.itertuples()],
         "Value": table["value"].map(f"{{:.{DIGITS}f}}".format),
         "95 % interval": [
             "none" if np.isnan(row.low) else f"[{row.low:.{DIGITS}f}, {row.high:.{DIGITS}f}]"
@@ -86,6 +98,7 @@ def notes(table: pd.DataFrame, predictions: list[pd.DataFrame], model: str, benc
     ]
     if table["published"].notna().any():
         said.append("✗: the published number lies outside our 95 % interval.")
+    said += reading_notes(table)
     answers = pd.concat(predictions)
     found = {
         name: share for name, share in without_speech(answers[answers["set"].isin(ABOUT_TARGET)]).items() if share > 0

@@ -1,15 +1,20 @@
 """Published numbers beside ours, with bootstrap intervals; none of them ever stands in a column of ours."""
 
+import json
+from itertools import chain
+
 import numpy as np
 import pandas as pd
 
 from atu.data.probe_sets import AVERAGES, PROBE_SETS
-from atu.reporting.tables import HEADINGS, REMARKED, read_predictions, remark
+from atu.data.protocol import PROTOCOL, READINGS, protocol_of
+from atu.reporting.tables import HEADINGS, REMARKED, check_one_protocol, read_predictions, remark
 
 NOTES = "paper-notes"  # the source of numbers that were not read in the publication itself
 DIGITS = 1  # decimals that published numbers have
-MEASURED = ["metric", "ours", "low", "high", "targets", "probes"]
-COLUMNS = ["run", "seeds", "published_row", "metric", "targets", "probes", "ours", "low", "high", "collapsed"]
+MEASURED = ["metric", "reading", "ours", "low", "high", "targets", "probes"]
+COLUMNS = ["run", "seeds", "published_row", "metric", "reading", "targets", "probes", "ours", "low", "high"]
+COLUMNS += ["collapsed"]
 COLUMNS += ["degenerate", "empty", "published", "difference", "outside", "status", "source", "second_hand"]
 
 
@@ -72,7 +77,8 @@ def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.Data
         resamples: draws of as many targets, and of as many probes of each.
 
     Returns:
-        One row a metric: metric, ours, low, high, targets, probes; units as in :func:`atu.reporting.tables.summarize`.
+        One row a metric: metric, reading (of the score: nothing), ours, low, high, targets, probes; units as in
+        :func:`atu.reporting.tables.summarize`.
     """
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(targets), size=(resamples, len(targets)))
@@ -93,7 +99,7 @@ def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.Data
     rows = []
     for name in (name for name in HEADINGS if name in values and not np.isnan(values[name]).all()):
         low, high = bounds(draws[name], sizes[name])
-        row = {"metric": name, "ours": np.nanmean(values[name]), "low": low, "high": high}
+        row = {"metric": name, "reading": "", "ours": np.nanmean(values[name]), "low": low, "high": high}
         rows.append(row | {"targets": int((~np.isnan(values[name])).sum()), "probes": sizes[name]})
     return pd.DataFrame(rows, columns=MEASURED)
 
@@ -110,6 +116,41 @@ def evaluations(runs: list[dict], *keys: str) -> dict[tuple, list[list[tuple[str
     return {key: list(map(list, targets.values())) for key, targets in groups.items()}
 
 
+def reread(predictions: pd.DataFrame, reading: str) -> pd.DataFrame:
+    """The predictions of sets whose answers are read in two ways, with the scores of one of READINGS."""
+    details = predictions["details"].map(json.loads) if "details" in predictions else pd.Series(dtype=object)
+    named = details[details.map(lambda found: reading in found).astype(bool)].index
+    rows = predictions[predictions["set"].isin(predictions.loc[named, "set"])]
+    return rows.assign(score=[details[i].get(reading, score) for i, score in rows["score"].items()])
+
+
+def with_readings(table: pd.DataFrame, targets: list[list[pd.DataFrame]], resamples: int, seed: int) -> pd.DataFrame:
+    """A table of :func:`intervals` with two rows for each set whose answers are read in two ways.
+
+    The first is the score, and says which reading that is by the protocol; the second is the other reading.
+
+    Args:
+        targets: predictions of each target, one frame an evaluation.
+        resamples, seed: as for :func:`intervals`.
+    """
+    asked = [frame for frames in targets for frame in frames]
+    names = {frame.attrs[PROTOCOL] for frame in asked if len(reread(frame, "whole"))}
+    if not names:
+        return table
+    (own,) = (protocol_of(name).reading for name in names)
+    (other,) = READINGS.keys() - {own}
+    again = [probe_scores([reread(frame, other) for frame in frames]) for frames in targets]
+    others = intervals(again, resamples, seed).assign(reading=other)
+    both = table.assign(reading=np.where(table["metric"].isin(others["metric"]), own, table["reading"]))
+    both = pd.concat([both, others], ignore_index=True)
+    return both.sort_values("metric", key=lambda metrics: metrics.map(list(HEADINGS).index), kind="stable")
+
+
+def heading_of(metric: str, reading: str) -> str:
+    """What a metric is called, and of which reading its number is, if there are two."""
+    return HEADINGS[metric] + (f" ({READINGS[reading]})" if reading else "")
+
+
 def measure(runs: list[dict], resamples: int, seed: int, read=read_predictions) -> pd.DataFrame:
     """:func:`intervals` of every row of the paper's table that has a published counterpart.
 
@@ -118,12 +159,20 @@ def measure(runs: list[dict], resamples: int, seed: int, read=read_predictions) 
             the published tables). Rows of the same name are averaged over targets and seeds.
 
     Returns:
-        The rows of :func:`intervals` with run, seeds and published_row.
+        The rows of :func:`with_readings` with run, seeds and published_row.
+
+    Raises:
+        ProtocolError: if they were asked by two protocols.
     """
+    asked: dict[str, str | None] = {}
     tables = [pd.DataFrame(columns=[*MEASURED, "run", "published_row", "seeds"])]
     for (name, row), targets in evaluations(runs, "run", "published_row").items():
-        probes = [probe_scores([read(files) for files in found]) for found in targets]
-        table = intervals(probes, resamples, seed)
+        predictions = [[read(files) for files in found] for found in targets]
+        for files, frame in zip(chain(*targets), chain(*predictions), strict=True):
+            asked[", ".join(map(str, files))] = frame.attrs.get(PROTOCOL)
+        check_one_protocol(asked)
+        table = intervals([probe_scores(frames) for frames in predictions], resamples, seed)
+        table = with_readings(table, predictions, resamples, seed)
         tables.append(table.assign(run=name, published_row=row, seeds=max(map(len, targets))))
     return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
 
@@ -155,14 +204,14 @@ def compare(
         shares: from :func:`shares_of_rows`.
 
     Returns:
-        One row a published number and run of ours (COLUMNS). ``outside``: the published value lies outside our
-        interval, both as precise as it was published. ``status``: compared; not run; or not asked, if there is
-        such a run but without this metric.
+        One row a published number and run of ours, two where answers are read in two ways (COLUMNS). ``outside``: the
+        published value lies outside our interval, both as precise as it was published. ``status``: compared; not
+        run; or not asked, if there is such a run but without this metric.
     """
     theirs = published[published["model"] == model].rename(columns={"method": "published_row", "value": "published"})
     names = ours[["run", "seeds", "published_row"]].drop_duplicates()
     table = theirs.merge(names, how="left", on="published_row")
-    table = table.merge(ours, how="left", on=["run", "seeds", "published_row", "metric"])
+    table = table.merge(ours, how="left", on=["run", "seeds", "published_row", "metric"]).fillna({"reading": ""})
     for name in REMARKED:
         table[name] = table["run"].map({run: found[name] for run, found in shares.items()}).astype(float)
     table["status"] = np.where(table["run"].isna(), "not run", np.where(table["ours"].isna(), "not asked", "compared"))
@@ -188,10 +237,12 @@ def sentences(table: pd.DataFrame, published: pd.DataFrame, model: str, benchmar
     elif done.empty:
         said.append("No published number has a number of ours to stand beside.")
     else:
-        outside = done["outside"].eq(True).sum()
-        said.append(f"{outside} of {len(done)} published numbers lie outside our 95 % interval (marked ✗).")
+        scores = done.drop_duplicates(["run", "published_row", "metric"])  # the first of two readings
+        outside = scores["outside"].eq(True).sum()
+        said.append(f"{outside} of {len(scores)} published numbers lie outside our 95 % interval (marked ✗).")
         if done["second_hand"].any():
             said.append("Those marked ‡ are second-hand: read in notes about the publication, not in it.")
+    said += reading_notes(table)
     for status in ("not run", "not asked"):
         rows = table[table["status"] == status]
         if status == "not asked":
@@ -203,6 +254,18 @@ def sentences(table: pd.DataFrame, published: pd.DataFrame, model: str, benchmar
     return said
 
 
+def reading_notes(table: pd.DataFrame) -> list[str]:
+    """A sentence about rows whose answers are read in two ways; none without such."""
+    own = table.loc[table["reading"] != "", "reading"].unique()
+    if not len(own):
+        return []
+    return [
+        "Answers that are one text in the data are read in two ways, each in a row of its own: whole, and by "
+        f"characters, as RWKU's code does, to which such a text is a list of answers. Scores are of the reading "
+        f"{READINGS[own[0]]}, which stands first."
+    ]
+
+
 def published_page(table: pd.DataFrame) -> pd.DataFrame:
     """The compared rows for readers, as text."""
     done = table[table["status"] == "compared"]
@@ -210,7 +273,7 @@ def published_page(table: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {
             "Run": row.run + remark({name: getattr(row, name) for name in REMARKED}),
-            "Metric": HEADINGS[row.metric],
+            "Metric": heading_of(row.metric, row.reading),
             "Targets": row.targets,
             **({"Seeds": row.seeds} if seeds else {}),
             "Probes": row.probes,

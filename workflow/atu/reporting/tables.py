@@ -7,10 +7,11 @@ import pandas as pd
 from scipy.special import stdtrit  # Student's t; scipy.stats has it too, and takes a second to import
 
 from atu.common.errors import DivergedError, ExplainedError
-from atu.common.files import read_parquet
+from atu.common.files import parquet_attrs, read_parquet
 from atu.common.names import label
 from atu.data.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty, repeats
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_role, primary, recalled
+from atu.data.protocol import PROTOCOL, Protocol, ProtocolError, protocol_of
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
 NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
@@ -138,17 +139,62 @@ def why_collapsed(predictions: pd.DataFrame, before: pd.DataFrame, fluency_share
     return found
 
 
+def check_one_protocol(asked: Mapping[str, str | None]) -> None:
+    """Refuse numbers of two protocols beside each other.
+
+    Args:
+        asked: by file or files the protocol by which they were asked; None where they do not say.
+
+    Raises:
+        ProtocolError: naming one of each.
+    """
+    first: dict[str, str] = {}
+    for files, name in asked.items():
+        if name is not None:
+            first.setdefault(name, files)
+    if len(first) > 1:
+        said = ", ".join(f"{files} by {name}" for name, files in first.items())
+        raise ProtocolError(
+            f"predictions of two protocols stand in no table together: {said}; ask all by one evaluation.protocol"
+        )
+
+
+def protocol_of_runs(runs: Iterable[dict]) -> Protocol:
+    """The protocol by which the predictions of all runs were asked.
+
+    Args:
+        runs: each with files, Parquet predictions.
+
+    Raises:
+        DamagedError: if a file cannot be read.
+        ProtocolError: if a file does not say, or they say two.
+    """
+    asked = {file: parquet_attrs(file).get(PROTOCOL, "") for run in runs for file in run["files"]}
+    for file, name in asked.items():
+        if not name:
+            raise ProtocolError(f"{file} does not say by which protocol it was asked; delete it to ask again")
+    check_one_protocol(asked)
+    return protocol_of(next(iter(asked.values())))
+
+
 def read_predictions(files: Iterable[str]) -> pd.DataFrame:
-    """Predictions of one evaluation, which may lie in several files.
+    """Predictions of one evaluation, which may lie in several files; its ``attrs`` name the protocol, if they do.
 
     Raises:
         DamagedError: if a file cannot be read.
         ScoreError: if a score is not finite.
+        ProtocolError: if they were asked by two protocols.
     """
     frames = {file: read_parquet(file) for file in files}
     for file, frame in frames.items():
         check_scores(frame, str(file))
-    return pd.concat(frames.values(), ignore_index=True)
+    asked = {str(file): frame.attrs.get(PROTOCOL) for file, frame in frames.items()}
+    check_one_protocol(asked)
+    predictions = pd.concat(frames.values(), ignore_index=True)
+    # what files say of themselves is lost where they say different things, of who answered say
+    for name in filter(None, asked.values()):
+        predictions.attrs[PROTOCOL] = name
+    return predictions
 
 
 COLLAPSED = ["target", "method", "seed", "stage", "collapsed", "why", "degenerate", "empty", "foreign"]
@@ -204,16 +250,22 @@ def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
     Returns:
         One row a number: model, benchmark, target, method, stage (0 is the base model), tau,
         split, metric, value, n, seed.
+
+    Raises:
+        ProtocolError: if they were asked by two protocols.
     """
     frames = []
     summaries: dict[tuple, pd.DataFrame] = {}  # the base model's files serve every method and seed
+    asked: dict[str, str | None] = {}
     for run in runs:
         files = tuple(run["files"])
         if files not in summaries:
             predictions = read_predictions(files)
+            asked[", ".join(map(str, files))] = predictions.attrs.get(PROTOCOL)
             summaries[files] = pd.concat([summarize(predictions), summarize_speech(predictions)])
         keys = {key: run[key] for key in ("target", "method", "stage", "tau", "seed")}
         frames.append(summaries[files].assign(model=model, benchmark=benchmark, **keys))
+    check_one_protocol(asked)
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 

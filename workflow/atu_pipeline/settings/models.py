@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from atu.common.declared import TEXTS, declared
+from atu.data.protocol import PROTOCOLS
 from atu_pipeline.settings.messages import misfit, unknown_name
 from atu_pipeline.settings.values import (
     Amount,
@@ -358,6 +359,9 @@ class Evaluation(Block):
     )
     batch_tokens: Count = Field(description="The most tokens of a batch, with padding and answers.")
     max_new_tokens: Count = Field(description="The most tokens of an answer.")
+    protocol: Literal[tuple(PROTOCOLS)] = Field(
+        description="How is asked and scored, and plain texts trained on: as RWKU's code does, or strictly."
+    )
 
 
 class Rate(Block):
@@ -416,7 +420,7 @@ class Experiment(Block):
 
 class Before(Block):
     llms: distinct(Text, least=0) = Field(description="Language models, names under models; none for the config's own.")
-    protocols: distinct(Literal["rwku", "strict"]) = Field(description="Protocols of evaluation.")
+    protocols: distinct(Literal[tuple(PROTOCOLS)]) = Field(description="Protocols of evaluation.")
 
 
 class Published(Block):

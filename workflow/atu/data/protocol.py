@@ -1,0 +1,94 @@
+"""Protocols: how probes are asked and scored, and plain texts trained on, where RWKU's own code has a way of its own.
+
+RWKU's way is read from jinzhuoran/RWKU at a23df67: the evaluators in LLaMA-Factory/src/llmtuner/eval, and for training
+texts train/ga, train/npo and data/template.py beside them. Align-then-Unlearn copies these evaluators.
+"""
+
+from dataclasses import dataclass
+
+from atu.common.errors import ExplainedError
+
+PROTOCOL = "protocol"  # in the metadata of files of predictions: the name of the one by which they were asked
+# How answers that are one text in the data are read; RWKU's code goes through what it takes for a list of answers.
+READINGS = {"by_characters": "by characters", "whole": "whole"}
+
+
+class ProtocolError(ExplainedError, ValueError):
+    """There is no such protocol, or numbers of two would stand in one table."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way through all that RWKU's code does in a way of its own; docs/protocols.md tells each line.
+
+    Attributes:
+        about: what is said of it below tables.
+        special_tokens: the tokenizer adds its special tokens (BOS) to prompts, before those of the chat template.
+        named_stops: answers end at the end of text and at the tokens that a probe set's ``stops`` names, as the
+            tokenizer looks them up; not at every token that ends a turn, or has a line break in it.
+        spaced_suffix: the suffix of sets that say so stands behind a blank, unless the template ends in one.
+        by_characters: an answer that is one text is as many answers as it has characters.
+        blanks_match: answers are compared as nothing but their normalised words, so that nothing matches nothing.
+        instructed_texts: an instruction (ICU) also stands before texts whose likelihood is measured.
+        skips_single_tokens: a text of one token has no likelihood and is left out; else it is refused.
+        ended_texts: plain texts are trained on as text and end of turn, without the tokenizer's special tokens.
+    """
+
+    name: str
+    about: str
+    special_tokens: bool
+    named_stops: bool
+    spaced_suffix: bool
+    by_characters: bool
+    blanks_match: bool
+    instructed_texts: bool
+    skips_single_tokens: bool
+    ended_texts: bool
+
+    @property
+    def reading(self) -> str:
+        """Which of READINGS is the score."""
+        return "by_characters" if self.by_characters else "whole"
+
+    @property
+    def sentence(self) -> str:
+        """What is said below tables of its numbers."""
+        return f"Protocol: {self.name} ({self.about})."
+
+
+RWKU = Protocol(
+    name="rwku",
+    about="asked and scored as RWKU's own code does, from which the published numbers are",
+    special_tokens=True,
+    named_stops=True,
+    spaced_suffix=True,
+    by_characters=True,
+    blanks_match=True,
+    instructed_texts=True,
+    skips_single_tokens=True,
+    ended_texts=True,
+)
+STRICT = Protocol(
+    name="strict",
+    about="asked and scored as the model's chat template and the answers mean it, not as RWKU's own code does",
+    special_tokens=False,
+    named_stops=False,
+    spaced_suffix=False,
+    by_characters=False,
+    blanks_match=False,
+    instructed_texts=False,
+    skips_single_tokens=False,
+    ended_texts=False,
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (RWKU, STRICT)}
+
+
+def protocol_of(name: str) -> Protocol:
+    """The protocol of a name.
+
+    Raises:
+        ProtocolError: with those that are known.
+    """
+    if name not in PROTOCOLS:
+        raise ProtocolError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
