@@ -72,6 +72,30 @@ def test_a_model_of_ones_own_is_read_before_the_first_job(tmp_path):
     ]
 
 
+def test_layers_that_train_alone_and_maps_that_are_found(tmp_path):
+    folder = model(tmp_path / "mine")
+    auto = {"rank": 2, "modules": "auto"}
+    assert local(folder, ga={"layers": "0-2", "lora": auto}, npo={"layers": "2-2"}) == []
+    assert local(folder, ga={"layers": "1-3"}) == [
+        "method_settings.ga.layers: 1-3 names layers that the model lacks, which has layers 0 to 2"
+    ]
+    head = {"rank": 2, "modules": ["q_proj", "lm_head"]}
+    assert local(folder, ga={"layers": "0-1", "lora": head}) == [
+        "method_settings.ga.lora.modules: lm_head is no linear map of the layers of LlamaForCausalLM, which has "
+        "down_proj, q_proj, v_proj"
+    ]
+    fused = model(tmp_path / "fused", tensors=weights(maps=["self_attn.qkv_proj", "mlp.down_proj"]))
+    assert local(fused, ga={"lora": auto}) == []
+    other = model(tmp_path / "other", tensors=weights(maps=["self_attn.q_proj", "mlp.down_proj"]))
+    assert local(other, ga={"lora": auto}) == [
+        "method_settings.ga.lora.modules: auto finds no map that makes queries and values among down_proj, lm_head, "
+        "q_proj; name the maps that get an adapter"
+    ]
+    assert local(other, ga={"lora": auto | {"rank": 0}}) == []  # no adapter is made
+    unknown = model(tmp_path / "unknown", config={"architectures": ["LlamaForCausalLM"]})
+    assert local(unknown, ga={"layers": "1-3"}) == []  # its depth is left to the first job
+
+
 def test_what_the_files_do_not_say_is_left_to_the_first_job(tmp_path):
     folder = model(tmp_path / "mine")
     (folder / "model.safetensors").write_bytes(b"\xff" * 20)

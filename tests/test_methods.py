@@ -7,6 +7,7 @@ from importlib import import_module
 import pytest
 import torch
 from accelerate import Accelerator
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from atu import methods
 from atu.alignment.corpus import write_texts
@@ -25,7 +26,16 @@ from atu.engine.examples import (
     token_log_probs,
 )
 from atu.engine.intervention import Intervention
-from atu.engine.models import add_lora, hidden_states, layers_up_to, load_llm, save_llm
+from atu.engine.models import (
+    add_lora,
+    decoder_layers,
+    hidden_states,
+    layers_up_to,
+    load_llm,
+    recompute_activations,
+    save_llm,
+)
+from atu.engine.parts import layer_range, query_value_maps
 from atu.evaluation.evaluate import build_prompt
 from atu.methods import load
 from atu.methods.dpo import dpo_loss
@@ -36,7 +46,7 @@ from atu.methods.repe import control_vector, find_control_vectors
 from atu.methods.rmu import misdirection_loss
 from atu.methods.rt import refusal_loss
 from atu.methods.simnpo import simnpo_loss
-from atu.training.epochs import check_items, train_epochs
+from atu.training.epochs import check_items, train_epochs, trained_parameters
 from atu.training.retain import descent_loss, kl_loss
 
 TEXTS = [
@@ -425,6 +435,125 @@ def test_rmu_with_adapters_in_no_layer_of_its_own(tiny):
     lora = LORA | {"modules": ["lm_head"]}
     with pytest.raises(ExplainedError, match=r"rmu trains no weight: none of lora.modules lies in its layers"):
         trained(tiny, "rmu", "positive", lora=lora)
+
+
+def test_one_step_of_some_layers_by_hand(llm):
+    """Plain descent on one batch: weights of layer 1 move by rate times gradient, the others by nothing, and the
+    gradient's norm is of layer 1 alone."""
+    whole, rate = copy.deepcopy(llm[0]).requires_grad_(True), 0.01
+    items = read_items("positive", ROWS, llm[1], 64)
+    load("ga").loss(whole, collate(items, [0, 1, 2, 3])).backward()
+    options = {"optimizer": "sgd", "learning_rate": rate, "clip_norm": 1e9, "epochs": 1, "batch_size": 4}
+    log, model = run(llm, "ga", layers=range(1, 2), **options)
+    own = {name: value.grad for name, value in whole.named_parameters() if name.startswith("model.layers.1.")}
+    assert len(own) == 9
+    assert len(log) == 1
+    norm = math.sqrt(sum(gradient.square().sum().item() for gradient in own.values()))
+    assert log[0]["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    for (name, after), before in zip(model.named_parameters(), llm[0].parameters(), strict=True):
+        expected = before - rate * own[name] if name in own else before
+        torch.testing.assert_close(after, expected, atol=1e-6 if name in own else 0, rtol=0)
+    assert run(llm, "ga", **options)[0][0]["grad_norm"] > 1.1 * norm  # of all weights
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_the_backward_pass_ends_at_the_lowest_layer_that_trains(llm, lora, recomputed):
+    gradients = {}
+    for anew in {False, recomputed}:
+        model = copy.deepcopy(llm[0]).requires_grad_(True)
+        if lora:
+            torch.manual_seed(0)  # of the adapters
+            add_lora(model, **LORA, layers=range(1, 3))
+        if anew:
+            recompute_activations(model)
+        parameters = trained_parameters(model, load("ga"), "ga", range(1, 3))
+        asked = []
+        for layer in decoder_layers(model):
+            layer.register_forward_hook(lambda layer, given, out, asked=asked: asked.append(out.requires_grad))
+        model.train()
+        batch = collate(read_items("positive", ROWS, llm[1], 64), [0, 1])
+        load("ga").loss(model, batch).backward()
+        assert asked[:3] == [False, True, True]
+        gradients[anew] = [parameter.grad for parameter in parameters]
+        assert any(gradient.abs().max() > 0 for gradient in gradients[anew])
+    for one, other in zip(gradients[False], gradients[recomputed], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_adapters_train_also_where_activations_are_computed_anew(llm):
+    """Embeddings ask for no gradients, and the first layer's adapter has some all the same."""
+    model = copy.deepcopy(llm[0])
+    add_lora(model, **LORA)
+    recompute_activations(model)
+    model.train()
+    load("ga").loss(model, collate(read_items("positive", ROWS, llm[1], 64), [0, 1])).backward()
+    assert model.model.layers[0].self_attn.q_proj.lora_B["default"].weight.grad.abs().max() > 0
+
+
+def test_adapters_in_some_layers_alone(tiny, tmp_path):
+    def keep(kept, tokenizer):
+        save_llm(kept, tokenizer, tmp_path / "kept")
+
+    lora = LORA | {"modules": "auto", "layers": range(1, 2)}
+    model = trained(tiny, "ga", "positive", keep, lora, layers=range(1, 2))
+    adapters = {name for name, _ in model.named_parameters() if "lora_" in name}
+    assert len(adapters) == 4  # two matrices of each of two maps
+    assert all(name.startswith("model.layers.1.self_attn.") for name in adapters)
+    merged, base = load_llm(tmp_path / "kept")[0], load_llm(tiny / "llm")[0]
+    pairs = zip(merged.named_parameters(), base.parameters(), strict=True)
+    changed = {name for (name, after), before in pairs if not torch.equal(after, before)}
+    assert changed == {f"model.layers.1.self_attn.{name}.weight" for name in ("q_proj", "v_proj")}
+
+
+@pytest.mark.parametrize(
+    ("name", "lora", "over", "message"),
+    [
+        ("ga", None, {"layers": range(2, 4)}, "layers 2-3 do not all exist: the model has layers 0 to 2"),
+        ("ga", LORA | {"layers": range(3, 4)}, {}, "layers 3-3 do not all exist"),
+        ("ga", LORA | {"modules": ["q_proj", "lm_head"], "layers": range(1)}, {}, "lm_head lies in none of the layers"),
+        ("ga", LORA | {"modules": "q_proj"}, {}, "lora.modules: q_proj is neither auto nor a list of names"),
+        ("ga", LORA | {"layers": range(1)}, {"layers": range(1, 2)}, "ga trains no weight"),
+        ("rmu", None, {"layers": range(1)}, "rmu chooses the layers that train itself: set its layers to none"),
+    ],
+)
+def test_layers_that_cannot_train(tiny, name, lora, over, message):
+    with pytest.raises(ExplainedError, match=message):
+        trained(tiny, name, "positive", lora=lora, **over)
+
+
+SMALL = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": None}
+
+
+@pytest.mark.parametrize(
+    ("family", "maps"),
+    [
+        ("llama", {"q_proj", "v_proj"}),
+        ("phi3", {"qkv_proj"}),
+        ("gpt_neox", {"query_key_value"}),
+        ("gpt2", {"c_attn"}),
+    ],
+)
+def test_maps_of_queries_and_values_by_what_the_model_has(family, maps):
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SMALL))
+    before = copy.deepcopy(model.state_dict())
+    add_lora(model, rank=2, alpha=4, modules="auto", layers=range(1, 2))
+    adapted = {name.partition(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
+    assert {name.rpartition(".")[2] for name in adapted} == maps
+    assert len(adapted) == len(maps)  # of one layer
+    assert {name.replace(".base_layer", "") for name in model.state_dict() if "lora_" not in name} == set(before)
+
+
+def test_names_of_maps_and_layers():
+    assert query_value_maps(["a.*.q_proj", "a.*.k_proj", "a.*.v_proj", "b.c_attn"]) == ["q_proj", "v_proj"]
+    assert query_value_maps(["h.*.attn.Wqkv", "q_proj"]) == ["Wqkv"]  # queries alone are not both
+    with pytest.raises(ExplainedError, match="auto finds no map that makes queries and values among a, b; name the"):
+        query_value_maps(["x.b", "x.a"])
+    assert layer_range("none") is None
+    assert layer_range("0-4") == range(5)
+    assert layer_range("7-7") == range(7, 8)
+    with pytest.raises(ExplainedError, match="4-0 names no layer; write 0-4"):
+        layer_range("4-0")
 
 
 @pytest.mark.parametrize(

@@ -466,7 +466,8 @@ def test_needs_name_key_value_and_what_there_is(tmp_path):
     build_llm(tmp_path, family="phi3")
     described = describe_llm(tmp_path)
     fits = [{"key": "a", "layer": 3}, {"key": "b", "modules": ["qkv_proj", "mlp.down_proj"]}]
-    fits += [{"key": "c", "tokens": 512}, {"key": "d", "offsets": True}]
+    fits += [{"key": "c", "tokens": 512}, {"key": "d", "offsets": True}, {"key": "e", "range": "0-2"}]
+    fits += [{"key": "f", "modules": "auto"}, {"key": "g", "layer_modules": ["qkv_proj"]}]
     assert unmet_needs(fits, described) == []
     for need, message in (
         (
@@ -474,6 +475,10 @@ def test_needs_name_key_value_and_what_there_is(tmp_path):
             "method_settings.rmu.options.layer: 99 is no layer of the model, which has layers 1 to 3",
         ),
         ({"key": "m.layer", "layer": 0}, "m.layer: 0 is no layer of the model, which has layers 1 to 3"),
+        (
+            {"key": "m.layers", "range": "2-3"},
+            "m.layers: 2-3 names layers that the model lacks, which has layers 0 to 2",
+        ),
         (
             {"key": "method_settings.ga.lora.modules", "modules": ["q_proj", "o_proj"]},
             "method_settings.ga.lora.modules: q_proj is no linear map of Phi3ForCausalLM, which has down_proj, "
@@ -627,8 +632,8 @@ def test_encoders_are_refused_unless_they_pool_by_the_mean(tmp_path):
 
 
 def test_methods_say_what_they_ask_of_a_model():
-    rank = {"ga": {"lora": {"rank": 8}}}
-    config = check(DEMO, methods=["atu", "rmu", "repe", "ga", "icu"], method_settings=rank)
+    rank = {"ga": {"lora": {"rank": 8}}, "npo": {"layers": "0-4", "lora": {"rank": 8, "modules": "auto"}}}
+    config = check(DEMO, methods=["atu", "rmu", "repe", "ga", "npo", "icu"], method_settings=rank)
     needs = model_needs(config, config["methods"])
     by_key = {}
     for need in needs:
@@ -637,6 +642,9 @@ def test_methods_say_what_they_ask_of_a_model():
     assert by_key["method_settings.rmu.options.layer"] == [{"layer": 7}]
     assert by_key["method_settings.repe.options.layers"] == [{"layer": layer} for layer in range(13, 18)]
     assert by_key["method_settings.ga.lora.modules"] == [{"modules": ["q_proj", "v_proj"]}]
+    assert by_key["method_settings.npo.lora.modules"] == [{"layer_modules": "auto"}]
+    assert by_key["method_settings.npo.layers"] == [{"range": "0-4"}]
+    assert "method_settings.ga.layers" not in by_key
     assert by_key["method_settings.ga.max_tokens"] == [{"tokens": 96}]
     assert by_key["corpus.max_tokens"] == [{"tokens": 96}]
     assert [need["key"] for need in model_needs(config, ["icu"])] == ["corpus.max_new_tokens"]

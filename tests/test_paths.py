@@ -106,6 +106,9 @@ def test_what_bears_on_none_is_in_no_name(paths, over):
         ({"train": {"learning_rate": 5e-4}}, STAGES),
         ({"retain": {"loss": "kl"}}, STAGES),
         ({"texts": "passage"}, STAGES),
+        ({"layers": "0-1"}, STAGES),
+        ({"layers": "none"}, set()),
+        ({"lora": {"modules": ["k_proj"]}}, STAGES),
         ({"lora": {"merge": False}}, {"run", "after"}),  # the epochs are the same
     ],
 )

@@ -16,8 +16,10 @@ from atu.reporting.published import (
     shares_of_rows,
 )
 from atu.reporting.tables import HEADINGS
+from atu_pipeline.recipes import Recipes
 from atu_pipeline.settings import published_row
 from conftest import ROOT
+from test_settings import PAPER, check
 
 
 def predictions(scores, name="forget_qa", query="", split="test"):
@@ -150,7 +152,8 @@ def test_nothing_to_compare_is_a_sentence():
 
 
 def test_rows_of_the_published_tables():
-    ga = {"method": "ga", "texts": "positive", "retain": {"loss": "none"}, "lora": {"rank": 0}, "train": {"epochs": 3}}
+    ga = {"method": "ga", "texts": "positive", "layers": "none", "retain": {"loss": "none"}, "lora": {"rank": 0}}
+    ga |= {"train": {"epochs": 3}}
     atu = {"method": "atu", "unlearn": {"tau": [0.5, 0.4]}}
     epochs = [None] * 3
     blocks = {
@@ -158,6 +161,9 @@ def test_rows_of_the_published_tables():
         "ga@1e-06": ga | {"lora": {"rank": 8}},
         "ga_star": ga | {"texts": "passage"},
         "ga-kl": ga | {"retain": {"loss": "kl"}},
+        "ga-low": ga | {"layers": "0-4"},
+        "ga-batch": ga,
+        "ga-batch@1e-06": ga,
         "rmu": ga | {"method": "rmu"},
         "icu": {"method": "icu"},
         "atu": atu,
@@ -171,6 +177,10 @@ def test_rows_of_the_published_tables():
         ("ga@1e-06", 3, epochs, "GA (LoRA)"),
         ("ga_star", 3, epochs, "GA* (Full)"),
         ("ga-kl", 3, epochs, None),
+        ("ga-low", 3, epochs, None),
+        ("ga-batch", 0, epochs, "Before"),
+        ("ga-batch", 3, epochs, None),
+        ("ga-batch@1e-06", 3, epochs, None),
         ("rmu", 3, epochs, None),
         ("icu", 1, [None], "ICU"),
         ("atu", 2, [0.5, 0.35], "ATU (tau=0.35)"),
@@ -189,7 +199,19 @@ def test_the_published_file():
     assert not table.duplicated(["model", "method", "metric"]).any()
     assert table.notna().all(axis=None)
     assert set(table["metric"]) <= set(HEADINGS)
-    names = {"Before", "ICU", "RepE"} | {
-        f"{n} ({k})" for n in ("GA", "GA*", "DPO", "NPO", "RT") for k in ("Full", "LoRA")
-    }
-    assert {name for name in table["method"] if not name.startswith("ATU (tau=")} <= names
+    config = check(PAPER)
+    blocks, recipes = config["method_settings"], Recipes(config)
+    rows = [
+        published_row(name, blocks, stage, recipes.stages(name))
+        for name in blocks
+        for stage in range(recipes.last(name) + 1)
+    ]
+    assert set(table["method"]) <= set(rows)
+    once = [row for row in rows if row not in (None, "Before")]
+    assert len(set(once)) == len(once)  # no two blocks stand for one row
+    assert published_row("rt-lora", blocks, 3, [None] * 3) == "RT (LoRA)"
+    batch = {name for name in blocks if name.endswith("-batch")}
+    assert len(batch) == 4
+    assert not any(
+        published_row(name, blocks, n, recipes.stages(name)) for name in batch for n in (1, recipes.last(name))
+    )

@@ -122,6 +122,21 @@ def test_an_adapter_needs_neither_gradients_nor_moments_of_the_model():
     assert demand("train", config, "ga").kept < 1e9
 
 
+def test_layers_that_train_alone_ask_for_their_share():
+    """By hand: of P = 1.2e8, 10 layers of width 1000, four layers train. Full: 14 bytes less for each of 6 P / 10.
+    LoRA apart: 4 bytes * 2 * 8 * 1000 * 4 layers * 2 maps."""
+    model = {"phi-3-mini-4k-instruct": {"parameters": P}}
+
+    def block(**ga):
+        return check(PAPER, methods=["ga"], models=model, method_settings={"ga": ga})
+
+    less = demand("train", block(), "ga").device - demand("train", block(layers="3-6"), "ga").device
+    assert less == pytest.approx(14 * 0.6 * P)
+    lora = block(layers="3-6", lora={"rank": 8, "merge": False})
+    assert demand("keep_weights", lora, "ga").kept == pytest.approx(4 * 2 * 8 * 1000 * 4 * 2)
+    assert demand("train", block(layers="0-99"), "ga").device == demand("train", block(), "ga").device
+
+
 def test_what_runs_on_the_host_asks_for_no_device():
     config = check(PAPER, methods=METHODS)
     for rule, name in (

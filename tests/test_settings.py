@@ -422,6 +422,16 @@ def test_conda_and_pip_agree():
                 ("ga", {"train": {"learning_rate": "nan"}}, "train.learning_rate: nan is no number"),
                 ("ga", {"train": {"learning_rate": ["inf", 1e-3]}}, "train.learning_rate.0: inf is no number"),
                 ("ga", {"lora": {"rank": 2, "modules": ["q_proj", "q_proj"]}}, "lora.modules: names 'q_proj' twice"),
+                ("ga", {"lora": {"modules": "q_proj"}}, "lora.modules: 'q_proj' is not auto, or a list of one name"),
+                ("ga", {"lora": {"modules": []}}, "lora.modules: [] is not auto, or a list of one name or more"),
+                ("ga", {"layers": 4}, "layers: 4 is not none, or the first and the last of some layers such as 0-4"),
+                ("ga", {"layers": "0-"}, "layers: '0-' is not none, or the first and the last of some layers"),
+                ("ga", {"layers": "4-0"}, "layers: 4-0 names no layer; write 0-4"),
+                (
+                    "rmu",
+                    {"layers": "0-4"},
+                    "layers: 0-4, but workflow/atu/methods/rmu.py chooses the layers that train itself; set it to none",
+                ),
                 (
                     "ga",
                     {"train": {"learning_rate": [1e-4, 1.0000001e-4]}},

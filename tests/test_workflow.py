@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 from atu.reporting.tables import main_table
 from atu_pipeline import lineage
@@ -222,12 +223,13 @@ def test_a_killed_run_resumes_with_the_same_numbers(finished, copy, rule, sent):
 def test_every_method(copy):
     """Rows of all methods from one run: trained, by adapter, with a reference, with others, applied at inference."""
     few = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
+    auto = {"rank": 2, "merge": False, "modules": "auto"}
     over = {
         "method_settings": {
-            "ga": {"train": few | {"epochs": 2}, "lora": {"rank": 2, "merge": False}},
+            "ga": {"train": few | {"epochs": 2}, "lora": auto, "layers": "1-2"},
             "ga_star": {"method": "ga", "texts": "passage", "train": few},
             "dpo": {"train": few | {"accumulate": 1}},  # else one step, whose rate the warm-up makes 0
-            "npo": {"train": few, "retain": {"loss": "kl"}},
+            "npo": {"train": few, "retain": {"loss": "kl"}, "layers": "0-0"},
             "rmu": {"options": {"layer": 2}, "train": few},
             "repe": {"options": {"layers": [1, 2]}},
         },
@@ -249,7 +251,12 @@ def test_every_method(copy):
         assert f"| {name} " in rows
     runs = {method: copy.directory / copy.paths(methods=methods).run("1_Ada", method, "0") for method in methods}
     assert len(set(runs.values())) == len(methods)
-    assert (runs["ga"] / "model/adapter_model.safetensors").exists()
+    adapter = load_file(runs["ga"] / "model/adapter_model.safetensors")
+    assert {name.partition(".layers.")[2][0] for name in adapter} == {"1", "2"}
+    before = load_file(Path(config["models"]["llm"]["path"]) / "model.safetensors")
+    after = load_file(runs["npo"] / "model/model.safetensors")
+    changed = {name for name in before if (before[name] != after[name]).any()}
+    assert {name[: len("model.layers.0")] for name in changed} == {"model.layers.0"}
     assert (runs["dpo"] / "model/model.safetensors").exists()
     (answers,) = (runs["icu"] / "evaluations").glob("*.parquet")
     asked = pd.read_parquet(answers)

@@ -7,6 +7,7 @@ from atu import ROOT
 from atu.common.declared import declared
 from atu.data.benchmark import UTILITY, list_targets, read_rows
 from atu.data.probe_sets import PROBE_SETS
+from atu.engine.parts import AUTO, layer_range
 from atu_pipeline.resources import (
     WEIGHT,
     Demand,
@@ -152,22 +153,34 @@ def realignment(config: dict, settings: dict) -> Demand:
     )
 
 
+def layers_share(config: dict, settings: dict) -> float:
+    """The share of the model's layers that train, of a block that may name some."""
+    layers = layer_range(settings["layers"])
+    depth = shape(parameters(config, config["llm"]))[0]
+    return 1.0 if layers is None else min(1.0, len(layers) / depth)
+
+
 def adapter_bytes(config: dict, settings: dict) -> float:
     """A LoRA adapter that is kept apart."""
     lora = settings["lora"]
-    return WEIGHT["fp32"] * lora_parameters(parameters(config, config["llm"]), lora["rank"], len(lora["modules"]))
+    # one map that makes queries, keys and values has as many weights in its adapter as two square ones
+    maps = 2 if lora["modules"] == AUTO else len(lora["modules"])
+    whole = lora_parameters(parameters(config, config["llm"]), lora["rank"], maps)
+    return WEIGHT["fp32"] * whole * layers_share(config, settings)
 
 
 def training(config: dict, settings: dict) -> Demand:
     """All epochs of a method with a loss on texts; each leaves a checkpoint."""
     size, train, own = parameters(config, config["llm"]), settings["train"], declared(ROOT, settings["method"])
     checkpoint = WEIGHT["fp32"] * size
-    trained, saved = size, checkpoint
+    saved = checkpoint
     if settings["lora"]["rank"]:
         saved = adapter_bytes(config, settings)
         trained = saved / WEIGHT["fp32"]
     elif own.trained_layers is not None:
         trained = own.trained_layers * size / shape(size)[0]
+    else:
+        trained = size * layers_share(config, settings)
     kept = own.second_model + (settings["retain"]["loss"] == "kl")  # base models beside the one that trains
     sequences = (2 if settings["texts"] == "pair" else 1) + reads_retain_set(settings)
     batch = train["batch_size"] * settings["max_tokens"] * sequences

@@ -21,6 +21,7 @@ from atu.common.declared import PLAIN, declared
 from atu.common.recipe import START, differences, disagreement, record_path
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, kind_in_use
+from atu.engine.parts import ALL_LAYERS
 from atu_pipeline.people import Groups
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set
 
@@ -284,6 +285,8 @@ class Recipes:
                 parts += [self.passed_on(target, method, seed, stage - 1), self.shared("collapse"), self.guard()]
         elif kind == "trained":
             own = block | {"lora": without(block["lora"], "merge")}
+            if own["layers"] == ALL_LAYERS:
+                del own["layers"]
             parts = [*(self.texts(name, block["texts"]) for name in people), self.shared("precision")]
             if self.reads_reference(method):
                 parts += [self.reference(name, block["texts"], block["max_tokens"]) for name in people]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from atu.common.errors import ExplainedError
 from atu.common.files import check_weights, write_json
 from atu.common.finite import check_finite
+from atu.engine.parts import AUTO, query_value_maps
 
 if TYPE_CHECKING:  # slow to import, and not every job that reads this module loads an LLM
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -125,18 +126,61 @@ def decoder_layers(llm: "PreTrainedModel") -> nn.ModuleList:
     return getattr(llm.get_decoder(), decoder_parts(llm)[0])
 
 
-def add_lora(llm: "PreTrainedModel", rank: int, alpha: float, modules: list[str]) -> nn.Module:
+def chosen_layers(llm: "PreTrainedModel", layers: range) -> list[nn.Module]:
+    """Some layers of ``llm``, counted from 0.
+
+    Raises:
+        ModelError: if the model has fewer.
+    """
+    stack = decoder_layers(llm)
+    if layers.stop > len(stack):
+        raise ModelError(
+            f"layers {layers.start}-{layers.stop - 1} do not all exist: the model has layers 0 to {len(stack) - 1}"
+        )
+    return [stack[i] for i in layers]
+
+
+def add_lora(
+    llm: "PreTrainedModel", rank: int, alpha: float, modules: list[str] | str, layers: range | None = None
+) -> nn.Module:
     """Put LoRA adapters into ``llm``, the only weights that then train.
 
     What is returned, a ``peft.PeftModel`` around it, saves the adapters alone.
 
     Args:
-        modules: names of the linear maps that get one.
+        modules: names of the linear maps that get one, or "auto": those that make queries and values.
+        layers: of the decoder, whose maps alone get one, counted from 0; None for all of the model.
+
+    Raises:
+        ExplainedError: if "auto" finds no maps, or a map lies in none of ``layers``.
     """
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
+    if isinstance(modules, str):
+        if modules != AUTO:
+            raise ModelError(f"lora.modules: {modules} is neither {AUTO} nor a list of names")
+        modules = query_value_maps(name for name, part in llm.named_modules() if isinstance(part, nn.Linear | Conv1D))
+    where: dict[str, Any] = {}
+    if layers is not None:
+        inside = [f".{name}" for layer in chosen_layers(llm, layers) for name, _ in layer.named_modules()]
+        if missing := [name for name in modules if not any(there.endswith(f".{name}") for there in inside)]:
+            raise ModelError(f"lora.modules: {missing[0]} lies in none of the layers that train; take it out")
+        where = {"layers_to_transform": list(layers), "layers_pattern": decoder_parts(llm)[0]}
     scale: Any = alpha  # peft takes any number, and its annotation an integer
-    return get_peft_model(llm, LoraConfig(r=rank, lora_alpha=scale, target_modules=modules, task_type="CAUSAL_LM"))
+    config = LoraConfig(r=rank, lora_alpha=scale, target_modules=modules, task_type="CAUSAL_LM", **where)
+    return get_peft_model(llm, config)
+
+
+def recompute_activations(llm: "PreTrainedModel") -> None:
+    """Have the backward pass compute activations anew: less memory, about a third more time.
+
+    Called behind :func:`add_lora`, which would make embeddings ask for gradients a second time.
+    """
+    llm.gradient_checkpointing_enable()
+    # transformers has embeddings ask for gradients, so that a backward pass would go down to them through all frozen
+    # layers; this way of computing anew needs no such thing
+    llm.disable_input_require_grads()
 
 
 def name_base(directory: Path, repo: str | None, revision: str | None) -> None:

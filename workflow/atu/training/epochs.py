@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from atu.common.errors import ExplainedError
 from atu.engine.batching import random_batches
 from atu.engine.examples import Batch, Example, collate, scored_logits
-from atu.engine.models import decoder_layers
+from atu.engine.models import chosen_layers
 from atu.training.loop import train
 from atu.training.method import Trained
 from atu.training.retain import descent_loss, kl_loss
@@ -51,23 +51,33 @@ def check_items(
         raise ExplainedError(f"{name} reads texts of others, and there are none: set other_subjects above 0")
 
 
-def trained_parameters(llm: PreTrainedModel, method: Trained, name: str) -> list[nn.Parameter]:
-    """The weights that train: of those that may (all, or the adapters) the ones in the method's layers.
+def trained_parameters(
+    llm: PreTrainedModel, method: Trained, name: str, layers: range | None = None
+) -> list[nn.Parameter]:
+    """The weights that train: of those that may (all, or the adapters) the ones in some layers.
 
-    What is kept is all weights, or the adapters: a method may train fewer of them, and no others.
+    What is kept is all weights, or the adapters: a method may train fewer of them, and no others. The others ask for
+    no gradients, so that a backward pass ends at the lowest layer that trains.
+
+    Args:
+        layers: of the decoder, counted from 0; None for those that the method chooses, or all of the model.
 
     Raises:
-        ExplainedError: if none is left.
+        ExplainedError: if no weight is left, the model has fewer layers, or the method chooses layers too.
     """
-    if (layers := method.layers()) is not None:
-        stack = decoder_layers(llm)
-        own = {parameter for i in layers for parameter in stack[i].parameters()}
+    chosen = method.layers()
+    if layers is not None:
+        if chosen is not None:
+            raise ExplainedError(f"{name} chooses the layers that train itself: set its layers to none")
+        chosen = layers
+    if chosen is not None:
+        own = {parameter for layer in chosen_layers(llm, chosen) for parameter in layer.parameters()}
         for parameter in llm.parameters():
             parameter.requires_grad_(parameter.requires_grad and parameter in own)
-    chosen = [parameter for parameter in llm.parameters() if parameter.requires_grad]
-    if not chosen:
+    trained = [parameter for parameter in llm.parameters() if parameter.requires_grad]
+    if not trained:
         raise ExplainedError(f"{name} trains no weight: none of lora.modules lies in its layers")
-    return chosen
+    return trained
 
 
 def train_epochs(
@@ -86,6 +96,7 @@ def train_epochs(
     batch_size: int,
     accumulate: int,
     title: str,
+    layers: range | None = None,
     **optimisation,
 ) -> list[dict[str, float]]:
     """Train ``llm``'s trainable weights on the items.
@@ -96,6 +107,7 @@ def train_epochs(
         retain: {loss: none, descent or kl, weight}; read on ``retain_set``, as many a batch as items.
         after_epoch: called with the number of each epoch, counted from 1.
         batch_size, accumulate: items a batch, batches a step; at most all items and all batches of an epoch.
+        layers: of the decoder that train alone, counted from 0; None for those that the method chooses, or all.
 
     Returns:
         One row a step: step, epoch, loss, forget_loss, retain_loss, grad_norm, learning_rate.
@@ -146,7 +158,7 @@ def train_epochs(
             terms["loss"] = terms["forget_loss"] + retain["weight"] * terms["retain_loss"]
         return terms
 
-    parameters = trained_parameters(llm, method, title)
+    parameters = trained_parameters(llm, method, title, layers)
     method.prepare(llm, seed)
     llm.train()
     log = train(

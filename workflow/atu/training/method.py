@@ -79,7 +79,7 @@ class Trained(Method):
     trained_layers: int | None = None
 
     def layers(self) -> range | None:
-        """Which layers of the decoder train, counted from 0; None for all weights."""
+        """Which layers of the decoder train, counted from 0; None for all weights, or those that the config names."""
         return None
 
     def prepare(self, llm: "PreTrainedModel", seed: int) -> None:

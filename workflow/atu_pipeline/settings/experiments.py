@@ -10,6 +10,7 @@ from atu_pipeline.settings.blocks import has_grid, kind_of, overlay, steps_of
 from atu_pipeline.settings.figures import drawn_from
 from atu_pipeline.settings.messages import refuse, told
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window, reads_retain_set
+from atu_pipeline.settings.rwku import check_published
 from atu_pipeline.settings.targets import resolve_targets
 
 # What an experiment can show, and the files of each in its folder: tables, and pages of answers.
@@ -35,8 +36,9 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
         config: from :func:`check_config`.
 
     Raises:
-        ConfigError: if a target is unknown, a method is wrong (:func:`check_method`), or a learning rate is a grid
-            that the config's own methods lack.
+        ConfigError: if a target is unknown, a method is wrong (:func:`check_method`), a learning rate is a grid
+            that the config's own methods lack, or what is published is run with other settings
+            (:func:`check_published`).
     """
     chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": list(SHOWN)}
     if not name:
@@ -55,6 +57,7 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
         grids = config["grids"]
         chosen["methods"] = [variant for method in experiment["methods"] for variant in grids.get(method, [method])]
         yield from check_names(f"{where}.methods", chosen["methods"])
+    yield from check_published(name, chosen["methods"], config["method_settings"], root)
     if "targets" in experiment:
         yield from told(resolve_own(f"{where}.targets", experiment["targets"], config, chosen))
     yield from check_groups_fit(where, experiment, chosen, config)

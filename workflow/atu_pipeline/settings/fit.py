@@ -13,13 +13,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from atu.common.errors import ExplainedError
 from atu.common.recipe import RecipeError, read_record
+from atu.engine.parts import ALL_LAYERS, AUTO, layer_range, query_value_maps
 from atu_pipeline.settings.blocks import kind_of
 from atu_pipeline.settings.messages import refuse
 from atu_pipeline.settings.sources import fetched_from
 
 # What a need is compared with; a description has None where it does not know.
-FACTS = {"layer": "layers", "modules": "modules", "tokens": "context", "offsets": "offsets"}
+FACTS = {
+    "layer": "layers",
+    "range": "layers",
+    "modules": "modules",
+    "layer_modules": "modules",
+    "tokens": "context",
+    "offsets": "offsets",
+}
 DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # what classes call the number of their layers
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 
@@ -32,7 +41,8 @@ def model_needs(config: dict, methods: list[str]) -> list[dict]:
         methods: variants of a grid count once.
 
     Returns:
-        Rows of key (where it stands in the config) and one of layer, modules, tokens, offsets.
+        Rows of key (where it stands in the config) and one of layer (counted from 1), range (of layers, from 0),
+        modules, layer_modules (those that lie in layers), tokens, offsets.
     """
     corpus = config["corpus"]
     key = "max_new_tokens" if corpus["source"] == "generate" else "max_tokens"
@@ -54,8 +64,12 @@ def block_needs(where: str, block: dict, corpus: dict) -> Iterator[dict]:
     yield from ({"key": f"{where}.options.layers", "layer": layer} for layer in options.get("layers", []))
     if "max_tokens" in block:
         yield {"key": f"{where}.max_tokens", "tokens": block["max_tokens"]}
+    layers = block.get("layers", ALL_LAYERS)
+    if layers != ALL_LAYERS:
+        yield {"key": f"{where}.layers", "range": layers}
     if block.get("lora", {}).get("rank"):
-        yield {"key": f"{where}.lora.modules", "modules": block["lora"]["modules"]}
+        kind = "modules" if layers == ALL_LAYERS else "layer_modules"
+        yield {"key": f"{where}.lora.modules", kind: block["lora"]["modules"]}
 
 
 def unmet_needs(needs: list[dict], described: dict) -> list[str]:
@@ -78,11 +92,13 @@ def need_faults(kind: str, value: object, described: dict) -> Iterator[str]:
     match kind:
         case "layer" if not 1 <= value <= described["layers"]:
             yield f"{value} is no layer of the model, which has layers 1 to {described['layers']}"
+        case "range" if layer_range(value).stop > described["layers"]:
+            yield f"{value} names layers that the model lacks, which has layers 0 to {described['layers'] - 1}"
         case "modules":
-            for name in value:
-                if not any(f".{known}".endswith(f".{name}") for known in described["modules"]):
-                    there = ", ".join(sorted({known.rpartition(".")[2] for known in described["modules"]}))
-                    yield f"{name} is no linear map of {described['class']}, which has {there}"
+            yield from map_faults(value, described["modules"], described["class"])
+        case "layer_modules":
+            inside = [name for name in described["modules"] if ".*." in name]
+            yield from map_faults(value, inside, f"the layers of {described['class']}")
         case "tokens" if value > described["context"]:
             yield f"{value} tokens do not fit into the model's context of {described['context']}"
         case "offsets" if not described["offsets"]:
@@ -90,6 +106,26 @@ def need_faults(kind: str, value: object, described: dict) -> Iterator[str]:
                 "the model's tokenizer does not say where in a text its tokens stand (it is no fast one), and windows "
                 "need that; choose a model with a tokenizer.json, or another method"
             )
+
+
+def map_faults(chosen: list[str] | str, known: list[str], where: str) -> Iterator[str]:
+    """What is wrong with the maps that get an adapter.
+
+    Args:
+        chosen: their names, or "auto".
+        known: those that there are.
+        where: what has these.
+    """
+    if chosen == AUTO:
+        try:
+            query_value_maps(known)
+        except ExplainedError as error:
+            yield str(error)
+        return
+    there = ", ".join(sorted({name.rpartition(".")[2] for name in known}))
+    for name in chosen:
+        if not any(f".{other}".endswith(f".{name}") for other in known):
+            yield f"{name} is no linear map of {where}, which has {there}"
 
 
 def described_model(config: dict) -> dict | None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from atu import ROOT
 from atu.common.declared import FOLDER, Declared, declared
+from atu.common.errors import ExplainedError
 from atu.common.names import display_name
+from atu.engine.parts import ALL_LAYERS, layer_range
 from atu_pipeline.settings.blocks import kind_of, overlay, read_method
 from atu_pipeline.settings.messages import unknown
 from atu_pipeline.settings.options import check_options
+from atu_pipeline.settings.rwku import is_for_batches
 from atu_pipeline.settings.sources import check_source
 from atu_pipeline.settings.targets import resolve_targets
 
@@ -34,6 +37,7 @@ def check_method(name: str, block: dict, all_targets: list[str] | None, root: Pa
         yield from check_texts(name, block, taken)
     if taken.kind == "trained":
         yield from check_retain(name, block)
+        yield from check_layers(name, block, taken)
     yield from check_retain_set(name, block, taken, all_targets)
 
 
@@ -82,6 +86,22 @@ def check_retain(name: str, block: dict) -> Iterator[str]:
         yield (
             f"method_settings.{name}.retain.weight: 0, so retain.loss {block['retain']['loss']} would count for "
             "nothing; set it above 0, or retain.loss to none"
+        )
+
+
+def check_layers(name: str, block: dict, taken: Declared) -> Iterator[str]:
+    """Faults of the layers that train alone."""
+    where, layers = f"method_settings.{name}.layers", block["layers"]
+    if layers == ALL_LAYERS:
+        return
+    try:
+        layer_range(layers)
+    except ExplainedError as error:
+        yield f"{where}: {error}"
+    if taken.trained_layers is not None:
+        yield (
+            f"{where}: {layers}, but {FOLDER}/{block['method']}.py chooses the layers that train itself; set it to "
+            f"{ALL_LAYERS}"
         )
 
 
@@ -174,7 +194,8 @@ def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[f
         taus: of the stages, None where there is no threshold.
 
     Returns:
-        None if there is no such row: an epoch before the last, a retain term, a method that was not published.
+        None if there is no such row: an epoch before the last, a retain term, layers that train alone, a block for
+        many targets at once, a method that was not published.
     """
     if stage == 0:
         return "Before"
@@ -191,7 +212,8 @@ def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[f
         case "trained":  # what is trained stands there once in full and once as LoRA
             star = "*" if block["texts"] == "passage" else ""
             row = f"{name}{star} ({'LoRA' if block['lora']['rank'] else 'Full'})"
-            return row if last and block["retain"]["loss"] == "none" else None
+            same = block["retain"]["loss"] == "none" and block["layers"] == ALL_LAYERS and not is_for_batches(method)
+            return row if last and same else None
         case kind:
             raise KeyError(f"no published row for a method of kind {kind}")
 

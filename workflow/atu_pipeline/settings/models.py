@@ -21,11 +21,13 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from atu.common.declared import TEXTS, declared
 from atu.data.protocol import PROTOCOLS
+from atu.engine.parts import AUTO
 from atu_pipeline.settings.messages import misfit, unknown_name
 from atu_pipeline.settings.values import (
     Amount,
     Count,
     FileName,
+    Layers,
     NotNegative,
     Option,
     Positive,
@@ -240,7 +242,9 @@ class Retain(Block):
 class Lora(Block):
     rank: Amount = Field(description="The adapter's rank; at 0 all weights train.")
     alpha: Positive = Field(description="The adapter's scale, over its rank.")
-    modules: distinct(Text) = Field(description="Linear maps that get an adapter, by the ends of their names.")
+    modules: all_or_many("auto, or a list of one name or more", least=1, word=AUTO) = Field(
+        description="Linear maps that get an adapter, by the ends of their names; auto: those of queries and values."
+    )
     merge: Truth = Field(description="Whether the kept model has the adapter merged.")
 
 
@@ -248,6 +252,7 @@ class TrainedDefaults(Block):
     other_subjects: Amount = Field(description="How many others the loss or its retain term reads of.")
     max_tokens: Tokens = Field(description="Texts are cut after this many tokens.")
     train: Train = Field(description="Training, epoch by epoch.")
+    layers: Layers = Field(description="Decoder layers that train alone, counted from 0, such as 0-4; none: all train.")
     retain: Retain = Field(description="A second loss that holds what is not to be forgotten.")
     lora: Lora = Field(description="A low-rank adapter in place of all weights.")
 

@@ -144,14 +144,14 @@ def phrased(words: str) -> WrapValidator:
     return WrapValidator(read)
 
 
-def all_or_many(words: str, least: int = 0) -> object:
-    """The type of ``all``, or a list that names each item once."""
+def all_or_many(words: str, least: int = 0, word: str = "all") -> object:
+    """The type of one word, or a list that names each item once."""
     items = TypeAdapter(Annotated[distinct(Text, least), phrased(words)])
 
     def read(value: object) -> object:
-        return value if value == "all" else items.validate_python(value)
+        return value if value == word else items.validate_python(value)
 
-    return Annotated[Any, PlainValidator(read, json_schema_input_type=Literal["all"] | list[Text])]
+    return Annotated[Any, PlainValidator(read, json_schema_input_type=Literal[word] | list[Text])]
 
 
 def one_or_many(item: object, words: str) -> object:
@@ -193,4 +193,9 @@ Positive = numbers(gt=0)
 NotNegative = numbers(ge=0)
 Share = numbers(ge=0, le=1)
 ShareBelowOne = numbers(ge=0, lt=1)
+Layers = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=r"^(none|[0-9]+-[0-9]+)$"),
+    phrased("none, or the first and the last of some layers such as 0-4"),
+]
 Rates = one_or_many(Positive, "a number above 0, or a list of them")
