@@ -246,6 +246,32 @@ def test_a_branch_is_resolved(environment, tmp_path):
     assert fetch(environment, tmp_path / "model", revision="main") == "None"
 
 
+def test_memory_does_not_grow_with_a_dataset(hub, environment, tmp_path):
+    """Its files have hundreds of megabytes; here the second has 60 more than the first."""
+    people, text = [f"{rank}_Ada_{rank}" for rank in range(1, 61)], "by the sea in Rome. " * 500
+    hub.repos["datasets/owner/large"] = repo = tmp_path / "large"
+    (repo / "All").mkdir(parents=True)
+    card = {"configs": [{"config_name": "large", "data_files": [{"split": "train", "path": ["All/large.json"]}]}]}
+    (repo / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n")
+    source = {"repo": "owner/large", "revision": COMMIT}
+    tables = {"positive_phi": {"dataset": "large", "split": "train"}}
+    peaks = []
+    for number in (40, 140):  # texts of each
+        rows = ({"id": str(i), "text": text, "subject": f"Ada {rank}"} for rank in range(1, 61) for i in range(number))
+        (repo / "All/large.json").write_text("[" + ", ".join(map(json.dumps, rows)) + "]")
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        lines = (
+            f"fetch_tables({source}, {tables}, {people}, Path({str(folder)!r}), True)",
+            "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))",
+        )
+        said = library(environment | {"HF_HOME": f"{folder}-hf"}, f"exec({chr(10).join(lines)!r})")
+        peaks.append(int(said.split()[1]) / 1024)
+        written = (folder / "Target" / people[-1] / "positive_phi.json").read_text()
+        assert written.count(text) == number
+    assert peaks[1] - peaks[0] < 25  # MB
+
+
 def test_a_primer_is_parsed_not_run(hub, environment, tmp_path):
     url = f"{hub.url}/owner/source/resolve/{COMMIT}/eval.py"
     text = "\nQ: a\nA: b\n"
