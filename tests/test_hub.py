@@ -126,7 +126,10 @@ def test_only_what_is_read_is_fetched(hub, environment, folders, tmp_path):
     for name in ("consolidated.safetensors", "model.fp16.safetensors", *(f"{name}/w.safetensors" for name in others)):
         (repo / name).parent.mkdir(exist_ok=True)
         save_file(extra, repo / name)
-    for name in ("original/params.json", "pytorch_model.bin", "onnx/config.json", "modeling_own.py", "README.md"):
+    others = ("original/params.json", "original/tokenizer.model", "original/consolidated.00.pth", "onnx/config.json")
+    others += ("consolidated.00.pth", "pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.Q4_K_M.gguf")
+    others += ("onnx/model.onnx", "tf_model.h5", "flax_model.msgpack", "modeling_own.py", "README.md")
+    for name in others:
         (repo / name).write_text("{}")
     hub.repos[f"models/{MODEL}"] = repo
     assert fetch(environment, tmp_path / "one") == "None"
