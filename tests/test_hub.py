@@ -357,6 +357,28 @@ def test_the_paper_config_from_an_empty_cache(hub, environment, tmp_path):
     assert "pair_phi.json" not in " ".join(hub.requests)  # no method reads it
 
 
+def test_names_with_commas_and_accents_on_the_command_line(hub, environment, tmp_path):
+    """... which need not compose an accent as the list of targets does, nor have brackets."""
+    composed, harry = "24_Beyonc\u00e9", "10_Prince_Harry,_Duke_of_Sussex"
+    file = tmp_path / "known.json"
+    block = {"rwku": {"targets": str(file), "revision": COMMIT, "check_totals": False}}
+
+    listed = "24_Beyonce\u0301"
+    file.write_text(json.dumps([harry, listed, "3_Bo", "4_Cy", "5_Di"], ensure_ascii=False))
+    asked = ("forget", "--dry-run", "--config")
+    for given in (
+        f"targets={composed},{harry}",
+        f'targets=["{harry}","{composed}"]',
+        "targets=10,24",
+        "targets=[Beyonc\u00e9,10]",
+    ):
+        said = paper(tmp_path, hub, environment, *asked, given, benchmarks=block).stdout
+        found = set(re.findall(r"results/rwku/probes/([^/]+?)-\w+\.parquet", said))
+        assert found == {harry, listed}, given
+    said = paper(tmp_path, hub, environment, *asked, f"targets=[{harry},3]", benchmarks=block).stderr
+    assert f"'10_Prince_Harry' is a name cut at its comma; write it in quotes: [\"{harry}\"]" in said
+
+
 def test_too_few_probes_stop_the_run_unless_told_otherwise(hub, environment, tmp_path):
     targets = str(tmp_path / "targets.json")
     over = {"benchmarks": {"rwku": {"targets": targets, "revision": COMMIT, "check_totals": True}}}

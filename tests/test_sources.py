@@ -273,6 +273,15 @@ def test_each_target_gets_its_rows_in_their_order(dataset, tmp_path, monkeypatch
     assert {path.name for path in tmp_path.iterdir()} == {"repo", "out"}
 
 
+def test_names_with_commas_and_accents(dataset):
+    """A row belongs to its target however the accents of the two are composed."""
+    composed, decomposed, harry = "Beyonc\u00e9", "Beyonce\u0301", "Prince Harry, Duke of Sussex"
+    given = [{"query": "a", "subject": name} for name in (composed, harry, decomposed)]
+    for name in (composed, decomposed):
+        _, found = dataset([ONE], given, (f"24_{name}", "10_Prince_Harry,_Duke_of_Sussex"))
+        assert found == {f"24_{name}": [given[0], given[2]], "10_Prince_Harry,_Duke_of_Sussex": [given[1]]}
+
+
 OTHER = {"config_name": "one", "data_files": [{"split": "test", "path": ["All/two.json"]}]}
 TRAIN = {"config_name": "one", "data_files": [{"split": "train", "path": "All/one.json"}]}
 
