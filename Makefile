@@ -13,13 +13,8 @@ BASELINES = $(DEMO) --configfile workflow/configs/demo.yaml workflow/configs/bas
 SHOW = echo; cat results/tables/main.md; echo; echo "All numbers: results/tables/main.csv   \
 Figures: results/figures/   Report: $(CURDIR)/results/report.html"; echo
 WORKERS = --numprocesses auto --dist worksteal
-comma := ,
 ifneq ($(TARGETS),)
-ifeq ($(TARGETS),all)
-DEMO += --config targets=all
-else
-DEMO += --config "targets=[$(subst $(comma),$(comma) ,$(TARGETS))]"
-endif
+DEMO += --config "targets=$(TARGETS)"
 endif
 
 help:

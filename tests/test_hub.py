@@ -126,7 +126,10 @@ def test_only_what_is_read_is_fetched(hub, environment, folders, tmp_path):
     for name in ("consolidated.safetensors", "model.fp16.safetensors", *(f"{name}/w.safetensors" for name in others)):
         (repo / name).parent.mkdir(exist_ok=True)
         save_file(extra, repo / name)
-    for name in ("original/params.json", "pytorch_model.bin", "onnx/config.json", "modeling_own.py", "README.md"):
+    others = ("original/params.json", "original/tokenizer.model", "original/consolidated.00.pth", "onnx/config.json")
+    others += ("consolidated.00.pth", "pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.Q4_K_M.gguf")
+    others += ("onnx/model.onnx", "tf_model.h5", "flax_model.msgpack", "modeling_own.py", "README.md")
+    for name in others:
         (repo / name).write_text("{}")
     hub.repos[f"models/{MODEL}"] = repo
     assert fetch(environment, tmp_path / "one") == "None"
@@ -246,6 +249,32 @@ def test_a_branch_is_resolved(environment, tmp_path):
     assert fetch(environment, tmp_path / "model", revision="main") == "None"
 
 
+def test_memory_does_not_grow_with_a_dataset(hub, environment, tmp_path):
+    """Its files have hundreds of megabytes; here the second has 60 more than the first."""
+    people, text = [f"{rank}_Ada_{rank}" for rank in range(1, 61)], "by the sea in Rome. " * 500
+    hub.repos["datasets/owner/large"] = repo = tmp_path / "large"
+    (repo / "All").mkdir(parents=True)
+    card = {"configs": [{"config_name": "large", "data_files": [{"split": "train", "path": ["All/large.json"]}]}]}
+    (repo / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n")
+    source = {"repo": "owner/large", "revision": COMMIT}
+    tables = {"positive_phi": {"dataset": "large", "split": "train"}}
+    peaks = []
+    for number in (40, 140):  # texts of each
+        rows = ({"id": str(i), "text": text, "subject": f"Ada {rank}"} for rank in range(1, 61) for i in range(number))
+        (repo / "All/large.json").write_text("[" + ", ".join(map(json.dumps, rows)) + "]")
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        lines = (
+            f"fetch_tables({source}, {tables}, {people}, Path({str(folder)!r}), True)",
+            "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))",
+        )
+        said = library(environment | {"HF_HOME": f"{folder}-hf"}, f"exec({chr(10).join(lines)!r})")
+        peaks.append(int(said.split()[1]) / 1024)
+        written = (folder / "Target" / people[-1] / "positive_phi.json").read_text()
+        assert written.count(text) == number
+    assert peaks[1] - peaks[0] < 25  # MB
+
+
 def test_a_primer_is_parsed_not_run(hub, environment, tmp_path):
     url = f"{hub.url}/owner/source/resolve/{COMMIT}/eval.py"
     text = "\nQ: a\nA: b\n"
@@ -326,6 +355,28 @@ def test_the_paper_config_from_an_empty_cache(hub, environment, tmp_path):
     counts = pd.read_csv(file, index_col="set")
     assert counts.loc["forget_aa"].to_list() == [20, 6984, -6964]
     assert "pair_phi.json" not in " ".join(hub.requests)  # no method reads it
+
+
+def test_names_with_commas_and_accents_on_the_command_line(hub, environment, tmp_path):
+    """... which need not compose an accent as the list of targets does, nor have brackets."""
+    composed, harry = "24_Beyonc\u00e9", "10_Prince_Harry,_Duke_of_Sussex"
+    file = tmp_path / "known.json"
+    block = {"rwku": {"targets": str(file), "revision": COMMIT, "check_totals": False}}
+
+    listed = "24_Beyonce\u0301"
+    file.write_text(json.dumps([harry, listed, "3_Bo", "4_Cy", "5_Di"], ensure_ascii=False))
+    asked = ("forget", "--dry-run", "--config")
+    for given in (
+        f"targets={composed},{harry}",
+        f'targets=["{harry}","{composed}"]',
+        "targets=10,24",
+        "targets=[Beyonc\u00e9,10]",
+    ):
+        said = paper(tmp_path, hub, environment, *asked, given, benchmarks=block).stdout
+        found = set(re.findall(r"results/rwku/probes/([^/]+?)-\w+\.parquet", said))
+        assert found == {harry, listed}, given
+    said = paper(tmp_path, hub, environment, *asked, f"targets=[{harry},3]", benchmarks=block).stderr
+    assert f"'10_Prince_Harry' is a name cut at its comma; write it in quotes: [\"{harry}\"]" in said
 
 
 def test_too_few_probes_stop_the_run_unless_told_otherwise(hub, environment, tmp_path):

@@ -281,7 +281,8 @@ def test_conda_and_pip_agree():
         ({"target": ["7_Aristotle"]}, "target: unknown 'target'; did you mean targets?"),
         ({"targets": ["7_Aristotel"]}, "targets: unknown '7_Aristotel'; did you mean 7_Aristotle? (known: 1_William"),
         ({"targets": []}, "targets: is empty; name one at least"),
-        ({"targets": "7_Aristotle,8_Confucius"}, "is one text; write a list: [7_Aristotle, 8_Confucius]"),
+        ({"targets": "7_Aristotle,8_Confuzius"}, "targets: unknown '8_Confuzius'; did you mean 8_Confucius?"),
+        ({"targets": "7_Aristotle,"}, "targets: unknown ''"),
         ({"targets": "7-9"}, "targets: 7-9 names ranks that do not exist (known: 1-8)"),
         ({"targets": ["3-1"]}, "targets: 3-1 is empty; write 1-3"),
         ({"methods": ["ATU"]}, "methods: unknown 'ATU'; did you mean atu?"),
@@ -875,8 +876,11 @@ def test_names_with_commas_and_accents(tmp_path):
         for name in ("10_Prince_Harry", "Prince Harry"):
             said, _ = refused(DEMO, **(mine | {"targets": [name, "_Duke_of_Sussex"]})).splitlines()
             assert said == f'targets: {name!r} is a name cut at its comma; write it in quotes: ["{harry}"]'
-        said = refused(DEMO, **(mine | {"targets": f"3_Bo,{harry}"}))
-        assert said.endswith(f'is one text; write a list: [3_Bo, "{harry}"]')
+        for text in (f"3_Bo,{harry},{composed}", "3, Prince Harry, Duke of Sussex,Beyonc\u00e9,3", f"3-3,{harry},24"):
+            # --config targets=..., without brackets
+            assert check(DEMO, **(mine | {"targets": text}))["targets"] == ["3_Bo", harry, spelt]
+        said = refused(DEMO, **(mine | {"targets": "3_Bo,10_Prince_Harry"}))
+        assert said == f"targets: '10_Prince_Harry' is a name cut at its comma; write it in quotes: [\"{harry}\"]"
 
 
 def test_targets_that_cannot_be_told_apart(tmp_path):

@@ -9,7 +9,9 @@ import zipfile
 import pytest
 
 from atu.common.files import atomic_path
-from atu.data.sources import SourceError, check_model, fetch_model
+from atu.data import rows, sources
+from atu.data.rows import BenchmarkError, stream_rows
+from atu.data.sources import SourceError, check_model, fetch_model, fetch_tables
 from atu.engine.models import load_llm
 
 UNSAFE = (
@@ -81,7 +83,7 @@ def test_of_a_folder_only_what_is_read_is_copied_and_no_link_is_left(model, tmp_
     [
         ('{"weight_map": {"a": "model-0', "model.safetensors.index.json is not valid JSON"),
         ('{"weight_map": {}}', "model.safetensors.index.json names no weights"),
-        ('{"weight_map": {"a": "../../secret.safetensors"}}', "is not inside the model's folder"),
+        ('{"weight_map": {"a": "../../secret.safetensors"}}', "is not inside its folder"),
         ('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', "model-00001-of-00002.safetensors is missing"),
     ],
 )
@@ -97,7 +99,7 @@ def test_an_encoders_modules_stay_inside_its_folder(tiny, tmp_path):
     modules = json.loads((encoder / "modules.json").read_text())
     modules[1]["path"] = "../llm"
     (encoder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(SourceError, match="not inside the model's folder"):
+    with pytest.raises(SourceError, match="not inside its folder"):
         fetch_model({"source": "path", "path": str(encoder)}, tmp_path / "copy")
 
 
@@ -189,3 +191,131 @@ def test_code_and_pickles_are_left_behind(model, wheels, tmp_path, source):
     found = {str(path.relative_to(tmp_path / "fetched")) for path in (tmp_path / "fetched").rglob("*")}
     assert found == {str(name) for name in files} - set(UNSAFE)
     assert load_llm(tmp_path / "fetched")[0].config.hidden_size == 32
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"a": "x"},{"a": [1, 2.5]}\n,\n{"b": null}]\n',
+        ' [\n  {"a": "x"}, {"a": [1, 2.5]},\n  {"b": null}\n]',
+        '{"a": "x"}\n{"a": [1, 2.5]}\n{"b": null}\n',
+    ],
+)
+@pytest.mark.parametrize("longest", [16, 2**22])
+def test_rows_come_one_by_one(tmp_path, monkeypatch, text, longest):
+    """... also where the text that is in memory ends within a row."""
+    monkeypatch.setattr(rows, "LONGEST_ROW", longest)
+    (tmp_path / "rows.json").write_text(text)
+    assert list(stream_rows(tmp_path / "rows.json")) == [{"a": "x"}, {"a": [1, 2.5]}, {"b": None}]
+
+
+@pytest.mark.parametrize("text", ["[]", " [ ]\n", ""])
+def test_a_file_without_rows(tmp_path, text):
+    (tmp_path / "rows.json").write_text(text)
+    assert list(stream_rows(tmp_path / "rows.json")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'[{"a": 1}, {"a": "x', "row 2: it is no valid JSON of up to 4194304 characters: Unterminated string"),
+        (b'[{"a": 1}', "row 2: neither a comma nor the end of the list stands before it"),
+        (b'[{"a": 1}] [{"a": 2}]', "row 2: neither a comma nor the end"),
+        (b'[{"a": 1} {"a": 2}]', "row 2: neither a comma nor the end"),
+        (b'[{"a": 1},]', "row 2: it is no valid JSON"),
+        (b'[{"a": 1}, "x"]', "row 2: 'x' is not an object with fields"),
+        (b'[{"a": 1, "a": 2}]', "row 1: an object has the key 'a' twice"),
+        (b'[{"a": "\\ud800x"}]', "row 1: field 'a' holds '\\ud800', half of a character"),
+        (b'[{"a": "\xff"}]', "row 1: 'utf-8' codec"),
+        (b"<html>", "row 1: it is no valid JSON"),
+    ],
+)
+def test_faults_of_large_files_are_named_by_row(tmp_path, text, message):
+    (tmp_path / "rows.json").write_bytes(text)
+    with pytest.raises(BenchmarkError, match=re.escape(message)):
+        list(stream_rows(tmp_path / "rows.json"))
+
+
+ONE = {"config_name": "one", "data_files": [{"split": "test", "path": ["All/one.json"]}]}
+TABLES = {"forget_level1": {"dataset": "one", "split": "test"}}
+
+
+@pytest.fixture
+def dataset(tmp_path, monkeypatch):
+    """A call that fetches TABLES of a dataset with these configs on its card, and rows in All/one.json."""
+
+    def fetch(configs, rows, targets=("1_Ada", "2_Bo")):
+        repo = tmp_path / "repo"
+        (repo / "All").mkdir(parents=True, exist_ok=True)
+        (repo / "README.md").write_text("---\n" + json.dumps({"configs": configs}) + "\n---\n")
+        (repo / "All/one.json").write_text(json.dumps(rows))
+        monkeypatch.setattr(sources, "snapshot", lambda *arguments: repo)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        (tmp_path / "out").mkdir()
+        missing = fetch_tables({"repo": "a/b", "revision": "r"}, TABLES, list(targets), tmp_path / "out")
+        files = sorted((tmp_path / "out").rglob("*.json"))
+        return missing, {path.parent.name: json.loads(path.read_text()) for path in files}
+
+    return fetch
+
+
+@pytest.mark.parametrize("held", [1, 60, 2**24])
+def test_each_target_gets_its_rows_in_their_order(dataset, tmp_path, monkeypatch, held):
+    monkeypatch.setattr(sources, "HELD", held)
+    order = ["Ada", "Bo", "Cy", "ada", "Bo", "Ada"]
+    given = [{"query": str(number), "subject": name} for number, name in enumerate(order)]
+    missing, found = dataset([ONE], given)
+    assert missing == []
+    assert {target: "".join(row["query"] for row in rows) for target, rows in found.items()} == {
+        "1_Ada": "035",
+        "2_Bo": "14",
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"repo", "out"}
+
+
+def test_names_with_commas_and_accents(dataset):
+    """A row belongs to its target however the accents of the two are composed."""
+    composed, decomposed, harry = "Beyonc\u00e9", "Beyonce\u0301", "Prince Harry, Duke of Sussex"
+    given = [{"query": "a", "subject": name} for name in (composed, harry, decomposed)]
+    for name in (composed, decomposed):
+        _, found = dataset([ONE], given, (f"24_{name}", "10_Prince_Harry,_Duke_of_Sussex"))
+        assert found == {f"24_{name}": [given[0], given[2]], "10_Prince_Harry,_Duke_of_Sussex": [given[1]]}
+
+
+OTHER = {"config_name": "one", "data_files": [{"split": "test", "path": ["All/two.json"]}]}
+TRAIN = {"config_name": "one", "data_files": [{"split": "train", "path": "All/one.json"}]}
+
+
+def test_a_card_that_lists_a_table_twice(dataset):
+    """RWKU's does: alike, it is one table; else nobody knows which is meant."""
+    rows = [{"query": "a", "subject": "Ada"}]
+    plain = ONE | {"data_files": [{"split": "test", "path": "All/one.json"}]}
+    unread = [other | {"config_name": "two"} for other in (ONE, OTHER)]
+    for configs in ([ONE], [ONE, ONE], [ONE, plain], [*unread, ONE]):
+        assert dataset(configs, rows) == ([], {"1_Ada": rows})
+    assert dataset([TRAIN], rows) == (["forget_level1"], {})
+    for configs in ([ONE, OTHER], [OTHER, ONE], [ONE, TRAIN], [ONE, ONE, OTHER]):
+        with pytest.raises(SourceError, match=r"^a/b at r: its card lists one more than once, with \[.*choose another"):
+            dataset(configs, rows)
+
+
+def test_a_card_that_leads_out_of_the_dataset(dataset):
+    for path in ("../secret.json", "/secret.json"):
+        with pytest.raises(SourceError, match="is not inside its folder"):
+            dataset([ONE | {"data_files": [{"split": "test", "path": path}]}], [])
+
+
+@pytest.mark.parametrize(
+    ("configs", "rows", "message"),
+    [
+        ([ONE | {"data_files": "All/one.json"}], [], "its card does not list the files of one by split"),
+        ([{"config_name": "one"}], [], "its card does not list the files of one by split"),
+        ([OTHER], [], "it has no All/two.json, which its card lists"),
+        ([ONE], [{"query": "a"}], "a row has no field subject or target with a name: {'query': 'a'}"),
+        ([ONE], [{"subject": 3}], "a row has no field subject or target with a name"),
+        ([ONE], [3], "one.json, row 1: 3 is not an object"),
+    ],
+)
+def test_faults_of_a_dataset_are_one_line(dataset, configs, rows, message):
+    with pytest.raises(SourceError, match=rf"^a/b at r: .*{re.escape(message)}.*; choose another revision$"):
+        dataset(configs, rows)

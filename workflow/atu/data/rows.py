@@ -1,6 +1,8 @@
 """What the rows of a benchmark must hold: a fault is found, with file and row, before anything is computed on it."""
 
+import itertools
 import json
+import re
 import reprlib
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -11,6 +13,12 @@ from atu.common.errors import ExplainedError
 
 CHOICES = "ABCD"
 NO_ANSWER = "NOANSWER"  # what stands for an empty answer, as in RWKU
+LONGEST_ROW = 2**22  # characters of one row of a file that is read row by row
+# What stands in such a file before its first row, before each other row of a list, and before each row where there is
+# no list; group 1 matches where no row follows.
+OPENED, AFTER, APART = (
+    re.compile(pattern) for pattern in (r"\s*\[\s*(\]\s*\Z)?", r"\s*(?:,\s*|(\]\s*\Z))", r"\s*(\Z)?")
+)
 
 # Types of the fields that a text for training must have, by the kind of text set; more fields may be there.
 TEXT_FIELDS: dict[str, dict[str, type]] = {
@@ -83,6 +91,36 @@ def read_list(path: str | Path) -> list[dict] | None:
         with row_of(path, number):
             check_form(row)
     return rows
+
+
+def stream_rows(path: Path) -> Iterator[dict]:
+    """Rows of a JSON file of any size, of which some megabytes are in memory: a list of them, or one after the other.
+
+    Raises:
+        BenchmarkError: naming the first row that is no valid JSON, no object, or holds what is no text.
+    """
+    decode = json.JSONDecoder(object_pairs_hook=each_once).raw_decode
+    text, place, between = "", 0, APART
+    with path.open(encoding="utf-8") as file:
+        for number in itertools.count(1):
+            with row_of(path, number):
+                if len(text) - place < LONGEST_ROW:  # the text has the whole of the next row
+                    text, place = text[place:] + file.read(LONGEST_ROW), 0
+                before = between.match(text, place)
+                if number == 1 and (opened := OPENED.match(text)):
+                    before, between = opened, AFTER
+                if before is None:
+                    raise BenchmarkError("neither a comma nor the end of the list stands before it")
+                if before[1] is not None:
+                    return
+                try:
+                    row, place = decode(text, before.end())
+                except json.JSONDecodeError as error:  # its place is one in the text, not in the file
+                    raise BenchmarkError(
+                        f"it is no valid JSON of up to {LONGEST_ROW} characters: {error.msg}"
+                    ) from error
+                check_form(row)
+            yield row
 
 
 def check_form(row: object) -> None:

@@ -4,7 +4,9 @@ import ast
 import errno
 import glob
 import hashlib
+import itertools
 import json
+import reprlib
 import shutil
 import subprocess
 import sys
@@ -19,15 +21,16 @@ from pathlib import Path, PurePosixPath
 from safetensors import SafetensorError, safe_open
 
 from atu.common.errors import ExplainedError
-from atu.common.files import atomic_path, write_json
+from atu.common.files import atomic_path, read_jsonl, write_json
 from atu.data.benchmark import target_name
-from atu.data.rows import folded
+from atu.data.rows import BenchmarkError, folded, stream_rows
 
 # Tokenizers, configs and indices, beside which lie weights in safetensors; never code, never pickles.
 PLAIN_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 TEMPLATES = "additional_chat_templates"
+HELD = 2**24  # characters of a dataset's rows, in memory at a time
 
 
 class SourceError(ExplainedError, RuntimeError):
@@ -66,13 +69,13 @@ def read_object(path: Path) -> dict | list:
 
 
 def inside(name: str, path: Path) -> str:
-    """A name that a model's own file gives to another of its files; none may lead out of its folder.
+    """A name that a file of a model or dataset gives to another of its files; none may lead out of its folder.
 
     Raises:
         SourceError: naming the file.
     """
     if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise SourceError(f"{path} names {name!r}, which is not inside the model's folder")
+        raise SourceError(f"{path} names {name!r}, which is not inside its folder")
     return name
 
 
@@ -375,6 +378,80 @@ def check_model(directory: Path) -> None:
             raise SourceError(f"{directory.name}/{name} is missing, truncated or damaged: {error}") from error
 
 
+@contextmanager
+def fault_of(origin: str) -> Iterator[None]:
+    """Inside the block a fault of a dataset ends as a :class:`SourceError` that names its origin and the mend."""
+    try:
+        yield
+    except (SourceError, BenchmarkError) as error:
+        raise SourceError(f"{origin}: {error}; choose another revision") from error
+
+
+def files_of_table(configs: list[dict], dataset: str, split: str) -> list[str]:
+    """Patterns of the files of a table, as a dataset's card lists them; none if it has no such table.
+
+    Args:
+        configs: of the card: {config_name, data_files: [{split, path}]}; a path is a pattern or a list of them.
+
+    Raises:
+        SourceError: if the card lists the table in another form, or more than once and not alike.
+    """
+    listed: list[list[dict]] = []
+    for config in configs:
+        if config.get("config_name") == dataset:
+            parts = config.get("data_files")
+            if not isinstance(parts, list) or not all(isinstance(part, dict) and "path" in part for part in parts):
+                raise SourceError(f"its card does not list the files of {dataset} by split")
+            listed.append(parts)
+    paths = [[part["path"] for part in parts if part.get("split") == split] for parts in listed]
+    patterns = [path if isinstance(path, list) else [path] for found in paths for path in found]
+    if any(sorted(other) != sorted(patterns[0]) for other in patterns) or (patterns and [] in paths):
+        raise SourceError(f"its card lists {dataset} more than once, with {' and with '.join(map(json.dumps, listed))}")
+    return patterns[0] if patterns else []
+
+
+def write_by_target(rows: Iterable[dict], places: dict[str, Path], scratch: Path) -> set[str]:
+    """Write the JSON list of each target's rows, in their order, with those of one target in memory at a time.
+
+    Args:
+        rows: told apart by their field subject (or target), however they come; those of others are left out.
+        places: of the list, by the folded name of the target.
+        scratch: a folder on the same disk.
+
+    Returns:
+        The names that have rows.
+
+    Raises:
+        SourceError: if a row has no such field.
+    """
+    own = {name: scratch / str(number) for number, name in enumerate(places)}
+    held: dict[str, list[str]] = defaultdict(list)
+    size = 0
+
+    def write() -> None:
+        for name, lines in held.items():
+            with own[name].open("a", encoding="utf-8") as file:
+                file.writelines(lines)
+        held.clear()
+
+    for row in rows:
+        subject = row.get("subject") or row.get("target")
+        if not isinstance(subject, str):
+            raise SourceError(f"a row has no field subject or target with a name: {reprlib.repr(row)}")
+        if (name := folded(subject)) in own:
+            held[name].append(json.dumps(row) + "\n")
+            size += len(held[name][-1])
+        if size > HELD:
+            write()
+            size = 0
+    write()
+    found = {name for name, part in own.items() if part.exists()}
+    for name in found:
+        write_json(places[name], read_jsonl(own[name]))
+        own[name].unlink()
+    return found
+
+
 def fetch_tables(
     source: dict, tables: dict[str, dict], targets: list[str], directory: Path, required: bool = False
 ) -> list[str]:
@@ -391,41 +468,34 @@ def fetch_tables(
         The files whose tables the dataset lacks.
 
     Raises:
-        SourceError: if a table that is required, or rows of a target, are not in the dataset.
+        SourceError: if the dataset's card or files are not in that form, or a table that is required, or rows of a
+            target, are not in the dataset.
     """
-    from datasets import load_dataset
     from huggingface_hub import DatasetCard
 
     repo, revision = source["repo"], source["revision"]
     card = DatasetCard.load(snapshot(repo, "dataset", revision, ["README.md"]) / "README.md")
-    paths = {
-        (config["config_name"], part["split"]): part["path"]
-        for config in card.data.to_dict().get("configs", [])
-        for part in config["data_files"]
-    }
-    wanted = {file: (table["dataset"], table["split"]) for file, table in tables.items()}
-    missing = [file for file, key in wanted.items() if key not in paths]
+    configs = card.data.to_dict().get("configs", [])
+    with fault_of(f"{repo} at {revision}"):
+        patterns = {file: files_of_table(configs, table["dataset"], table["split"]) for file, table in tables.items()}
+    missing = [file for file in tables if not patterns[file]]
     if missing and required:
         raise SourceError(f"{repo} at {revision} has no {', '.join(tables[file]['dataset'] for file in missing)}")
-    for file, key in wanted.items():
+    names = {target: folded(target_name(target)) for target in targets}
+    for file in tables:
         if file in missing:
             continue
-        files = paths[key] if isinstance(paths[key], list) else [paths[key]]
-        folder = snapshot(repo, "dataset", revision, files)
-        rows: dict[str, list[dict]] = defaultdict(list)
-        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-            local = sorted({str(path) for pattern in files for path in folder.glob(pattern)})
-            for row in load_dataset("json", data_files=local, split="train", cache_dir=scratch):
-                if "subject" not in row and "target" not in row:
-                    raise SourceError(f"{repo} at {revision}: rows of {file} have no field subject or target")
-                rows[folded(row.get("subject") or row.get("target") or "")].append(row)
-        names = {target: folded(target_name(target)) for target in targets}
-        unknown = [target for target in targets if names[target] not in rows]
+        folder = snapshot(repo, "dataset", revision, patterns[file])
+        found = {path for pattern in patterns[file] for path in folder.glob(inside(pattern, folder / "README.md"))}
+        places = {name: directory / "Target" / target / f"{file}.json" for target, name in names.items()}
+        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch, fault_of(f"{repo} at {revision}"):
+            if not found:
+                raise SourceError(f"it has no {', '.join(patterns[file])}, which its card lists")
+            rows = itertools.chain.from_iterable(map(stream_rows, sorted(found)))
+            written = write_by_target(rows, places, Path(scratch))
+        unknown = [target for target in targets if names[target] not in written]
         if file == "intro" and unknown:
             raise SourceError(f"{repo} at {revision} has no target {', '.join(unknown)}")
-        for target in targets:
-            if names[target] in rows:
-                write_json(directory / "Target" / target / f"{file}.json", rows[names[target]])
     return missing
 
 

@@ -41,36 +41,30 @@ def named_targets(key: str, name: str, known: list[str]) -> list[str]:
     return found
 
 
-def in_list(name: str) -> str:
-    """A name as it stands in a YAML list on one line."""
-    return f'"{name}"' if "," in name else name
-
-
 def misread(key: str, name: str, known: list[str]) -> str | None:
     """What is wrong with a name that YAML has changed: at its commas, or taken for a number; None if nothing is."""
     start = folded(f"{name},")
     if cut := [target for target in known for text in (target, target_name(target)) if folded(text).startswith(start)]:
-        return f"{key}: {name!r} is a name cut at its comma; write it in quotes: [{in_list(cut[0])}]"
+        return f'{key}: {name!r} is a name cut at its comma; write it in quotes: ["{cut[0]}"]'
     if number := [target for target in known if name.isdecimal() and target.replace("_", "") == name]:
         return f'{key}: {name} is no rank; if {number[0]} is meant, write ["{number[0]}"]: YAML takes it for a number'
-    if "," in name:
-        return f"{key}: {name!r} is one text; write a list: [{', '.join(split_names(key, name, known))}]"
     return None
 
 
 def split_names(key: str, text: str, known: list[str]) -> list[str]:
-    """The names in a text that has commas between them, and in some of them."""
+    """The names in a text that has commas between them, and in some of them: each is the longest that is known."""
     parts, names = text.split(","), []
     while parts:
         ends = [end for end in range(len(parts), 1, -1) if named_targets(key, ",".join(parts[:end]).strip(), known)]
         end = ends[0] if ends else 1
-        names.append(in_list(",".join(parts[:end]).strip()))
+        names.append(",".join(parts[:end]).strip())
         parts = parts[end:]
     return names
 
 
 def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[str, list[str]]) -> list[str]:
-    """Ids, each once, for what may be an id, a name, a rank, a range of ranks ("1-100"), a group or ``all``.
+    """Ids, each once, for what may be an id, a name, a rank, a range of ranks ("1-100"), a group or ``all``, or
+    several of these in one text with commas between them, as a command line has them.
 
     Raises:
         ConfigError: naming all that is unknown, or means two things.
@@ -101,6 +95,8 @@ def targets_of(key: str, name: str, known: list[str], groups: dict[str, list[str
     named = named_targets(key, name, known)
     if SPAN.fullmatch(name):
         return of_ranks(key, name, known, named)
+    if not named and "," in name:
+        return resolve_targets(key, split_names(key, name, known), known, groups)
     if not named:
         raise ConfigError(misread(key, name, known) or unknown(key, name, [*known, *groups]))
     return named
