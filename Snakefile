@@ -96,9 +96,9 @@ rule forget:
 
 
 rule paper:
-    # All tables and figures of all experiments.
+    # All tables and figures of the paper.
     input:
-        [all_of(folder_of(name)) for name in config["experiments"]],
+        [all_of(folder_of(name)) for name in config["paper"]],
         f"{OWN}/tables/known.csv",
     localrule: True
 

@@ -74,6 +74,7 @@ def check_known(draft: Draft) -> Iterator[str]:
     config = draft.config
     named = [(key, config.get(key), table) for key, table in SOURCES]
     named += [("methods", name, "method_settings") for name in config.get("methods", [])]
+    named += [("paper", name, "experiments") for name in config.get("paper", [])]
     named += [("before.llms", name, "models") for name in config.get("before", {}).get("llms", [])]
     named += [("published.benchmark", config.get("published", {}).get("benchmark"), "benchmarks")]
     named += [("model_cards", name, "models") for name in config.get("model_cards", {})]

@@ -468,6 +468,7 @@ class Config(Block):
     experiments: dict[Annotated[str, StringConstraints(strict=True, pattern="^[a-z][a-z0-9_]*$")], Experiment] = Field(
         description="Experiments, each a target of Snakemake's by its name."
     )
+    paper: distinct(Text) = Field(description="Experiments that the target `paper` runs.")
     before: Before = Field(description="Which unmodified models the target `before` asks, and how.")
     published: Published = Field(description="Published numbers that stand beside ours.")
     threads: Count = Field(description="CPU threads of a job that runs a model.")
