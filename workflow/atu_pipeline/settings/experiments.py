@@ -100,7 +100,7 @@ def overridden(written: dict, name: str) -> dict:
     experiment = written["experiments"][name]
     own = {key: experiment[key] for key in ("targets", "methods", "seeds") if key in experiment}
     alone = {name: {key: value for key, value in experiment.items() if key != "overrides"}}
-    return overlay(written, experiment["overrides"]) | own | {"experiments": alone}
+    return overlay(written, experiment["overrides"]) | own | {"experiments": alone, "paper": [name]}
 
 
 def check_chosen(key: str, method: str, config: dict, root: Path) -> Iterator[str]:
