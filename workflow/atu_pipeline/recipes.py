@@ -21,7 +21,7 @@ from atu.common.declared import PLAIN, declared
 from atu.common.recipe import differences, disagreement, record_path
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, kind_in_use
-from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set
+from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of
 
 CHECKSUMS = Path(".snakemake/checksums.json")
 NAMED = 4  # folders that a message names
@@ -111,7 +111,7 @@ class Recipes:
         self.config = config
         self.benchmark = config["benchmark"]
         name = config["llm"]
-        template = {"template_options": config["models"][name].get("template_options")}
+        template = {"template_options": template_of(config["models"][name]).get("template_options")}
         self.llm = merged(self.model(name), {"models": {name: template}})
         self.encoder = self.model(config["encoder"])
 

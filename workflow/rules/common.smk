@@ -31,6 +31,7 @@ from atu_pipeline.settings import (
     model_needs,
     notes,
     share_library,
+    template_of,
 )
 from atu_pipeline.start import (
     before_planning,
@@ -58,11 +59,7 @@ model_job = Requests(config, INPUTS.about).of
 
 # What bears on the numbers of every job that runs a model, and what its chat template is rendered with.
 COMPUTE = {key: config[key] for key in ("device", "precision")}
-TEMPLATE = {
-    key: value
-    for key, value in config["models"][config["llm"]].items()
-    if key == "template_options" and value
-}
+TEMPLATE = template_of(config["models"][config["llm"]])
 ASKING = {
     key: config["evaluation"][key]
     for key in ("batch_tokens", "max_new_tokens", "protocol")
