@@ -244,7 +244,7 @@ def quiz(workflow, checkout, tmp_path):
     keys["method_defaults"] = {"trained": {"other_subjects": 1, "max_tokens": 32}}
     keys["method_settings"] = {"ga": {"train": {"epochs": 1, "warmup_steps": 0}}}
     keys["corpus"] = {"source": "benchmark", "text_set": "positive_cards"}
-    keys["evaluation"] = {"before_and_after": "all", "between": []}
+    keys["evaluation"] = {"before_and_after": "all", "between": [], "protocol": "strict"}
     return configured(workflow, **keys), options_of(checkout)
 
 
@@ -290,6 +290,10 @@ def test_an_unknown_kind_is_refused_with_those_that_are_known(quiz):
     done = workflow.run("--dry-run", *options, check=False)
     said = [line for line in done.stderr.splitlines() if line.startswith("config: ")]
     assert said == ["config: benchmarks.cards.kind: unknown 'quizz'; did you mean quiz? (known: quiz, rwku)"]
+    configured(workflow, evaluation={"before_and_after": "all", "between": []}, benchmarks={"cards": block})
+    refused = workflow.run("--dry-run", *options, check=False)
+    said = "evaluation.protocol: rwku is how RWKU's own code asks, and the benchmark is of kind quiz; set it to strict"
+    assert said in refused.stdout + refused.stderr
 
 
 @pytest.mark.parametrize(

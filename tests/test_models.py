@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers.utils.chat_template_utils as templates
 from safetensors.torch import load_file, save_file
+from tokenizers import processors
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from atu.alignment.encoder import load_encoder
@@ -354,6 +355,29 @@ def test_template_options_reach_every_prompt(tiny):
         assert chat_prompt(tokenizer, "Who?", "Answer:", system="Be brief.").endswith(ends + "Answer:")
         example = answer_example(tokenizer, "Who?", "Ada", 512)
         assert tokenizer.decode(example.ids[: example.first]).endswith(ends)
+
+
+def test_a_base_model_reads_plain_lines(tiny, tmp_path):
+    """Without a template it is refused, unless its prompts are said to be plain; what is set reaches every prompt."""
+    shutil.copytree(tiny / "llm", tmp_path / "base")
+    (tmp_path / "base/chat_template.jinja").unlink()
+    with pytest.raises(ExplainedError, match=r"no chat template.*template_options.chat_template.*template: none"):
+        describe_llm(tmp_path / "base")
+    described = describe_llm(tmp_path / "base", {"chat_template": None})
+    assert described == describe_llm(tiny / "llm")
+    _, tokenizer = load_llm(tmp_path / "base", template_options={"chat_template": None})
+    assert chat_prompt(tokenizer, "Who?", "Answer:") == "Who?\nAnswer:"
+    assert chat_prompt(tokenizer, "Who?\n", "Answer:", system="Be brief.") == "Be brief.\nWho?\nAnswer:"
+    assert turn_end(tokenizer) is None
+    example = answer_example(tokenizer, "Who?", "Ada", 512)
+    assert tokenizer.decode(example.ids) == "Who?\nAda<|end|>"
+    assert tokenizer.decode(example.ids[example.first :]) == "Ada<|end|>"
+    # one whose tokenizer ends every text would be asked behind an end
+    backend, end = tokenizer.backend_tokenizer, ("<|end|>", tokenizer.eos_token_id)
+    backend.post_processor = processors.TemplateProcessing(single="$A <|end|>", special_tokens=[end])
+    tokenizer.save_pretrained(tmp_path / "base")
+    with pytest.raises(ModelError, match=r"puts the end of text behind a text.*in place of template: none"):
+        describe_llm(tmp_path / "base", {"chat_template": None})
 
 
 def test_faults_of_templates_are_one_line(llm):

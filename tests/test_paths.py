@@ -63,6 +63,8 @@ OF_TEXTS = {"texts", "windows"} | ALIGNED
         ({"corpus": {"texts": 5}}, OF_TEXTS),
         ({"corpus": {"seed": 5}}, OF_TEXTS),
         ({"models": {"llm": {"template_options": {"a": True}}}}, OF_TEXTS | ASKED),
+        ({"models": {"llm": {"template": "none"}}}, OF_TEXTS | ASKED),
+        ({"evaluation": {"protocol": "rwku"}}, ASKED | {"run"}),
         ({"collapse": {"fluency_share": 0.4}}, {"run", "after"}),
         ({"split": {"seed": 1}}, {"probes"} | ASKED),
         # what is asked between stages decides whether later ones are run

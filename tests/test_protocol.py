@@ -22,9 +22,9 @@ from atu.data.metrics import METRICS, exact_match, token_f1
 from atu.data.probe_sets import PROBE_SETS
 from atu.data.protocol import PROTOCOL, PROTOCOLS, RWKU, STRICT, Protocol, ProtocolError, protocol_of
 from atu.data.rows import BenchmarkError
-from atu.engine.chat import named_stops, stop_tokens
+from atu.engine.chat import named_stops, set_template_options, stop_tokens
 from atu.engine.engine import Engine
-from atu.engine.examples import collate, read_items, reference_log_probs
+from atu.engine.examples import answer_example, collate, read_items, reference_log_probs
 from atu.evaluation.evaluate import build_prompt, evaluate
 from atu.methods.ga import METHOD as GA
 from atu.reporting.before import before_page, notes, score_before
@@ -241,6 +241,22 @@ def test_lengths_count_the_bos_that_is_added():
     assert len(asked(full, STRICT, "utility_gen")) == 1
     with pytest.raises(ExplainedError, match=f"a prompt of {length + 1} tokens, and the model's context has {length}"):
         asked(full, RWKU, "utility_gen")
+
+
+@BOTH
+def test_plain_prompts_have_bos_once(protocol, monkeypatch):
+    """A model without a template has no BOS but the tokenizer's."""
+    tokenizer = llama3_like()
+    tokenizer.chat_template = None
+    set_template_options(tokenizer, {"chat_template": None})
+    base, rows = engine_of(tokenizer), fed(monkeypatch)
+    found = asked(base, protocol, "forget_qa", "utility_rea").set_index("set")["prompt"]
+    question = "Please briefly answer the following question.\nQuestion: Who wrote song? ___\n"
+    assert found["forget_qa"] == question + "Answer:"
+    assert found["utility_rea"].endswith("\nQ: Is red blue?\nA:")
+    assert [row[:2].count(tokenizer.bos_token_id) for row in rows] == [1, 1]
+    example = answer_example(tokenizer, "Who?", "Ada", 64)
+    assert tokenizer.decode(example.ids) == "<|begin_of_text|>Who?\nAda<|end_of_text|>"
 
 
 # --- 2: where answers end ---------------------------------------------------------------------------------------------

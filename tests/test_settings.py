@@ -530,6 +530,18 @@ def test_conda_and_pip_agree():
             "atu.unlearn.weight_decay: 100000 at a learning rate of ",
         ),
         (
+            {"models": {"all-minilm-l6-v2": {"template": "none"}}},
+            "l6-v2.template: an encoder is asked",
+        ),
+        (
+            {"models": {"smollm2-135m-instruct": {"template": "chat"}}},
+            "template: 'chat' is not one of none",
+        ),
+        (
+            {"models": {"smollm2-135m-instruct": {"template": "none", "template_options": {"x": 1}}}},
+            "template_options: with template: none no template reads them; take one of the two out",
+        ),
+        (
             {"models": {"all-minilm-l6-v2": {"template_options": {"x": 1}}}},
             "l6-v2.template_options: an encoder is asked",
         ),

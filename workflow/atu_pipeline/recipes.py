@@ -23,7 +23,7 @@ from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, kind_in_use
 from atu.engine.parts import ALL_LAYERS
 from atu_pipeline.people import Groups
-from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set
+from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of
 
 CHECKSUMS = Path(".snakemake/checksums.json")
 NAMED = 4  # folders that a message names
@@ -113,7 +113,7 @@ class Recipes:
         self.config = config
         self.benchmark = config["benchmark"]
         name = config["llm"]
-        template = {"template_options": config["models"][name].get("template_options")}
+        template = {"template_options": template_of(config["models"][name]).get("template_options")}
         self.llm = merged(self.model(name), {"models": {name: template}})
         self.encoder = self.model(config["encoder"])
         self.groups = Groups(config)
@@ -299,7 +299,7 @@ class Recipes:
             texts = [self.texts(name, block["texts"]) for name in people] if "texts" in block else []
             parts = [*texts, self.shared("precision")] if texts else []
         elif kind == "external":
-            template = {"template_options": self.config["models"][block["model"]].get("template_options")}
+            template = {"template_options": template_of(self.config["models"][block["model"]]).get("template_options")}
             own, parts = {"method": block["method"]}, [self.model(block["model"])]
             parts.append(Recipe(models={block["model"]: template}))
         else:

@@ -31,6 +31,7 @@ from atu_pipeline.settings import (
     model_needs,
     notes,
     share_library,
+    template_of,
 )
 from atu_pipeline.start import (
     before_planning,

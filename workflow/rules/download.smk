@@ -20,7 +20,7 @@ rule download_model:
         # a model that cannot be used, or lacks what the config's own methods ask for, is refused with its download
         roles=lambda wildcards: Uncompared(VARIANTS.roles(wildcards.model)),
         template_options=lambda wildcards: Uncompared(
-            [config["models"][wildcards.model].get("template_options")]
+            [template_of(config["models"][wildcards.model]).get("template_options")]
         ),
         needs=lambda wildcards: Uncompared(VARIANTS.needs(wildcards.model)),
     script:
@@ -48,7 +48,7 @@ rule check_model:
             [fetched_from(config["models"][wildcards.llm])]
         ),
         template_options=lambda wildcards: Uncompared(
-            [config["models"][wildcards.llm].get("template_options")]
+            [template_of(config["models"][wildcards.llm]).get("template_options")]
         ),
         needs=lambda wildcards: Uncompared(
             experiment(wildcards.experiment_dir).needs

@@ -15,9 +15,9 @@ from atu.reporting.tables import NOT_RUN, protocol_of_runs, read_predictions, wh
 with job_log(snakemake.log[0]) as log:
     inputs, params, weights = snakemake.input, snakemake.params, Path(snakemake.input.weights)
     check_files(params.recipes)
-    scores, why = pd.DataFrame(), []
+    scores, why, asked = pd.DataFrame(), [], ""
     if inputs.after:
-        protocol_of_runs([{"files": [*inputs.before, *inputs.after]}])
+        asked = protocol_of_runs([{"files": [*inputs.before, *inputs.after]}]).sentence
         before, after = read_predictions(inputs.before), read_predictions(inputs.after)
         scores, why = score_table(before, after), why_collapsed(after, before, params.collapse["fluency_share"])
     stopped = weights / NOT_RUN
@@ -32,6 +32,7 @@ with job_log(snakemake.log[0]) as log:
         not_run=json.loads(stopped.read_text())["first_stage_not_run"] if stopped.exists() else None,
         collapsed=why,
         diverged=divergence(weights),
+        asked=asked,
     )
     with atomic_path(snakemake.output[0]) as part:
         link_tree(weights, part)

@@ -21,5 +21,7 @@ with (
         link_tree(checkpoint, part)
         if adapter:
             name_base(part, *snakemake.params.base)
-    write_json(part / "provenance.json", provenance(run=dict(snakemake.wildcards), **snakemake.params.settings))
+    trained_by = snakemake.params.recipe.get("evaluation", {})  # the protocol, where plain texts were read
+    settings = snakemake.params.settings | trained_by
+    write_json(part / "provenance.json", provenance(run=dict(snakemake.wildcards), **settings))
     log.info("kept %s", snakemake.output[0])

@@ -21,6 +21,11 @@ DIRECTIVES = (
 # What a template that cannot be rendered raises: it may compute anything.
 FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 LONG = " ".join(f"word{i}" for i in range(5000))  # longer than any question; a template that cuts shows it
+# In place of a template for models that have none: each message is a line, or lines.
+PLAIN = (
+    "{% for message in messages %}{{ message['content'] }}"
+    "{% if message['role'] != 'assistant' and message['content'][-1:] != '\\n' %}{{ '\\n' }}{% endif %}{% endfor %}"
+)
 RESERVED = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
 
 
@@ -46,14 +51,16 @@ def set_template_options(tokenizer: PreTrainedTokenizerBase, options: dict | Non
     Args:
         options: what the template itself reads (``enable_thinking``, say), and two of this library's:
             ``date_string``, the day that a template is told ("26 Jul 2024"), and ``chat_template``, which stands
-            in the tokenizer's place.
+            in the place of the tokenizer's own; None for messages without any, as plain lines.
 
     Raises:
         ExplainedError: if an option is none that the template reads, or the day is none.
     """
     options = dict(options or {})
-    if template := options.pop("chat_template", None):
-        tokenizer.chat_template = template
+    tokenizer.plain_prompts = "chat_template" in options and options["chat_template"] is None
+    template = options.pop("chat_template", None)
+    if template or tokenizer.plain_prompts:
+        tokenizer.chat_template = template or PLAIN
     for name in options:
         check_option(tokenizer, name)
     try:
@@ -89,8 +96,9 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], g
         template = tokenizer.get_chat_template()
     except ValueError as error:
         raise ExplainedError(
-            "the model has no chat template, so it is no chat model: choose the variant that is trained to answer, or "
-            "give the template's text as template_options.chat_template of the model"
+            "the model has no chat template, so it is no chat model: choose the variant that is trained to answer, "
+            "give the template's text as template_options.chat_template of the model, or set its template: none, with "
+            "which it reads messages as plain lines"
         ) from error
     day = datetime.strptime(options.get("date_string", DATE), DATE_FORM)
     text = tokenizer.apply_chat_template(
@@ -116,7 +124,7 @@ def explained(error: Exception) -> ExplainedError:
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, message: str, suffix: str = "", system: str | None = None) -> str:
     """The model's template around the message, the generation prompt, the suffix.
 
-    The text is complete: encode it without adding special tokens. A model whose template refuses or
+    The text is complete: encode it by :func:`prompt_ids`. A model whose template refuses or
     drops a system role reads ``system`` at the head of the user's turn.
 
     Raises:
@@ -141,6 +149,18 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, message: str, suffix: str = 
             "chat_template in template_options of the model"
         )
     return text + suffix
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], special_tokens: bool = False) -> list[list[int]]:
+    """Token ids of prompts. A template writes special tokens itself; plain lines have those that the tokenizer adds.
+
+    Args:
+        special_tokens: whether they are added in any case.
+    """
+    if not texts:
+        return []
+    added = special_tokens or getattr(tokenizer, "plain_prompts", False)
+    return tokenizer(texts, add_special_tokens=added, verbose=False)["input_ids"]
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from atu.engine.chat import chat_prompt, check_template, set_template_options, turn_end
+from atu.engine.chat import chat_prompt, check_template, prompt_ids, set_template_options, turn_end
 from atu.engine.models import ModelError, decoder_layers, decoder_parts
 from atu.engine.prefill import context_length, embeddings_of
 
@@ -78,8 +78,14 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, llm: PreTrainedModel) ->
             "its tokenizer has no end of text and its chat template ends no turn with a token: no answer would ever "
             "end; set eos_token in its tokenizer_config.json (a model of source: path), or choose another model"
         )
+    (ids,) = prompt_ids(tokenizer, [prompt])
+    if getattr(tokenizer, "plain_prompts", False) and ids[-1] == tokenizer.eos_token_id:
+        raise ModelError(
+            "its tokenizer puts the end of text behind a text, so that a plain prompt would be at its end: give a "
+            "template's text as template_options.chat_template of the model in place of template: none"
+        )
     known = embeddings_of(llm)
-    highest = max([tokenizer.vocab_size - 1, *tokenizer.encode(prompt, add_special_tokens=False)])
+    highest = max([tokenizer.vocab_size - 1, *ids])
     if highest >= known:
         raise ModelError(
             f"its tokenizer writes tokens up to {highest}, and its weights have embeddings for {known}: they do not "

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.runtime import progress
-from atu.engine.chat import stop_tokens
+from atu.engine.chat import prompt_ids, stop_tokens
 from atu.engine.generation import continue_batch, ending_by, text_behind, text_of, tokens_with
 from atu.engine.likelihood import TokenScores, next_token_logits, token_scores
 from atu.engine.models import load_llm
@@ -25,7 +25,7 @@ class Engine:
 
     Attributes:
         batch_tokens: the most tokens of a batch, padding and new ones included.
-        special_tokens: whether the tokenizer adds its special tokens to prompts; else they are taken as they are.
+        special_tokens: whether the tokenizer adds its special tokens to prompts, although a template has its own.
     """
 
     llm: PreTrainedModel
@@ -48,9 +48,7 @@ class Engine:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text."""
-        if not texts:
-            return []
-        return self.tokenizer(texts, add_special_tokens=self.special_tokens, verbose=False)["input_ids"]
+        return prompt_ids(self.tokenizer, texts, self.special_tokens)
 
     @torch.inference_mode()
     def generate(

@@ -19,7 +19,7 @@ from atu.common.finite import check_finite
 from atu.common.recipe import RecipeError
 from atu.data.protocol import STRICT, Protocol
 from atu.engine.batching import pad
-from atu.engine.chat import chat_prompt, turn_end
+from atu.engine.chat import chat_prompt, prompt_ids, turn_end
 from atu.engine.logits import read_logits
 
 
@@ -88,7 +88,7 @@ def text_example(
 
 def answer_example(tokenizer: PreTrainedTokenizerBase, message: str, answer: str, max_tokens: int) -> Example:
     """A chat turn of which the answer and the token that ends it are scored."""
-    prompt = tokenizer.encode(chat_prompt(tokenizer, message), add_special_tokens=False)
+    (prompt,) = prompt_ids(tokenizer, [chat_prompt(tokenizer, message)])
     ids = [*prompt, *tokenizer.encode(answer, add_special_tokens=False), answer_end(tokenizer)]
     return Example(tuple(ids[:max_tokens]), len(prompt))
 

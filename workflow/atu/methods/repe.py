@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.runtime import progress
 from atu.engine.batching import pad, sorted_batches
-from atu.engine.chat import chat_prompt
+from atu.engine.chat import chat_prompt, prompt_ids
 from atu.engine.intervention import Intervention
 from atu.engine.prefill import check_tokens
 from atu.methods import Applied
@@ -31,7 +31,7 @@ def last_states(
     llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], layers: list[int], batch_size: int
 ) -> Tensor:
     """Hidden states behind the last token of each prompt, [prompts, layers, hidden], in float32."""
-    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    ids = prompt_ids(tokenizer, prompts)
     check_tokens(llm, ids, 0)
     states = torch.zeros(len(ids), len(layers), llm.config.hidden_size)
     for chosen in progress(sorted_batches([len(row) for row in ids], batch_size), "control vector"):

@@ -64,6 +64,7 @@ def model_card(
     not_run: int | None = None,
     collapsed: Sequence[str] = (),
     diverged: str | None = None,
+    asked: str = "",
 ) -> ModelCard:
     """The card of one kept model.
 
@@ -78,6 +79,7 @@ def model_card(
         not_run: the first stage that was not run since the one before it had collapsed.
         collapsed: why the model has collapsed, from :func:`atu.reporting.tables.why_collapsed`.
         diverged: what is said of training that has diverged: there is no model then.
+        asked: by which protocol, in a sentence.
     """
     own = ["align-then-unlearn"] if "align" in provenance["settings"] else []
     data = ModelCardData(
@@ -111,7 +113,7 @@ def model_card(
             "probes (AA). MIA: -100 x log-likelihood of texts about the target (FM) and others (RM). Utility: accuracy "
             "(Gen), exact match (Rea), MC1 (Tru), F1 (Fac), all in percent; n-gram entropy in bits x 100 (Flu). Arrows "
             "point to the better direction. Low recall does not prove that knowledge is gone: other prompts may "
-            "bring it back."
+            "bring it back." + f" {asked}" * bool(asked)
         )
         if set(NO_SPEECH.values()) & set(scores["Metric"]):
             parts.append(NO_SPEECH_NOTE)

@@ -11,7 +11,7 @@ from atu_pipeline.settings.notes import notes
 from atu_pipeline.settings.options import check_options
 from atu_pipeline.settings.printing import Covered, Rows, Uncompared
 from atu_pipeline.settings.share import check_one_kind, share_library
-from atu_pipeline.settings.sources import fetched_from
+from atu_pipeline.settings.sources import fetched_from, template_of
 
 __all__ = [
     "FIGURES",
@@ -38,6 +38,7 @@ __all__ = [
     "read_method",
     "reads_retain_set",
     "share_library",
+    "template_of",
     "unknown",
     "unmet_needs",
 ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atu.data.probe_sets import PROBE_SETS, ProbeSetError, known_kinds, use_kind
+from atu.data.probe_sets import RWKU as OF_RWKU
+from atu.data.protocol import RWKU, STRICT
 from atu_pipeline.settings.blocks import has_grid
 from atu_pipeline.settings.experiments import (
     SHOWN,
@@ -186,6 +188,11 @@ def check_evaluation(draft: Draft) -> Iterator[str]:
         for name in evaluation[key]:
             if name not in PROBE_SETS:
                 yield unknown(f"evaluation.{key}", name, list(PROBE_SETS))
+    if evaluation["protocol"] == RWKU.name and draft.kind != OF_RWKU:
+        yield (
+            f"evaluation.protocol: {RWKU.name} is how RWKU's own code asks, and the benchmark is of kind {draft.kind}; "
+            f"set it to {STRICT.name}"
+        )
 
 
 def check_between(draft: Draft) -> Iterator[str]:

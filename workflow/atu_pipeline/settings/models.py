@@ -115,6 +115,9 @@ class Fetched(Block):
     parameters: numbers(ge=1) = Field(
         None, description="How many weights it has; memory, time and disk of its jobs are planned by it."
     )
+    template: Literal["none"] = Field(
+        None, description="none: it has no chat template, or none that counts, and reads messages as plain lines."
+    )
     template_options: TemplateOptions = Field(None, description="What its chat template is told in every job.")
 
 

@@ -17,13 +17,22 @@ from atu_pipeline.settings.targets import rank
 OWN_FOLDERS = ("answers", "checks", "experiments", "figures", "tables")
 # What the names of targets must not have, since they become names of files and parts of Snakemake's patterns.
 UNUSABLE = re.compile(r"[{}\x00-\x1f\x7f\\]")
+# What a model's block says of its use.
+NOT_FETCHED = ("parameters", "template", "template_options")
 # Below this temperature all texts that a model samples are alike.
 LEAST_TEMPERATURE = 0.01
 
 
 def fetched_from(model: dict) -> dict:
     """Of a model's block, what says which files it is made of."""
-    return {key: value for key, value in model.items() if key not in ("parameters", "template_options")}
+    return {key: value for key, value in model.items() if key not in NOT_FETCHED}
+
+
+def template_of(model: dict) -> dict:
+    """Of a model's block, what its prompts are made by, as params of jobs: template_options, or nothing."""
+    if model.get("template") == "none":
+        return {"template_options": {"chat_template": None}}
+    return {"template_options": told} if (told := model.get("template_options")) else {}
 
 
 def check_source(key: str, name: str, source: dict) -> Iterator[str]:
@@ -38,6 +47,10 @@ def check_source(key: str, name: str, source: dict) -> Iterator[str]:
         yield f"{where}: results/{name} is the folder of other files; call it otherwise"
     if key == "encoder" and source.get("template_options"):
         yield f"{where}.template_options: an encoder is asked nothing and has no chat; take them out"
+    if key == "encoder" and source.get("template"):
+        yield f"{where}.template: an encoder is asked nothing and has no chat; take it out"
+    if source.get("template") and source.get("template_options"):
+        yield f"{where}.template_options: with template: none no template reads them; take one of the two out"
     if source["source"] == "hub" and not re.fullmatch(r"[0-9a-f]{40}", source["revision"]):
         yield (
             f"{where}.revision: {source['revision']!r} is no commit (40 digits of 0-9a-f), and what it names may "
