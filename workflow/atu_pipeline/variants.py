@@ -5,6 +5,7 @@ Rules ask ``Variants.of_kind`` for what their jobs read: functions of the names 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -156,20 +157,21 @@ class Variants:
             ConfigError: naming the path and what is unknown in it.
         """
         for path in paths:
-            if not self.made_by_variant(path):
-                self.own.paths.check(path)
+            _, names = names_in(path) or (None, {})
+            llm = names.get("llm", self.config["llm"])
+            fitting = [inputs for inputs in self.all() if inputs.config["llm"] == llm] or [self.own]
+            faults = list(takewhile(bool, (self.fault(inputs, path) for inputs in fitting)))
+            if len(faults) == len(fitting):
+                raise faults[0]
 
-    def made_by_variant(self, path: str) -> bool:
-        """Whether a path is one of a model that only a variant has."""
-        _, names = names_in(path) or (None, {})
-        own = self.config["llm"]
-        if names.get("llm", own) == own:
-            return False
-        for inputs in self.all():
-            if inputs.config["llm"] == names["llm"]:
-                inputs.paths.check(path)
-                return True
-        return False
+    @staticmethod
+    def fault(inputs: Inputs, path: str) -> ConfigError | None:
+        """What is wrong with a path under some settings; None if nothing is."""
+        try:
+            inputs.paths.check(path)
+        except ConfigError as fault:
+            return fault
+        return None
 
     def needs(self, model: str) -> list[dict]:
         """What methods ask of a language model: those that the config runs by itself."""

@@ -69,7 +69,7 @@ rule download_benchmark:
         "../../envs/workflow.yaml"
     resources:
         network=1,
-        mem_mb=8000,
+        mem_mb=2000,
         runtime=120,
     params:
         source={key: INPUTS.source.get(key) for key in ("repo", "revision")},

@@ -61,8 +61,8 @@ def load_llm(
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a causal language model and its tokenizer from a plain safetensors directory.
 
-    A directory with a LoRA adapter alone loads its base model and merges the adapter into it.
-    Nothing is downloaded and no code that came with the model is run.
+    A directory with a LoRA adapter alone loads its base model and merges the adapter into it; the tokenizer is the
+    adapter's, or the base's if it has none. Nothing is downloaded and no code that came with the model is run.
 
     Args:
         template_options: what the chat template is rendered with; see :func:`atu.engine.chat.set_template_options`.
@@ -70,7 +70,7 @@ def load_llm(
 
     Raises:
         ExplainedError: if a weight is not finite, or what the engines compute is not what the model says.
-        ModelError: if weights and config do not belong together, or the base model of an adapter is no directory.
+        ModelError: if weights and config do not belong together, or an adapter is not one of the base model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -83,10 +83,13 @@ def load_llm(
     if adapter:
         from peft import PeftConfig, PeftModel  # slow to import, and few jobs need it
 
+        from atu.engine.checkpoints import check_adapter  # imports this module
+
         whole = base or PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
         if not whole or not Path(whole).is_dir():  # a name on the hub would be looked up in its cache
             raise ModelError(f"{directory} is an adapter of {whole}, which is no directory here")
         check_weights(whole)
+        check_adapter(Path(directory), Path(whole))
     loaded: Any = AutoModelForCausalLM.from_pretrained(  # a pair, which its annotation does not say
         whole, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
     )
@@ -94,7 +97,8 @@ def load_llm(
     check_complete(found["missing_keys"], found["unexpected_keys"], whole)
     if adapter:
         llm = PeftModel.from_pretrained(llm, directory).merge_and_unload()
-    tokenizer = AutoTokenizer.from_pretrained(directory, **options)
+    own_tokenizer = any(Path(directory).glob("tokenizer*"))
+    tokenizer = AutoTokenizer.from_pretrained(directory if own_tokenizer else whole, **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     set_template_options(tokenizer, template_options)
