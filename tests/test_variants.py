@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from atu_pipeline.paths import names_in
 from atu_pipeline.settings import ConfigError
@@ -76,8 +77,8 @@ class Names(dict):
     ("over", "said"),
     [
         ({"llm": "none"}, r"experiments.elsewhere.overrides.llm: unknown 'none'"),
-        ({"precision": "bf16"}, r"experiments.elsewhere.overrides: unknown 'precision'"),
-        ({"corpus": {"source": "benchmark"}}, r"experiments.elsewhere.overrides.corpus: unknown 'source'"),
+        ({"precision": "bf16"}, r"experiments.elsewhere.overrides.precision: unknown 'precision'"),
+        ({"corpus": {"source": "benchmark"}}, r"experiments.elsewhere.overrides.corpus.source: unknown 'source'"),
     ],
 )
 def test_what_cannot_be_set_otherwise_is_told_with_the_config(given, over, said):
@@ -98,7 +99,7 @@ def test_what_cannot_be_set_otherwise_is_told_with_the_config(given, over, said)
         (
             {"method_settings": {"atu": {"unlearn": {"stepz": 1}}}},
             ["atu"],
-            r"method_settings.atu.unlearn: unknown 'stepz'",
+            r"method_settings.atu.unlearn.stepz: unknown 'stepz'",
         ),
     ],
 )
@@ -125,16 +126,56 @@ def elsewhere(finished, other, tmp_path_factory):
         (directory / "mine" / name).unlink()
     config["models"]["mine"] = {"source": "path", "path": "mine", "parameters": 1e5}
     config["method_settings"]["external-mine"] = {"method": "external", "model": "mine", "forgot": ["Ada"]}
+    save_adapter(finished.tiny / "llm", directory / "adapter")
+    config["models"]["adapter"] = {"source": "path", "path": "adapter"}
+    config["method_settings"]["external-lora"] = {"method": "external", "model": "adapter", "forgot": ["Ada"]}
     shown = {"targets": [ADA, BO], "methods": ["external-mine"], "shows": ["main", "answers"]}
-    config["experiments"] = {"elsewhere": OTHER, "mine": shown}
+    lora = {"targets": [ADA], "methods": ["external-lora"], "shows": ["main"]}
+    config["experiments"] = {"elsewhere": OTHER, "mine": shown, "lora": lora}
     config["before"] = {"llms": ["llm", "other"], "protocols": ["rwku", "strict"]}
     config["published"] = {"file": "published.csv", "found_by_others": "others.csv", "benchmark": "tiny"}
     head = "model,method,metric,value,source\n"
     (directory / "published.csv").write_text(head + "other,Before,forget_qa,30.0,Table 1\n")
     (directory / "others.csv").write_text(head + "other,Before,forget_qa,20.0,issue 3\n")
     copy.config.write_text(json.dumps(config))
-    copy.run("elsewhere", "mine", "before")
+    copy.run("elsewhere", "mine", "lora", "before")
     return copy
+
+
+def save_adapter(base: Path, directory: Path) -> None:
+    """A LoRA adapter of a model, with weights that change what it says, as peft saves it: without a tokenizer."""
+    from atu.engine.models import add_lora, load_llm
+
+    llm, _ = load_llm(base)
+    adapted = add_lora(llm, 2, 64, ["q_proj", "v_proj"])
+    torch.manual_seed(1)
+    for name, weights in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=1.0)
+    adapted.save_pretrained(directory)
+
+
+def test_an_adapter_from_elsewhere_is_put_onto_the_base_model(elsewhere):
+    table = pd.read_csv(elsewhere.directory / "results/experiments/lora/tables/main.csv")
+    before, after = (table.query(f"stage == {stage} and metric == 'mia_fm'")["value"].iloc[0] for stage in (0, 1))
+    assert abs(before - after) > 1
+    (card,) = elsewhere.directory.glob("results/llm/tiny/1_Ada/seed0/external-*/model/adapter_config.json")
+    assert card.exists()
+
+
+def test_an_adapter_of_another_model_is_refused_before_any_question(elsewhere, other):
+    copy = Workflow(elsewhere.tiny, elsewhere.directory)
+    config = json.loads(copy.config.read_text())
+    save_adapter(other, elsewhere.directory / "misfit")
+    config["models"]["misfit"] = {"source": "path", "path": "misfit"}
+    config["method_settings"]["external-misfit"] = {"method": "external", "model": "misfit", "forgot": ["Ada"]}
+    config["experiments"] = {"misfit": {"targets": [ADA], "methods": ["external-misfit"], "shows": ["main"]}}
+    copy.config = elsewhere.directory / "misfit.json"
+    copy.config.write_text(json.dumps(config | {"paper": ["misfit"], "before": {"llms": []}}))
+    done = copy.run("misfit", "--until", "check_model", check=False)
+    assert done.returncode
+    assert "is no adapter of" in done.stderr
+    assert "name the base model that it was trained on" in done.stderr
 
 
 def test_another_model_goes_the_same_way(elsewhere):
@@ -187,7 +228,7 @@ def test_a_model_from_elsewhere_is_asked_and_never_trained(elsewhere):
         ({"model": "mine"}, r"method_settings.external-mine.model: unknown 'mine'"),
         ({"model": "llm"}, r"method_settings.external-mine.model: llm is the llm itself, which has forgotten nobody"),
         ({"forgot": ["Adda"]}, r"method_settings.external-mine.forgot: unknown 'Adda'"),
-        ({"train": {}}, r"method_settings.external-mine: unknown 'train'"),
+        ({"train": {}}, r"method_settings.external-mine.train: unknown 'train'"),
     ],
 )
 def test_a_model_from_elsewhere_that_is_described_wrongly(given, block, said):

@@ -258,10 +258,15 @@ class Experiment:
         """The config that it runs under."""
         return Covered(self.config)
 
-    @property
-    def needs(self) -> list[dict]:
-        """What its methods ask of the language model."""
-        return model_needs(self.config, self.methods)
+    def needs(self, llm: str) -> list[dict]:
+        """What its methods ask of a language model: nothing of one that is only asked before."""
+        return model_needs(self.config, self.methods) if llm == self.config["llm"] else []
+
+    def checkpoints(self, llm: str) -> list[str]:
+        """The models from elsewhere that are to be of a language model."""
+        blocks = [self.config["method_settings"][method] for method in self.methods]
+        own = llm == self.config["llm"]
+        return [self.paths.model(block["model"]) for block in blocks if own and "model" in block]
 
     def base_answers(self, target: str) -> list[str]:
         """The answers of the base model that concern one target."""

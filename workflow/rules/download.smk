@@ -33,6 +33,9 @@ rule check_model:
     # even an ancient one, would have everything behind it done again, or left out unseen.
     input:
         llm=lambda wildcards: PATHS.model(wildcards.llm),
+        checkpoints=lambda wildcards: experiment(wildcards.experiment_dir).checkpoints(
+            wildcards.llm
+        ),
     output:
         "{experiment_dir}/checks/{llm}.json",
     log:
@@ -51,7 +54,10 @@ rule check_model:
             [template_of(config["models"][wildcards.llm]).get("template_options")]
         ),
         needs=lambda wildcards: Uncompared(
-            experiment(wildcards.experiment_dir).needs
+            experiment(wildcards.experiment_dir).needs(wildcards.llm)
+        ),
+        repo=lambda wildcards: Uncompared(
+            [config["models"][wildcards.llm].get("repo")]
         ),
     script:
         "../scripts/check_model.py"

@@ -1,4 +1,5 @@
-"""Refuse a language model that the library cannot use, and methods that ask for what it lacks: no weights are read."""
+"""Refuse a language model that the library cannot use, methods that ask for what it lacks, and models from elsewhere
+that are not of it: no weights are read."""
 
 import hashlib
 from pathlib import Path
@@ -7,6 +8,7 @@ from atu.common.errors import ExplainedError
 from atu.common.files import write_json
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log
+from atu.engine.checkpoints import check_adapter, checkpoint_kind
 from atu.engine.checks import describe_llm
 from atu.engine.models import ModelError
 from atu_pipeline.settings import unmet_needs
@@ -20,6 +22,11 @@ with job_log(snakemake.log[0]) as log, made_by({}, [], snakemake.output):
         raise ModelError(f"{folder}: {error}") from error
     if faults := unmet_needs(snakemake.params.needs, described):
         raise ModelError("; ".join(faults))
+    for checkpoint in map(Path, snakemake.input.checkpoints):
+        if checkpoint_kind(checkpoint) == "adapter":
+            check_adapter(checkpoint, Path(folder), *snakemake.params.repo)
+        else:
+            describe_llm(checkpoint, options)
     log.info("%s: %d layers, context of %s tokens", *(described[key] for key in ("class", "layers", "context")))
     digest = hashlib.sha256(Path(folder, "config.json").read_bytes()).hexdigest()
     write_json(snakemake.output[0], described | {"source": source, "config_sha256": digest})

@@ -355,12 +355,12 @@ def convert_gguf(path: Path, directory: Path) -> None:
 
 
 def check_model(directory: Path) -> None:
-    """Check that a directory is a complete safetensors model.
+    """Check that a directory is a complete safetensors model, or an adapter of one.
 
     Raises:
         SourceError: if the config or a shard is missing, or a file is truncated.
     """
-    if not (directory / "config.json").exists():
+    if not any((directory / name).exists() for name in ("config.json", "adapter_config.json")):
         raise SourceError(f"{directory.name} has no config.json: it is not a model directory")
     names = set(weight_files(directory))
     if (directory / INDEX).exists():
