@@ -9,7 +9,7 @@ import json
 import os
 import random
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, cached_property
@@ -76,6 +76,18 @@ def file_checksum(path: Path, known: dict) -> str:
     return digest
 
 
+def files_in(folder: Path) -> Iterator[Path]:
+    """All files in a folder, those in folders that are links among them; no folder is entered twice."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = os.path.realpath(place)
+        if here in seen:
+            folders.clear()
+            continue
+        seen.add(here)
+        yield from (path for path in map(Path(place).joinpath, names) if path.is_file())
+
+
 @cache
 def checksum(*paths: str) -> str:
     """One checksum of the names and contents of files, and of all files in folders.
@@ -88,7 +100,7 @@ def checksum(*paths: str) -> str:
     before = len(known), json.dumps(known)
     whole = hashlib.sha256()
     for root in map(Path, paths):
-        files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+        files = sorted(files_in(root)) if root.is_dir() else [root]
         for path in files:
             name = path.relative_to(root).as_posix() if root.is_dir() else path.name
             digest = file_checksum(path.resolve(), known) if path.exists() else "missing"
