@@ -290,7 +290,7 @@ def test_an_unknown_kind_is_refused_with_those_that_are_known(quiz):
     done = workflow.run("--dry-run", *options, check=False)
     said = [line for line in done.stderr.splitlines() if line.startswith("config: ")]
     assert said == ["config: benchmarks.cards.kind: unknown 'quizz'; did you mean quiz? (known: quiz, rwku)"]
-    configured(workflow, evaluation={"before_and_after": "all", "between": []}, benchmarks={"cards": block})
+    configured(workflow, evaluation={"protocol": "rwku"}, benchmarks={"cards": block})
     refused = workflow.run("--dry-run", *options, check=False)
     said = "evaluation.protocol: rwku is how RWKU's own code asks, and the benchmark is of kind quiz; set it to strict"
     assert said in refused.stdout + refused.stderr
