@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -218,7 +217,8 @@ def test_a_stage_is_judged_by_answers_that_are_there(paths):
     """Other questions are asked of the base model: until they are answered, its earlier answers are judged by."""
 
     def guard(**evaluation) -> list[str]:
-        return Inputs(paths(evaluation=evaluation)).guard(Stage(ADA, "atu", "0", 2))
+        inputs, stage = Inputs(paths(evaluation=evaluation)), Stage(ADA, "atu", "0", 2)
+        return inputs.guard(stage) + inputs.normal(stage)
 
     found = paths()
     between, own, shared = found.between(ADA, "atu", "0", 1), found.before(ADA), found.before(UTILITY)
@@ -254,7 +254,7 @@ def test_a_job_started_by_itself_finds_its_settings(paths, epochs):
         folders += [(known.alignment(*run), 0), (known.realignment(*run, 1), 1)] if method.startswith("atu") else []
         for path, number in folders:
             kind, names = names_in(path)
-            stage = paths(method_settings=blocks).find(SimpleNamespace(**names), run=kind == "run")
+            stage = paths(method_settings=blocks).means(kind, names)
             assert (stage.target, stage.seed, stage.number) == (ADA, "0", number)
             assert stage.method == method or number < 3  # which both schedules go through
 
@@ -267,42 +267,36 @@ def test_a_shorter_run_is_gone_on_from_where_no_method_makes_it(paths):
     Path(run, "weights").mkdir(parents=True)
     _, names = names_in(run)
     for long in (paths(**over), paths(**over)):
-        stage = long.find(SimpleNamespace(**names), run=True)
+        stage = long.means("run", names)
         assert stage == Stage(ADA, "atu", "0", 2)
         assert long.recipes.kept(*stage) == recipe
         assert long.shorter_run(*stage) == run
         assert Inputs(long).tau(stage) == -0.5
-        assert Inputs(long).about(names_as(names)) == "atu"
         for path in (f"{run}/model", short.after(ADA, "atu", "0")):
             with pytest.raises(ConfigError, match=r"other settings than those in force, which make results/.*/atu-"):
-                long.check([path])
+                long.check(path)
     both = paths(method_settings=LONG)
     both.shorter_run(ADA, "atu-long", "0", 2)
-    assert both.find(SimpleNamespace(**names), run=True) == Stage(
-        ADA, "atu", "0", 2
-    )  # where one does, it is that one's
-
-
-def names_as(names: dict[str, str]) -> SimpleNamespace:
-    """Names as wildcards are."""
-    return SimpleNamespace(**names, get=names.get)
+    assert both.means("run", names) == Stage(ADA, "atu", "0", 2)  # where one does, it is that one's
 
 
 def test_foreign_paths_are_refused_in_one_line(paths):
     found = paths(method_settings=LONG)
     run_of = ADA, "atu", "0"
     mine = [*results(found).values(), found.realignment(*run_of, 1), "results/tables/main.csv", "before", "all"]
-    found.check(mine)  # what the settings in force make
+    for path in mine:
+        found.check(path)  # what the settings in force make
     for path in results(paths(precision="bf16", split={"seed": 1}, corpus={"seed": 5})).values():
         if path in mine:
             continue
         with pytest.raises(ConfigError, match="other settings than those in force") as refused:
-            found.check([path])
+            found.check(path)
         assert "\n" not in str(refused.value)
     run, stage = found.run(*run_of), found.stage(*run_of, 1)
     for path, said in (
-        (f"{run}/evaluations/00000000.parquet", "other settings than those in force, which make .*/evaluations/"),
-        (f"{stage}/evaluations/1-00000000.parquet", "other settings than those in force, which make .*/evaluations/1-"),
+        (f"{run}/evaluations/{ADA}-00000000.parquet", "other settings than those in force, which make .*/evaluations/"),
+        (f"{stage}/evaluations/1-{ADA}-00000000.parquet", "other settings than those in force, which make .*/1-1_Ada-"),
+        (f"{run}/evaluations/2_Bo-00000000.parquet", "unknown '2_Bo' .known: 1_Ada"),
         (found.between(*run_of, 1).replace("/1-", "/3-"), "no answers after stage 3; the last that is asked here is 1"),
         (run[:-8] + "00000000/model", "atu-00000000 of 1_Ada was made by other settings than those in force; restore"),
         (run.replace("/atu-", "/nope-"), "unknown 'nope'"),
@@ -315,7 +309,7 @@ def test_foreign_paths_are_refused_in_one_line(paths):
         (found.llm[:-8] + "00000000", "other settings than those in force, which make resources/models/llm-"),
     ):
         with pytest.raises(ConfigError, match=said) as refused:
-            found.check([path])
+            found.check(path)
         assert "\n" not in str(refused.value)
 
 

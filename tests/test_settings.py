@@ -515,7 +515,7 @@ def test_conda_and_pip_agree():
         ),
         (
             {"methods": ["mine"], "method_settings": {"mine": {"method": "gaa", "texts": "passage"}}},
-            "method_settings.mine.method: unknown 'gaa'; did you mean ga? (known: atu, dpo, ga, icu, npo,",
+            "method_settings.mine.method: unknown 'gaa'; did you mean ga? (known: atu, dpo, external, ga,",
         ),
         (
             {"evaluation": {"between": ["forget_qq"]}},
@@ -720,7 +720,7 @@ def test_methods_of_ones_own_are_read(tmp_path, name):
         ("from atu.methods.gone import G\nMETHOD = G", "gone.py cannot be read ("),
         ("class A(A): ...\nMETHOD = A", "mine.py: A builds on itself"),
         ("METHOD = METHOD", "mine.py: METHOD is METHOD, which is no class"),
-        ("class A: ...\nMETHOD = A", "mine.py: A builds on none of Aligned, Trained, Applied, the classes of atu.met"),
+        ("class A: ...\nMETHOD = A", "mine.py: A builds on none of Aligned, Trained, Applied, External, the classes"),
         ("class A(Trained):\n    second_model = 'x'\nMETHOD = A", "second_model of A is not True or False; write it"),
         (
             "class A(Trained):\n    trained_layers = 2.5\nMETHOD = A",
