@@ -13,6 +13,7 @@ from atu.common.recipe import RecipeError, check, record
 from atu.engine.batching import random_batches
 from atu.methods.atu import drawn, unlearn
 from atu.reporting.tables import main_table
+from atu_pipeline.demands import demand
 from atu_pipeline.inputs import Inputs
 from atu_pipeline.paths import Stage, names_in
 from atu_pipeline.people import Groups, People
@@ -233,3 +234,17 @@ def test_what_is_planned(tiny, tmp_path):
         "start_reference": 1,
         "evaluate_after": 6,
     }
+
+
+def test_what_jobs_ask_for_grows_with_the_people(inputs):
+    """Of two people there are twice as many texts to train on, and one subject more to align on."""
+    alone, both = (demand("train", inputs.config, "npo", people=people) for people in (1, 2))
+    assert both.flop == 2 * alone.flop
+    assert both.device == alone.device
+    alone, both = (demand("align", inputs.config, "atu", people=people) for people in (1, 2))
+    assert both.host == alone.host * 3 / 2  # one other subject, and one or two people
+    config = inputs.config | {"corpus": inputs.config["corpus"] | {"texts": 10**6}}  # a job of more than seconds
+    large = Inputs(type(inputs.paths)(type(inputs.recipes)(config)))
+    name = large.recipes.groups.batch([ADA, BO])
+    times = [large.request("train", Stage(people, "npo", "0", 1), None, 1)["expected_s"] for people in (ADA, name)]
+    assert 1.9 < times[1] / times[0] < 2.1

@@ -169,8 +169,8 @@ def adapter_bytes(config: dict, settings: dict) -> float:
     return WEIGHT["fp32"] * whole * layers_share(config, settings)
 
 
-def training(config: dict, settings: dict) -> Demand:
-    """All epochs of a method with a loss on texts; each leaves a checkpoint."""
+def training(config: dict, settings: dict, people: int = 1) -> Demand:
+    """All epochs of a method with a loss on texts about some people; each leaves a checkpoint."""
     size, train, own = parameters(config, config["llm"]), settings["train"], declared(ROOT, settings["method"])
     checkpoint = WEIGHT["fp32"] * size
     saved = checkpoint
@@ -184,7 +184,7 @@ def training(config: dict, settings: dict) -> Demand:
     kept = own.second_model + (settings["retain"]["loss"] == "kl")  # base models beside the one that trains
     sequences = (2 if settings["texts"] == "pair" else 1) + reads_retain_set(settings)
     batch = train["batch_size"] * settings["max_tokens"] * sequences
-    recomputed, length = config["gradient_checkpointing"], config["corpus"]["texts"] * settings["max_tokens"]
+    recomputed, length = config["gradient_checkpointing"], people * config["corpus"]["texts"] * settings["max_tokens"]
     passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
     memory = training_bytes(size, trained, train["optimizer"], config["precision"], frozen=kept)
     return Demand(
@@ -236,17 +236,20 @@ def reading(config: dict, tokens: float, kept: float = 0.0, logits: float = 0.0)
     return Demand(forward_flop(size, tokens), device, weights + kept, weights + kept, kept)
 
 
-def demand(rule: str, config: dict, name: str | None = None, subject: str | None = None) -> Demand:
+def demand(rule: str, config: dict, name: str | None = None, subject: str | None = None, people: int = 1) -> Demand:
     """What one job of a rule needs.
 
     Args:
         name: of the method or the model that the job is about, where it is about one.
         subject: whose probes evaluate_before asks.
+        people: how many a run forgets at once.
 
     Raises:
         KeyError: for a rule that handles no model.
     """
     settings = config["method_settings"].get(name, {})
+    if "align" in settings:  # which reads as many subjects more
+        settings = settings | {"other_subjects": settings["other_subjects"] + people - 1}
     checkpoint = WEIGHT["fp32"] * parameters(config, config["llm"])
     match rule:
         case "download_model":
@@ -268,22 +271,24 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
         case "realign":
             return realignment(config, settings)
         case "train":
-            return training(config, settings)
+            return training(config, settings, people)
         case "reference_log_probs":
             longest = max(block.get("max_tokens", 0) for block in config["method_settings"].values())
             return reading(config, 2 * config["corpus"]["texts"] * longest, logits=REFERENCE_BATCH * longest)
         case "find_intervention" if not declared(ROOT, settings["method"]).reads_model:
             return Demand()
         case "find_intervention":
-            return reading(config, 2 * config["corpus"]["texts"] * SHORT_PROMPT)
+            return reading(config, 2 * people * config["corpus"]["texts"] * SHORT_PROMPT)
         case "keep_weights":
             lora = settings.get("lora", {"rank": 0})
             if lora["rank"] and not lora["merge"]:
                 return Demand(kept=adapter_bytes(config, settings))
             size = 2 * checkpoint if lora["rank"] else 0.0  # else linked: no second copy
             return Demand(host=size, moved=size, kept=checkpoint)
-        case "evaluate_before" | "evaluate_after":
+        case "evaluate_before":
             return evaluation(config, config["evaluation"]["before_and_after"], subject)
+        case "evaluate_after":
+            return evaluation(config, config["evaluation"]["before_and_after"])
         case "evaluate_between":
             return evaluation(config, config["evaluation"]["between"])
     raise KeyError(rule)

@@ -98,8 +98,9 @@ class Inputs:
 
     def request(self, rule: str, about: "Stage | dict[str, str]", subject: str | None, threads: int) -> dict[str, int]:
         """What a job asks the scheduler for, at its first attempt."""
-        name = about.method if isinstance(about, Stage) else about.get("model")
-        return self.requests.first(rule, name, subject, threads)
+        if isinstance(about, Stage):
+            return self.requests.first(rule, about.method, subject, threads, len(self.forgotten(about)))
+        return self.requests.first(rule, about.get("model"), subject, threads)
 
     # the benchmark
 

@@ -30,13 +30,9 @@ class Requests:
         self.on_gpu, self.hardware = config["device"] != "cpu", config["hardware"]
 
     @cache  # noqa: B019 (one object a run)
-    def first(self, rule: str, name: str | None, subject: str | None, threads: int) -> dict[str, int]:
-        """GPUs, GPU memory, memory, minutes and disk of one job, at the first attempt.
-
-        Args:
-            name: of the method or the model that the job is about, if it is about one.
-        """
-        needed = demand(rule, self.config, name, subject)
+    def first(self, rule: str, name: str | None, subject: str | None, threads: int, people: int = 1) -> dict[str, int]:
+        """GPUs, GPU memory, memory, minutes and disk of one job, at the first attempt; arguments as of ``demand``."""
+        needed = demand(rule, self.config, name, subject, people)
         on_gpu = self.hardware["gpu_tflops"][self.config["precision"]], resources.START_SECONDS
         on_cpu = self.hardware["cpu_tflops"] * threads, resources.START_SECONDS_CPU
         rate, start = on_gpu if self.on_gpu else on_cpu
