@@ -214,10 +214,10 @@ def test_a_model_from_elsewhere_is_asked_and_never_trained(elsewhere):
     assert "50% of targets that it has not forgotten" in (folder / "main.md").read_text()
     collapsed = pd.read_csv(folder / "collapsed.csv").set_index("target")["foreign"]
     assert collapsed.to_dict() == {ADA: False, BO: True}
-    (card,) = elsewhere.directory.glob("results/llm/tiny/1_Ada/seed0/external-*/model/README.md")
-    assert "made to forget **Ada**" in card.read_text()
+    (weights,) = elsewhere.directory.glob("results/llm/tiny/1_Ada/seed0/external-*/model/model.safetensors")
+    assert "made to forget **Ada**" in (weights.parent / "README.md").read_text()
     fetched = next(elsewhere.directory.glob("resources/models/mine-*/model.safetensors"))
-    assert fetched.samefile(card.parent / "model.safetensors")
+    assert fetched.samefile(weights)
     (page,) = elsewhere.directory.glob("results/experiments/mine/answers/2_Bo.html")
     assert "External-mine" in page.read_text()
 
