@@ -184,7 +184,7 @@ class Experiment:
         """The row of each target and unmodified model, by each protocol."""
         asked = self.config["before"]
         rows = []
-        for model, protocol in itertools.product(asked["llms"] or [self.config["llm"]], asked["protocols"]):
+        for model, protocol in itertools.product(self.variants.unmodified(), asked["protocols"]):
             paths, row = self.variants.asking(model, protocol).paths, {"model": model, "protocol": protocol, "stage": 0}
             rows += [row | {"target": name, "files": paths.before_recipes(name)} for name in self.targets]
         return Rows(rows)
@@ -323,7 +323,7 @@ class Experiment:
 
     def checked_before(self) -> list[str]:
         """What was found out about each unmodified model that is asked."""
-        return [f"{self.folder}/checks/{name}.json" for name in self.config["before"]["llms"] or [self.config["llm"]]]
+        return [f"{self.folder}/checks/{name}.json" for name in self.variants.unmodified()]
 
     def checked(self) -> str:
         """What was found out about the base model, as the methods ask for it."""

@@ -104,6 +104,11 @@ class Variants:
         over = {"llm": llm, "evaluation": {"protocol": protocol}}
         return Inputs(Paths(Recipes(overlay(self.config, over))))
 
+    def unmodified(self) -> list[str]:
+        """The language models that `before` asks."""
+        own, together = self.config["llm"], self.config["before"]["llms"]
+        return together if own in together else [own]
+
     def all(self) -> Iterator[Inputs]:
         """The config, and those of its variants that are right; a wrong one is told where it is asked for."""
         yield self.own
@@ -113,7 +118,7 @@ class Variants:
                     yield self.of(name)
                 except ConfigError:
                     continue
-        for llm in self.config["before"]["llms"]:
+        for llm in self.unmodified():
             for protocol in self.config["before"]["protocols"]:
                 yield self.asking(llm, protocol)
 

@@ -427,7 +427,9 @@ class Experiment(Block):
 
 
 class Before(Block):
-    llms: distinct(Text, least=0) = Field(description="Language models, names under models; none for the config's own.")
+    llms: distinct(Text, least=0) = Field(
+        description="Names under models that are asked together where llm is one of them; another llm is asked alone."
+    )
     protocols: distinct(Literal[tuple(PROTOCOLS)]) = Field(description="Protocols of evaluation.")
 
 
