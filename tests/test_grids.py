@@ -90,7 +90,7 @@ WHERE = "method_settings.npo.grid."
         ({"options.beta": ["a", 1]}, WHERE + "options.beta: 'a' is not a number"),
         ({"options.beta": [0.1, -1]}, WHERE + "options.beta: -1 is not above 0"),
         ({"options.beta": [0.1, "0.10"]}, WHERE + "options.beta: 0.1 and 0.1 would both be called npo@beta=0.1; take"),
-        ({"trian.epochs": [1]}, WHERE + "trian.epochs: unknown 'trian'; did you mean train? (known: "),
+        ({"trains.epochs": [1]}, WHERE + "trains.epochs: unknown 'trains'; did you mean train? (known: "),
         ({"train.epoch": [1]}, WHERE + "train.epoch: unknown 'epoch'; did you mean epochs? (known: "),
         ({"train.epochs": ["x"]}, WHERE + "train.epochs: 'x' is not a whole number"),
         ({"train.epochs": [1, 0]}, WHERE + "train.epochs: 0 is less than the minimum of 1"),

@@ -369,7 +369,7 @@ def test_the_chosen_stage_stands_beside_the_last(finished, copy):
 
 def test_each_combination_of_a_grid_is_run(finished):
     """Of Align-then-Unlearn: stages of other settings share the alignment. Without dev probes nothing is chosen."""
-    grid = {"unlearn.steps": [3, 4], "unlearn.retain_weight": [0, 0.5], "unlearn.tau": [[0.0, -0.5]]}
+    grid = {"unlearn.steps": [3, 4], "unlearn.retain_weight": [0.0, 0.5], "unlearn.tau": [[0.0, -0.5]]}
     settings = ["--config", "method_settings=" + json.dumps({"atu": {"grid": grid}})]
     jobs = finished.planned("forget", *settings)
     assert (jobs["unlearn"], jobs["unlearn_last"], jobs["evaluate_after"]) == (3, 3, 3)  # one has been run

@@ -76,7 +76,7 @@ class Experiment:
 
     @property
     def methods(self) -> list[str]:
-        """The methods; one with a list of learning rates is one for each."""
+        """The methods; one with a grid is one for each combination of its values."""
         return self.chosen["methods"]
 
     def kind(self, method: str) -> str:

@@ -38,9 +38,9 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
         config: from :func:`check_config`.
 
     Raises:
-        ConfigError: if a target is unknown, a method is wrong (:func:`check_method`), a learning rate is a grid
-            that the config's own methods lack, or what is published is run with other settings
-            (:func:`check_published`).
+        ConfigError: if a target is unknown, a method is wrong (:func:`check_method`) or has a grid and is none of the
+            config's own, no stage can be chosen for the table that it shows (:func:`check_selected`), or what is
+            published is run with other settings (:func:`check_published`).
     """
     shown = [table for table in SHOWN if table != "selected" or not any(check_selected("", config))]
     chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": shown}
