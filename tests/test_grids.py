@@ -195,6 +195,22 @@ def test_a_stage_is_chosen_where_there_is_something_to_choose_by(over, said):
     assert str(fault.value) == said
 
 
+def test_a_share_that_leaves_no_dev_probe(tiny):
+    """Four rows a set: round(0.1 x 4) = 0 are dev probes, round(0.2 x 4) = 1 is."""
+    own = {"benchmarks": {"own": {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}}}
+    own |= {"benchmark": "own", "targets": ["1_Ada", "2_Bo"], "dev_targets": ["2_Bo"], "methods": ["ga"]}
+    own["experiments"] = {"mine": {"targets": ["1_Ada"], "shows": ["selected"]}}
+    few, enough = (check(DEMO, **own, split={"dev_share": share}) for share in (0.1, 0.2))
+    assert ["selected" in experiment_of("", config)["shows"] for config in (few, enough)] == [False, True]
+    assert experiment_of("mine", enough)["shows"] == ["selected"]
+    with pytest.raises(ConfigError) as fault:
+        experiment_of("mine", few)
+    assert str(fault.value) == (
+        "experiments.mine.shows: selected is chosen on dev probes, and no row of forget_level2.json of 1_Ada is one; "
+        "set split.dev_share higher"
+    )
+
+
 def test_needs_of_a_model_are_those_of_every_variant():
     config = check(DEMO, **with_grid("atu", {"layer": [3, 40]}))
     known = {"layers": 30, "modules": None, "context": 2048, "offsets": True, "class": "Llama"}

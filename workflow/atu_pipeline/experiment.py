@@ -253,7 +253,7 @@ class Experiment:
         Raises:
             ConfigError: if none can be chosen by them.
         """
-        refuse(check_selected(f"{self.folder}/tables", self.config))
+        refuse(check_selected(f"{self.folder}/tables", self.config, self.targets))
         return self.evaluations
 
     @property

@@ -7,7 +7,7 @@ from atu import ROOT
 from atu.data.probe_sets import primary
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay
 from atu_pipeline.settings.figures import drawn_from
-from atu_pipeline.settings.grids import check_variants
+from atu_pipeline.settings.grids import check_variants, without_dev_probes
 from atu_pipeline.settings.messages import refuse, told
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window, reads_retain_set
 from atu_pipeline.settings.rwku import check_published
@@ -42,7 +42,9 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
             config's own, no stage can be chosen for the table that it shows (:func:`check_selected`), or what is
             published is run with other settings (:func:`check_published`).
     """
-    shown = [table for table in SHOWN if table != "selected" or not any(check_selected("", config))]
+    shown = [
+        table for table in SHOWN if table != "selected" or not [*told(check_selected("", config, config["targets"]))]
+    ]
     chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": shown}
     if not name:
         return chosen
@@ -60,11 +62,11 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
         grids = config["grids"]
         chosen["methods"] = [variant for method in experiment["methods"] for variant in grids.get(method, [method])]
         yield from check_names(f"{where}.methods", chosen["methods"])
-    if "selected" in chosen["shows"]:
-        yield from check_selected(f"{where}.shows", config)
     yield from check_published(name, chosen["methods"], config["method_settings"], root)
     if "targets" in experiment:
         yield from told(resolve_own(f"{where}.targets", experiment["targets"], config, chosen))
+    if "selected" in chosen["shows"]:
+        yield from told(check_selected(f"{where}.shows", config, chosen["targets"]))
     yield from check_groups_fit(where, experiment, chosen, config)
 
 
@@ -124,15 +126,18 @@ def check_chosen(key: str, method: str, config: dict, root: Path) -> Iterator[st
     yield from check_variants(method, grids.get(method, [method]), blocks, faults)
 
 
-def check_selected(key: str, config: dict) -> Iterator[str]:
+def check_selected(key: str, config: dict, targets: list[str]) -> Iterator[str]:
     """Faults of a config by which no stage can be chosen.
 
     Args:
         key: what asks for it.
+        targets: that are run.
     """
     evaluation, needed = config["evaluation"], [primary("forget"), primary("neighbour")]
     if config["split"]["dev_share"] == 0:
         yield f"{key}: selected is chosen on dev probes, and there are none; set split.dev_share above 0"
+    elif lacking := without_dev_probes(config, targets):
+        yield f"{key}: selected is chosen on dev probes, and no row of {lacking} is one; set split.dev_share higher"
     for when in ("between", "before_and_after"):
         if not set(needed) <= set(evaluation[when]):
             yield f"{key}: selected is chosen by {' and '.join(needed)}; ask both in evaluation.{when}"

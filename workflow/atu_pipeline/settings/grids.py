@@ -9,7 +9,7 @@ from atu.common.names import written_out
 from atu.data.benchmark import BenchmarkError, read_rows
 from atu.data.probe_sets import PROBE_SETS, primary
 from atu_pipeline.settings.blocks import grid_of, has_grid, nested, overlay, rate_of, steps_of
-from atu_pipeline.settings.messages import told
+from atu_pipeline.settings.messages import ConfigError, told
 
 PLAIN = re.compile(r"[A-Za-z0-9._+-]{1,24}")  # a value that a name can have
 
@@ -159,20 +159,33 @@ def check_choice(method: str, block: dict, dev_share: float, asked: list[str]) -
 
 def check_grid_probes(config: dict) -> Iterator[str]:
     """Faults of a benchmark of one's own that leaves no dev probes by which settings can be chosen."""
+    if config["grids"] and (lacking := without_dev_probes(config, config["targets"])):
+        yield (
+            f"split.dev_share: at {config['split']['dev_share']:g} no row of {lacking} is a dev probe, and settings of "
+            f"{', '.join(config['grids'])} are chosen on them; set it higher"
+        )
+
+
+def without_dev_probes(config: dict, targets: list[str]) -> str | None:
+    """Of a benchmark of one's own, the file of a primary set of which no row is a dev probe, and of whom; None if all
+    have some, or none are kept for it.
+
+    Args:
+        targets: that are run; of these the dev targets count, if there are any.
+
+    Raises:
+        ConfigError: if a file cannot be read.
+    """
     benchmark, share = config["benchmarks"][config["benchmark"]], config["split"]["dev_share"]
-    if not config["grids"] or benchmark["source"] == "hub" or share == 0:
-        return
-    targets = [name for name in config["targets"] if name in config["dev_targets"]] or config["targets"]
+    if benchmark["source"] == "hub" or share == 0:
+        return None
+    judged = [name for name in targets if name in config["dev_targets"]] or targets
     for name in (primary("forget"), primary("neighbour")):
         file = PROBE_SETS[name].file
         try:
-            sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in targets]
+            sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in judged]
         except BenchmarkError as error:
-            yield f"benchmarks.{config['benchmark']}.path: {error}"
-            return
+            raise ConfigError(f"benchmarks.{config['benchmark']}.path: {error}") from error
         if not any(round(share * size) for size in sizes):
-            yield (
-                f"split.dev_share: at {share:g} no row of {file}.json of {', '.join(targets[:3])} is a dev probe, and "
-                f"settings of {', '.join(config['grids'])} are chosen on them; set it higher"
-            )
-            return  # a higher share mends the other set too
+            return f"{file}.json of {', '.join(judged[:3])}"  # a higher share mends the other set too
+    return None
