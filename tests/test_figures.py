@@ -219,6 +219,11 @@ def test_the_labels_of_points_do_not_overlap():
     plt.close(figure)
 
 
+def tried(rate):
+    """A variant of a grid."""
+    return {"learning_rate": rate, "settings": {"options.beta": [0.1], "train.learning_rate": rate}}
+
+
 def test_the_rate_is_chosen_on_dev_probes():
     def rows(method, split, forget, neighbor, target="1_Ada"):
         for stage, scale in ((0, 1.0), (1, None)):
@@ -236,22 +241,25 @@ def test_the_rate_is_chosen_on_dev_probes():
         ],
         columns=long_table().columns,
     )
-    grids = {"ga": {"ga@1e-06": 1e-6, "ga@1e-05": 1e-5, "ga@0.0001": 1e-4}}
+    grids = {"ga": {f"ga@{rate:g}": tried(rate) for rate in (1e-6, 1e-5, 1e-4)}}
     rates = choose_rates(long, grids, ["1_Ada"])
     assert rates["chosen"].tolist() == [False, True, False]
     assert rates["score"].tolist() == [pytest.approx(0.1), pytest.approx(0.5), pytest.approx(0.1)]
     assert without_unchosen(long, rates)["method"].unique().tolist() == ["ga@1e-05"]
     assert choose_rates(long, {}, []).empty
-    assert choose_rates(long, {"npo": {"npo@1e-06": 1e-6}}, []).empty  # an experiment without it
+    assert rates["settings"].tolist()[1] == "options.beta: [0.1], train.learning_rate: 1e-05"
+    assert choose_rates(long, {"npo": {"npo@1e-06": tried(1e-6)}}, []).empty  # an experiment without it
     rates = choose_rates(long, grids, ["1_Ada"], {"ga@1e-05"})  # which would be the best
     assert rates["chosen"].tolist() == [False, False, True]
     assert rates["diverged"].tolist() == [False, True, False]
     assert np.isnan(rates["score"][1])
     with pytest.raises(
-        DivergedError, match=r"at every learning rate of its list \(1e-06, 1e-05, 0.0001\); .* 1e-07 say"
+        DivergedError, match=r"every setting of its grid \(learning rates 1e-06, 1e-05, 0.0001\); .* 1e-07 say"
     ):
         choose_rates(long, grids, ["1_Ada"], grids["ga"])
-    with pytest.raises(ExplainedError, match="ga: no learning rate can be chosen, since no dev probe was known before"):
+    with pytest.raises(
+        ExplainedError, match="ga: nothing of its grid can be chosen, since no dev probe was known before"
+    ):
         choose_rates(long.assign(value=0.0), grids, ["1_Ada"])
 
 
@@ -269,7 +277,7 @@ def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):
         for method, after in (("ga@0.1", "done"), ("ga@10", "diverged"), ("npo", "diverged"))
         for stage, name in enumerate(("before", after))
     ]
-    assert find_diverged(runs, {"ga": {"ga@0.1": 0.1, "ga@10": 10.0}}) == {"ga@10"}
+    assert find_diverged(runs, {"ga": {"ga@0.1": tried(0.1), "ga@10": tried(10.0)}}) == {"ga@10"}
     collapsed = find_collapsed(runs, 0.5)
     assert collapsed["collapsed"].tolist() == [False, True, True]
     assert collapsed["why"].tolist() == ["", *["ga: loss not finite at step 2"] * 2]

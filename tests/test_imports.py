@@ -19,7 +19,7 @@ GROUPS = {
     ),
     "tables": (
         {"break_down", "build_tables", "compare_methods", "compare_published", "list_known", "prepare_probes"}
-        | {"keep_model", "score_before", "write_answers"},
+        | {"keep_model", "score_before", "select_stages", "write_answers"},
         [*TABLES, "matplotlib"],
     ),
     "figures": ({"plot_figure"}, [*TABLES, "itables"]),

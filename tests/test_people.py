@@ -119,7 +119,7 @@ def test_a_record_of_the_model_at_the_start_is_accepted(tmp_path):
         ({"at_once": [2], "in_sequence": True}, r"experiments.batch.in_sequence: people are forgotten at once"),
         ({"at_once": None, "in_sequence": True, "methods": ["icu"]}, r"in_sequence: icu changes no model"),
         ({"at_once": None, "in_sequence": True, "methods": ["apart"]}, r"method_settings.apart.lora.merge: false, and"),
-        ({"methods": ["grid"]}, r"grid has a list of learning rates"),
+        ({"methods": ["grid"]}, r"grid has a list of values, which is for single people"),
         ({"methods": ["wide"]}, r"other_subjects: 2, and beside the 3 whom experiments.batch forgets .* has 1"),
     ],
 )

@@ -74,7 +74,8 @@ def test_the_baselines_are_judged_where_nothing_was_chosen():
     trained = {name for name in shown["methods"] if "train" in shown["method_settings"][name]}
     assert set(grids["grids"]) == trained
     for name, variants in grids["grids"].items():  # what is shown is one of the rates that were tried
-        assert shown["method_settings"][name]["train"]["learning_rate"] in variants.values()
+        tried = [variant["learning_rate"] for variant in variants.values()]
+        assert shown["method_settings"][name]["train"]["learning_rate"] in tried
 
 
 def test_what_a_variant_inherits_is_said_once():
@@ -147,7 +148,7 @@ def test_config_yaml_and_the_models_have_the_same_keys():
     needed = {row.path for row in rows if "*" not in row.path and (row.model, row.path[-1]) not in optional}
     assert needed <= written
     aligned = {row.path for row in reference.rows_of("Aligned", found["$defs"]["Aligned"], found["$defs"])}
-    assert aligned - {("method",)} == set(keys_of(PAPER["method_settings"]["atu"], aligned))
+    assert aligned - {("method",), ("grid",)} == set(keys_of(PAPER["method_settings"]["atu"], aligned))
     assert not [row.path for row in rows if not re.fullmatch(r"[A-Za-z].*\.", row.part.get("description", ""))]
 
 
@@ -262,8 +263,18 @@ def test_a_list_of_learning_rates_is_a_grid():
     grid = {"ga": {"train": {"learning_rate": [1e-6, "1e-5"]}}, "atu": {"unlearn": {"learning_rate": [1e-4]}}}
     config = check(DEMO, methods=["ga", "icu", "atu"], method_settings=grid)
     assert config["methods"] == ["ga@1e-06", "ga@1e-05", "icu", "atu@0.0001"]
-    assert config["grids"] == {"ga": {"ga@1e-06": 1e-6, "ga@1e-05": 1e-5}, "atu": {"atu@0.0001": 1e-4}}
+    ga, atu = config["grids"]["ga"], config["grids"]["atu"]
+    assert {name: tried["learning_rate"] for name, tried in ga.items()} == {"ga@1e-06": 1e-6, "ga@1e-05": 1e-5}
+    assert atu == {"atu@0.0001": {"learning_rate": 1e-4, "settings": {"unlearn.learning_rate": 1e-4}}}
     assert config["method_settings"]["ga@1e-05"]["train"]["learning_rate"] == 1e-5
+    written = {
+        name: {"grid": {f"{part}.learning_rate": rates}}
+        for name, part, rates in (("ga", "train", [1e-6, "1e-5"]), ("atu", "unlearn", [1e-4]))
+    }
+    same = check(DEMO, methods=["ga", "icu", "atu"], method_settings=written)
+    assert same["grids"] == config["grids"]
+    for name in config["methods"]:  # so that their digests are the same
+        assert same["method_settings"][name] == config["method_settings"][name]
     with pytest.raises(ConfigError, match=r"ga\.train\.learning_rate: a list is chosen from on dev probes"):
         check(PAPER, methods=["ga"], method_settings=grid)
 

@@ -338,7 +338,51 @@ def test_a_diverging_rate_of_a_grid_is_marked_and_the_tables_are_made(copy):
     assert "1e+30" not in shown
     assert "GA@0.001 epoch 2" in shown
     assert "atu@1e+30: training has diverged" in done.stdout + done.stderr
+    selected = pd.read_csv(copy.directory / "results/tables/selected.csv")
+    assert selected.groupby("method")["chosen"].sum().to_dict() == {"ga@0.001": 1, "atu@0.001": 1}
+    assert selected[selected["stage"] == 0][["neighbour_kept", "forget_left"]].to_numpy().tolist() == [[1, 1]] * 2
+    assert set(selected["settings"]) == {2}  # the one that diverged was tried too
+    assert set(table["settings"]) == {
+        f"{part}.learning_rate: {rate}" for part in ("train", "unlearn") for rate in ("0.001", "1e+30")
+    }
     assert copy.planned(*chosen) == {}
+
+
+def test_the_chosen_stage_stands_beside_the_last(finished, copy):
+    """The tiny model knows nothing: all stages keep as much, and the first is chosen. Another budget chooses anew,
+    and asks nothing anew."""
+    text = (finished.directory / "results/tables/selected.md").read_text()
+    head, _, before, chosen, last, *_ = text.splitlines()
+    assert [cell.strip() for cell in head.split("|")[1:8]] == [
+        *("Method", "Stage", "Settings", "Stages", "Targets", "Forget QA ↓", "Forget All ↓")
+    ]
+    assert [cell.strip() for cell in before.split("|")[1:5]] == ["Before", "", "", ""]
+    assert [cell.strip() for cell in chosen.split("|")[1:5]] == ["ATU τ=0", "chosen", "1", "2"]
+    assert [cell.strip() for cell in last.split("|")[1:5]] == ["ATU τ=-0.5", "last", "1", "2"]
+    assert "at least 0.9 of the base model's Neighbor QA recall" in text
+    assert "The base model recalls nothing of Neighbor QA and Forget QA there" in text
+    half = ("--config", "selection={neighbour_kept: 0.5}")
+    assert copy.planned(*half) == {"selected_table": 1, "all": 1}
+    copy.run("results/tables/selected.md", *half)
+    assert "at least 0.5 of the base" in (copy.directory / "results/tables/selected.md").read_text()
+
+
+def test_each_combination_of_a_grid_is_run(finished):
+    """Of Align-then-Unlearn: stages of other settings share the alignment. Without dev probes nothing is chosen."""
+    grid = {"unlearn.steps": [3, 4], "unlearn.retain_weight": [0.0, 0.5], "unlearn.tau": [[0.0, -0.5]]}
+    settings = ["--config", "method_settings=" + json.dumps({"atu": {"grid": grid}})]
+    jobs = finished.planned("forget", *settings)
+    assert (jobs["unlearn"], jobs["unlearn_last"], jobs["evaluate_after"]) == (3, 3, 3)  # one has been run
+    assert "align" not in jobs
+    over = {"mine": {"targets": ["1_Ada"], "methods": ["atu"], "shows": ["main", "selected"]}}
+    jobs = finished.planned("mine", *settings, "experiments=" + json.dumps(over))
+    assert jobs["selected_table"] == jobs["overall_table"] == 1
+    for asked in ("mine", "results/tables/selected.md"):
+        blind = ["split={dev_share: 0}", "experiments=" + json.dumps(over)]
+        done = finished.run("--dry-run", asked, "--config", *blind, check=False)
+        (said,) = [line for line in (done.stdout + done.stderr).splitlines() if "dev probes" in line]
+        assert done.returncode
+        assert said.endswith("selected is chosen on dev probes, and there are none; set split.dev_share above 0")
 
 
 def test_where_all_rates_diverge_the_mend_is_said(copy):
@@ -348,7 +392,8 @@ def test_where_all_rates_diverge_the_mend_is_said(copy):
     done = copy.run("results/tables/main.md", "--config", *settings, check=False)
     assert done.returncode
     said = (
-        "ga: training has diverged at every learning rate of its list (1e+30, 1e+35); add lower ones to it, 1e+29 say"
+        "ga: training has diverged at every setting of its grid (learning rates 1e+30, 1e+35); add a lower learning "
+        "rate, 1e+29 say"
     )
     log = (copy.directory / "logs/overall_table/results.log").read_text()
     assert said in log, done.stdout + done.stderr

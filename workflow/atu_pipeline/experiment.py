@@ -15,10 +15,12 @@ from atu_pipeline.settings import (
     Covered,
     Rows,
     check_methods_fit,
+    check_selected,
     experiment_of,
     kind_of,
     model_needs,
     published_row,
+    refuse,
     unknown,
 )
 from atu_pipeline.variants import Variants
@@ -74,7 +76,7 @@ class Experiment:
 
     @property
     def methods(self) -> list[str]:
-        """The methods; one with a list of learning rates is one for each."""
+        """The methods; one with a grid is one for each combination of its values."""
         return self.chosen["methods"]
 
     def kind(self, method: str) -> str:
@@ -129,6 +131,7 @@ class Experiment:
         views = {f"{self.folder}/tables/{name}.csv": recipe for name in TABLES}
         views[f"{self.folder}/tables/known.csv"] = self.recipe_of_known
         views[f"{self.folder}/tables/published.csv"] = self.with_published(recipe)
+        views[f"{self.folder}/tables/selected.csv"] = self.with_selection(recipe)
         of_pages: dict[str, list[dict]] = {}
         for row in self.first_and_last(rows):
             of_pages.setdefault(row["target"], []).append(row)
@@ -242,6 +245,25 @@ class Experiment:
     def with_published(self, recipe: Recipe) -> Recipe:
         """The same with the published numbers."""
         return Recipe(recipe | {"published": checksum(self.config["published"]["file"])})
+
+    @property
+    def to_choose_from(self) -> list[str]:
+        """The answers by which a stage of each method is chosen.
+
+        Raises:
+            ConfigError: if none can be chosen by them.
+        """
+        refuse(check_selected(f"{self.folder}/tables", self.config, self.targets))
+        return self.evaluations
+
+    @property
+    def recipe_of_selected(self) -> Recipe:
+        """What the chosen stages depend on."""
+        return self.with_selection(self.recipe)
+
+    def with_selection(self, recipe: Recipe) -> Recipe:
+        """The same with the rule by which stages are chosen."""
+        return Recipe(recipe | {"selection": self.config["selection"]})
 
     @property
     def recipe_of_before(self) -> Recipe:

@@ -343,7 +343,7 @@ def runs_of_rows(rows: pd.DataFrame, path: str, provenance: dict) -> frozenset[R
             )
         runs = frozenset(called[name] for name in names)
     else:
-        if "variant" in rows:  # one learning rate of a grid is a method of its own
+        if "variant" in rows:  # one combination of a grid is a method of its own
             rows = rows.drop(columns="method").rename(columns={"variant": "method"})
         keys = [key for key in RunStage._fields if key in rows]
         cells = rows[keys].drop_duplicates().to_dict("records") if keys else [{}]

@@ -81,3 +81,34 @@ rule matched_table:
         recipe=of_experiment("recipe"),
     script:
         "../scripts/compare_methods.py"
+
+
+rule selected_table:
+    # How far each method is trained: the stage that the budget of damage allows, beside the last one.
+    input:
+        of_experiment("to_choose_from"),
+        collapsed="{experiment_dir}/tables/collapsed.csv",
+        learning_rates="{experiment_dir}/tables/learning_rates.csv",
+    output:
+        long="{experiment_dir}/tables/selected.csv",
+        markdown=report(
+            "{experiment_dir}/tables/selected.md",
+            caption="../report/selected_table.rst",
+            **placed("Tables"),
+        ),
+    log:
+        "logs/selected_table/{experiment_dir}.log",
+    localrule: True
+    conda:
+        "../../envs/workflow.yaml"
+    resources:
+        **small_job(mem_mb=4000),
+    params:
+        runs=of_experiment("rows"),
+        model=setting("llm"),
+        benchmark=config["benchmark"],
+        dev_targets=setting("dev_targets"),
+        selection=setting("selection"),
+        recipe=of_experiment("recipe_of_selected"),
+    script:
+        "../scripts/select_stages.py"

@@ -29,9 +29,9 @@ with job_log(snakemake.log[0]) as log:
     diverged = find_diverged(params.runs, params.grids)
     rates = choose_rates(long, params.grids, params.dev_targets, diverged)
     for variant in sorted(diverged):
-        log.warning("%s: training has diverged; it is not among the rates that are chosen from", variant)
+        log.warning("%s: training has diverged; it is not among those that are chosen from", variant)
     for row in rates[rates["chosen"]].itertuples():
-        log.info("%s: learning rate %g, chosen on dev probes (score %.2f)", row.method, row.learning_rate, row.score)
+        log.info("%s: %s, chosen on dev probes (score %.2f)", row.method, row.settings, row.score)
     table = main_table(without_unchosen(long, rates), params.dev_targets, collapsed)
     blank = table.astype(object).where(table.notna(), None)  # tabulate prints None as missing, NaN as a number
     with atomic_path(output.long) as part:

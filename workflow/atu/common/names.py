@@ -1,5 +1,6 @@
 """How tables and figures call methods and their stages."""
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -35,6 +36,11 @@ def in_words(names: Iterable[str]) -> str:
     """Names as a sentence has them: "Ada, Bob and Cleo"."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def written_out(settings: Mapping[str, object]) -> str:
+    """Settings by their dotted keys as a line of text: "options.beta: 0.1, train.learning_rate: 1e-05"."""
+    return ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())
 
 
 def tau_name(stage: int, taus: Mapping[int, float | None]) -> str | None:

@@ -26,7 +26,7 @@ RWKU = "rwku"  # the kind of benchmarks that do not say theirs
 KIND = "ATU_KIND"  # the environment variable that tells jobs which kind they read
 TARGETS = 200  # of RWKU, over which totals are counted
 ROLES = ("forget", "neighbour", "membership", "utility", "fluency")
-WITH_PRIMARY = ("forget", "neighbour")  # by these roles learning rates are chosen and curves are drawn
+WITH_PRIMARY = ("forget", "neighbour")  # by these roles settings are chosen and curves are drawn
 ARROWS = {"lower": "↓", "higher": "↑"}
 SECTIONS = ("alike", "sets", "averages")
 NAME = re.compile(r"[a-z][a-z0-9_]*")  # a column of tables, and a part of paths
@@ -434,7 +434,7 @@ def of_role(*roles: str) -> list[str]:
 
 
 def primary(role: str) -> str:
-    """Name of the set of a role by which learning rates are chosen and curves are drawn.
+    """Name of the set of a role by which settings and stages are chosen and curves are drawn.
 
     Raises:
         ProbeSetError: for a role that has none.

@@ -8,7 +8,7 @@ from scipy.special import stdtrit  # Student's t; scipy.stats has it too, and ta
 
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.files import parquet_attrs, read_parquet
-from atu.common.names import label
+from atu.common.names import label, written_out
 from atu.data.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty, repeats
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_role, primary, recalled
 from atu.data.protocol import PROTOCOL, Protocol, ProtocolError, protocol_of
@@ -279,6 +279,21 @@ def main_table(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFra
     degenerate and of empty answers about the target are columns where there are any. With several seeds cells are
     texts, mean ± half of a 95 % interval (:func:`half_width`), and a column says how many seeds there are.
     """
+    wide, people = stage_rows(long, dev_targets, collapsed)
+    # methods of the same targets have the same row Before
+    before = wide["stage"] == 0
+    wide = wide[~(before & wide.assign(people=wide["method"].map(people)).duplicated(["stage", "people"]))]
+    return wide.drop(columns=["method", "stage"]).reset_index(drop=True).rename_axis(columns=None)
+
+
+def stage_rows(
+    long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, pd.Series]:
+    """The rows of :func:`main_table` before those that are alike are left out.
+
+    Returns:
+        Rows with method and stage (0 is the base model) beside the columns of the table; and by method its targets.
+    """
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
     wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
@@ -289,7 +304,6 @@ def main_table(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFra
     if seeds > 1:
         wide = with_half_widths(wide, rows)
     wide = wide.rename(columns=HEADINGS | NO_SPEECH).reset_index()
-    before = wide["stage"] == 0
     taus = taus_of(wide)
     wide.insert(0, "Method", [label(row.method, row.stage, taus[row.method]) for row in wide.itertuples()])
     if collapsed is not None:
@@ -300,9 +314,7 @@ def main_table(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFra
     wide.insert(1, "Targets", wide["method"].map(people.map(len)))
     if seeds > 1:
         wide.insert(2, "Seeds", seeds)
-    # methods of the same targets have the same row Before
-    wide = wide[~(before & wide.assign(people=wide["method"].map(people)).duplicated(["stage", "people"]))]
-    return wide.drop(columns=["method", "stage", "tau"]).reset_index(drop=True).rename_axis(columns=None)
+    return wide.drop(columns="tau"), people
 
 
 def taus_of(rows: pd.DataFrame) -> dict[str, dict[int, float]]:
@@ -341,7 +353,10 @@ def with_half_widths(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return cells.astype(object).where(means.notna(), np.nan)
 
 
-def find_diverged(runs: list[dict], grids: dict[str, dict[str, float]]) -> set[str]:
+Grids = Mapping[str, Mapping[str, Mapping]]  # by method and variant: its learning_rate, and settings by dotted keys
+
+
+def find_diverged(runs: list[dict], grids: Grids) -> set[str]:
     """The variants of grids whose training has diverged, in any run; arguments as of :func:`collect` and
     :func:`choose_rates`."""
     variants = {variant for method in grids.values() for variant in method}
@@ -349,33 +364,41 @@ def find_diverged(runs: list[dict], grids: dict[str, dict[str, float]]) -> set[s
     return {run["method"] for run in asked if any("diverged" in read_parquet(file).attrs for file in run["files"])}
 
 
+def dev_rows(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
+    """What settings and stages are chosen by: recall of the primary forget and neighbour set on dev probes, of the dev
+    targets, or of all if there are none."""
+    rows = long[(long["split"] == "dev") & long["metric"].isin([primary("forget"), primary("neighbour")])]
+    chosen_on = rows["target"].isin(dev_targets)
+    return rows[chosen_on] if chosen_on.any() else rows
+
+
+RATES = ["method", "variant", "learning_rate", "score", "chosen", "diverged", "settings"]
+
+
 def choose_rates(
     long: pd.DataFrame,
-    grids: dict[str, dict[str, float]],
+    grids: Grids,
     dev_targets: list[str],
     diverged: Collection[str] = (),
 ) -> pd.DataFrame:
-    """The learning rate of each grid with the best dev score after the last stage.
+    """The variant of each grid with the best dev score after the last stage.
 
     The score is that of the primary neighbour set minus that of the primary forget set (neighbour QA, forget QA), each
-    as a share of its value before, on dev probes: of the dev targets, or of all if there are none. Test probes play no
-    part.
+    as a share of its value before, on dev probes (:func:`dev_rows`). Test probes play no part.
 
     Args:
-        grids: by method, the learning rate of each of its variants; methods without rows are left out.
+        grids: methods without rows are left out.
         diverged: variants that have no score and are never chosen, from :func:`find_diverged`.
 
     Returns:
-        Rows of method, variant, learning_rate, score, chosen, diverged.
+        Rows of method, variant, learning_rate, score, chosen, diverged and settings, the values of the grid as text.
 
     Raises:
         ExplainedError: if the base model knew none of the dev probes.
-        DivergedError: if training has diverged at all rates of a grid.
+        DivergedError: if training has diverged at all variants of a grid.
     """
     forget, neighbour = primary("forget"), primary("neighbour")
-    rows = long[(long["split"] == "dev") & long["metric"].isin([forget, neighbour])]
-    if rows["target"].isin(dev_targets).any():
-        rows = rows[rows["target"].isin(dev_targets)]
+    rows = dev_rows(long, dev_targets)
     found = []
     for method, variants in grids.items():
         if not set(variants) & set(long["method"]):
@@ -387,22 +410,23 @@ def choose_rates(
             means = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].mean()
             if not (means.groupby(level=0).first() > 0).all():
                 raise ExplainedError(
-                    f"{method}: no learning rate can be chosen, since no dev probe was known before; set "
-                    "split.dev_share higher, or give one learning rate"
+                    f"{method}: nothing of its grid can be chosen, since no dev probe was known before; set "
+                    "split.dev_share higher, or give one value of each setting"
                 )
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
             scores[variant] = share[neighbour] - share[forget]
         if not scores:
-            rates = ", ".join(f"{rate:g}" for rate in variants.values())
+            rates = sorted({variant["learning_rate"] for variant in variants.values()})
             raise DivergedError(
-                f"{method}: training has diverged at every learning rate of its list ({rates}); add lower ones to it, "
-                f"{min(variants.values()) / 10:g} say"
+                f"{method}: training has diverged at every setting of its grid (learning rates "
+                f"{', '.join(f'{rate:g}' for rate in rates)}); add a lower learning rate, {rates[0] / 10:g} say"
             )
         best = max(scores, key=scores.__getitem__)
-        for variant, rate in variants.items():
-            row = {"method": method, "variant": variant, "learning_rate": rate, "score": scores.get(variant)}
-            found.append(row | {"chosen": variant == best, "diverged": variant in diverged})
-    return pd.DataFrame(found, columns=["method", "variant", "learning_rate", "score", "chosen", "diverged"])
+        for variant, tried in variants.items():
+            row = {"method": method, "variant": variant, "learning_rate": tried["learning_rate"]}
+            row |= {"score": scores.get(variant), "chosen": variant == best, "diverged": variant in diverged}
+            found.append(row | {"settings": written_out(tried["settings"])})
+    return pd.DataFrame(found, columns=RATES)
 
 
 def without_unchosen(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
@@ -428,7 +452,7 @@ def to_latex(table: pd.DataFrame) -> str:
 
 
 def reported_runs(runs: list[dict], rates: pd.DataFrame, dev_targets: list[str]) -> list[dict]:
-    """Runs that count in comparisons: of chosen learning rates, on held-out targets, if any.
+    """Runs that count in comparisons: of chosen settings, on held-out targets, if any.
 
     Args:
         runs: as for :func:`collect`.

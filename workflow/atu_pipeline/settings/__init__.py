@@ -2,10 +2,10 @@
 
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay, read_method
 from atu_pipeline.settings.check import check_config
-from atu_pipeline.settings.experiments import FIGURES, SHOWN, experiment_of, overridden
+from atu_pipeline.settings.experiments import FIGURES, SHOWN, check_selected, experiment_of, overridden
 from atu_pipeline.settings.files import check_keys
 from atu_pipeline.settings.fit import check_methods_fit, model_needs, unmet_needs
-from atu_pipeline.settings.messages import ConfigError, did_you_mean, unknown
+from atu_pipeline.settings.messages import ConfigError, did_you_mean, refuse, unknown
 from atu_pipeline.settings.methods import published_row, reads_retain_set
 from atu_pipeline.settings.notes import notes
 from atu_pipeline.settings.options import check_options
@@ -25,6 +25,7 @@ __all__ = [
     "check_methods_fit",
     "check_one_kind",
     "check_options",
+    "check_selected",
     "did_you_mean",
     "experiment_of",
     "fetched_from",
@@ -37,6 +38,7 @@ __all__ = [
     "published_row",
     "read_method",
     "reads_retain_set",
+    "refuse",
     "share_library",
     "template_of",
     "unknown",

@@ -1,7 +1,6 @@
 """The blocks of ``method_settings``: of which method each is, and what it need not say."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 
@@ -95,8 +94,26 @@ def fill_in(blocks: dict[str, dict], defaults: object, root: Path) -> None:
         kept = defaults.get(taken.kind) if isinstance(defaults, dict) else None
         base = overlay(dict(kept) if isinstance(kept, dict) else {}, of_file(taken))
         if block["method"] != name:
-            base = overlay(base, blocks.get(block["method"], {}))
+            base = overlay(base, left_to(block, blocks.get(block["method"], {})))
         blocks[name] = overlay(deepcopy(base), block)
+
+
+def left_to(variant: dict, block: dict) -> dict:
+    """A method's block as a variant has it: what the variant sets itself is not searched."""
+    if not isinstance(grid := block.get("grid"), dict):
+        return block
+    left = {key: values for key, values in grid.items() if not says(variant, key)}
+    return {key: value for key, value in block.items() if key != "grid"} | ({"grid": left} if left else {})
+
+
+def says(block: dict, key: str) -> bool:
+    """Whether a block has a setting, by its dotted key."""
+    found: object = block
+    for part in key.split("."):
+        if not isinstance(found, dict) or part not in found:
+            return False
+        found = found[part]
+    return True
 
 
 def of_file(taken: Declared) -> dict:
@@ -112,8 +129,25 @@ def steps_of(block: dict) -> str | None:
     return next((part for part in ("unlearn", "train") if part in block), None)
 
 
+def rate_of(block: dict) -> float | list[float] | None:
+    """The learning rate of the LLM, or a list to choose from; None if its method trains nothing."""
+    return block.get(steps_of(block), {}).get("learning_rate")
+
+
+def grid_of(block: dict) -> dict[str, list]:
+    """The values of each setting that a block searches, by its dotted key; a list of learning rates is one of them."""
+    rates = rate_of(block)
+    listed = {f"{steps_of(block)}.learning_rate": rates} if isinstance(rates, list) else {}
+    return block.get("grid", {}) | listed
+
+
 def has_grid(block: dict) -> bool:
-    """Whether a block's learning rate is a list to choose from."""
-    with suppress(KeyError):
-        return isinstance(block[steps_of(block)]["learning_rate"], list)
-    return False
+    """Whether a block has values to choose from."""
+    return bool(grid_of(block))
+
+
+def nested(key: str, value: object) -> dict:
+    """{"train": {"epochs": 2}} for the dotted key train.epochs and 2."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value

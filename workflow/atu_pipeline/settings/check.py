@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from atu.data.probe_sets import PROBE_SETS, ProbeSetError, known_kinds, use_kind
 from atu.data.probe_sets import RWKU as OF_RWKU
 from atu.data.protocol import RWKU, STRICT
 from atu_pipeline.settings.blocks import has_grid
-from atu_pipeline.settings.experiments import (
-    SHOWN,
-    check_choice,
-    check_grid_probes,
-    check_rates,
-    expand_grids,
-)
+from atu_pipeline.settings.experiments import SHOWN
 from atu_pipeline.settings.fit import described_model, model_needs, unmet_needs
 from atu_pipeline.settings.form import Draft, read_form
+from atu_pipeline.settings.grids import (
+    check_alike,
+    check_choice,
+    check_grid_probes,
+    check_variants,
+    expand_grids,
+    owner_of,
+)
 from atu_pipeline.settings.messages import refuse, told, unknown
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window
 from atu_pipeline.settings.sources import (
@@ -157,19 +160,37 @@ def resolve(key: str) -> Callable[[Draft], Iterator[str]]:
     return ids
 
 
+def find_grids(draft: Draft) -> Iterator[str]:
+    """Methods with values to choose from, each combination of which becomes a method of its own; in place."""
+    for method in draft.config["methods"]:
+        block = draft.block("method_settings", method)
+        if block and has_grid(block):
+            yield from check_alike(method, block)
+    expand_grids(draft.config)
+
+
 def check_methods(draft: Draft) -> Iterator[str]:
     """The blocks of methods that are run."""
     config, right = draft.config, []
+    of_owner: dict[str, list[str]] = {}
     for method in config["methods"]:
-        if block := draft.block("method_settings", method):
-            faults = list(told(check_method(method, block, config.get("all_targets"), draft.root)))
-            if all(key in config for key in ("all_targets", "models", "llm")):
-                faults += told(check_external(method, block, config))
-            yield from faults
-            if "corpus" in config:
-                yield from check_window(method, block, config["corpus"])
-            right += [] if faults else [method]
+        if draft.block("method_settings", method):
+            of_owner.setdefault(owner_of(method), []).append(method)
+    for owner, variants in of_owner.items():
+        faults = list(check_variants(owner, variants, config["method_settings"], partial(block_faults, draft, owner)))
+        yield from faults
+        right += [] if faults else variants
     yield from check_fit(draft, right)
+
+
+def block_faults(draft: Draft, method: str, block: dict) -> Iterator[str]:
+    """What is wrong with the settings of a method, as far as what they are checked against is right."""
+    config = draft.config
+    yield from told(check_method(method, block, config.get("all_targets"), draft.root))
+    if all(key in config for key in ("all_targets", "models", "llm")):
+        yield from told(check_external(method, block, config))
+    if "corpus" in config:
+        yield from check_window(method, block, config["corpus"])
 
 
 def check_fit(draft: Draft, methods: list[str]) -> Iterator[str]:
@@ -204,17 +225,12 @@ def check_between(draft: Draft) -> Iterator[str]:
         )
 
 
-def check_grids(draft: Draft) -> Iterator[str]:
-    """Methods with a list of learning rates, each of which becomes a method of its own; in place."""
+def check_choices(draft: Draft) -> Iterator[str]:
+    """Methods with values to choose from."""
     config = draft.config
-    for method in config["methods"]:
-        block = draft.block("method_settings", method)
-        if block and has_grid(block):
-            yield from check_rates(method, block)
-            yield from check_choice(
-                method, block, config["split"]["dev_share"], config["evaluation"]["before_and_after"]
-            )
-    expand_grids(config)
+    for method in config["grids"]:
+        block, asked = config["method_settings"][method], config["evaluation"]["before_and_after"]
+        yield from check_choice(method, block, config["split"]["dev_share"], asked)
 
 
 def check_own_primers(draft: Draft) -> Iterator[str]:
@@ -237,9 +253,10 @@ STEPS = [
     Step(resolve("targets"), (*OF_TARGETS, "targets"), ("targets",)),
     Step(resolve("dev_targets"), (*OF_TARGETS, "dev_targets"), ("dev_targets",)),
     Step(lambda draft: check_corpus(draft.config["corpus"]), ("corpus",)),
+    Step(find_grids, ("methods", "method_settings"), ("grids",)),
     Step(check_methods, ("methods", "method_settings")),
     Step(check_evaluation, ("evaluation",), ("evaluation",)),
-    Step(check_grids, ("methods", "method_settings", "split", "evaluation"), ("grids",)),
+    Step(check_choices, ("grids", "method_settings", "split", "evaluation"), ("grids",)),
     Step(lambda draft: check_names("methods", draft.config["methods"]), ("methods",)),
     Step(check_between, ("evaluation",)),
     Step(check_own_primers, (*OF_TARGETS, "targets", "evaluation")),

@@ -17,6 +17,7 @@ from atu.common.errors import ExplainedError
 from atu.common.recipe import RecipeError, read_record
 from atu.engine.parts import ALL_LAYERS, AUTO, layer_range, query_value_maps
 from atu_pipeline.settings.blocks import kind_of
+from atu_pipeline.settings.grids import owner_of, placed
 from atu_pipeline.settings.messages import refuse
 from atu_pipeline.settings.sources import fetched_from
 
@@ -38,7 +39,7 @@ def model_needs(config: dict, methods: list[str]) -> list[dict]:
 
     Args:
         config: from :func:`check_config`.
-        methods: variants of a grid count once.
+        methods: what variants of a grid have in common counts once.
 
     Returns:
         Rows of key (where it stands in the config) and one of layer (counted from 1), range (of layers, from 0),
@@ -47,8 +48,10 @@ def model_needs(config: dict, methods: list[str]) -> list[dict]:
     corpus = config["corpus"]
     key = "max_new_tokens" if corpus["source"] == "generate" else "max_tokens"
     needs = [{"key": f"corpus.{key}", "tokens": corpus[key]}]
-    for name in dict.fromkeys(method.split("@")[0] for method in methods):
-        needs += block_needs(f"method_settings.{name}", config["method_settings"][name], corpus)
+    for name in methods:
+        owner, block = owner_of(name), config["method_settings"][name]
+        for need in block_needs(f"method_settings.{owner}", block, corpus):
+            needs.append(need | {"key": placed(owner, config["method_settings"][owner], need["key"])})
     return list({json.dumps(need): need for need in needs}.values())
 
 

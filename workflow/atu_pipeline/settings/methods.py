@@ -61,8 +61,7 @@ def check_decay(name: str, block: dict) -> Iterator[str]:
     for part in ("align", "unlearn", "train"):
         if part not in block:
             continue
-        rates, decay = block[part]["learning_rate"], block[part]["weight_decay"]
-        rate = max(rates) if isinstance(rates, list) else rates
+        rate, decay = block[part]["learning_rate"], block[part]["weight_decay"]
         # Adam adds it to the gradient, whose size its steps do not follow
         if block[part]["optimizer"] != "adam" and rate * decay >= 1:
             yield (
@@ -225,7 +224,7 @@ def own_threshold(method: str, blocks: dict[str, dict], taus: list[float]) -> bo
         taus: of this stage and those behind it.
     """
     block = blocks[method]
-    if method.split("@")[0] == block["method"]:
+    if method.split("@")[0] == block["method"] and "=" not in method:  # a variant at another learning rate alone
         return taus[0] not in taus[1:]
     without_tau = {"unlearn": {"tau": None}}
     return len(taus) == 1 and overlay(block, without_tau) == overlay(blocks.get(block["method"], {}), without_tau)

@@ -5,7 +5,7 @@ A key with ``None`` here may be left out.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from atu.common.declared import TEXTS, declared
 from atu.data.protocol import PROTOCOLS
 from atu.engine.parts import AUTO
+from atu_pipeline.settings.blocks import nested, overlay, rate_of, steps_of
 from atu_pipeline.settings.messages import misfit, unknown_name
 from atu_pipeline.settings.values import (
     Amount,
@@ -264,7 +265,61 @@ class MethodDefaults(Block):
     trained: TrainedDefaults = Field(description="Of methods that train the LLM with a loss on texts.")
 
 
-class Trained(TrainedDefaults):
+Grid = Annotated[
+    dict[str, Annotated[list[Any], Field(min_length=1)]],
+    Field(
+        min_length=1,
+        description="Settings to choose from: by dotted key a list of values. Each combination is run, and the best on "
+        "dev probes is shown.",
+    ),
+]
+
+
+class Searched(Block):
+    """What may have a grid, under that key."""
+
+    @model_validator(mode="after")
+    def read_grid(self) -> Self:
+        """Read each value as the setting itself is read.
+
+        Raises:
+            ValidationError: with a fault for each value that the setting cannot have.
+        """
+        block, faults = self.model_dump(exclude_unset=True, exclude={"grid"}), []
+        for key, values in (getattr(self, "grid", None) or {}).items():
+            for number, value in enumerate(values):
+                try:
+                    values[number] = self.read_value(block, key, value)
+                except ValidationError as error:
+                    told = [retold(fault, []) for fault in error.errors(include_url=False)]
+                    faults += [fault | {"loc": ("grid", key)} for fault in told]
+                except PydanticCustomError as fault:
+                    faults.append(InitErrorDetails(type=fault, loc=("grid", key), input=value))
+        if faults:
+            raise ValidationError.from_exception_data(type(self).__name__, faults)
+        return self
+
+    def read_value(self, block: dict, key: str, value: object) -> object:
+        """A value of the grid as the block has it under a dotted key.
+
+        Args:
+            block: without a grid.
+        """
+        if key in ("method", "grid"):
+            raise misfit("is no setting to choose; write a block for each")
+        if isinstance(value, dict):
+            raise misfit(f"{value!r} is a block of settings; name each by itself, {key}.{next(iter(value), '')}")
+        if isinstance(rate_of(block), list) and key == f"{steps_of(block)}.learning_rate":
+            raise misfit(f"{key} of the block is a list too; take one of them out")
+        read = type(self).model_validate(overlay(block, nested(key, value))).model_dump(exclude_unset=True)
+        for part in key.split("."):
+            read = read[part]
+        if isinstance(read, list) and key.endswith("learning_rate"):
+            raise misfit(f"{read!r} is not a number above 0; list all rates side by side")
+        return read
+
+
+class Trained(TrainedDefaults, Searched):
     """A method that trains the LLM with a loss on texts."""
 
     method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
@@ -272,9 +327,10 @@ class Trained(TrainedDefaults):
         description="Which texts it reads, of those in its file; the first of these if not said."
     )
     options: dict[str, Option] = Field(description="What the constructor in its file takes; its defaults if not said.")
+    grid: Grid = None
 
 
-class Applied(Block):
+class Applied(Searched):
     """A method that is applied at inference."""
 
     method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
@@ -282,6 +338,7 @@ class Applied(Block):
         None, description="Which texts it reads, of those in its file; the first of these if not said."
     )
     options: dict[str, Option] = Field(description="What the constructor in its file takes; its defaults if not said.")
+    grid: Grid = None
 
 
 class Predictor(Block):
@@ -308,7 +365,7 @@ class Unlearn(Steps):
     released_padding: Truth = Field(description="Whether padding is attended to, as in the released code.")
 
 
-class Aligned(Block):
+class Aligned(Searched):
     """Align-then-Unlearn."""
 
     method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
@@ -318,6 +375,7 @@ class Aligned(Block):
     predictor: Predictor = Field(description="The embedding predictor.")
     align: Align = Field(description="Training of the predictor.")
     unlearn: Unlearn = Field(description="Training of the LLM.")
+    grid: Grid = None
 
 
 class External(Block):
@@ -387,6 +445,13 @@ class Hardware(Block):
 class Bootstrap(Block):
     resamples: whole_numbers(ge=100, le=1_000_000) = Field(description="How often targets and probes are drawn anew.")
     seed: Seed = Field(description="Seed by which they are drawn.")
+
+
+class Selection(Block):
+    neighbour_kept: Share = Field(
+        description="Share of the base model's primary neighbour recall that a stage must keep, on dev probes, so that "
+        "the table `selected` may choose it: the budget of damage."
+    )
 
 
 class Collapse(Block):
@@ -467,6 +532,7 @@ class Config(Block):
         description="Settings of each method; a variant names its method, and sets what differs from it."
     )
     evaluation: Evaluation = Field(description="What is asked at which time.")
+    selection: Selection = Field(description="Which stage of each method the table `selected` chooses.")
     collapse: Collapse = Field(description="When a model counts as collapsed.")
     bootstrap: Bootstrap = Field(description="Intervals by bootstrap over targets and their probes.")
     hardware: Hardware = Field(description="Rates by which time is planned; no result depends on them.")

@@ -34,12 +34,15 @@ def is_kind(value: object, kind: str | None) -> bool:
 def cast_options(blocks: dict[str, dict], root: Path) -> None:
     """Turn options of methods into what their files declare; in place. What cannot be is reported later."""
     for block in blocks.values():
-        if not isinstance(block.get("options"), dict):
-            continue
         options = declared(root, block["method"]).options
-        for key, value in block["options"].items():
-            option = options.get(key)
-            block["options"][key] = as_kind(value, *((option.kind, option.items) if option else (None, None)))
+        kinds = {key: (option.kind, option.items) for key, option in options.items()}
+        if isinstance(block.get("options"), dict):
+            for key, value in block["options"].items():
+                block["options"][key] = as_kind(value, *kinds.get(key, (None, None)))
+        for key, values in block["grid"].items() if isinstance(block.get("grid"), dict) else ():
+            part, _, option = str(key).partition(".")
+            if part == "options" and isinstance(values, list):
+                block["grid"][key] = [as_kind(value, *kinds.get(option, (None, None))) for value in values]
 
 
 def check_options(name: str, block: dict, taken: Declared) -> Iterator[str]:

@@ -1,0 +1,227 @@
+"""Grids over any settings of a method: the variants that they become, and what is refused."""
+
+import pytest
+
+from atu.common.names import display_name, written_out
+from atu_pipeline.lineage import conditions, given_config
+from atu_pipeline.recipes import Recipes
+from atu_pipeline.settings import ConfigError, experiment_of, model_needs, published_row, unmet_needs
+from test_settings import DEMO, check, refused
+
+
+def with_grid(name, grid, **over):
+    return {"methods": [name], "method_settings": {name: {"grid": grid} | over}}
+
+
+def test_all_combinations_are_run():
+    grid = {"options.beta": ["0.1", 0.2], "train.learning_rate": [1e-5, "1e-4"]}
+    config = check(DEMO, **with_grid("npo", grid))
+    assert config["methods"] == [
+        "npo@beta=0.1+learning_rate=1e-05",
+        "npo@beta=0.1+learning_rate=0.0001",
+        "npo@beta=0.2+learning_rate=1e-05",
+        "npo@beta=0.2+learning_rate=0.0001",
+    ]
+    first = config["grids"]["npo"]["npo@beta=0.1+learning_rate=1e-05"]
+    assert first == {"learning_rate": 1e-5, "settings": {"options.beta": 0.1, "train.learning_rate": 1e-5}}
+    assert written_out(first["settings"]) == "options.beta: 0.1, train.learning_rate: 1e-05"
+    block, plain = config["method_settings"][config["methods"][2]], check(DEMO)["method_settings"]["npo"]
+    assert block == plain | {"options": {"beta": 0.2}, "train": plain["train"] | {"learning_rate": 1e-5}}
+    assert display_name(config["methods"][0]) == "NPO@beta=0.1+learning_rate=1e-05"
+    assert conditions(f"method={config['methods'][0]},stage=1") == {"method": config["methods"][0], "stage": "1"}
+    assert given_config(config)["methods"] == ["npo"]
+
+
+def test_a_list_of_rates_is_one_key_of_the_grid():
+    beside = check(DEMO, **with_grid("npo", {"options.beta": [0.1, 0.2]}, train={"learning_rate": [1e-5]}))
+    assert beside["methods"] == ["npo@beta=0.1+learning_rate=1e-05", "npo@beta=0.2+learning_rate=1e-05"]
+
+
+def test_a_variant_has_the_digest_of_a_block_that_says_the_same():
+    """So that what one of them has made is there for the other."""
+    own = {"npo-weak": {"method": "npo", "options": {"beta": 0.05}}}
+    grid = {"method_settings": {"npo": {"grid": {"options.beta": [0.05]}}}}
+    made = [
+        Recipes(check(DEMO, methods=[name], **over)).stage("3_Leonardo_da_Vinci", method, "0", 1).digest
+        for name, method, over in (("npo-weak", "npo-weak", {"method_settings": own}), ("npo", "npo@beta=0.05", grid))
+    ]
+    assert made[0] == made[1]
+
+
+def test_each_variant_has_its_learning_rate_beside_its_settings():
+    grids = {"npo": {"options.beta": [0.2]}, "icu": {"options.instruction": ["No {name}."]}}
+    blocks = {name: {"grid": grid} for name, grid in grids.items()}
+    (npo,), (icu,) = (made.values() for made in check(DEMO, methods=[*grids], method_settings=blocks)["grids"].values())
+    assert npo == {"learning_rate": 1e-4, "settings": {"options.beta": 0.2}}
+    assert icu == {"learning_rate": None, "settings": {"options.instruction": "No {name}."}}
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "called"),
+    [
+        ("atu", {"unlearn.steps": [20, 30]}, ["unlearn.steps=20", "unlearn.steps=30"]),  # align has steps too
+        ("atu", {"unlearn.retain_weight": [0, 50.0]}, ["retain_weight=0", "retain_weight=50"]),
+        ("atu", {"unlearn.tau": [[0.2, 0.0], [0.1, -0.2]]}, ["tau=0.2_0", "tau=0.1_-0.2"]),
+        ("atu", {"align.learning_rate": [1e-3]}, ["align.learning_rate=0.001"]),
+        ("atu", {"predictor.normalize_input": ["true", False]}, ["normalize_input=true", "normalize_input=false"]),
+        ("atu", {"unlearn.learning_rate": [1e-3]}, ["0.001"]),
+        ("repe", {"options.layers": [[13, 14], [15]]}, ["layers=13_14", "layers=15"]),
+        ("npo", {"texts": ["positive", "passage"]}, ["texts=positive", "texts=passage"]),
+        ("icu", {"options.instruction": ["No {name}.", "{name}?"]}, ["instruction=value1", "instruction=value2"]),
+    ],
+)
+def test_names_of_variants(name, grid, called):
+    config = check(DEMO, **with_grid(name, grid))
+    assert config["methods"] == [f"{name}@{end}" for end in called]
+    assert config["grids"][name].keys() == set(config["methods"])
+
+
+WHERE = "method_settings.npo.grid."
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ({}, "method_settings.npo.grid: is empty; name one at least"),
+        (3, "method_settings.npo.grid: 3 is not a block of settings"),
+        ({"options.beta": []}, WHERE + "options.beta: is empty; name one at least"),
+        ({"options.beta": 0.1}, WHERE + "options.beta: 0.1 is not a list"),
+        ({"options.bta": [1]}, WHERE + "options.bta: unknown 'bta'; did you mean beta? (known: beta)"),
+        ({"options.beta": ["a", 1]}, WHERE + "options.beta: 'a' is not a number"),
+        ({"options.beta": [0.1, -1]}, WHERE + "options.beta: -1 is not above 0"),
+        ({"options.beta": [0.1, "0.10"]}, WHERE + "options.beta: 0.1 and 0.1 would both be called npo@beta=0.1; take"),
+        ({"trains.epochs": [1]}, WHERE + "trains.epochs: unknown 'trains'; did you mean train? (known: "),
+        ({"train.epoch": [1]}, WHERE + "train.epoch: unknown 'epoch'; did you mean epochs? (known: "),
+        ({"train.epochs": ["x"]}, WHERE + "train.epochs: 'x' is not a whole number"),
+        ({"train.epochs": [1, 0]}, WHERE + "train.epochs: 0 is less than the minimum of 1"),
+        ({"train.optimizer": ["sgdx"]}, WHERE + "train.optimizer: 'sgdx' is not one of sgd, adam, adamw"),
+        (
+            {"train": [{"epochs": 1}]},
+            WHERE + "train: {'epochs': 1} is a block of settings; name each by it",
+        ),
+        ({"method": ["ga"]}, WHERE + "method: is no setting to choose; write a block for each"),
+        (
+            {"train.learning_rate": [[1e-5]]},
+            WHERE + "train.learning_rate: [1e-05] is not a number above 0; list al",
+        ),
+        ({"train.weight_decay": [0, 1e6]}, WHERE + "train.weight_decay: 1e+06 at a learning rate of 0.0001 takes each"),
+        ({"texts": ["positive", "pair"]}, WHERE + "texts: pair is nothing that workflow/atu/methods/npo.py reads; ch"),
+        ({"retain.loss": ["none", "kl"], "other_subjects": [0, 1]}, WHERE + "other_subjects: 0, but by method_setting"),
+    ],
+)
+def test_faults_are_named_with_the_key_of_the_grid(grid, said):
+    (line,) = refused(DEMO, **with_grid("npo", grid)).splitlines()
+    assert line.startswith(said)
+
+
+def test_a_fault_of_one_variant_says_of_which():
+    over = with_grid("atu", {"unlearn.steps": [5, 30]}, unlearn={"warmup_steps": 10})
+    assert refused(DEMO, **over) == (
+        "method_settings.atu.unlearn.warmup_steps: 10, and unlearn.steps is 5: the learning rate would never be "
+        "reached; set it below 5 (of its grid: unlearn.steps: 5)"
+    )
+    over = with_grid("atu", {"unlearn.steps": [5, 30]}, unlearn={"tau": [0.1, 0.2]})
+    (line,) = refused(DEMO, **over).splitlines()  # what has nothing to do with the grid is said once, and as ever
+    assert line.startswith("method_settings.atu.unlearn.tau: rises from 0.1 to 0.2")
+    assert "grid" not in line
+
+
+def test_one_setting_has_one_list():
+    over = with_grid("npo", {"train.learning_rate": [1e-4]}, train={"learning_rate": [1e-5]})
+    assert refused(DEMO, **over) == (
+        f"{WHERE}train.learning_rate: train.learning_rate of the block is a list too; take one of them out"
+    )
+
+
+def test_what_a_variant_sets_itself_is_not_searched():
+    blocks = {
+        "npo": {"grid": {"options.beta": [0.1, 0.2]}},
+        "npo-mine": {"method": "npo", "options": {"beta": 1}},
+        "npo-other": {"method": "npo", "train": {"epochs": 1}},
+    }
+    config = check(DEMO, methods=["npo-mine", "npo-other"], method_settings=blocks)
+    assert config["methods"] == ["npo-mine", "npo-other@beta=0.1", "npo-other@beta=0.2"]
+    assert "grid" not in config["method_settings"]["npo-mine"]
+
+
+def test_what_is_chosen_from_on_dev_probes_needs_some():
+    over = with_grid("npo", {"options.beta": [0.1, 0.2]})
+    assert refused(DEMO, **over, split={"dev_share": 0}) == (
+        "method_settings.npo.grid: a list is chosen from on dev probes, and there are none; set split.dev_share above 0"
+    )
+    asked = {"before_and_after": ["forget_qa"], "between": []}
+    assert refused(DEMO, **over, evaluation=asked).startswith(
+        "method_settings.npo.grid: a list is chosen from by forget_qa and neighbor_qa; ask both in evaluation.before_"
+    )
+
+
+def test_an_experiment_runs_the_grids_of_the_config():
+    blocks = {"npo": {"grid": {"options.beta": [0.1, 0.2]}}}
+    mine = {"mine": {"targets": ["3_Leonardo_da_Vinci"], "methods": ["npo"], "shows": ["main", "selected"]}}
+    config = check(DEMO, methods=["npo"], method_settings=blocks, experiments=mine)
+    assert experiment_of("mine", config)["methods"] == ["npo@beta=0.1", "npo@beta=0.2"]
+    lacking = check(DEMO, methods=["ga"], method_settings=blocks, experiments=mine)
+    with pytest.raises(ConfigError, match=r"^experiments\.mine\.methods: npo has a list of settings; choose one first"):
+        experiment_of("mine", lacking)
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        (
+            {"split": {"dev_share": 0}},
+            "experiments.mine.shows: selected is chosen on dev probes, and there are none; set split.dev_share above 0",
+        ),
+        (
+            {"evaluation": {"between": ["forget_qa"]}},
+            "experiments.mine.shows: selected is chosen by forget_qa and neighbor_qa; ask both in evaluation.between",
+        ),
+        (
+            {"evaluation": {"between": ["forget_fb"], "before_and_after": ["forget_fb", "forget_qa"]}},
+            "experiments.mine.shows: selected is chosen by forget_qa and neighbor_qa; ask both in evaluation.between\n"
+            "experiments.mine.shows: selected is chosen by forget_qa and neighbor_qa; ask both in "
+            "evaluation.before_and_after",
+        ),
+    ],
+)
+def test_a_stage_is_chosen_where_there_is_something_to_choose_by(over, said):
+    """The config's own tables leave it out; an experiment that asks for it is refused."""
+    mine = {"mine": {"targets": ["3_Leonardo_da_Vinci"], "shows": ["selected"]}}
+    assert "selected" in experiment_of("", check(DEMO))["shows"]
+    config = check(DEMO, experiments=mine, **over)
+    assert "selected" not in experiment_of("", config)["shows"]
+    with pytest.raises(ConfigError) as fault:
+        experiment_of("mine", config)
+    assert str(fault.value) == said
+
+
+def test_a_share_that_leaves_no_dev_probe(tiny):
+    """Four rows a set: round(0.1 x 4) = 0 are dev probes, round(0.2 x 4) = 1 is."""
+    own = {"benchmarks": {"own": {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}}}
+    own |= {"benchmark": "own", "targets": ["1_Ada", "2_Bo"], "dev_targets": ["2_Bo"], "methods": ["ga"]}
+    own["experiments"] = {"mine": {"targets": ["1_Ada"], "shows": ["selected"]}}
+    few, enough = (check(DEMO, **own, split={"dev_share": share}) for share in (0.1, 0.2))
+    assert ["selected" in experiment_of("", config)["shows"] for config in (few, enough)] == [False, True]
+    assert experiment_of("mine", enough)["shows"] == ["selected"]
+    with pytest.raises(ConfigError) as fault:
+        experiment_of("mine", few)
+    assert str(fault.value) == (
+        "experiments.mine.shows: selected is chosen on dev probes, and no row of forget_level2.json of 1_Ada is one; "
+        "set split.dev_share higher"
+    )
+
+
+def test_needs_of_a_model_are_those_of_every_variant():
+    config = check(DEMO, **with_grid("atu", {"layer": [3, 40]}))
+    known = {"layers": 30, "modules": None, "context": 2048, "offsets": True, "class": "Llama"}
+    assert unmet_needs(model_needs(config, config["methods"]), known) == [
+        "method_settings.atu.grid.layer: 40 is no layer of the model, which has layers 1 to 30"
+    ]
+
+
+def test_other_settings_than_the_rate_are_another_experiment_than_the_papers():
+    config = check(DEMO, **with_grid("atu", {"layer": [3], "unlearn.learning_rate": [1e-3]}))
+    rates = check(DEMO, **with_grid("atu", {"unlearn.learning_rate": [1e-3]}))
+    for made, row in ((config, None), (rates, "ATU (tau=0.2)")):
+        (method,) = made["methods"]
+        assert published_row(method, made["method_settings"], 1, [0.2, 0.0]) == row

@@ -1,0 +1,191 @@
+"""Grids: methods some of whose settings are lists to choose from. Each combination is a method of its own."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
+
+from atu.common.names import written_out
+from atu.data.benchmark import BenchmarkError, read_rows
+from atu.data.probe_sets import PROBE_SETS, primary
+from atu_pipeline.settings.blocks import grid_of, has_grid, nested, overlay, rate_of, steps_of
+from atu_pipeline.settings.messages import ConfigError, told
+
+PLAIN = re.compile(r"[A-Za-z0-9._+-]{1,24}")  # a value that a name can have
+
+
+def expand_grids(config: dict) -> None:
+    """Turn each method with a grid into one variant for each combination of its values; in place.
+
+    Adds ``grids``: by method and variant (ga@1e-06, npo@beta=0.1+learning_rate=1e-05) its ``settings`` by their dotted
+    keys, and its ``learning_rate``, None if it has none. Which variant the tables show is chosen on dev probes.
+    """
+    blocks, config["grids"], methods = config["method_settings"], {}, []
+    for method in config["methods"]:
+        block = blocks.get(method, {})
+        if not has_grid(block):
+            methods.append(method)
+            continue
+        grid, config["grids"][method] = grid_of(block), {}
+        for values in product(*grid.values()):
+            settings = dict(zip(grid, values, strict=True))
+            name = variant_name(method, block, settings)
+            blocks[name] = variant_block(block, settings)
+            config["grids"][method][name] = {"learning_rate": rate_of(blocks[name]), "settings": settings}
+            methods.append(name)
+    config["methods"] = list(dict.fromkeys(methods))
+
+
+def variant_block(block: dict, settings: dict) -> dict:
+    """The block of one combination of a grid's values."""
+    found = {key: value for key, value in block.items() if key != "grid"}
+    for key, value in settings.items():
+        found = overlay(found, nested(key, value))
+    return found
+
+
+def owner_of(method: str) -> str:
+    """The block of which a method is a variant, or the method itself: no name of a block has an @."""
+    return method.split("@")[0]
+
+
+def variant_name(method: str, block: dict, settings: dict) -> str:
+    """The name of a method at one combination of a grid's values: a learning rate alone needs no key.
+
+    Args:
+        block: with the grid.
+    """
+    values = {key: value_name(value, grid_of(block)[key]) for key, value in settings.items()}
+    if [*settings] == [f"{steps_of(block)}.learning_rate"]:
+        return f"{method}@{''.join(values.values())}"
+    ends = Counter(key.rpartition(".")[2] for key in {*keys_of(block), *grid_of(block)})
+    short = {key: end if ends[end := key.rpartition(".")[2]] == 1 else key for key in settings}
+    # a + and no comma: in `atu lineage --where` a comma parts conditions
+    return f"{method}@{'+'.join(f'{short[key]}={name}' for key, name in values.items())}"
+
+
+def keys_of(block: dict, above: str = "") -> Iterator[str]:
+    """The dotted keys of a block's settings."""
+    for key, value in block.items():
+        if isinstance(value, dict) and key != "grid":
+            yield from keys_of(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
+def spelt(value: object) -> str:
+    """A value in a name; items of a list stand behind one another."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"{value:g}"
+        case list():
+            return "_".join(map(spelt, value))
+    return str(value)
+
+
+def value_name(value: object, values: list) -> str:
+    """A value of a grid in a name; one that no name can have is called by its number among all values."""
+    name = spelt(value)
+    return name if PLAIN.fullmatch(name) else f"value{values.index(value) + 1}"
+
+
+def check_alike(method: str, block: dict) -> Iterator[str]:
+    """Faults of a grid of which two values would be called alike."""
+    for key, values in grid_of(block).items():
+        called, place = {}, placed(method, block, f"method_settings.{method}.{key}")
+        for value in values:
+            name = variant_name(method, block, {key: value})
+            if name in called:
+                yield f"{place}: {called[name]!r} and {value!r} would both be called {name}; take one of them out"
+            called[name] = value
+
+
+def placed(method: str, block: dict, said: str) -> str:
+    """What is said of a setting, which it begins with, said of the values of the grid where these are searched.
+
+    Args:
+        block: of the method, with its grid.
+    """
+    start = f"method_settings.{method}."
+    for key in block.get("grid", {}):
+        if re.match(rf"{re.escape(start + key)}(?![\w])", said):
+            return f"{start}grid.{said.removeprefix(start)}"
+    return said
+
+
+def check_variants(
+    method: str, variants: Iterable[str], blocks: dict[str, dict], check: Callable[[dict], Iterable[str]]
+) -> Iterator[str]:
+    """Faults of the variants of a method, each checked as a block of its own; of one without a grid its own.
+
+    Args:
+        method: of whose grid the variants are, or that is none itself.
+        blocks: the settings of all methods.
+        check: the faults of a block, which it takes for the method's own.
+    """
+    block, grid = blocks[method], grid_of(blocks[method])
+    found = {name: list(told(check(blocks[name]))) for name in variants}
+    for name, faults in found.items():
+        for fault in faults:
+            where = placed(method, block, fault)
+            if where != fault or all(fault in others for others in found.values()):
+                yield where
+            else:
+                yield f"{fault} (of its grid: {written_out({key: value_at(blocks[name], key) for key in grid})})"
+
+
+def value_at(block: dict, key: str) -> object:
+    """A setting of a block by its dotted key."""
+    for part in key.split("."):
+        block = block[part]
+    return block
+
+
+def check_choice(method: str, block: dict, dev_share: float, asked: list[str]) -> Iterator[str]:
+    """Faults of a grid from which nothing could be chosen.
+
+    Args:
+        asked: probe sets that the last stage is asked.
+    """
+    key = f"method_settings.{method}.{'grid' if 'grid' in block else f'{steps_of(block)}.learning_rate'}"
+    chosen_by = [primary("forget"), primary("neighbour")]
+    if dev_share == 0:
+        yield f"{key}: a list is chosen from on dev probes, and there are none; set split.dev_share above 0"
+    if not set(chosen_by) <= set(asked):
+        yield (f"{key}: a list is chosen from by {' and '.join(chosen_by)}; ask both in evaluation.before_and_after")
+
+
+def check_grid_probes(config: dict) -> Iterator[str]:
+    """Faults of a benchmark of one's own that leaves no dev probes by which settings can be chosen."""
+    if config["grids"] and (lacking := without_dev_probes(config, config["targets"])):
+        yield (
+            f"split.dev_share: at {config['split']['dev_share']:g} no row of {lacking} is a dev probe, and settings of "
+            f"{', '.join(config['grids'])} are chosen on them; set it higher"
+        )
+
+
+def without_dev_probes(config: dict, targets: list[str]) -> str | None:
+    """Of a benchmark of one's own, the file of a primary set of which no row is a dev probe, and of whom; None if all
+    have some, or none are kept for it.
+
+    Args:
+        targets: that are run; of these the dev targets count, if there are any.
+
+    Raises:
+        ConfigError: if a file cannot be read.
+    """
+    benchmark, share = config["benchmarks"][config["benchmark"]], config["split"]["dev_share"]
+    if benchmark["source"] == "hub" or share == 0:
+        return None
+    judged = [name for name in targets if name in config["dev_targets"]] or targets
+    for name in (primary("forget"), primary("neighbour")):
+        file = PROBE_SETS[name].file
+        try:
+            sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in judged]
+        except BenchmarkError as error:
+            raise ConfigError(f"benchmarks.{config['benchmark']}.path: {error}") from error
+        if not any(round(share * size) for size in sizes):
+            return f"{file}.json of {', '.join(judged[:3])}"  # a higher share mends the other set too
+    return None
