@@ -211,7 +211,8 @@ def test_a_share_that_leaves_no_dev_probe(tiny):
     )
 
 
-def test_needs_of_a_model_are_those_of_every_variant():
+def test_needs_of_a_model_are_those_of_every_variant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no model has been fetched, which the check would look at
     config = check(DEMO, **with_grid("atu", {"layer": [3, 40]}))
     known = {"layers": 30, "modules": None, "context": 2048, "offsets": True, "class": "Llama"}
     assert unmet_needs(model_needs(config, config["methods"]), known) == [

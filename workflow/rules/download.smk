@@ -56,9 +56,7 @@ rule check_model:
         needs=lambda wildcards: Uncompared(
             experiment(wildcards.experiment_dir).needs(wildcards.llm)
         ),
-        repo=lambda wildcards: Uncompared(
-            [config["models"][wildcards.llm].get("repo")]
-        ),
+        repo=lambda wildcards: Uncompared([config["models"][wildcards.llm].get("repo")]),
     script:
         "../scripts/check_model.py"
 
