@@ -81,9 +81,11 @@ rule before:
         lambda wildcards: experiment().checked_before(),
         long=f"{OWN}/tables/before.csv",
         page=f"{OWN}/tables/before.md",
+    log:
+        "logs/before.log",
     localrule: True
     shell:
-        "cat {input.page}"
+        "tee {log} < {input.page}"
 
 
 rule forget:
