@@ -459,7 +459,7 @@ def test_both_readings_stand_beside_the_published_number(protocol):
     assert before.loc[before["metric"] == "utility_rea", "value"].tolist() == [expected[name] for name in order]
     assert before.loc[before["metric"] == "utility_rea", "published"].tolist() == [39.5, 39.5]
     assert page["Metric"].tolist()[:2] == before_page(before)["Metric"].tolist()[1:]
-    assert any("read in two ways" in line for line in notes(before, [frame], "llm", "tiny"))
+    assert any("read in two ways" in line for line in notes(before, [frame], "llm", "tiny", protocol.name))
 
 
 def test_without_texts_for_answers_there_is_one_row():
