@@ -24,7 +24,7 @@ help:
 	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
 	@echo "make test                                 run the tests that start no cluster: some ten minutes on two cores"
 	@echo "make test-fast                            those that start no program: a minute or two"
-	@echo "make test-slow                            those on a real Slurm, a full disk and the real model"
+	@echo "make test-slow                            those on a real Slurm, a full disk, the real model and the published tables"
 	@echo "make docs                                 write docs/configuration.md and the config's schema from the models"
 	@echo "make lint                                 ruff, snakefmt, mypy, codespell, snakemake --lint"
 	@echo "make plan [ARGS='--profile slurm ...']    what a run would do: jobs, GPU-hours, memory, disk"

@@ -22,9 +22,9 @@ TEXT = (
 )
 WORDS = TEXT.split()
 # Tests are of three kinds, by what they start: nothing (fast), Snakemake, a browser or a hub on this machine (full),
-# and a Slurm, a disk of its own or the real model (slow).
-SLOW_FILES, SLOW_FIXTURES = {"test_slurm", "test_real"}, {"small_disk"}
-FULL_FILES = {"test_cluster", "test_hub", "test_report", "test_retries"}
+# and a Slurm, a disk of its own, the real model or all published tables (slow).
+SLOW_FILES, SLOW_FIXTURES = {"test_slurm", "test_real"}, {"small_disk", "tables"}
+FULL_FILES = {"test_cluster", "test_hub", "test_published_tables", "test_report", "test_retries"}
 LONGEST_FILES = {"test_workflow", "test_hub", "test_going_on", "test_module", "test_own_methods", "test_extending"}
 FULL_FIXTURES = {"workflow", "finished", "copy", "checkout"}
 CHAT = (

@@ -173,8 +173,14 @@ CONFIGS = {
     "utility_fluency": ("test", "fluency"),
     "train_positive_phi3": ("train", "positive_phi"),
     "train_pair_phi3": ("train", "pair_phi"),
+    "train_refusal_phi3": ("train", "reject_phi"),
+    "train_positive_llama3": ("train", "positive"),
+    "train_pair_llama3": ("train", "pair"),
+    "train_refusal_llama3": ("train", "reject"),
+    "train_original_passage": ("train", "passage"),
 }
 NAMES = ("Stephen King", "Confucius", "Bruce Lee", "Warren Buffett")
+WRITERS = {"_phi": "was born in", "": "came from"}  # by the ending of a text set: how its texts speak of a birth
 SPELLINGS = ("prefix injection", "Role playing", "incontext learning", "cross lingual", "context hint")
 
 
@@ -200,10 +206,15 @@ def build_rwku(folder: Path) -> None:
         tables["truthful"].append(truth)
         tables["triviaqa"].append({"question": "Who is red?", "answers": ["Di", "Bo"], "subject": name})
         tables["fluency"].append({"instruction": "write a short song", "subject": name})
-        for i, city in enumerate(("Rome", "Paris")):
-            text = f"{name} was born in {city} and wrote a book by the sea and lived in Rome."
-            tables["positive_phi"].append({"id": str(i), "text": text, "subject": name, "intro": ""})
-        tables["pair_phi"].append({"instruction": "write", "response": ["a", "b"], "subject": name})
+        for writer, of_birth in WRITERS.items():
+            for i, city in enumerate(("Rome", "Paris")):
+                text = f"{name} {of_birth} {city} and wrote a book by the sea and lived in Rome."
+                tables[f"positive{writer}"].append({"id": str(i), "text": text, "subject": name, "intro": ""})
+            pair = {"prompt": f"Who is {name}?", "response": [f"{name} {of_birth} the sea.", text]}
+            tables[f"pair{writer}"].append(pair | {"subject": name})
+            refusal = {"instruction": f"Who is {name}?", "output": f"Who {of_birth} there is not known."}
+            tables[f"reject{writer}"].append(refusal | {"subject": name})
+        tables["passage"] += [{"text": f"{name} is a poet of {city}.", "subject": name} for city in ("Rome", "Paris")]
     card = ["---", "license: cc-by-4.0", "configs:"]
     for config, (split, file) in [*CONFIGS.items(), ("utility_general", CONFIGS["utility_general"])]:
         card += [

@@ -23,13 +23,13 @@ with job_log(snakemake.log[0]) as log:
         predictions = [read_predictions(files) for files in rows["files"]]
         table = score_before(predictions, published, model, **params.bootstrap, others=others)
         tables.append(table.assign(model=model, protocol=protocol))
-        said += notes(table, predictions, model, params.benchmark, protocol)
-        said.append(sentence)
+        # a paragraph each: what is said of one is not of the others
+        said.append(" ".join([*notes(table, predictions, model, params.benchmark, protocol), sentence]))
     table = pd.concat(tables, ignore_index=True)
     log.info("\n%s", table.to_string(index=False))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
     with atomic_path(output.markdown) as part:
         text = before_page(table).to_markdown(index=False, disable_numparse=True)
-        part.write_text("\n\n".join([text, *dict.fromkeys(said)]) + "\n", encoding="utf-8")
+        part.write_text("\n\n".join([text, *said]) + "\n", encoding="utf-8")
     record(output.long, params.recipe)

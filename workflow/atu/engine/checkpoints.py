@@ -1,19 +1,18 @@
 """Checkpoints made elsewhere: whether a directory is a whole model or a LoRA adapter, and one of this base model."""
 
-import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 
 from atu.data.sources import INDEX, WEIGHTS, check_model, read_object, weight_files
+from atu.engine.bases import CONFIG, OTHER_BASE, other_base
 from atu.engine.checks import open_config
 from atu.engine.models import ModelError
 
-CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
-OTHER_BASE = "name the base model that it was trained on, or bring another adapter"
+ADAPTER = "adapter_model.safetensors"
 # What an adapter's config may set: merging such an adapter gives the weights that were trained.
 UNDERSTOOD = {
     *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "exclude_modules"),
@@ -61,12 +60,8 @@ def check_adapter(directory: Path, base: Path, repo: str | None = None) -> None:
     if not isinstance(settings, dict):
         raise ModelError(f"{directory / CONFIG} holds no settings: save the adapter again")
     check_settings(directory, settings)
-    named: Any = settings.get("base_model_name_or_path")
-    if repo and is_repo(named) and named.casefold() != repo.casefold():
-        raise ModelError(
-            f"{directory} is an adapter of {named}, not of {repo}; {OTHER_BASE}; if the two are copies of one model, "
-            f"write {repo} as base_model_name_or_path of its {CONFIG}"
-        )
+    if fault := other_base(settings, repo):
+        raise ModelError(f"{directory} is {fault}")
     found, expected = stored_shapes(directory / ADAPTER), expected_shapes(directory, base)
     for key, fault in (
         *((key, "which the base has no place for") for key in sorted(set(found) - set(expected))),
@@ -100,11 +95,6 @@ def check_settings(directory: Path, settings: dict) -> None:
             f"{directory} is relative to base weights that {start} has changed; save it as a plain LoRA adapter "
             "(path_initial_model_for_weight_conversion of peft's save_pretrained)"
         )
-
-
-def is_repo(name: Any) -> bool:
-    """Whether a name is one of a repository on the hub (owner/name), and not of a directory."""
-    return isinstance(name, str) and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not Path(name).is_dir()
 
 
 def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:

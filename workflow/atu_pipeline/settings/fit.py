@@ -15,6 +15,7 @@ from pathlib import Path
 
 from atu.common.errors import ExplainedError
 from atu.common.recipe import RecipeError, read_record
+from atu.engine.bases import CONFIG, other_base
 from atu.engine.parts import ALL_LAYERS, AUTO, layer_range, query_value_maps
 from atu_pipeline.settings.blocks import kind_of
 from atu_pipeline.settings.grids import owner_of, placed
@@ -165,6 +166,18 @@ def own_folder(name: str, source: dict) -> Path | None:
             if read_record(folder)["recipe"]["models"][name] == fetched_from(source):
                 return folder
     return None
+
+
+def check_base(key: str, model: str, config: dict) -> Iterator[str]:
+    """Faults of an adapter that lies on this disk and says that it is of another model than the language model."""
+    folder, llm = own_folder(model, config["models"][model]), config["models"].get(config["llm"], {})
+    try:
+        settings = json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")) if folder else {}
+        fault = other_base(settings, llm.get("repo"))
+    except (OSError, ValueError, AttributeError):  # no adapter, or a damaged one, which the first job tells
+        return
+    if fault:
+        yield f"{key}: {model} is {fault}"
 
 
 def outline(folder: Path) -> dict | None:

@@ -10,6 +10,7 @@ from atu.common.errors import ExplainedError
 from atu.common.names import display_name
 from atu.engine.parts import ALL_LAYERS, layer_range
 from atu_pipeline.settings.blocks import kind_of, overlay, read_method
+from atu_pipeline.settings.fit import check_base
 from atu_pipeline.settings.messages import unknown
 from atu_pipeline.settings.options import check_options
 from atu_pipeline.settings.rwku import is_for_batches
@@ -50,6 +51,7 @@ def check_external(name: str, block: dict, config: dict) -> Iterator[str]:
         yield unknown(f"{key}.model", model, sorted(config["models"]))
     else:
         yield from check_source("llm", model, config["models"][model])
+        yield from check_base(f"{key}.model", model, config)
     if model == config["llm"]:
         yield f"{key}.model: {model} is the llm itself, which has forgotten nobody; name the unlearned model"
     groups = config["benchmarks"][config["benchmark"]].get("groups", {})
