@@ -241,6 +241,7 @@ TINY_CONFIG = {
         "batch_tokens": 400,
         "protocol": "strict",
     },
+    "before": {"llms": [], "protocols": ["strict"]},
     "threads": 1,
     "device": "cpu",
     "precision": "fp32",

@@ -636,6 +636,7 @@ def test_a_run_under_each_protocol_and_no_table_of_both(workflow, monkeypatch):
     config["evaluation"] |= {"before_and_after": ["forget_qa", "utility_rea"], "between": []}
     for protocol in PROTOCOLS:
         config["evaluation"]["protocol"] = protocol
+        config["before"]["protocols"] = [protocol]
         workflow.config.write_text(json.dumps(config))
         workflow.run("before")
         found = {path for path in Path("results").rglob("*.parquet") if path.parent.name == "before"}
