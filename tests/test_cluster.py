@@ -245,9 +245,9 @@ def test_the_profile_names_every_rule_with_a_gpu():
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
         blocks = re.split(r"^ *(?:rule (\w+):|use rule (\w+) as (\w+) with:)$", path.read_text(), flags=re.MULTILINE)
         for name, base, heir, block in zip(*(blocks[i::4] for i in range(1, 5)), strict=True):
-            asked = re.search(r'\*\*model_job\("(\w+)"\)', block)
+            asked = re.search(r'\.resources\("(\w+)"\)', block)
             declared[name or heir] = asked[1] if asked else declared.get(base)  # which is inherited
     asking = {name for name, asked in declared.items() if asked}
-    assert {"realign", "unlearn_last", "evaluate_after"} < asking
+    assert {"realign", "unlearn_last", "evaluate_after", "start_states"} < asking
     on_host = {"download_model", "embed_target", "keep_weights"}
     assert set(re.findall(r'"(\w+)"', listed)) == asking - on_host
