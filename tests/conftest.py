@@ -22,8 +22,8 @@ TEXT = (
 )
 WORDS = TEXT.split()
 # Tests are of three kinds, by what they start: nothing (fast), Snakemake, a browser or a hub on this machine (full),
-# and a Slurm, a disk of its own, the real model or all published tables (slow).
-SLOW_FILES, SLOW_FIXTURES = {"test_slurm", "test_real"}, {"small_disk", "tables"}
+# and a Slurm, a disk of its own, the real model, all published tables, or what takes minutes (slow).
+SLOW_FILES, SLOW_FIXTURES = {"test_slurm", "test_real"}, {"small_disk", "tables", "elsewhere"}
 FULL_FILES = {"test_cluster", "test_hub", "test_published_tables", "test_report", "test_retries"}
 LONGEST_FILES = {"test_workflow", "test_hub", "test_going_on", "test_module", "test_own_methods", "test_extending"}
 FULL_FIXTURES = {"workflow", "finished", "copy", "checkout"}
@@ -164,7 +164,7 @@ def build_benchmark(folder: Path, names: tuple[str, ...] = ("Ada", "Bo", "Cy", "
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by its kind; one that starts a program by itself is marked where it is."""
     for item in items:
-        if item.get_closest_marker("full"):
+        if item.get_closest_marker("full") or item.get_closest_marker("slow"):
             continue
         file, fixtures = item.path.stem, set(item.fixturenames)
         if file in SLOW_FILES or fixtures & SLOW_FIXTURES:

@@ -26,6 +26,7 @@ def set_tau(workflow: Workflow, *taus: float) -> None:
     workflow.config.write_text(json.dumps(config))
 
 
+@pytest.mark.slow
 def test_a_longer_schedule_and_back(finished, copy):
     """One more stage: the predictor is aligned on the kept model, which is the stage before; nothing is trained again.
 
@@ -112,6 +113,7 @@ def test_one_more_probe_set_is_asked_alone(finished, copy):
         assert asked["score"].tolist() == pytest.approx(same["score"].tolist())
 
 
+@pytest.mark.slow
 def test_a_model_with_dropout_goes_on_as_in_one_piece(workflow):
     """The alignment behind a stage draws alike, in the stage's own job and in a job that goes on from a kept model."""
     model = workflow.directory / "llm"

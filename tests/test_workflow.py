@@ -125,6 +125,7 @@ def test_one_more_target_runs_that_target_alone(finished):
     assert not [line for line in finished.planned_outputs("--config", "targets=[1_Ada,2_Bo]") if "1_Ada/seed" in line]
 
 
+@pytest.mark.slow
 def test_a_changed_probe_reruns_that_target_alone(copy):
     config = json.loads(copy.config.read_text())
     own = copy.directory / "benchmark"  # the shared one is read by other workers of this test run
@@ -220,6 +221,7 @@ def test_a_killed_run_resumes_with_the_same_numbers(finished, copy, rule, sent):
         assert "rule align:" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_every_method(copy):
     """Rows of all methods from one run: trained, by adapter, with a reference, with others, applied at inference."""
     few = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
@@ -297,6 +299,7 @@ def know_all(workflow, benchmark):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_diverging_rate_of_a_grid_is_marked_and_the_tables_are_made(copy):
     """Of each list one rate is beyond all numbers: it is marked, asked nothing and never chosen.
 
