@@ -242,6 +242,12 @@ def test_the_rate_is_chosen_on_dev_probes():
         columns=long_table().columns,
     )
     grids = {"ga": {f"ga@{rate:g}": tried(rate) for rate in (1e-6, 1e-5, 1e-4)}}
+    # one of two runs has collapsed before its last stage: its rate has no score, however well the other one did
+    stopped = pd.DataFrame([*rows("ga@1e-05", "dev", 0.0, 1.0, "2_Bo")], columns=long.columns)
+    both = pd.concat([long, stopped[stopped["stage"] == 0]])
+    assert choose_rates(both, grids, ["1_Ada", "2_Bo"])["score"].isna().tolist() == [False, True, False]
+    with pytest.raises(ExplainedError, match="ga: nothing of its grid can be chosen, since at every setting some run"):
+        choose_rates(both, {"ga": {"ga@1e-05": tried(1e-5)}}, ["1_Ada", "2_Bo"])
     rates = choose_rates(long, grids, ["1_Ada"])
     assert rates["chosen"].tolist() == [False, True, False]
     assert rates["score"].tolist() == [pytest.approx(0.1), pytest.approx(0.5), pytest.approx(0.1)]

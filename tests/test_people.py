@@ -119,6 +119,9 @@ def test_a_record_of_the_model_at_the_start_is_accepted(tmp_path):
         ({"at_once": [2], "in_sequence": True}, r"experiments.batch.in_sequence: people are forgotten at once"),
         ({"at_once": None, "in_sequence": True, "methods": ["icu"]}, r"in_sequence: icu changes no model"),
         ({"at_once": None, "in_sequence": True, "methods": ["apart"]}, r"method_settings.apart.lora.merge: false, and"),
+        ({"shows": ["main", "matched"]}, r"shows: matched compares methods on the same people"),
+        ({"methods": ["brief"]}, r"method_settings.brief.unlearn.steps: 2, and experiments.batch forgets 3 people"),
+        ({"methods": ["external-x"]}, r"external-x is one model, whoever is asked about"),
         ({"methods": ["grid"]}, r"grid has a list of values, which is for single people"),
         ({"methods": ["wide"]}, r"other_subjects: 2, and beside the 3 whom experiments.batch forgets .* has 1"),
     ],
@@ -128,6 +131,8 @@ def test_settings_that_contradict_each_other_are_refused(tiny, tmp_path, monkeyp
     blocks = NPO | SHORT
     blocks["apart"] = {"method": "npo", "lora": {"rank": 2, "merge": False}}
     blocks["grid"] = {"method": "npo", "train": {"learning_rate": [1e-3, 1e-4]}}
+    blocks["brief"] = {"method": "atu", "unlearn": {"steps": 2}}
+    blocks["external-x"] = {"method": "external", "model": "encoder", "forgot": ["Ada"]}
     blocks["wide"] = {"method": "atu", "other_subjects": 2}
     experiment = {key: value for key, value in (BATCH | over).items() if value is not None}
     paths = Workflow(tiny, tmp_path).paths(method_settings=blocks, experiments={"batch": experiment})
@@ -144,7 +149,8 @@ def test_a_batch_draws_a_person():
     assert batches == list(drawn(corpora, 2, 300, seed=3))
     counts = Counter(person for person, _ in batches)
     assert len(batches) == 300
-    assert all(70 < counts[person] < 130 for person in range(3))
+    assert counts == {0: 100, 1: 100, 2: 100}
+    assert all({person for person, _ in batches[i : i + 3]} == {0, 1, 2} for i in range(0, 300, 3))
     assert all(max(texts) < len(corpora[person].lengths) for person, texts in batches)
 
 

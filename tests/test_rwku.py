@@ -1,6 +1,7 @@
 """RWKU's own training settings: what config.yaml has of them, and experiments that must run them."""
 
 import csv
+from contextlib import nullcontext
 
 import pytest
 
@@ -92,14 +93,23 @@ def test_what_was_not_published_is_no_row(name, block, what):
 def test_methods_of_the_config_and_rates_of_grids_count():
     experiment = {"rwku_own": {"targets": ["1_William_Shakespeare"], "shows": ["main"]}}
     rates = {"ga": {"train": {"learning_rate": [6e-8, 1e-7]}}}
-    config = check(DEMO, methods=["ga"], method_settings=rates, experiments=experiment)
+    by = {"protocol": "rwku"}
+    config = check(DEMO, methods=["ga"], method_settings=rates, experiments=experiment, evaluation=by)
     with pytest.raises(ConfigError, match=r"^method_settings\.ga\.train\.learning_rate: 1e-07, but exp") as fault:
         experiment_of("rwku_own", config)
     assert len(str(fault.value).splitlines()) == 1
     experiment["rwku_own"]["methods"] = ["ga"]
-    config = check(DEMO, methods=["icu"], method_settings=rates, experiments=experiment)
+    config = check(DEMO, methods=["icu"], method_settings=rates, experiments=experiment, evaluation=by)
     with pytest.raises(ConfigError, match=r"^experiments\.rwku_own\.methods: ga has a list of learning rates.*$"):
         experiment_of("rwku_own", config)
+
+
+def test_published_tables_are_asked_as_rwku_asks():
+    experiment = {"rwku_own": {"targets": ["1_William_Shakespeare"], "methods": ["icu"], "shows": ["published"]}}
+    for protocol, said in (("rwku", None), ("strict", r"^experiments\.rwku_own: its published numbers are by .* rwku")):
+        config = check(DEMO, methods=["icu"], experiments=experiment, evaluation={"protocol": protocol})
+        with pytest.raises(ConfigError, match=said) if said else nullcontext():
+            experiment_of("rwku_own", config)
 
 
 def test_the_table_here_is_the_one_that_was_handed_over():

@@ -84,10 +84,8 @@ class Experiment:
         return kind_of(self.config["method_settings"][method])
 
     def runs(self) -> Iterable[tuple[str, str, str]]:
-        """Target (a person, or the name of a group), method and seed of each run; what is from elsewhere has one."""
-        for target, method in itertools.product(self.groups, self.methods):
-            seeds = self.chosen["seeds"][:1] if self.kind(method) == "external" else self.chosen["seeds"]
-            yield from ((target, method, str(seed)) for seed in seeds)
+        """Target (a person, or the name of a group), method and seed of each run."""
+        return itertools.product(self.groups, self.methods, map(str, self.chosen["seeds"]))
 
     def called(self, method: str, target: str) -> str:
         """How tables call a method that forgets several people: with how many, and in which way."""
@@ -184,7 +182,16 @@ class Experiment:
         return Rows(rows)
 
     def base_rows(self) -> Rows:
-        """The row of each target and unmodified model, by each protocol."""
+        """The row of each target and unmodified model, by each protocol.
+
+        Raises:
+            ConfigError: if the experiment overrides what these are of.
+        """
+        if self.variants.of(self.name) is not self.variants.own:
+            raise ConfigError(
+                f"{self.folder}/tables/before.csv: this is of the config's own model and questions, and experiments."
+                f"{self.name}.overrides sets others; ask for `before` with these in a configfile"
+            )
         asked = self.config["before"]
         rows = []
         for model, protocol in itertools.product(self.variants.unmodified(), asked["protocols"]):

@@ -11,7 +11,7 @@ from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.paths import Paths, Stage
 from atu_pipeline.recipes import Recipe, checksum
 from atu_pipeline.requests import Requests
-from atu_pipeline.settings import Covered, Uncompared, kind_of, template_of
+from atu_pipeline.settings import Covered, Uncompared, kind_of
 
 
 def code_of(script: str) -> str:
@@ -47,7 +47,7 @@ class Inputs:
     def template_options(self, about: "Stage | dict[str, str]") -> dict | None:
         """What its chat template is rendered with, or that of a model from elsewhere."""
         model = self.external(about) if isinstance(about, Stage) else None
-        return template_of(self.config["models"][model or self.config["llm"]]).get("template_options")
+        return self.recipes.template(model)
 
     def external(self, stage: Stage) -> str | None:
         """The model of a method that is one from elsewhere."""

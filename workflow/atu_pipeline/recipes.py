@@ -130,6 +130,12 @@ class Recipes:
         self.encoder = self.model(config["encoder"])
         self.groups = Groups(config)
 
+    def template(self, model: str | None = None) -> dict | None:
+        """What a model's chat template is rendered with; one from elsewhere has the LLM's if its block says none."""
+        blocks, llm = self.config["models"], self.config["llm"]
+        own = template_of(blocks[model or llm]) or template_of(blocks[llm])
+        return own.get("template_options")
+
     def shared(self, *keys: str) -> dict:
         """Settings at the top of the config."""
         return {key: self.config[key] for key in keys}
@@ -311,7 +317,7 @@ class Recipes:
             texts = [self.texts(name, block["texts"]) for name in people] if "texts" in block else []
             parts = [*texts, self.shared("precision")] if texts else []
         elif kind == "external":
-            template = {"template_options": template_of(self.config["models"][block["model"]]).get("template_options")}
+            template = {"template_options": self.template(block["model"])}
             own, parts = {"method": block["method"]}, [self.model(block["model"])]
             parts.append(Recipe(models={block["model"]: template}))
         else:

@@ -26,7 +26,12 @@ with job_log(snakemake.log[0]) as log, made_by({}, [], snakemake.output):
         if checkpoint_kind(checkpoint) == "adapter":
             check_adapter(checkpoint, Path(folder), *snakemake.params.repo)
         else:
-            describe_llm(checkpoint, options)
+            other = describe_llm(checkpoint, options)
+            if facts := [key for key in ("class", "layers", "modules") if other[key] != described[key]]:
+                raise ModelError(
+                    f"{checkpoint} was not made of {folder} ({facts[0]}: {other[facts[0]]}, not "
+                    f"{described[facts[0]]}): name the model that it was made of as llm"
+                )
     log.info("%s: %d layers, context of %s tokens", *(described[key] for key in ("class", "layers", "context")))
     digest = hashlib.sha256(Path(folder, "config.json").read_bytes()).hexdigest()
     write_json(snakemake.output[0], described | {"source": source, "config_sha256": digest})

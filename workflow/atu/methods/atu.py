@@ -131,7 +131,8 @@ def align(
 
 
 def drawn(corpora: list[WindowedCorpus], batch_size: int, steps: int, seed: int) -> Iterator[tuple[int, list[int]]]:
-    """Batches of an unlearning stage, (person, texts of that person): a batch draws one of several people.
+    """Batches of an unlearning stage, (person, texts of that person): a batch draws one of several people, each of whom
+    is drawn once before any is drawn again.
 
     Args:
         corpora: of each person.
@@ -142,7 +143,10 @@ def drawn(corpora: list[WindowedCorpus], batch_size: int, steps: int, seed: int)
     draws = torch.Generator().manual_seed(seed)
     seeds = torch.randint(2**31, (len(corpora),), generator=draws).tolist()
     texts = [random_batches(corpus.lengths, batch_size, steps, own) for corpus, own in zip(corpora, seeds, strict=True)]
-    for person in torch.randint(len(corpora), (steps,), generator=draws).tolist():
+    people: list[int] = []
+    for _ in range(steps):
+        people = people or torch.randperm(len(corpora), generator=draws).tolist()
+        person = people.pop()
         yield person, next(texts[person])
 
 

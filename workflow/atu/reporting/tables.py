@@ -388,13 +388,14 @@ def choose_rates(
 
     Args:
         grids: methods without rows are left out.
-        diverged: variants that have no score and are never chosen, from :func:`find_diverged`.
+        diverged: variants that have no score and are never chosen, from :func:`find_diverged`; nor has one of which
+            some run did not reach the last stage.
 
     Returns:
         Rows of method, variant, learning_rate, score, chosen, diverged and settings, the values of the grid as text.
 
     Raises:
-        ExplainedError: if the base model knew none of the dev probes.
+        ExplainedError: if the base model knew none of the dev probes, or no setting was run to its end by all.
         DivergedError: if training has diverged at all variants of a grid.
     """
     forget, neighbour = primary("forget"), primary("neighbour")
@@ -413,8 +414,16 @@ def choose_rates(
                     f"{method}: nothing of its grid can be chosen, since no dev probe was known before; set "
                     "split.dev_share higher, or give one value of each setting"
                 )
+            runs = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].count()
+            if any(counts.iloc[-1] < counts.iloc[0] for _, counts in runs.groupby(level=0)):
+                continue  # a run has collapsed on the way: a mean over the others would favour what destroys models
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
             scores[variant] = share[neighbour] - share[forget]
+        if not scores and not set(variants) <= set(diverged):
+            raise ExplainedError(
+                f"{method}: nothing of its grid can be chosen, since at every setting some run has collapsed before "
+                "its last stage, or diverged; add gentler settings"
+            )
         if not scores:
             rates = sorted({variant["learning_rate"] for variant in variants.values()})
             raise DivergedError(

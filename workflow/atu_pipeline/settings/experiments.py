@@ -5,12 +5,13 @@ from pathlib import Path
 
 from atu import ROOT
 from atu.data.probe_sets import primary
+from atu.data.protocol import RWKU
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay
 from atu_pipeline.settings.figures import drawn_from
 from atu_pipeline.settings.grids import check_variants, without_dev_probes
 from atu_pipeline.settings.messages import refuse, told
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window, reads_retain_set
-from atu_pipeline.settings.rwku import check_published
+from atu_pipeline.settings.rwku import PUBLISHED, check_published
 from atu_pipeline.settings.targets import resolve_targets
 
 # What an experiment can show, and the files of each in its folder: tables, and pages of answers.
@@ -68,6 +69,8 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
     if "selected" in chosen["shows"]:
         yield from told(check_selected(f"{where}.shows", config, chosen["targets"]))
     yield from check_groups_fit(where, experiment, chosen, config)
+    if name.startswith(PUBLISHED) and config["evaluation"]["protocol"] != RWKU.name:
+        yield f"{where}: its published numbers are by the protocol {RWKU.name}; set evaluation.protocol to it"
 
 
 def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -> Iterator[str]:
@@ -79,6 +82,8 @@ def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -
             yield f"{where}.at_once: {count}, and it has {len(chosen['targets'])} targets; name more, or a lower number"
     most = max(experiment.get("at_once") or [len(chosen["targets"])])
     left = len(config["all_targets"]) - most
+    if "matched" in experiment["shows"]:
+        yield f"{where}.shows: matched compares methods on the same people, and these rows have others; take it out"
     if experiment.get("at_once") and experiment.get("in_sequence"):
         yield f"{where}.in_sequence: people are forgotten at once (at_once) or one after another; take one of them out"
     for method in chosen["methods"]:
@@ -91,6 +96,13 @@ def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -
             )
         if has_grid(block) or any(method in variants for variants in config["grids"].values()):
             yield f"{where}.methods: {method} has a list of values, which is for single people; take one of it"
+        if kind_of(block) == "external":
+            yield f"{where}.methods: {method} is one model, whoever is asked about; take it out, or at_once/in_sequence"
+        if kind_of(block) == "aligned" and block["unlearn"]["steps"] < most and experiment.get("at_once"):
+            yield (
+                f"method_settings.{method}.unlearn.steps: {block['unlearn']['steps']}, and {where} forgets {most} "
+                f"people at once: some would be in no batch; set it to {most} at least"
+            )
         if experiment.get("in_sequence") and kind_of(block) == "applied":
             yield f"{where}.in_sequence: {method} changes no model, so nothing follows on it; take it out of methods"
         if experiment.get("in_sequence") and not block.get("lora", {}).get("merge", True):

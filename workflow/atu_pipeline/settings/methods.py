@@ -210,6 +210,8 @@ def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[f
             return f"{name} (tau={tau:g})" if own else None
         case "applied" | "external":
             return name if last else None
+        case "trained" if "=" in method:  # of a grid over other settings than the learning rate
+            return None
         case "trained":  # what is trained stands there once in full and once as LoRA
             star = "*" if block["texts"] == "passage" else ""
             row = f"{name}{star} ({'LoRA' if block['lora']['rank'] else 'Full'})"
