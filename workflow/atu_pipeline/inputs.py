@@ -11,7 +11,7 @@ from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.paths import Paths, Stage
 from atu_pipeline.recipes import Recipe, checksum
 from atu_pipeline.requests import Requests
-from atu_pipeline.settings import Covered, Uncompared, kind_of
+from atu_pipeline.settings import Covered, Uncompared, kind_of, owner_of
 
 
 def code_of(script: str) -> str:
@@ -183,13 +183,13 @@ class Inputs:
         """The benchmark's text set of a kind."""
         return self.recipes.text_set(names["kind"])
 
-    def text_folder(self, names: dict[str, str]) -> Uncompared:
-        """The folder that holds it, for the job alone: another place of the same files changes nothing."""
-        return Uncompared([self.text_set_folder(names)])
-
     def text_set_folder(self, names: dict[str, str]) -> str:
         """The folder that holds it."""
         return self.paths.text_set(names["kind"])
+
+    def text_folder(self, names: dict[str, str]) -> Uncompared:
+        """The same for the job: another place of the same files changes nothing."""
+        return Uncompared([self.text_set_folder(names)])
 
     def intro(self, names: dict[str, str]) -> str | list[str]:
         """The sentence about a subject that the model is told when it writes texts itself."""
@@ -243,9 +243,7 @@ class Inputs:
 
     def key(self, stage: Stage) -> Uncompared:
         """Where in the config these settings are; variants of a grid share those of their method."""
-        method = stage.method
-        owner = next((name for name, variants in self.config["grids"].items() if method in variants), method)
-        return Uncompared([f"method_settings.{owner}"])
+        return Uncompared([f"method_settings.{owner_of(stage.method)}"])
 
     def in_grid(self, stage: Stage) -> Uncompared:
         """Whether the method is one rate of a grid: where it diverges, the others go on."""

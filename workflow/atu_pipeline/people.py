@@ -5,7 +5,7 @@ A name of such a group stands where a run's path has its target. Its digest says
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from atu_pipeline.settings import ConfigError, experiment_of
@@ -24,8 +24,8 @@ class People:
     """
 
     forgotten: tuple[str, ...]
-    before: str | None = None
-    asked: tuple[str, ...] = field(default=())
+    before: str | None
+    asked: tuple[str, ...]
 
 
 def digest_of(targets: list[str]) -> str:

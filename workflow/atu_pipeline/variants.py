@@ -5,7 +5,6 @@ Rules ask ``Variants.of_kind`` for what their jobs read: functions of the names 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +163,16 @@ class Variants:
         for path in paths:
             _, names = names_in(path) or (None, {})
             llm = names.get("llm", self.config["llm"])
-            fitting = [inputs for inputs in self.all() if inputs.config["llm"] == llm] or [self.own]
-            faults = list(takewhile(bool, (self.fault(inputs, path) for inputs in fitting)))
-            if len(faults) == len(fitting):
-                raise faults[0]
+            faults = []
+            for inputs in self.all():  # as few as will do: each variant is a whole config to check
+                if inputs.config["llm"] == llm:
+                    if not (fault := self.fault(inputs, path)):
+                        break
+                    faults.append(fault)
+            else:
+                faults = faults or list(filter(None, [self.fault(self.own, path)]))
+                if faults:
+                    raise faults[0]
 
     @staticmethod
     def fault(inputs: Inputs, path: str) -> ConfigError | None:
@@ -184,7 +189,8 @@ class Variants:
 
     def roles(self, model: str) -> list[str]:
         """What a model is used as: encoder, llm."""
-        llms = {inputs.config["llm"] for inputs in self.all()}
+        overrides = (experiment.get("overrides", {}) for experiment in self.config["experiments"].values())
+        llms = {self.config["llm"], *self.unmodified(), *(over["llm"] for over in overrides if "llm" in over)}
         return [role for role, there in (("encoder", model == self.config["encoder"]), ("llm", model in llms)) if there]
 
     def files_of(self, kind: str) -> str:

@@ -5,6 +5,7 @@ from atu_pipeline.settings.check import check_config
 from atu_pipeline.settings.experiments import FIGURES, SHOWN, check_selected, experiment_of, overridden
 from atu_pipeline.settings.files import check_keys
 from atu_pipeline.settings.fit import check_methods_fit, model_needs, unmet_needs
+from atu_pipeline.settings.grids import owner_of
 from atu_pipeline.settings.messages import ConfigError, did_you_mean, refuse, unknown
 from atu_pipeline.settings.methods import published_row, reads_retain_set
 from atu_pipeline.settings.notes import notes
@@ -35,6 +36,7 @@ __all__ = [
     "notes",
     "overlay",
     "overridden",
+    "owner_of",
     "published_row",
     "read_method",
     "reads_retain_set",

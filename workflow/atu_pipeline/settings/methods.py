@@ -11,6 +11,7 @@ from atu.common.names import display_name
 from atu.engine.parts import ALL_LAYERS, layer_range
 from atu_pipeline.settings.blocks import kind_of, overlay, read_method
 from atu_pipeline.settings.fit import check_base
+from atu_pipeline.settings.grids import owner_of
 from atu_pipeline.settings.messages import unknown
 from atu_pipeline.settings.options import check_options
 from atu_pipeline.settings.rwku import is_for_batches
@@ -228,7 +229,7 @@ def own_threshold(method: str, blocks: dict[str, dict], taus: list[float]) -> bo
         taus: of this stage and those behind it.
     """
     block = blocks[method]
-    if method.split("@")[0] == block["method"] and "=" not in method:  # a variant at another learning rate alone
+    if owner_of(method) == block["method"] and "=" not in method:  # a variant at another learning rate alone
         return taus[0] not in taus[1:]
     without_tau = {"unlearn": {"tau": None}}
     return len(taus) == 1 and overlay(block, without_tau) == overlay(blocks.get(block["method"], {}), without_tau)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from atu.common.names import STAR
 from atu_pipeline.settings.blocks import has_grid, kind_of
+from atu_pipeline.settings.grids import owner_of
 
 TABLE = "workflow/benchmarks/rwku/settings.csv"
 PUBLISHED = "rwku_"  # experiments that are called so run what RWKU published
@@ -15,7 +16,7 @@ BATCH = "-batch"  # blocks that end so are for many targets at once
 
 def is_for_batches(name: str) -> bool:
     """Whether a block, or its variant at one rate of a grid, is for many targets at once."""
-    return name.split("@")[0].endswith(BATCH)
+    return owner_of(name).endswith(BATCH)
 
 
 def row_of(name: str, block: dict) -> tuple[str, str, str]:
@@ -54,6 +55,6 @@ def check_published(experiment: str, methods: list[str], blocks: dict[str, dict]
             )
         elif rate != float(row["learning_rate"]):
             yield (
-                f"method_settings.{name.split('@')[0]}.train.learning_rate: {rate}, but experiments.{experiment} runs "
+                f"method_settings.{owner_of(name)}.train.learning_rate: {rate}, but experiments.{experiment} runs "
                 f"it as {row['source']} does, at {row['learning_rate']}; set that, {mend}"
             )
