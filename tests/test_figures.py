@@ -14,6 +14,7 @@ from atu.reporting.tables import (
     choose_rates,
     find_collapsed,
     find_diverged,
+    find_unreached,
     half_width,
     main_table,
     remark,
@@ -244,10 +245,11 @@ def test_the_rate_is_chosen_on_dev_probes():
     grids = {"ga": {f"ga@{rate:g}": tried(rate) for rate in (1e-6, 1e-5, 1e-4)}}
     # one of two runs has collapsed before its last stage: its rate has no score, however well the other one did
     stopped = pd.DataFrame([*rows("ga@1e-05", "dev", 0.0, 1.0, "2_Bo")], columns=long.columns)
-    both = pd.concat([long, stopped[stopped["stage"] == 0]])
-    assert choose_rates(both, grids, ["1_Ada", "2_Bo"])["score"].isna().tolist() == [False, True, False]
+    both, left = pd.concat([long, stopped[stopped["stage"] == 0]]), {"ga@1e-05"}
+    rates = choose_rates(both, grids, ["1_Ada", "2_Bo"], unreached=left)
+    assert rates["score"].isna().tolist() == [False, True, False]
     with pytest.raises(ExplainedError, match="ga: nothing of its grid can be chosen, since at every setting some run"):
-        choose_rates(both, {"ga": {"ga@1e-05": tried(1e-5)}}, ["1_Ada", "2_Bo"])
+        choose_rates(both, {"ga": {"ga@1e-05": tried(1e-5)}}, ["1_Ada", "2_Bo"], unreached=left)
     rates = choose_rates(long, grids, ["1_Ada"])
     assert rates["chosen"].tolist() == [False, True, False]
     assert rates["score"].tolist() == [pytest.approx(0.1), pytest.approx(0.5), pytest.approx(0.1)]
@@ -284,6 +286,14 @@ def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):
         for stage, name in enumerate(("before", after))
     ]
     assert find_diverged(runs, {"ga": {"ga@0.1": tried(0.1), "ga@10": tried(10.0)}}) == {"ga@10"}
+    # a stage behind a collapsed one was asked nothing; where there are dev targets, runs of others play no part
+    files["not run"] = str(tmp_path / "not run.parquet")
+    pd.DataFrame(columns=COLUMNS).to_parquet(files["not run"])
+    grids = {"ga": {"ga@0.1": tried(0.1), "ga@1": tried(1.0), "ga@10": tried(10.0)}}
+    stopped = {"target": "2_Bo", "method": "ga@1", "seed": 0, "stage": 2, "files": [files["not run"]]}
+    assert find_unreached([*runs, stopped], grids, []) == {"ga@1", "ga@10"}
+    assert find_unreached([*runs, stopped], grids, ["2_Bo"]) == {"ga@1"}
+    assert find_unreached([*runs, stopped], grids, ["1_Ada"]) == {"ga@10"}
     collapsed = find_collapsed(runs, 0.5)
     assert collapsed["collapsed"].tolist() == [False, True, True]
     assert collapsed["why"].tolist() == ["", *["ga: loss not finite at step 2"] * 2]

@@ -11,6 +11,7 @@ from atu.reporting.tables import (
     collect,
     find_collapsed,
     find_diverged,
+    find_unreached,
     main_table,
     protocol_of_runs,
     to_latex,
@@ -27,7 +28,8 @@ with job_log(snakemake.log[0]) as log:
     for row in collapsed[collapsed["collapsed"]].itertuples():
         log.warning("collapsed: %s, %s, seed %s, stage %s (%s)", row.target, row.method, row.seed, row.stage, row.why)
     diverged = find_diverged(params.runs, params.grids)
-    rates = choose_rates(long, params.grids, params.dev_targets, diverged)
+    unreached = find_unreached(params.runs, params.grids, params.dev_targets)
+    rates = choose_rates(long, params.grids, params.dev_targets, diverged, unreached)
     for variant in sorted(diverged):
         log.warning("%s: training has diverged; it is not among those that are chosen from", variant)
     for row in rates[rates["chosen"]].itertuples():

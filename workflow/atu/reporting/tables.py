@@ -359,9 +359,22 @@ Grids = Mapping[str, Mapping[str, Mapping]]  # by method and variant: its learni
 def find_diverged(runs: list[dict], grids: Grids) -> set[str]:
     """The variants of grids whose training has diverged, in any run; arguments as of :func:`collect` and
     :func:`choose_rates`."""
-    variants = {variant for method in grids.values() for variant in method}
-    asked = [run for run in runs if run["method"] in variants and run["stage"] > 0]
+    asked = stages_of(runs, grids)
     return {run["method"] for run in asked if any("diverged" in read_parquet(file).attrs for file in run["files"])}
+
+
+def find_unreached(runs: list[dict], grids: Grids, dev_targets: list[str]) -> set[str]:
+    """The variants of grids of which a run by which they are judged (of :func:`dev_rows`) did not reach some stage:
+    nothing was asked there, since the one before had collapsed, or training has diverged."""
+    asked = stages_of(runs, grids)
+    judged = [run for run in asked if run["target"] in dev_targets] or asked
+    return {run["method"] for run in judged if not any(len(read_parquet(file)) for file in run["files"])}
+
+
+def stages_of(runs: list[dict], grids: Grids) -> list[dict]:
+    """The stages behind the base model of all variants of grids."""
+    variants = {variant for method in grids.values() for variant in method}
+    return [run for run in runs if run["method"] in variants and run["stage"] > 0]
 
 
 def dev_rows(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
@@ -380,6 +393,7 @@ def choose_rates(
     grids: Grids,
     dev_targets: list[str],
     diverged: Collection[str] = (),
+    unreached: Collection[str] = (),
 ) -> pd.DataFrame:
     """The variant of each grid with the best dev score after the last stage.
 
@@ -388,8 +402,8 @@ def choose_rates(
 
     Args:
         grids: methods without rows are left out.
-        diverged: variants that have no score and are never chosen, from :func:`find_diverged`; nor has one of which
-            some run did not reach the last stage.
+        diverged, unreached: variants that have no score and are never chosen, from :func:`find_diverged` and
+            :func:`find_unreached`: a mean over what is left of their runs would favour what destroys models.
 
     Returns:
         Rows of method, variant, learning_rate, score, chosen, diverged and settings, the values of the grid as text.
@@ -406,7 +420,7 @@ def choose_rates(
             continue
         scores = {}
         for variant in variants:
-            if variant in diverged:
+            if variant in diverged or variant in unreached:
                 continue
             means = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].mean()
             if not (means.groupby(level=0).first() > 0).all():
@@ -414,9 +428,6 @@ def choose_rates(
                     f"{method}: nothing of its grid can be chosen, since no dev probe was known before; set "
                     "split.dev_share higher, or give one value of each setting"
                 )
-            runs = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].count()
-            if any(counts.iloc[-1] < counts.iloc[0] for _, counts in runs.groupby(level=0)):
-                continue  # a run has collapsed on the way: a mean over the others would favour what destroys models
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
             scores[variant] = share[neighbour] - share[forget]
         if not scores and not set(variants) <= set(diverged):
