@@ -33,11 +33,32 @@ CHAT = (
 )
 
 
+def tiny_llm(tokenizer, family: str = "llama", layers: int = 2, **own):
+    """A random model of a few thousand weights for a tokenizer; ``own`` are further keys of its config."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        initializer_range=0.3,
+        **own,
+    )
+    return AutoModelForCausalLM.from_config(config)
+
+
 def build_llm(directory: Path, layers: int = 3, family: str = "llama") -> None:
     """A Llama or Phi-3 of a few thousand weights with a byte-level BPE tokenizer and a chat template."""
-    import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     specials = ["<pad>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
     bpe = Tokenizer(models.BPE())
@@ -51,22 +72,8 @@ def build_llm(directory: Path, layers: int = 3, family: str = "llama") -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token="<pad>", eos_token="<|end|>", chat_template=CHAT
     )
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        initializer_range=0.3,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
+    sizes = {"max_position_embeddings": 512, "pad_token_id": tokenizer.pad_token_id}
+    tiny_llm(tokenizer, family, layers, **sizes).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from atu.common.errors import ExplainedError
 from atu.common.recipe import read_record, record
@@ -31,7 +31,7 @@ from atu.reporting.before import before_page, notes, score_before
 from atu.reporting.published import compare, measure, published_page, sentences
 from atu.reporting.tables import collect, protocol_of_runs
 from atu_pipeline.recipes import Recipes
-from conftest import ROOT, TEXT
+from conftest import ROOT, TEXT, tiny_llm
 from test_settings import PAPER, check, refused
 
 BOTH = pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
@@ -86,21 +86,7 @@ def phi3_like() -> PreTrainedTokenizerFast:
 def engine_of(tokenizer: PreTrainedTokenizerFast, context: int = 4096) -> Engine:
     """A random model of a few thousand weights for a tokenizer, as load_llm leaves the two."""
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "llama",
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=context,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        initializer_range=0.3,
-    )
-    return Engine(AutoModelForCausalLM.from_config(config).eval(), tokenizer, 4096)
+    return Engine(tiny_llm(tokenizer, max_position_embeddings=context).eval(), tokenizer, 4096)
 
 
 LIKE = {"llama3": llama3_like, "phi3": phi3_like}

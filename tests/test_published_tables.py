@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from atu.common.names import display_name
 from atu.data.protocol import PROTOCOLS, protocol_of
@@ -20,7 +20,7 @@ from atu.data.publications import read_published
 from atu.reporting.tables import HEADINGS
 from atu_pipeline.lineage import jobs_behind, read_records
 from atu_pipeline.records import read_jobs
-from conftest import ROOT, build_encoder, shared_folder
+from conftest import ROOT, build_encoder, shared_folder, tiny_llm
 from hub import COMMIT, NAMES, WRITERS, StubHub, build_rwku
 from test_protocol import llama3_like, phi3_like
 from test_settings import PAPER, merge
@@ -41,22 +41,8 @@ PRIMERS = {"triviaqa": ("shots", "\nQ: a\nA: b\n"), "truthfulqa": ("TRUTH", "Q: 
 
 def build_llm(directory: Path, family: str, tokenizer: PreTrainedTokenizerFast) -> None:
     """A model of a few thousand weights in the form of a real one, with a tokenizer that adds BOS."""
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
-        initializer_range=0.3,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
+    sizes = {"max_position_embeddings": 4096, "pad_token_id": tokenizer.eos_token_id}
+    tiny_llm(tokenizer, family, **sizes).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 
