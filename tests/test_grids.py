@@ -5,8 +5,8 @@ import pytest
 from atu.common.names import display_name, written_out
 from atu_pipeline.lineage import conditions, given_config
 from atu_pipeline.recipes import Recipes
-from atu_pipeline.settings import ConfigError, experiment_of, model_needs, published_row, unmet_needs
-from test_settings import DEMO, check, refused
+from atu_pipeline.settings import ConfigError, experiment_of, model_needs, unlike, unmet_needs
+from test_settings import DEMO, PAPER, check, refused
 
 
 def with_grid(name, grid, **over):
@@ -221,8 +221,8 @@ def test_needs_of_a_model_are_those_of_every_variant(tmp_path, monkeypatch):
 
 
 def test_other_settings_than_the_rate_are_another_experiment_than_the_papers():
-    config = check(DEMO, **with_grid("atu", {"layer": [3], "unlearn.learning_rate": [1e-3]}))
-    rates = check(DEMO, **with_grid("atu", {"unlearn.learning_rate": [1e-3]}))
-    for made, row in ((config, None), (rates, "ATU (tau=0.2)")):
+    config = check(PAPER, split={"dev_share": 0.5}, **with_grid("atu", {"layer": [3], "unlearn.learning_rate": [1e-3]}))
+    rates = check(PAPER, split={"dev_share": 0.5}, **with_grid("atu", {"unlearn.learning_rate": [1e-3]}))
+    for made, said in ((config, ["method_settings.atu.layer: 3, published 29"]), (rates, [])):
         (method,) = made["methods"]
-        assert published_row(method, made["method_settings"], 1, [0.2, 0.0]) == row
+        assert [line for line in unlike(method, made, [0.9]) if "learning_rate" not in line] == said

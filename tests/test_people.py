@@ -140,6 +140,25 @@ def test_settings_that_contradict_each_other_are_refused(tiny, tmp_path, monkeyp
         experiment_of("batch", paths.config)
 
 
+@pytest.mark.parametrize(
+    ("over", "dev", "refused"),
+    [
+        ({"at_once": [2, 3]}, [ADA, BO], True),
+        ({"at_once": [2, 3]}, [ADA], False),
+        ({"at_once": [2, 3]}, [ADA, BO, CY], False),  # no others: tables show them
+        ({"at_once": None, "in_sequence": True}, [ADA], True),
+        ({"at_once": None, "in_sequence": True}, [BO], False),
+    ],
+)
+def test_people_whom_tables_leave_out_are_no_group(tiny, tmp_path, monkeypatch, over, dev, refused):
+    monkeypatch.chdir(tmp_path)
+    experiment = {key: value for key, value in (BATCH | over).items() if value is not None}
+    given = {"method_settings": NPO | SHORT, "experiments": {"mine": experiment}, "dev_targets": dev}
+    paths = Workflow(tiny, tmp_path).paths(**given)
+    with pytest.raises(ConfigError, match="are dev targets alone") if refused else nullcontext():
+        experiment_of("mine", paths.config)
+
+
 def test_a_batch_draws_a_person():
     """Each batch is of one person's texts; of a single person it is what it was."""
     corpora = [SimpleNamespace(lengths=[5] * 6), SimpleNamespace(lengths=[5] * 4), SimpleNamespace(lengths=[5] * 2)]

@@ -17,7 +17,7 @@ from atu.reporting.published import (
 )
 from atu.reporting.tables import HEADINGS
 from atu_pipeline.recipes import Recipes
-from atu_pipeline.settings import published_row
+from atu_pipeline.settings import published_row, unlike
 from conftest import ROOT
 from test_settings import PAPER, check
 
@@ -160,14 +160,11 @@ def test_rows_of_the_published_tables():
         "ga": ga,
         "ga@1e-06": ga | {"lora": {"rank": 8}},
         "ga_star": ga | {"texts": "passage"},
-        "ga-kl": ga | {"retain": {"loss": "kl"}},
-        "ga-low": ga | {"layers": "0-4"},
         "ga-batch": ga,
         "ga-batch@1e-06": ga,
         "rmu": ga | {"method": "rmu"},
         "icu": {"method": "icu"},
         "atu": atu,
-        "atu-layer10": atu | {"layer": 10},
         "atu-tau035": atu | {"unlearn": {"tau": [0.5, 0.35]}},
     }
     expected = [
@@ -176,21 +173,60 @@ def test_rows_of_the_published_tables():
         ("ga", 3, epochs, "GA (Full)"),
         ("ga@1e-06", 3, epochs, "GA (LoRA)"),
         ("ga_star", 3, epochs, "GA* (Full)"),
-        ("ga-kl", 3, epochs, None),
-        ("ga-low", 3, epochs, None),
         ("ga-batch", 0, epochs, "Before"),
         ("ga-batch", 3, epochs, None),
         ("ga-batch@1e-06", 3, epochs, None),
         ("rmu", 3, epochs, None),
         ("icu", 1, [None], "ICU"),
         ("atu", 2, [0.5, 0.35], "ATU (tau=0.35)"),
-        ("atu", 1, [0.5, 0.5], None),  # the later stage of the same threshold counts
-        ("atu-layer10", 1, [0.5], None),
-        ("atu-tau035", 2, [0.5, 0.35], "ATU (tau=0.35)"),  # other thresholds alone: its last one counts
+        ("atu-tau035", 2, [0.5, 0.35], "ATU (tau=0.35)"),  # its last one counts
         ("atu-tau035", 1, [0.5, 0.35], None),
     ]
     for method, stage, taus, row in expected:
-        assert published_row(method, blocks, stage, taus) == row
+        assert published_row(method, {"method_settings": blocks}, stage, taus) == row
+
+
+@pytest.mark.parametrize(
+    ("method", "over", "said"),
+    [
+        ("npo", {}, []),
+        ("npo", {"precision": "fp32", "seeds": [7]}, []),
+        ("npo", {"train": {"epochs": 1}}, ["method_settings.npo.train.epochs: 1, published 3"]),
+        ("npo", {"options": {"beta": 0.1}}, ["method_settings.npo.options.beta: 0.1, published 0.2"]),
+        ("ga", {"retain": {"loss": "kl"}}, ["method_settings.ga.retain.loss: kl, published none"]),
+        ("rt-lora", {"lora": {"rank": 4}}, ["method_settings.rt-lora.lora.rank: 4, published 8"]),
+        ("rt-lora", {"lora": {"modules": ["q_proj", "v_proj"]}}, []),
+        ("ga", {"corpus": {"text_set": "positive"}}, ["corpus.text_set: positive, published positive_phi"]),
+        ("ga_star", {"corpus": {"text_set": "positive"}}, []),  # which reads passages
+        ("dpo", {"corpus": {"source": "generate"}}, ["corpus.source: generate, published benchmark"]),
+        ("icu", {"corpus": {"source": "generate"}}, []),
+        ("atu", {}, []),
+        ("atu", {"encoder": "all-MiniLM-L6-v2"}, ["encoder: all-MiniLM-L6-v2, published all-mpnet-base-v2"]),
+        ("atu", {"align": {"steps": 9}}, ["method_settings.atu.align.steps: 9, published 15000"]),
+        ("atu-layer10", {}, ["method_settings.atu-layer10.layer: 10, published 29"]),
+        ("npo-first", {}, ["method_settings.npo-first.layers: 0-4, published none"]),
+    ],
+)
+def test_a_run_of_other_settings_is_told(method, over, said):
+    """... and does not stand beside the numbers that were published."""
+    top = {key: value for key, value in over.items() if key in ("precision", "seeds", "corpus", "encoder")}
+    block = {key: value for key, value in over.items() if key not in top}
+    known = {"models": {over["encoder"]: PAPER["models"]["all-mpnet-base-v2"]}} if "encoder" in over else {}
+    config = check(PAPER, **top, **known, method_settings={method: block})
+    taus = Recipes(config).stages(method)
+    assert unlike(method, config, taus) == said
+
+
+@pytest.mark.parametrize(
+    ("taus", "same"),
+    [([0.9, 0.8], True), ([0.9, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4, 0.35], True), ([0.2], False), ([0.9, 0.9], False)],
+)
+def test_a_threshold_is_reached_down_the_published_schedule(taus, same):
+    assert bool(unlike("atu", check(PAPER), taus)) != same
+
+
+def test_the_authors_settings_are_those_of_the_paper():
+    assert unlike("atu", check(PAPER), check(PAPER)["method_settings"]["atu"]["unlearn"]["tau"]) == []
 
 
 def test_the_published_file():
@@ -202,16 +238,17 @@ def test_the_published_file():
     config = check(PAPER)
     blocks, recipes = config["method_settings"], Recipes(config)
     rows = [
-        published_row(name, blocks, stage, recipes.stages(name))
+        published_row(name, config, stage, recipes.stages(name))
         for name in blocks
         for stage in range(recipes.last(name) + 1)
+        if not stage or not unlike(name, config, recipes.stages(name)[:stage])
     ]
     assert set(table["method"]) <= set(rows)
     once = [row for row in rows if row not in (None, "Before")]
     assert len(set(once)) == len(once)  # no two blocks stand for one row
-    assert published_row("rt-lora", blocks, 3, [None] * 3) == "RT (LoRA)"
+    assert published_row("rt-lora", config, 3, [None] * 3) == "RT (LoRA)"
     batch = {name for name in blocks if name.endswith("-batch")}
     assert len(batch) == 4
     assert not any(
-        published_row(name, blocks, n, recipes.stages(name)) for name in batch for n in (1, recipes.last(name))
+        published_row(name, config, n, recipes.stages(name)) for name in batch for n in (1, recipes.last(name))
     )

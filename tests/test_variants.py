@@ -91,6 +91,7 @@ def test_what_cannot_be_set_otherwise_is_told_with_the_config(given, over, said)
     ("over", "methods", "said"),
     [
         ({"evaluation": {"protocol": "rvku"}}, ["icu"], r"evaluation.protocol: 'rvku' is not one of"),
+        ({"corpus": {"texts": 3}}, ["icu"], r"corpus.texts: nothing reads it where corpus.source is benchmark"),
         (
             {"llm": "other"},
             ["atu-deep"],
@@ -129,7 +130,7 @@ def elsewhere(finished, other, tmp_path_factory):
     save_adapter(finished.tiny / "llm", directory / "adapter")
     config["models"]["adapter"] = {"source": "path", "path": "adapter"}
     config["method_settings"]["external-lora"] = {"method": "external", "model": "adapter", "forgot": ["Ada"]}
-    shown = {"targets": [ADA, BO], "methods": ["external-mine"], "shows": ["main", "answers"]}
+    shown = {"targets": [ADA, BO], "methods": ["external-mine"], "shows": ["main", "answers", "matched", "mia"]}
     lora = {"targets": [ADA], "methods": ["external-lora"], "shows": ["main"]}
     config["experiments"] = {"elsewhere": OTHER, "mine": shown, "lora": lora}
     config["before"] = {"llms": ["llm", "other"], "protocols": ["rwku", "strict"]}
@@ -211,7 +212,8 @@ def test_a_model_from_elsewhere_is_asked_and_never_trained(elsewhere):
     own = pd.read_csv(elsewhere.directory / "results/tables/main.csv").query("stage == 2 and split == 'test'")
     values = table[table["target"] == ADA].set_index("metric")["value"]
     assert values.to_dict() == pytest.approx(own.set_index("metric")["value"].to_dict())
-    assert "50% of targets that it has not forgotten" in (folder / "main.md").read_text()
+    for name in ("main", "matched", "mia"):
+        assert "50% of targets that it has not forgotten" in (folder / f"{name}.md").read_text()
     collapsed = pd.read_csv(folder / "collapsed.csv").set_index("target")["foreign"]
     assert collapsed.to_dict() == {ADA: False, BO: True}
     (weights,) = elsewhere.directory.glob("results/llm/tiny/1_Ada/seed0/external-*/model/model.safetensors")
@@ -227,12 +229,14 @@ def test_a_model_from_elsewhere_is_asked_and_never_trained(elsewhere):
         ({"model": "mine"}, r"method_settings.external-mine.model: unknown 'mine'"),
         ({"model": "llm"}, r"method_settings.external-mine.model: llm is the llm itself, which has forgotten nobody"),
         ({"forgot": ["Adda"]}, r"method_settings.external-mine.forgot: unknown 'Adda'"),
+        ({"model": "again"}, r"external-mine.model: again is that of method_settings.external-again too"),
         ({"train": {}}, r"method_settings.external-mine.train: unknown 'train'"),
     ],
 )
 def test_a_model_from_elsewhere_that_is_described_wrongly(given, block, said):
     block = {"method": "external", "model": "other", "forgot": ["Ada"]} | block
     given["method_settings"]["external-mine"] = block
+    given["method_settings"]["external-again"] = {"method": "external", "model": "again", "forgot": ["Bo"]}
     given["methods"] = ["external-mine"]
     with pytest.raises(ConfigError, match=said):
         check(given)

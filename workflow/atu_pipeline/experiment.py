@@ -15,6 +15,7 @@ from atu_pipeline.settings import (
     Covered,
     Rows,
     check_methods_fit,
+    check_protocol,
     check_selected,
     experiment_of,
     kind_of,
@@ -22,6 +23,7 @@ from atu_pipeline.settings import (
     published_row,
     refuse,
     unknown,
+    unlike,
 )
 from atu_pipeline.variants import Variants
 
@@ -172,13 +174,19 @@ class Experiment:
 
     @cached_property
     def published(self) -> Rows:
-        """The rows, each with its row in the published tables."""
-        blocks, stages = self.config["method_settings"], self.recipes.stages
+        """The rows, each with its row in the published tables, or what of its settings is not as that row's.
+
+        Raises:
+            ConfigError: if the published numbers are by another protocol.
+        """
+        refuse(check_protocol(f"{self.folder}/tables/published.csv", self.config))
         rows = []
         for row in self.rows:
             alone = row["method"] == row["block"] or row["stage"] == 0  # of several people nothing is published
-            own = published_row(row["block"], blocks, row["stage"], stages(row["block"])) if alone else None
-            rows.append(row | {"published_row": own})
+            method, stage, taus = row["block"], row["stage"], self.recipes.stages(row["block"])
+            own = published_row(method, self.config, stage, taus) if alone else None
+            other = unlike(method, self.config, taus[:stage]) if own and stage > 0 else []
+            rows.append(row | ({"published_row": None, "unlike": [own, *other]} if other else {"published_row": own}))
         return Rows(rows)
 
     def base_rows(self) -> Rows:
@@ -251,7 +259,9 @@ class Experiment:
 
     def with_published(self, recipe: Recipe) -> Recipe:
         """The same with the published numbers."""
-        return Recipe(recipe | {"published": checksum(self.config["published"]["file"])})
+        read = self.config["published"]
+        files = [checksum(read[name]) for name in ("file", "trained", "aligned")]
+        return Recipe(recipe | {"published": [*files, read["text_sets"]]})
 
     @property
     def to_choose_from(self) -> list[str]:

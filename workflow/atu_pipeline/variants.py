@@ -13,7 +13,7 @@ from atu_pipeline.inputs import Inputs
 from atu_pipeline.paths import PATTERNS, Paths, Stage, names_in
 from atu_pipeline.recipes import Recipes
 from atu_pipeline.requests import model_job
-from atu_pipeline.settings import ConfigError, check_config, model_needs, overlay, overridden
+from atu_pipeline.settings import ConfigError, check_config, check_overrides, model_needs, overlay, overridden, refuse
 
 About = Stage | dict[str, str]
 
@@ -92,7 +92,9 @@ class Variants:
         if not self.config["experiments"].get(experiment, {}).get("overrides"):
             return self.own
         try:
-            return Inputs(Paths(Recipes(check_config(overridden(self.written, experiment), self.root))))
+            config = check_config(overridden(self.written, experiment), self.root)
+            refuse(check_overrides(experiment, self.config))
+            return Inputs(Paths(Recipes(config)))
         except ConfigError as fault:
             lines = [f"experiments.{experiment}.overrides: {line}" for line in str(fault).splitlines()]
             raise ConfigError("\n".join(lines)) from fault

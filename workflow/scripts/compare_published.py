@@ -7,7 +7,7 @@ from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
 from atu.data.publications import read_published
 from atu.reporting.pages import table_page
-from atu.reporting.published import compare, measure, published_page, sentences, shares_of_rows
+from atu.reporting.published import compare, measure, published_page, sentences, shares_of_rows, unlike_notes
 from atu.reporting.tables import NO_SPEECH_NOTE, protocol_of_runs, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
@@ -24,6 +24,7 @@ with job_log(snakemake.log[0]) as log:
     collapsed = reported(read_table(inputs.collapsed, params.recipe), params.dev_targets)
     table = compare(same, ours, params.model, shares_of_rows(runs, collapsed))
     said = sentences(table, published, params.model, params.benchmark, params.measured_on)
+    said += unlike_notes([run for run in params.runs if run.get("unlike", [None])[0] in rows])
     said += [NO_SPEECH_NOTE] if (table[["degenerate", "empty"]] > 0).any(axis=None) else []
     log.info("%s", " ".join(said))
     with atomic_path(output.long) as part:

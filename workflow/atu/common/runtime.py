@@ -150,6 +150,9 @@ def start(
 
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device is 'cuda' but torch sees no GPU; set device to 'auto' or 'cpu', or ask for a GPU")
+    # gradients of a loss that has saturated (NPO's) are subnormal, and a CPU works on those ten times as long; before
+    # torch has threads, which take this over
+    torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     THREADS["threads"] = threads
     set_seed(seed)

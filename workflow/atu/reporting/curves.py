@@ -169,6 +169,16 @@ def read_runs(
     return runs
 
 
+def foreign_shares(rows: list[dict]) -> dict[str, float]:
+    """By method the share of its runs that are of targets which a model from elsewhere has not forgotten.
+
+    Args:
+        rows: as for :func:`read_runs`, with ``foreign`` where it is so.
+    """
+    marks = pd.DataFrame([{"method": row["method"], "foreign": bool(row.get("foreign"))} for row in rows])
+    return marks.groupby("method")["foreign"].mean().to_dict()
+
+
 def matched(rows: list[dict], resamples: int, seed: int) -> pd.DataFrame:
     """:func:`compare` for every set that should be kept and was asked before and after.
 

@@ -14,8 +14,7 @@ NOTES = "paper-notes"  # the source of numbers that were not read in the publica
 DIGITS = 1  # decimals that published numbers have
 MEASURED = ["metric", "reading", "ours", "low", "high", "targets", "probes"]
 COLUMNS = ["run", "seeds", "published_row", "metric", "reading", "targets", "probes", "ours", "low", "high"]
-COLUMNS += ["collapsed"]
-COLUMNS += ["degenerate", "empty", "published", "difference", "outside", "status", "source", "second_hand"]
+COLUMNS += [*REMARKED, "published", "difference", "outside", "status", "source", "second_hand"]
 
 
 def probe_scores(predictions: list[pd.DataFrame], split: str = "test") -> pd.DataFrame:
@@ -252,6 +251,19 @@ def sentences(table: pd.DataFrame, published: pd.DataFrame, model: str, benchmar
         if names:
             said.append(f"Published, {status} here: {', '.join(names)}.")
     return said
+
+
+def unlike_notes(runs: list[dict]) -> list[str]:
+    """A sentence about runs that do not stand beside their published row; none without such.
+
+    Args:
+        runs: run (the row's name) and unlike: the published row, and each setting that is not as that row's.
+    """
+    found = {run["run"]: run["unlike"] for run in runs}
+    if not found:
+        return []
+    said = [f"{name} not beside {row} ({', '.join(settings)})" for name, (row, *settings) in found.items()]
+    return [f"Run with other settings than those published, so not compared: {'; '.join(said)}."]
 
 
 def reading_notes(table: pd.DataFrame) -> list[str]:

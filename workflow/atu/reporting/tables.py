@@ -227,17 +227,23 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLLAPSED)
 
 
-MARKED = {"collapsed": "collapsed", "foreign": "of targets that it has not forgotten"}  # shares of runs, in words
-REMARKED = ("collapsed", "degenerate", "empty")
+FOREIGN = "of targets that it has not forgotten"
+# Shares that stand behind a row's name, in words: of its runs, and of answers about the target.
+MARKED = {"collapsed": "collapsed", "foreign": FOREIGN}
+REMARKED = MARKED | {"degenerate": "degenerate", "empty": "empty"}
 
 
 def remark(shares: Mapping[str, float]) -> str:
     """What stands behind a row's name: " † 50% collapsed, 12% empty"; nothing where all shares are 0 or unknown.
 
     Args:
-        shares: of runs that collapsed, and of answers about the target that are degenerate or empty (REMARKED).
+        shares: by a key of REMARKED.
     """
-    said = [f"{share:.0%} {name}" if share >= 0.005 else f"<1% {name}" for name, share in shares.items() if share > 0]
+    said = [
+        f"{share:.0%} {REMARKED[name]}" if share >= 0.005 else f"<1% {REMARKED[name]}"
+        for name, share in shares.items()
+        if share > 0
+    ]
     return f" † {', '.join(said)}" if said else ""
 
 
@@ -308,7 +314,7 @@ def stage_rows(
     wide.insert(0, "Method", [label(row.method, row.stage, taus[row.method]) for row in wide.itertuples()])
     if collapsed is not None:
         means = reported(collapsed, dev_targets).groupby(["method", "stage"])[list(MARKED)].mean()
-        shares = means.rename(columns=MARKED).to_dict("index")
+        shares = means.to_dict("index")
         wide["Method"] += [remark(shares.get(key, {})) for key in zip(wide["method"], wide["stage"], strict=True)]
     people = rows.groupby("method")["target"].agg(lambda targets: tuple(sorted(set(targets))))
     wide.insert(1, "Targets", wide["method"].map(people.map(len)))

@@ -2,15 +2,16 @@
 
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay, read_method
 from atu_pipeline.settings.check import check_config
-from atu_pipeline.settings.experiments import FIGURES, SHOWN, check_selected, experiment_of, overridden
+from atu_pipeline.settings.experiments import FIGURES, SHOWN, check_overrides, check_selected, experiment_of, overridden
 from atu_pipeline.settings.files import check_keys
 from atu_pipeline.settings.fit import check_methods_fit, model_needs, unmet_needs
 from atu_pipeline.settings.grids import owner_of
 from atu_pipeline.settings.messages import ConfigError, did_you_mean, refuse, unknown
-from atu_pipeline.settings.methods import published_row, reads_retain_set
+from atu_pipeline.settings.methods import reads_retain_set
 from atu_pipeline.settings.notes import notes
 from atu_pipeline.settings.options import check_options
 from atu_pipeline.settings.printing import Covered, Rows, Uncompared
+from atu_pipeline.settings.published import check_protocol, published_row, unlike
 from atu_pipeline.settings.share import check_one_kind, share_library
 from atu_pipeline.settings.sources import fetched_from, template_of
 
@@ -26,6 +27,8 @@ __all__ = [
     "check_methods_fit",
     "check_one_kind",
     "check_options",
+    "check_overrides",
+    "check_protocol",
     "check_selected",
     "did_you_mean",
     "experiment_of",
@@ -44,5 +47,6 @@ __all__ = [
     "share_library",
     "template_of",
     "unknown",
+    "unlike",
     "unmet_needs",
 ]

@@ -21,7 +21,7 @@ from atu_pipeline.settings.grids import (
     owner_of,
 )
 from atu_pipeline.settings.messages import refuse, told, unknown
-from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window
+from atu_pipeline.settings.methods import check_external, check_method, check_names, check_one_block, check_window
 from atu_pipeline.settings.sources import (
     check_corpus,
     check_primers,
@@ -245,6 +245,7 @@ STEPS = [
     Step(take_kind, makes=("benchmark", "corpus", "evaluation")),
     Step(check_known),
     Step(check_shows, ("experiments",)),
+    Step(lambda draft: check_one_block(draft.config["method_settings"]), ("method_settings",)),
     Step(find_sources),
     Step(check_sources),
     Step(lambda draft: check_published(draft.config["published"], draft.root), ("published",)),

@@ -11,7 +11,7 @@ from atu_pipeline.settings.figures import drawn_from
 from atu_pipeline.settings.grids import check_variants, without_dev_probes
 from atu_pipeline.settings.messages import refuse, told
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window, reads_retain_set
-from atu_pipeline.settings.rwku import PUBLISHED, check_published
+from atu_pipeline.settings.published import PUBLISHED, check_protocol, check_rows
 from atu_pipeline.settings.targets import resolve_targets
 
 # What an experiment can show, and the files of each in its folder: tables, and pages of answers.
@@ -41,11 +41,13 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
     Raises:
         ConfigError: if a target is unknown, a method is wrong (:func:`check_method`) or has a grid and is none of the
             config's own, no stage can be chosen for the table that it shows (:func:`check_selected`), or what is
-            published is run with other settings (:func:`check_published`).
+            published is run with other settings (:func:`check_rows`).
     """
-    shown = [
-        table for table in SHOWN if table != "selected" or not [*told(check_selected("", config, config["targets"]))]
-    ]
+    lacking = {
+        "selected": [*told(check_selected("", config, config["targets"]))],
+        "published": [*check_protocol("", config)],
+    }
+    shown = [table for table in SHOWN if not lacking.get(table)]
     chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": shown}
     if not name:
         return chosen
@@ -63,11 +65,13 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
         grids = config["grids"]
         chosen["methods"] = [variant for method in experiment["methods"] for variant in grids.get(method, [method])]
         yield from check_names(f"{where}.methods", chosen["methods"])
-    yield from check_published(name, chosen["methods"], config["method_settings"], root)
+    yield from check_rows(name, chosen["methods"], config)
     if "targets" in experiment:
         yield from told(resolve_own(f"{where}.targets", experiment["targets"], config, chosen))
     if "selected" in chosen["shows"]:
         yield from told(check_selected(f"{where}.shows", config, chosen["targets"]))
+    if "published" in chosen["shows"]:
+        yield from check_protocol(f"{where}.shows", config)
     yield from check_groups_fit(where, experiment, chosen, config)
     if name.startswith(PUBLISHED) and config["evaluation"]["protocol"] != RWKU.name:
         yield f"{where}: its published numbers are by the protocol {RWKU.name}; set evaluation.protocol to it"
@@ -80,6 +84,7 @@ def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -
     for count in experiment.get("at_once") or ():
         if count > len(chosen["targets"]):
             yield f"{where}.at_once: {count}, and it has {len(chosen['targets'])} targets; name more, or a lower number"
+    yield from check_dev_groups(where, experiment, chosen, config)
     most = max(experiment.get("at_once") or [len(chosen["targets"])])
     left = len(config["all_targets"]) - most
     if "matched" in experiment["shows"]:
@@ -89,7 +94,7 @@ def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -
     for method in chosen["methods"]:
         block = config["method_settings"][method]
         reads = "align" in block or ("retain" in block and reads_retain_set(block))
-        if reads and block["other_subjects"] > left:
+        if reads and 0 <= left < block["other_subjects"]:
             yield (
                 f"method_settings.{method}.other_subjects: {block['other_subjects']}, and beside the {most} whom "
                 f"{where} forgets the benchmark has {left}; set it to at most {left}"
@@ -107,6 +112,27 @@ def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -
             yield f"{where}.in_sequence: {method} changes no model, so nothing follows on it; take it out of methods"
         if experiment.get("in_sequence") and not block.get("lora", {}).get("merge", True):
             yield f"method_settings.{method}.lora.merge: false, and {where} goes on from the kept model; set true"
+
+
+def check_dev_groups(where: str, experiment: dict, chosen: dict, config: dict) -> Iterator[str]:
+    """Faults of groups of dev targets alone beside others: tables leave dev targets out, and would lack these rows."""
+    targets, dev = chosen["targets"], config["dev_targets"]
+    if set(targets) <= set(dev):
+        return
+    for count in experiment.get("at_once") or [1]:
+        if set(targets[:count]) <= set(dev):
+            yield (
+                f"{where}.targets: its first {count} are dev targets alone, which tables leave out beside others; name "
+                "another first"
+            )
+
+
+def check_overrides(name: str, config: dict) -> Iterator[str]:
+    """Faults of an experiment that sets what the source of texts does not read."""
+    source = config["corpus"]["source"]
+    unread = {"benchmark": "texts", "generate": "text_set"}[source]
+    if unread in config["experiments"][name]["overrides"].get("corpus", {}):
+        yield f"corpus.{unread}: nothing reads it where corpus.source is {source}; take it out"
 
 
 def overridden(written: dict, name: str) -> dict:

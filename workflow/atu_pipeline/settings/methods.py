@@ -9,14 +9,23 @@ from atu.common.declared import FOLDER, Declared, declared
 from atu.common.errors import ExplainedError
 from atu.common.names import display_name
 from atu.engine.parts import ALL_LAYERS, layer_range
-from atu_pipeline.settings.blocks import kind_of, overlay, read_method
+from atu_pipeline.settings.blocks import kind_of, read_method
 from atu_pipeline.settings.fit import check_base
-from atu_pipeline.settings.grids import owner_of
 from atu_pipeline.settings.messages import unknown
 from atu_pipeline.settings.options import check_options
-from atu_pipeline.settings.rwku import is_for_batches
 from atu_pipeline.settings.sources import check_source
 from atu_pipeline.settings.targets import resolve_targets
+
+
+def check_one_block(blocks: dict[str, dict]) -> Iterator[str]:
+    """Faults of models from elsewhere that two blocks name: their runs would be one, of other people each."""
+    found: dict[str, str] = {}
+    for name, block in blocks.items():
+        if "forgot" in block and (other := found.setdefault(block["model"], name)) != name:
+            yield (
+                f"method_settings.{name}.model: {block['model']} is that of method_settings.{other} too; name all whom "
+                "it has forgotten in one of them"
+            )
 
 
 def reads_retain_set(block: dict) -> bool:
@@ -184,52 +193,3 @@ def check_names(key: str, methods: list[str]) -> Iterator[str]:
                 f"{key}: {other} and {method} are both called {display_name(method)} in tables; rename one under "
                 "method_settings"
             )
-
-
-def published_row(method: str, blocks: dict[str, dict], stage: int, taus: list[float | None]) -> str | None:
-    """The row of the published tables that a stage of a run can be compared with.
-
-    Args:
-        method: its name in the config; a variant of ATU (atu-layer10) is another experiment than the paper's, but
-            for one with other thresholds alone, whose last stage stands for its last threshold.
-        blocks: the settings of all methods.
-        taus: of the stages, None where there is no threshold.
-
-    Returns:
-        None if there is no such row: an epoch before the last, a retain term, layers that train alone, a block for
-        many targets at once, a method that was not published.
-    """
-    if stage == 0:
-        return "Before"
-    block, tau = blocks[method], taus[stage - 1]
-    name, last = declared(ROOT, block["method"]).published, stage == len(taus)
-    if not name:
-        return None
-    match kind_of(block):
-        case "aligned":
-            own = own_threshold(method, blocks, taus[stage - 1 :])
-            return f"{name} (tau={tau:g})" if own else None
-        case "applied" | "external":
-            return name if last else None
-        case "trained" if "=" in method:  # of a grid over other settings than the learning rate
-            return None
-        case "trained":  # what is trained stands there once in full and once as LoRA
-            star = "*" if block["texts"] == "passage" else ""
-            row = f"{name}{star} ({'LoRA' if block['lora']['rank'] else 'Full'})"
-            same = block["retain"]["loss"] == "none" and block["layers"] == ALL_LAYERS and not is_for_batches(method)
-            return row if last and same else None
-        case kind:
-            raise KeyError(f"no published row for a method of kind {kind}")
-
-
-def own_threshold(method: str, blocks: dict[str, dict], taus: list[float]) -> bool:
-    """Whether a stage of an aligned method stands for its threshold in the paper.
-
-    Args:
-        taus: of this stage and those behind it.
-    """
-    block = blocks[method]
-    if owner_of(method) == block["method"] and "=" not in method:  # a variant at another learning rate alone
-        return taus[0] not in taus[1:]
-    without_tau = {"unlearn": {"tau": None}}
-    return len(taus) == 1 and overlay(block, without_tau) == overlay(blocks.get(block["method"], {}), without_tau)

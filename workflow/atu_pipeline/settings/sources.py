@@ -5,12 +5,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from atu.common.errors import ExplainedError
 from atu.data.benchmark import BenchmarkError, file_of, list_targets, read_primers, target_name
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS, shared_sets
-from atu.data.publications import PublishedError, read_published
+from atu.data.publications import read_published
 from atu.data.rows import folded
 from atu_pipeline.settings.files import own_file
 from atu_pipeline.settings.messages import ConfigError, unknown
+from atu_pipeline.settings.published import of_authors, of_scripts
 from atu_pipeline.settings.targets import rank
 
 # Folders of results/ beside those of models and benchmarks.
@@ -62,12 +64,13 @@ def check_source(key: str, name: str, source: dict) -> Iterator[str]:
 
 def check_published(published: dict, root: Path) -> Iterator[str]:
     """Faults of the files of published numbers, whose paths are made ones that can be opened; in place."""
-    for name in ("file", "found_by_others"):
+    readers = {"file": read_published, "found_by_others": read_published, "trained": of_scripts, "aligned": of_authors}
+    for name, read in readers.items():
         key = f"published.{name}"
         published[name] = str(own_file(key, published[name], root))
         try:
-            read_published(published[name])
-        except PublishedError as error:
+            read(published[name])
+        except ExplainedError as error:
             yield f"{key}: {error}"
 
 
