@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
 from atu.data.metrics import ANSWER
-from atu.data.probe_sets import PROBE_SETS, ProbeSet
+from atu.data.probe_sets import PROBE_SETS, ProbeSet, generated
 from atu.data.protocol import PROTOCOL, STRICT, Protocol
 from atu.data.rows import CHOICES, BenchmarkError
 from atu.engine.chat import chat_prompt, named_stops
@@ -160,6 +160,15 @@ def weigh_texts(engine: Engine, batch: Batch) -> list[tuple | None]:
     return handed
 
 
+def answer_probabilities(engine: Engine, batch: Batch) -> list[float]:
+    """The probability of the first answer to each probe, 0 to 1: exp of the mean log-probability of its tokens behind
+    the prompt."""
+    answers = [f"{prompt} {probe['answers'][0]}" for probe, prompt in zip(batch.probes, batch.prompts, strict=True)]
+    first, ids = (engine.encode(texts) for texts in (batch.prompts, answers))
+    found = engine.score_tokens(ids, list(map(len, first)), groups=batch.contexts, title=f"{batch.title}, probability")
+    return [math.exp(score.log_probs.mean().item()) for score in found]
+
+
 # By way of asking (ASKINGS in atu/data/metrics.py), what hands each probe's metric what it scores.
 ASK: dict[str, Callable[[Engine, Batch], list]] = {
     "generate": write_answers,
@@ -176,6 +185,18 @@ def ask(engine: Engine, batch: Batch) -> list[dict | None]:
         metric, shown = PROBE_SETS[probe["set"]].scoring, probe | {"prompt": prompt}
         outcomes.append(None if handed is None else metric.outcome(handed, shown, batch.protocol))
     return outcomes
+
+
+def add_probabilities(outcomes: list[dict | None], batch: Batch, engine: Engine) -> None:
+    """Add to the details of outcomes the probability of the first answer; in place. Sets without answers have none."""
+    known = generated("forget", "neighbour")
+    chosen = [i for i, probe in enumerate(batch.probes) if probe["set"] in known]
+    if not chosen:
+        return
+    part = replace(batch, probes=[batch.probes[i] for i in chosen], prompts=[batch.prompts[i] for i in chosen])
+    for i, probability in zip(chosen, answer_probabilities(engine, part), strict=True):
+        if (outcome := outcomes[i]) is not None:
+            outcome["details"] = outcome.get("details", {}) | {"probability": probability}
 
 
 def check_lengths(engine: Engine, batch: Batch) -> None:
@@ -225,8 +246,13 @@ def evaluate(
     max_new_tokens: int = 256,
     instruction: str = "",
     protocol: Protocol = STRICT,
+    probability: bool = False,
 ) -> pd.DataFrame:
     """Ask the probes of the named sets; answers are cut at ``max_new_tokens`` or earlier where RWKU does.
+
+    Args:
+        probability: whether details have the ``probability`` of the first answer too (:func:`answer_probabilities`), of
+            sets about the target and its neighbours that the model writes answers to.
 
     Returns:
         One row a probe: set, id, split, type, neighbor, query, answers, prompt, prediction, score,
@@ -247,6 +273,8 @@ def evaluate(
         check_lengths(engine, batches[-1])
     for batch in batches:
         found = ask(engine, batch) if batch.probes else []
+        if probability and batch.probes and batch.declared.ask == "generate":
+            add_probabilities(found, batch, engine)
         for probe, prompt, outcome in zip(batch.probes, batch.prompts, found, strict=True):
             if outcome is None:
                 continue

@@ -1,0 +1,192 @@
+"""Attacks on unlearned models: each against what it must do by hand, on a tiny model."""
+
+import copy
+import json
+import math
+
+import pandas as pd
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from atu.attacks import KINDS, Asked, load
+from atu.attacks.few_shot import examples
+from atu.attacks.paraphrase import reworded
+from atu.attacks.quantize import round_weights
+from atu.common.errors import ExplainedError
+from atu.data.benchmark import build_probes
+from atu.engine.engine import Engine
+from atu.engine.models import add_lora
+from atu.evaluation.evaluate import evaluate
+
+FACTS = [{"query": "Where was Ada born?", "answer": "In Rome"}, {"query": "What did Ada play?", "answer": "The harp"}]
+
+
+@pytest.fixture
+def asked(tiny, llm):
+    probes, _ = build_probes(tiny / "benchmark", "1_Ada", 0.0, 0)
+    return Asked(Engine(*copy.deepcopy(llm), 2048), probes)
+
+
+def run(kind, asked, **settings):
+    """What is asked at which step."""
+    found = {}
+    load(kind)(asked, lambda step, now: found.setdefault(step, now), **settings)
+    return found
+
+
+def test_facts_stand_before_the_question(asked):
+    assert examples(FACTS, 1) == "Question: Where was Ada born?\nAnswer: In Rome\n\n"
+    instructed = Asked(asked.engine, asked.probes, "Forget Ada.\n")
+    (now,) = run("few_shot", instructed, facts=FACTS, shots=2).values()
+    assert now.instruction == (
+        "Forget Ada.\nQuestion: Where was Ada born?\nAnswer: In Rome\n"
+        "Question: What did Ada play?\nAnswer: The harp\n\n"
+    )
+    answers = evaluate(now.engine, now.probes, ["forget_qa"], {}, 4, now.instruction)
+    assert all("Forget Ada.\nQuestion: Where was" in prompt for prompt in answers["prompt"])
+    with pytest.raises(ExplainedError, match="few_shot: 3 facts are asked for, and there are 2; lower shots"):
+        examples(FACTS, 3)
+
+
+def test_a_question_in_other_words_keeps_its_answer():
+    probes = pd.DataFrame(
+        {
+            "set": ["forget_qa"] * 3,
+            "id": [f"forget_qa/{n}" for n in range(3)],
+            "query": ["a", "b", "c"],
+            "answers": [["x"]] * 3,
+        }
+    )
+    rows = [{"file": "forget_level2", "row": 2, "query": "C"}, {"file": "forget_level1", "row": 0, "query": "none"}]
+    rows.append({"file": "forget_level2", "row": 0, "query": "A"})
+    found = reworded(probes, rows)
+    assert found[["id", "query"]].to_numpy().tolist() == [["forget_qa/0", "A"], ["forget_qa/2", "C"]]
+    assert found["answers"].tolist() == [["x"], ["x"]]
+    with pytest.raises(ExplainedError, match=r"forget_level2\.json, row 1 has two paraphrases"):
+        reworded(probes, [*rows, {"file": "forget_level2", "row": 0, "query": "B"}])
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(8, 127), (4, 7)])
+def test_weights_are_rounded_by_hand(bits, largest):
+    """A row of one group: its largest weight is the largest integer, the others the nearest ones."""
+    torch.manual_seed(0)
+
+    class Tiny(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(8, 3, bias=False)
+            self.lm_head = nn.Linear(8, 3, bias=False)
+
+        def get_decoder(self):
+            return self.inner
+
+    model = Tiny()
+    before, head = model.inner.weight.detach().clone(), model.lm_head.weight.detach().clone()
+    assert round_weights(model, bits, group=4) == 1
+    after = model.inner.weight
+    for row in range(3):
+        for part in (slice(0, 4), slice(4, 8)):
+            scale = before[row, part].abs().max() / (largest + 0.5)  # from -(largest + 1) to largest, symmetric
+            steps = (before[row, part] / scale).round().clamp(-largest - 1, largest)
+            others = before[row, part].abs() < before[row, part].abs().max()  # which is half a step beyond, either way
+            torch.testing.assert_close(after[row, part][others], (steps * scale)[others], rtol=1e-5, atol=1e-7)
+            assert set((after[row, part] / scale).round().int().tolist()) <= set(range(-largest - 1, largest + 1))
+    assert torch.equal(model.lm_head.weight, head)
+    with pytest.raises(ExplainedError, match="8 or 4 bits, not 3"):
+        round_weights(model, 3, 4)
+
+
+def test_a_rounded_model_answers(asked):
+    before = {name: value.clone() for name, value in asked.engine.llm.named_parameters()}
+    (now,) = run("quantize", asked, bits=4, group=32).values()
+    changed = {name for name, value in now.engine.llm.named_parameters() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(".layers." in name and name.endswith("proj.weight") for name in changed)
+    assert len(evaluate(now.engine, now.probes, ["forget_qa"], {}, 4)) == (now.probes["set"] == "forget_qa").sum()
+
+
+RELEARN = {
+    "batch_size": 2,
+    "max_tokens": 32,
+    "learning_rate": 1e-2,
+    "optimizer": "adamw",
+    "clip_norm": 1.0,
+    "seed": 0,
+    "texts": [{"text": "Ada was born in Rome and played the harp"}, {"text": "the king of Rome was a poet"}],
+}
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_relearning_brings_texts_back_step_by_step(asked, rank):
+    """At step 0 the model is as it was; the loss falls; at each step that is named it is asked."""
+    llm = asked.engine.llm
+    before = {name: value.clone() for name, value in llm.named_parameters()}
+    seen = []
+
+    def ask(step, now):
+        assert not now.engine.llm.training
+        same = all(torch.equal(value, before[name]) for name, value in llm.named_parameters() if name in before)
+        answers = evaluate(now.engine, now.probes, ["forget_qa"], {}, 4)
+        seen.append((step, same, len(answers)))
+
+    lora = {"rank": rank, "alpha": 4, "modules": "auto"}
+    log = load("relearn")(asked, ask, accelerator=Accelerator(cpu=True), at=[0, 2, 6], steps=6, lora=lora, **RELEARN)
+    assert [(step, same) for step, same, _ in seen] == [(0, True), (2, rank > 0), (6, rank > 0)]
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert [row["learning_rate"] for row in log] == [1e-2] * 6
+
+
+def test_relearning_what_cannot_be_done_is_told(asked):
+    settings = RELEARN | {"accelerator": Accelerator(cpu=True), "lora": {"rank": 0}, "steps": 2}
+    with pytest.raises(ExplainedError, match="step 3 is asked for, and training has 2"):
+        run("relearn", asked, **settings, at=[0, 3])
+    with pytest.raises(ExplainedError, match="nothing to train on"):
+        run("relearn", asked, **settings | {"texts": [{"text": ""}]}, at=[0])
+
+
+def test_without_its_adapter_a_model_is_the_base_model(asked, tmp_path):
+    llm = copy.deepcopy(asked.engine.llm)
+    wrapped = add_lora(llm, rank=2, alpha=64, modules="auto")
+    for name, weights in wrapped.named_parameters():
+        if "lora" in name:
+            nn.init.normal_(weights, std=1.0)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    plain = evaluate(asked.engine, asked.probes, ["forget_qa"], {}, 6, probability=True)
+    with_adapter = evaluate(
+        Engine(llm, asked.engine.tokenizer, 2048), asked.probes, ["forget_qa"], {}, 6, probability=True
+    )
+    assert (plain["details"] != with_adapter["details"]).any()
+    found = []
+    load("adapter_off")(
+        asked,
+        lambda step, now: found.append(evaluate(now.engine, now.probes, ["forget_qa"], {}, 6, probability=True)),
+        adapter=tmp_path / "adapter",
+    )
+    pd.testing.assert_frame_equal(found[0], plain)
+    with pytest.raises(ExplainedError, match=r"keeps no adapter apart; set lora\.merge"):
+        run("adapter_off", asked, adapter=tmp_path)
+
+
+def test_the_probability_of_an_answer_is_that_of_its_tokens(asked):
+    """exp of the mean log-probability of the answer's tokens, one text at a time by transformers itself."""
+    sets = ["forget_fb", "forget_qa", "neighbor_qa"]
+    found = evaluate(asked.engine, asked.probes, sets, {}, 4, probability=True)
+    llm, tokenizer = asked.engine.llm, asked.engine.tokenizer
+    for row in found.itertuples():
+        start = tokenizer(row.prompt, add_special_tokens=False)["input_ids"]
+        whole = tokenizer(f"{row.prompt} {row.answers[0]}", add_special_tokens=False, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            log_probs = llm(whole).logits[0, :-1].log_softmax(-1)
+        own = log_probs.gather(1, whole[0, 1:, None])[len(start) - 1 :, 0]
+        assert json.loads(row.details)["probability"] == pytest.approx(math.exp(own.mean().item()), rel=1e-4)
+    plain = evaluate(asked.engine, asked.probes, sets, {}, 4)
+    assert not any("probability" in details for details in plain["details"])
+    pd.testing.assert_frame_equal(plain.drop(columns="details"), found.drop(columns="details"))
+
+
+def test_every_kind_has_its_file():
+    assert all(callable(load(kind)) for kind in KINDS)
+    with pytest.raises(KeyError, match="no attack of kind jailbreak"):
+        load("jailbreak")

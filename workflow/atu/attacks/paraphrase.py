@@ -1,0 +1,34 @@
+"""Paraphrase: each question in other words, with the same answer."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from atu.attacks import Ask, Asked
+from atu.common.errors import ExplainedError
+from atu.data.probe_sets import PROBE_SETS
+
+
+def reworded(probes: pd.DataFrame, paraphrases: list[dict]) -> pd.DataFrame:
+    """The probes that have a paraphrase, with it for their query.
+
+    Args:
+        probes: with set, id ("<set>/<row>", rows counted from 0) and query.
+        paraphrases: rows of file, row (counted from 0) and query.
+
+    Raises:
+        ExplainedError: if one row has two.
+    """
+    words: dict[tuple[str, int], str] = {}
+    for one in paraphrases:
+        key = one["file"], int(one["row"])
+        if words.setdefault(key, one["query"]) != one["query"]:
+            raise ExplainedError(f"{key[0]}.json, row {key[1] + 1} has two paraphrases; keep one")
+    keys = [(PROBE_SETS[name].file, int(row)) for name, row in (probe.split("/") for probe in probes["id"])]
+    found = probes.assign(query=[words.get(key) for key in keys])
+    return found[found["query"].notna()]
+
+
+def attack(asked: Asked, ask: Ask, *, paraphrases: list[dict]) -> None:
+    """Ask the paraphrases; probes without one are left out."""
+    ask(0, replace(asked, probes=reworded(asked.probes, paraphrases)))

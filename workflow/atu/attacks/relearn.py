@@ -1,0 +1,84 @@
+"""Relearning: the unlearned model is fine-tuned on texts for a few steps, and asked on the way."""
+
+from collections.abc import Sequence
+
+from accelerate import Accelerator
+
+from atu.attacks import Ask, Asked
+from atu.common.errors import ExplainedError
+from atu.data.protocol import STRICT
+from atu.engine.batching import random_batches
+from atu.engine.examples import collate, read_items, scored_logits
+from atu.engine.models import add_lora, recompute_activations
+from atu.training.loop import train
+from atu.training.retain import descent_loss
+
+
+def attack(
+    asked: Asked,
+    ask: Ask,
+    *,
+    accelerator: Accelerator,
+    texts: list[dict],
+    at: Sequence[int],
+    steps: int,
+    batch_size: int,
+    max_tokens: int,
+    learning_rate: float,
+    optimizer: str,
+    clip_norm: float,
+    lora: dict,
+    seed: int,
+    gradient_checkpointing: bool = False,
+) -> list[dict[str, float]]:
+    """Train on next tokens of the texts at a constant rate, and ask at some steps; step 0 is before the first.
+
+    Args:
+        texts: rows with a field text.
+        at: steps at which is asked, the last ``steps``.
+        lora: rank (0: all weights train), alpha and modules as :func:`atu.engine.models.add_lora` takes them.
+
+    Returns:
+        One row a step, as of :func:`atu.training.loop.train`.
+
+    Raises:
+        ExplainedError: if there is no text of two tokens, or a step is asked for that is not reached.
+        DivergedError: as of :func:`atu.training.loop.train`.
+    """
+    engine = asked.engine
+    llm, device = engine.llm, engine.llm.device
+    items = read_items("passage", texts, engine.tokenizer, max_tokens, STRICT)
+    if not items:
+        raise ExplainedError("relearn: there is nothing to train on: no text is longer than one token")
+    if beyond := [step for step in at if not 0 <= step <= steps]:
+        raise ExplainedError(f"relearn: step {beyond[0]} is asked for, and training has {steps}")
+    if 0 in at:
+        ask(0, asked)
+    llm.requires_grad_(True)
+    if lora["rank"]:
+        add_lora(llm, **lora)
+    if gradient_checkpointing:
+        recompute_activations(llm)
+
+    def after_step(step: int) -> None:
+        if step in at:
+            llm.eval()
+            ask(step, asked)
+            llm.train()
+
+    llm.train()
+    log = train(
+        accelerator,
+        [weights for weights in llm.parameters() if weights.requires_grad],
+        random_batches([len(item[0].ids) for item in items], batch_size, steps, seed),
+        lambda chosen: {"loss": descent_loss(*scored_logits(llm, collate(items, chosen, device)))},
+        steps=steps,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        schedule="constant",
+        clip_norm=clip_norm,
+        after_step=after_step,
+        title="relearn",
+    )
+    llm.eval()
+    return log
