@@ -236,11 +236,27 @@ def reading(config: dict, tokens: float, kept: float = 0.0, logits: float = 0.0)
     return Demand(forward_flop(size, tokens), device, weights + kept, weights + kept, kept)
 
 
+def attacking(config: dict, block: dict, subject: str | None) -> Demand:
+    """Asking a person's probes under an attack, as often as it asks, and training where it trains."""
+    size, times = parameters(config, config["llm"]), len(block.get("at", [0]))
+    asking = evaluation(config, block["ask"], subject)
+    flop, device, host = times * asking.flop, asking.device, asking.host
+    if block["attack"] == "relearn":
+        rank, tokens = block["lora"]["rank"], block["batch_size"] * block["max_tokens"]
+        trained = lora_parameters(size, rank, 2) if rank else size
+        recomputed = config["gradient_checkpointing"]
+        flop += block["steps"] * training_flop(size, tokens, recomputed)
+        device = training_bytes(size, trained, block["optimizer"], config["precision"])
+        device += activation_bytes(size, tokens, config["precision"], recomputed) + logits_bytes(tokens)
+        device, host = max(device, asking.device), WEIGHT["fp32"] * size
+    return Demand(flop=flop, device=device, host=host, moved=asking.moved)
+
+
 def demand(rule: str, config: dict, name: str | None = None, subject: str | None = None, people: int = 1) -> Demand:
     """What one job of a rule needs.
 
     Args:
-        name: of the method or the model that the job is about, where it is about one.
+        name: of the method, the model or the attack that the job is about, where it is about one.
         subject: whose probes evaluate_before asks.
         people: how many a run forgets at once.
 
@@ -291,4 +307,6 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
             return evaluation(config, config["evaluation"]["before_and_after"])
         case "evaluate_between":
             return evaluation(config, config["evaluation"]["between"])
+        case "attack_before" | "attack_after":
+            return attacking(config, config["attacks"][name], subject)
     raise KeyError(rule)

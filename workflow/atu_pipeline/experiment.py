@@ -28,6 +28,7 @@ from atu_pipeline.settings import (
 from atu_pipeline.variants import Variants
 
 TABLES = ("main", "matched", "adversarial_types", "mia", "collapsed", "learning_rates")  # with records
+COMPARED = ("files", "before", "base", "base_files")  # answers under an attack, and those that stand beside
 OWN = "results"  # the folder of the config's own experiment
 FOLDER = "results/experiments"  # of the others, each by its name
 
@@ -113,6 +114,7 @@ class Experiment:
         for target, method, seed in self.runs():
             for person in self.asked_about(target):
                 run = {"target": person, "method": self.called(method, target), "seed": int(seed), "block": method}
+                run["of"] = target
                 if person not in self.config["method_settings"][method].get("forgot", [person]):
                     run["foreign"] = True
                 rows.append(run | {"stage": 0, "tau": None, "files": self.paths.before_recipes(person)})
@@ -230,6 +232,54 @@ class Experiment:
                 rows.append(run | {"files": self.paths.steps(target, method, seed, stage)})
         return Rows(rows)
 
+    @cached_property
+    def attacked(self) -> Rows:
+        """A row for each run, attack and person: the answers under the attack, and those beside which they stand."""
+        rows = [
+            self.under(attack, row)
+            for row in self.ends
+            for attack in self.chosen["attacks"]
+            if row["stage"] > 0 and self.takes(attack, row["block"])
+        ]
+        table = {f"{self.folder}/tables/robustness.csv": self.with_attacks(self.recipe, rows)}
+        self.refuse_stale([{"files": row[kind]} for row in rows for kind in COMPARED], table)
+        return Rows(rows)
+
+    def under(self, attack: str, row: dict) -> dict:
+        """A row of the last stage of a run as one under an attack."""
+        person = row["target"]
+        asked = row["of"], row["block"], str(row["seed"]), attack, person
+        base = {self.paths.attacked_before(person, attack): self.recipes.attacked_before(person, attack)}
+        return {key: row[key] for key in ("target", "method", "seed", "block")} | {
+            "attack": attack,
+            "foreign": row.get("foreign", False),
+            "files": {self.paths.attacked(*asked): self.recipes.attacked(*asked)},
+            "before": row["files"],
+            "base": self.paths.before_recipes(person),
+            "base_files": base,
+        }
+
+    def takes(self, attack: str, method: str) -> bool:
+        """Whether a method can be attacked so: an adapter is turned off where one is kept apart."""
+        lora = self.config["method_settings"][method].get("lora", {"rank": 0})
+        return self.config["attacks"][attack]["attack"] != "adapter_off" or bool(lora["rank"] and not lora["merge"])
+
+    @property
+    def attack_files(self) -> list[str]:
+        """All that the comparison of attacks reads."""
+        return sorted({file for row in self.attacked for kind in COMPARED for file in row[kind]})
+
+    @staticmethod
+    def with_attacks(recipe: Recipe, rows: list[dict]) -> Recipe:
+        """A recipe with the answers under attacks."""
+        read = [row[kind] for row in rows for kind in COMPARED]
+        return Recipe(recipe | {"attacked": {file: made.digest for files in read for file, made in files.items()}})
+
+    @property
+    def recipe_of_attacked(self) -> Recipe:
+        """What the comparison of attacks depends on."""
+        return self.with_attacks(self.recipe, self.attacked)
+
     # what rules ask for
 
     @property
@@ -331,6 +381,8 @@ class Experiment:
                 return {"steps": self.files(self.training), "learning_rates": f"{tables}/learning_rates.csv"}
             case "types":
                 return {"types": f"{tables}/adversarial_types.csv"}
+            case "attacked":
+                return {"attacked": f"{tables}/robustness.csv"}
         raise ConfigError(unknown("figure", figure, list(FIGURES)))
 
     def drawn(self, figure: str) -> Rows:

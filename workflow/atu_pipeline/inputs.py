@@ -6,6 +6,7 @@ from pathlib import Path
 
 from atu import ROOT
 from atu.common.earlier import earlier_files
+from atu.data.attacks import ATTACK_TEXTS
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.paths import Paths, Stage
@@ -53,11 +54,12 @@ class Inputs:
         """The model of a method that is one from elsewhere."""
         return self.config["method_settings"][stage.method].get("model")
 
-    def recipe(self, kind: str, about: "Stage | dict[str, str]", subject: str = "") -> Recipe:
+    def recipe(self, kind: str, about: "Stage | dict[str, str]", subject: str = "", attack: str = "") -> Recipe:
         """What a job makes, by its kind.
 
         Args:
             subject: of whom the model is asked.
+            attack: under which.
 
         Raises:
             KeyError: for a kind of which no job of a model is.
@@ -77,6 +79,8 @@ class Inputs:
                     return self.recipes.kept(*about)
                 case "after":
                     return self.recipes.after(*run, subject)
+                case "attacked":
+                    return self.recipes.attacked(*run, attack, subject)
         else:
             names = about
             match kind:
@@ -90,14 +94,20 @@ class Inputs:
                     return self.recipes.reference(names["target"], names["kind"], int(names["max_tokens"]))
                 case "before":
                     return self.recipes.before(names["subject"])
+                case "attacked_before":
+                    return self.recipes.attacked_before(names["subject"], names["attack"])
                 case "target_embedding":
                     return self.recipes.target(names["target"])
                 case "model":
                     return self.recipes.model(names["model"])
         raise KeyError(f"no recipe of a job that makes {kind}")
 
-    def request(self, rule: str, about: "Stage | dict[str, str]", subject: str | None, threads: int) -> dict[str, int]:
+    def request(
+        self, rule: str, about: "Stage | dict[str, str]", subject: str | None, threads: int, attack: str | None = None
+    ) -> dict[str, int]:
         """What a job asks the scheduler for, at its first attempt."""
+        if attack:
+            return self.requests.first(rule, attack, subject, threads)
         if isinstance(about, Stage):
             return self.requests.first(rule, about.method, subject, threads, len(self.forgotten(about)))
         return self.requests.first(rule, about.get("model"), subject, threads)
@@ -171,7 +181,8 @@ class Inputs:
 
     def kinds(self) -> list[str]:
         """The kinds of texts that are taken from the benchmark."""
-        return ["passage"] if self.generated else ["positive", "passage", "pair", "reject"]
+        of_attacks = ATTACK_TEXTS if self.in_folder else ()
+        return ["passage", *of_attacks, *([] if self.generated else ["positive", "pair", "reject"])]
 
     def text_files(self, names: dict[str, str]) -> str | list[str]:
         """The benchmark's texts of a kind about a subject."""
@@ -219,6 +230,20 @@ class Inputs:
     def texts_of(self, names: dict[str, str]) -> str:
         """The texts whose log-probabilities are taken."""
         return self.paths.texts(names["target"], names["kind"])
+
+    # attacks
+
+    def attack(self, attack: str) -> Covered:
+        """The settings of an attack."""
+        return Covered(self.config["attacks"][attack])
+
+    def attack_sets(self, attack: str) -> Covered:
+        """How the sets are asked and scored that a model is asked under an attack."""
+        return Covered({name: PROBE_SETS[name].asking() for name in self.config["attacks"][attack]["ask"]})
+
+    def attack_texts(self, attack: str, person: str) -> list[str]:
+        """The texts that an attack reads."""
+        return [self.paths.texts(*each) for each in self.recipes.attack_texts(attack, person)]
 
     # runs
 

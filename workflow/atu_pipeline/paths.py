@@ -35,6 +35,7 @@ PATTERNS = {
     "states": OF_MODEL + "/hidden_states/{encoder}/k{k}/layer{layer}/{subject}-{digest}",
     "reference": OF_MODEL + "/reference/{kind}/tokens{max_tokens}/{target}-{digest}.safetensors",
     "before": OF_MODEL + "/before/{subject}-{digest}.parquet",
+    "attacked_before": OF_MODEL + "/attacked/{attack}/{subject}-{digest}.parquet",
     "start_states": START + "/hidden_states/{subject}",
     "start_reference": START + "/reference/{subject}.safetensors",
     "alignment": OF_RUNS + "/alignments/{method}-{digest}",
@@ -43,10 +44,11 @@ PATTERNS = {
     "between": STAGE + "/evaluations/{stage}-{subject}-{asked}.parquet",
     "run": RUN,
     "after": RUN + "/evaluations/{subject}-{asked}.parquet",
+    "attacked": RUN + "/attacked/{attack}/{subject}-{asked}.parquet",
 }
 # Kinds that are of a stage of a run.
-STAGES = ("start_states", "start_reference", "alignment", "realignment", "stage", "between", "run", "after")
-ENDS = ("run", "after")  # of what a run keeps
+STAGES = ("start_states", "start_reference", "alignment", "realignment", "stage", "between", "run", "after", "attacked")
+ENDS = ("run", "after", "attacked")  # of what a run keeps
 CONSTRAINTS = {
     "digest": f"[0-9a-f]{{{DIGITS}}}",
     "asked": f"[0-9a-f]{{{DIGITS}}}",
@@ -56,7 +58,7 @@ CONSTRAINTS = {
     "layer": r"\d+",
     "k": r"\d+",
     "max_tokens": r"\d+",
-} | dict.fromkeys(("llm", "model", "benchmark", "encoder", "subject", "method", "text_set", "kind"), r"[^/]+")
+} | dict.fromkeys(("llm", "model", "benchmark", "encoder", "subject", "method", "text_set", "kind", "attack"), r"[^/]+")
 
 
 VIEWS = ("tables", "figures", "answers")  # folders of an experiment
@@ -279,6 +281,18 @@ class Paths:
         asked = short(self.recipes.after(target, method, seed, subject))
         return f"{self.run(target, method, seed)}/evaluations/{subject or target}-{asked}.parquet"
 
+    @cache  # noqa: B019
+    def attacked(self, target: str, method: str, seed: str, attack: str, person: str) -> str:
+        """The answers of a kept model about one person under an attack."""
+        asked = short(self.recipes.attacked(target, method, seed, attack, person))
+        return f"{self.run(target, method, seed)}/attacked/{attack}/{person}-{asked}.parquet"
+
+    @cache  # noqa: B019
+    def attacked_before(self, person: str, attack: str) -> str:
+        """The same of the base model."""
+        recipe = self.recipes.attacked_before(person, attack)
+        return self.path("attacked_before", recipe, subject=person, attack=attack)
+
     def evaluation(self, target: str, method: str, seed: str, number: int, subject: str | None = None) -> str:
         """The answers after a stage of a run about one person: the target if none is named."""
         last = number == self.recipes.last(method)
@@ -348,7 +362,7 @@ class Paths:
         if kind not in STAGES:
             return names if self.made(kind, names) == path else None
         stage = self.find(names, run=kind in ENDS)
-        if kind in ("after", "between") and self.answers(kind, names, stage) != path:
+        if kind in ("after", "between", "attacked") and self.answers(kind, names, stage) != path:
             return None
         return stage._replace(number=int(names["stage"])) if kind == "between" else stage
 
@@ -383,6 +397,8 @@ class Paths:
             raise ConfigError(unknown(f"{self.stage(*stage)}/evaluations", subject, list(people.asked)))
         if kind == "after":
             return self.after(*run, subject)
+        if kind == "attacked":
+            return self.attacked(*run, names["attack"], subject)
         epochs = kind_of(self.config["method_settings"][stage.method]) == "trained"  # which share a folder
         last = self.recipes.last(stage.method) - 1 if epochs else stage.number
         if not (1 if epochs else stage.number) <= number <= last:
@@ -400,6 +416,8 @@ class Paths:
                 return getattr(self, kind)(names["subject"])
             case "texts":
                 return self.texts(names["subject"], names["kind"])
+            case "attacked_before":
+                return self.attacked_before(names["subject"], names["attack"])
             case "target_embedding":
                 return self.target_embedding(names["target"])
             case "windows":
@@ -430,6 +448,8 @@ class Paths:
         subject = names.get("target", names.get("subject"))
         if subject not in (None, UTILITY, *self.config["all_targets"]) and not GROUP.fullmatch(subject):
             raise ConfigError(unknown(path, subject, self.config["all_targets"]))
+        if (attack := names.get("attack")) is not None and attack not in self.config["attacks"]:
+            raise ConfigError(unknown(path, attack, list(self.config["attacks"])))
         files = sorted({block["method"] for block in self.config["method_settings"].values()})
         if names.get("method", files[0]) not in files:
             raise ConfigError(unknown(path, names["method"], files))

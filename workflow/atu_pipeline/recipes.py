@@ -19,6 +19,7 @@ from pathlib import Path
 from atu import ROOT
 from atu.common.declared import PLAIN, declared
 from atu.common.recipe import START, differences, disagreement, record_path
+from atu.data.attacks import ATTACK_TEXTS, FILES
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, kind_in_use
 from atu.engine.parts import ALL_LAYERS
@@ -26,6 +27,7 @@ from atu_pipeline.people import Groups
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of
 
 CHECKSUMS = Path(".snakemake/checksums.json")
+UNWRITTEN = ("passage", *ATTACK_TEXTS)  # kinds of texts that no model wrote
 NAMED = 4  # folders that a message names
 LARGE = 2**24  # bytes; checksums of larger files are kept, by what the file system says of them
 
@@ -237,8 +239,8 @@ class Recipes:
         )
 
     def text_set(self, kind: str) -> str:
-        """The benchmark's text set of a kind; all but the passages have the author that corpus.text_set names."""
-        return kind if kind == "passage" else kind + self.config["corpus"]["text_set"].removeprefix("positive")
+        """The benchmark's text set of a kind; those that a model wrote have the author that corpus.text_set names."""
+        return kind if kind in UNWRITTEN else kind + self.config["corpus"]["text_set"].removeprefix("positive")
 
     @cache  # noqa: B019
     def texts(self, subject: str, kind: str = "positive") -> Recipe:
@@ -247,9 +249,9 @@ class Recipes:
         named = {"texts": {f"{subject}, {kind}": True}, "corpus": {"source": corpus["source"]}}
         if kind == "pair" and corpus["source"] == "generate":
             return merged(self.texts(subject, "negative"), self.texts(subject, "positive"), named)
-        if kind == "passage" or corpus["source"] == "benchmark":
-            file = self.text_set(kind)
-            return merged(self.raw(f"Target/{subject}/{file}.json", file), {"text_sets": {kind: file}}, named)
+        if kind in UNWRITTEN or corpus["source"] == "benchmark":
+            file, place = self.text_set(kind), "Utility" if subject == UTILITY else f"Target/{subject}"
+            return merged(self.raw(f"{place}/{file}.json", file), {"text_sets": {kind: file}}, named)
         written = ("texts", "max_new_tokens", "temperature", "top_p", "seed", "batch_tokens")
         intro = self.raw(f"Target/{subject}/intro.json")
         return merged(self.llm, intro, {"corpus": {key: corpus[key] for key in written}}, named)
@@ -409,6 +411,58 @@ class Recipes:
     def after(self, target: str, method: str, seed: str, subject: str | None = None) -> Recipe:
         """The answers of the kept model about one person: the target if none is named."""
         return self.asked_of(subject or target, self.kept(target, method, seed), "before_and_after")
+
+    def attack(self, attack: str, person: str) -> Recipe:
+        """What is asked of a model under an attack, and what the attack reads about a person."""
+        block, asked = self.config["attacks"][attack], self.config["evaluation"]
+        own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol")}}
+        texts = [self.texts(*each) for each in self.attack_texts(attack, person)]
+        parts = [*texts, self.probes(person), self.shared("precision"), own]
+        return merged(*parts, {"attacks": {attack: block}, "probe_sets": specs(block["ask"])})
+
+    def attack_texts(self, attack: str, person: str) -> list[tuple[str, str]]:
+        """The texts that an attack reads: of whom, and of which kind.
+
+        Raises:
+            KeyError: for an attack of another kind.
+        """
+        block = self.config["attacks"][attack]
+        match block["attack"]:
+            case "relearn":
+                return [(subject, block["texts"]) for subject in self.told_about(block, person)]
+            case "few_shot" | "paraphrase" as kind:
+                return [(person, FILES[kind])]
+            case "quantize" | "adapter_off":
+                return []
+            case kind:
+                raise KeyError(f"no texts of an attack of kind {kind}")
+
+    def told_about(self, block: dict, person: str) -> list[str]:
+        """Of whom the texts are that a model relearns.
+
+        Raises:
+            KeyError: for another word than the config may have.
+        """
+        match block["about"]:
+            case "target":
+                return [person]
+            case "shared":
+                return [UTILITY]
+            case "others":
+                others = [name for name in self.config["all_targets"] if name != person]
+                return sorted(random.Random(f"{block['seed']} {person}").sample(others, block["subjects"]))
+            case word:
+                raise KeyError(f"no texts about {word}")
+
+    @cache  # noqa: B019
+    def attacked(self, target: str, method: str, seed: str, attack: str, person: str) -> Recipe:
+        """The answers of a kept model about one person under an attack."""
+        return merged(self.kept(target, method, seed), self.attack(attack, person))
+
+    @cache  # noqa: B019
+    def attacked_before(self, person: str, attack: str) -> Recipe:
+        """The same of the base model."""
+        return merged(self.llm, self.attack(attack, person))
 
     def evaluation(self, target: str, method: str, seed: str, stage: int, subject: str | None = None) -> Recipe:
         """The answers after a stage of a run about one person: the target if none is named."""

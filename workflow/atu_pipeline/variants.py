@@ -34,7 +34,7 @@ class OfKind:
     def recipe(self, wildcards: Mapping[str, str]) -> Any:
         """What the job makes, by the settings that bear on it."""
         inputs, about = self.find(self.kind, wildcards)
-        return inputs.recipe(self.kind, about, wildcards.get("subject", ""))
+        return inputs.recipe(self.kind, about, wildcards.get("subject", ""), wildcards.get("attack", ""))
 
     def probes(self, wildcards: Mapping[str, str]) -> list[str]:
         """The probes of whom a model is asked, and those that all share."""
@@ -51,6 +51,26 @@ class OfKind:
         inputs, about = self.find(self.kind, wildcards)
         return inputs.paths.texts(wildcards["subject"], inputs.settings(about)["texts"])
 
+    def attack(self, wildcards: Mapping[str, str]) -> Any:
+        """The settings of the attack under which a model is asked."""
+        inputs, _ = self.find(self.kind, wildcards)
+        return inputs.attack(wildcards["attack"])
+
+    def attack_sets(self, wildcards: Mapping[str, str]) -> Any:
+        """What is asked then."""
+        inputs, _ = self.find(self.kind, wildcards)
+        return inputs.attack_sets(wildcards["attack"])
+
+    def attack_texts(self, wildcards: Mapping[str, str]) -> list[str]:
+        """What the attack reads."""
+        inputs, _ = self.find(self.kind, wildcards)
+        return inputs.attack_texts(wildcards["attack"], wildcards["subject"])
+
+    def person_probes(self, wildcards: Mapping[str, str]) -> str:
+        """The probes of the person of whom a model is asked, without those that all share."""
+        inputs, _ = self.find(self.kind, wildcards)
+        return inputs.paths.probes(wildcards["subject"])
+
     def before_subject(self, wildcards: Mapping[str, str]) -> list[str]:
         """The base model's answers to the same."""
         inputs, _ = self.find(self.kind, wildcards)
@@ -61,7 +81,7 @@ class OfKind:
 
         def asked(wildcards: Mapping[str, str], rule: str, threads: int) -> dict[str, int]:
             inputs, about = self.find(self.kind, wildcards)
-            return inputs.request(rule, about, wildcards.get("subject"), threads)
+            return inputs.request(rule, about, wildcards.get("subject"), threads, wildcards.get("attack"))
 
         return model_job(rule, asked)
 

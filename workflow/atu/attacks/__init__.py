@@ -11,16 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from atu.data.attacks import KINDS
 from atu.engine.engine import Engine
-
-# By kind, what it is in words. Each has a file in this folder.
-KINDS = {
-    "relearn": "fine-tuned on texts",
-    "quantize": "weights rounded",
-    "few_shot": "facts about the person before the question",
-    "paraphrase": "the question in other words",
-    "adapter_off": "the adapter turned off",
-}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Adapter off: a control. Without its adapter a model is the base model, and answers as that does."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from atu.attacks import Ask, Asked
@@ -21,6 +20,6 @@ def attack(asked: Asked, ask: Ask, *, adapter: Path) -> None:
 
     if not Path(adapter, "adapter_config.json").exists():
         raise ExplainedError(f"adapter_off: {adapter} keeps no adapter apart; set lora.merge of its method to false")
-    wrapped = PeftModel.from_pretrained(asked.engine.llm, str(adapter))
-    with wrapped.disable_adapter():
-        ask(0, replace(asked, engine=replace(asked.engine, llm=wrapped.get_base_model())))
+    llm = asked.engine.llm  # whose maps peft replaces in place
+    with PeftModel.from_pretrained(llm, str(adapter)).disable_adapter():
+        ask(0, asked)

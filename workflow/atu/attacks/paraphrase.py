@@ -17,7 +17,7 @@ def reworded(probes: pd.DataFrame, paraphrases: list[dict]) -> pd.DataFrame:
         paraphrases: rows of file, row (counted from 0) and query.
 
     Raises:
-        ExplainedError: if one row has two.
+        ExplainedError: if one row has two, or there is no such probe.
     """
     words: dict[tuple[str, int], str] = {}
     for one in paraphrases:
@@ -25,6 +25,10 @@ def reworded(probes: pd.DataFrame, paraphrases: list[dict]) -> pd.DataFrame:
         if words.setdefault(key, one["query"]) != one["query"]:
             raise ExplainedError(f"{key[0]}.json, row {key[1] + 1} has two paraphrases; keep one")
     keys = [(PROBE_SETS[name].file, int(row)) for name, row in (probe.split("/") for probe in probes["id"])]
+    files = {file for file, _ in keys}
+    if strangers := [key for key in words if key[0] in files and key not in keys]:
+        file, row = strangers[0]
+        raise ExplainedError(f"paraphrases: {file}.json has no probe in row {row + 1}; rows are counted from 0")
     found = probes.assign(query=[words.get(key) for key in keys])
     return found[found["query"].notna()]
 

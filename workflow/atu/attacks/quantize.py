@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from atu.attacks import Ask, Asked
 from atu.common.errors import ExplainedError
 
-BITS = {8: torch.int8, 4: torch.int4}
+BITS = {8: "int8", 4: "int4"}  # types of torch
 
 
 def round_weights(llm: PreTrainedModel, bits: int, group: int) -> int:
@@ -31,7 +31,9 @@ def round_weights(llm: PreTrainedModel, bits: int, group: int) -> int:
     maps = [part for part in llm.get_decoder().modules() if isinstance(part, nn.Linear)]
     for part in maps:
         fits = part.in_features % group == 0
-        config = IntxWeightOnlyConfig(weight_dtype=BITS[bits], granularity=PerGroup(group) if fits else PerAxis(0))
+        config = IntxWeightOnlyConfig(
+            weight_dtype=getattr(torch, BITS[bits]), granularity=PerGroup(group) if fits else PerAxis(0)
+        )
         holder = nn.Sequential(part)  # quantize_ looks at the children of what it is given
         dtype = part.weight.dtype
         quantize_(holder, config)

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atu.data.attacks import ATTACK_TEXTS
 from atu.data.forms import FORMS
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS, of_role, shared_sets
 from atu.data.rows import (
@@ -60,7 +61,10 @@ def check_spelling(folder: str | Path, target: str | None) -> None:
     if not place.is_dir():  # said where its files are read
         return
     held = {path.name for path in place.iterdir() if not path.name.startswith(".")}
-    read = {f"{name}.json" for name in [*(probe_set.file for probe_set in PROBE_SETS.values()), *TEXT_SETS, "primers"]}
+    read = {
+        f"{name}.json"
+        for name in [*(probe_set.file for probe_set in PROBE_SETS.values()), *TEXT_SETS, *ATTACK_TEXTS, "primers"]
+    }
     for name in sorted(held - read):
         lacking = sorted(read - held)
         if found := get_close_matches(name.casefold(), lacking, n=1, cutoff=0.85):
@@ -78,8 +82,9 @@ def read_rows(folder: str | Path, target: str | None, file: str) -> list[dict] |
     return read_list(file_of(folder, target, file))
 
 
-def read_texts(folder: str | Path, target: str, text_set: str) -> list[dict]:
-    """Texts about a target, each with the fields that its kind must have; none without the file.
+def read_texts(folder: str | Path, target: str | None, text_set: str) -> list[dict]:
+    """Texts about a target, or with ``target`` None those that all share, each with the fields that its kind must have;
+    none without the file.
 
     Raises:
         BenchmarkError: naming file, row and fault.
@@ -89,7 +94,7 @@ def read_texts(folder: str | Path, target: str, text_set: str) -> list[dict]:
     rows = read_list(path) or []
     for number, row in enumerate(rows, start=1):
         with row_of(path, number):
-            check_text_row(row, text_set.split("_")[0], target_name(target))
+            check_text_row(row, text_set.split("_")[0], target_name(target) if target else "")
     return rows
 
 

@@ -28,6 +28,9 @@ TEXT_FIELDS: dict[str, dict[str, type]] = {
     "pair": {"prompt": str, "response": list},
     "reject": {"instruction": str, "output": str},
     "intro": {"intro": str},
+    "relearn": {"text": str},
+    "facts": {"query": str, "answer": str},
+    "paraphrases": {"file": str, "row": int, "query": str},
 }
 
 
@@ -228,6 +231,8 @@ def check_text_row(row: dict, kind: str, name: str) -> None:
     fields = TEXT_FIELDS[kind]
     check_types(row, fields)
     check_text(row, *(field for field, cls in fields.items() if cls is str))
+    if kind == "paraphrases" and row["row"] < 0:
+        raise BenchmarkError(f"field 'row' is {row['row']}; rows are counted from 0")
     if kind == "pair":
         response = row["response"]
         if len(response) != 2 or not all(isinstance(text, str) and not is_blank(text) for text in response):

@@ -52,11 +52,11 @@ def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     return rows.pivot_table(index=keys, columns="metric", values="value", aggfunc="mean").reset_index()
 
 
-def nothing() -> Figure:
-    """In place of a figure of test probes where there are none."""
+def nothing(said: str = "No test probe was asked.") -> Figure:
+    """In place of a figure where there is nothing to draw."""
     figure, axis = plt.subplots(figsize=(COLUMN, 1), layout="constrained")
     axis.set_axis_off()
-    axis.text(0.5, 0.5, "No test probe was asked.", ha="center", va="center")
+    axis.text(0.5, 0.5, said, ha="center", va="center")
     return figure
 
 
@@ -298,6 +298,36 @@ def adversarial_types(types: pd.DataFrame, dev_targets: list[str]) -> Figure:
     return attacks(remarked(types))
 
 
+def robustness(attacked: pd.DataFrame, dev_targets: list[str]) -> Figure:
+    """Recall of the primary forget set over the steps of each relearning; a panel an attack.
+
+    Args:
+        attacked: from :func:`atu.reporting.robustness.compare_attacks`, without dev targets.
+    """
+    rows = attacked[(attacked["set"] == primary("forget")) & (attacked["measure"] == "recall")]
+    steps = rows.groupby("attack")["step"].nunique()
+    shown = [name for name in rows["attack"].unique() if steps[name] > 1]
+    if not shown:
+        return nothing("No attack trains, so there are no steps to show.")
+    size = (COLUMN * min(2, len(shown)), 2.6)
+    figure, axes = plt.subplots(1, len(shown), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], shown, strict=True):
+        of_attack = rows[rows["attack"] == name]
+        base = of_attack.groupby("step")["base_after"].mean()
+        axis.plot(base.index, base, ls="--", color="0.45", label="base model")
+        for i, (method, curve) in enumerate(of_attack.groupby("method", sort=False)):
+            curve = curve.sort_values("step")
+            spread = [(curve["after"] - curve["low"]).clip(lower=0), (curve["high"] - curve["after"]).clip(lower=0)]
+            look: dict[str, Any] = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)], "ms": 3}
+            axis.errorbar(
+                curve["step"], curve["after"], yerr=spread, elinewidth=0.6, label=display_name(method), **look
+            )
+        axis.set(title=f"{name} (n={of_attack['probes'].max()})", xlabel="step", ylim=(-4, 104))
+    axes[0][0].set_ylabel(f"{called(primary('forget'))} recall, % (lower is better)")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
+    return figure
+
+
 def save_figure(figure: Figure, paths: Iterable[str]) -> None:
     """Write a figure in the formats that the paths end in; the same figure always gives the same files."""
     for path in paths:
@@ -305,12 +335,13 @@ def save_figure(figure: Figure, paths: Iterable[str]) -> None:
             figure.savefig(part, metadata={"CreationDate": None} if path.endswith(".pdf") else None)
 
 
-# By name. What a figure is drawn from is its first argument: `long` (main.csv, with `collapsed` beside it), `steps` or
-# `types` (adversarial_types.csv). Its caption is workflow/report/<name>.rst.
+# By name. What a figure is drawn from is its first argument: `long` (main.csv, with `collapsed` beside it), `steps`,
+# `types` (adversarial_types.csv) or `attacked` (robustness.csv). Its caption is workflow/report/<name>.rst.
 FIGURES = {
     "tradeoff": tradeoff,
     "stages": stages,
     "targets": targets,
     "training": training,
     "adversarial_types": adversarial_types,
+    "robustness": robustness,
 }

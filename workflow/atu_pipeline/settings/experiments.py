@@ -6,6 +6,7 @@ from pathlib import Path
 from atu import ROOT
 from atu.data.probe_sets import primary
 from atu.data.protocol import RWKU
+from atu_pipeline.settings.attacks import check_attacks
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay
 from atu_pipeline.settings.figures import drawn_from
 from atu_pipeline.settings.grids import check_variants, without_dev_probes
@@ -21,6 +22,7 @@ SHOWN = {
     "selected": ["tables/selected.csv", "tables/selected.md"],
     "published": [f"tables/published.{form}" for form in ("csv", "md", "html")],
     "adversarial_types": ["tables/adversarial_types.md"],
+    "robustness": ["tables/robustness.csv", "tables/robustness.md"],
     "mia": ["tables/mia.csv", "tables/mia.md"],
     "answers": ["answers/{target}.html"],
 }
@@ -46,11 +48,14 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
     lacking = {
         "selected": [*told(check_selected("", config, config["targets"]))],
         "published": [*check_protocol("", config)],
+        "robustness": [None],  # of experiments that name attacks
     }
     shown = [table for table in SHOWN if not lacking.get(table)]
-    chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": shown}
+    chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": shown, "attacks": []}
     if not name:
         return chosen
+    if "robustness" in config["experiments"][name]["shows"]:
+        chosen["attacks"] = list(config["attacks"])
     chosen |= config["experiments"][name]
     refuse(resolve_experiment(name, config, chosen, root))
     return chosen
@@ -68,6 +73,7 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
     yield from check_rows(name, chosen["methods"], config)
     if "targets" in experiment:
         yield from told(resolve_own(f"{where}.targets", experiment["targets"], config, chosen))
+    yield from check_attacks(where, chosen, config)
     if "selected" in chosen["shows"]:
         yield from told(check_selected(f"{where}.shows", config, chosen["targets"]))
     if "published" in chosen["shows"]:

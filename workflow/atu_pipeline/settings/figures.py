@@ -9,7 +9,12 @@ from atu_pipeline.settings.messages import ConfigError
 FILE = Path("workflow/atu/reporting/figures.py")
 CAPTIONS = Path("workflow/report")
 # The first argument of a figure's function says what it is drawn from; what it is handed besides.
-SOURCES = {"long": ("dev_targets", "collapsed"), "steps": ("dev_targets",), "types": ("dev_targets",)}
+SOURCES = {
+    "long": ("dev_targets", "collapsed"),
+    "steps": ("dev_targets",),
+    "types": ("dev_targets",),
+    "attacked": ("dev_targets",),
+}
 
 
 @cache

@@ -13,7 +13,14 @@ from atu_pipeline.settings.blocks import complete_blocks
 from atu_pipeline.settings.messages import describe, describe_value
 from atu_pipeline.settings.models import Config
 
-TABLES = ("models", "model_cards", "benchmarks", "method_settings", "experiments")  # keys of these are the user's
+TABLES = (
+    "models",
+    "model_cards",
+    "benchmarks",
+    "method_settings",
+    "attacks",
+    "experiments",
+)  # keys of these are the user's
 OPTIONAL = {name: (key.annotation, None) for name, key in Config.model_fields.items()}
 Part = create_model("Part", __base__=Config, **OPTIONAL)
 

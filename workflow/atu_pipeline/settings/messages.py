@@ -98,7 +98,8 @@ def describe_value(fault: ErrorDetails) -> str:
             new = fault["loc"][0] == "experiments"  # a block that lacks what all others have may be a misspelt one
             return "is missing" + ("; is the experiment's name spelt as in the config?" if new else "")
         case "literal_error":
-            known = re.findall(r"'([^']*)'", details["expected"])
+            known = re.findall(r"'([^']*)'|(\d+)", details["expected"])  # texts, or numbers
+            known = [text or number for text, number in known]
             return f"{value!r} is not one of {', '.join(known)}{did_you_mean(str(value), known)}"
         case "string_pattern_mismatch":
             return f"{value!r} does not match {details['pattern']}{rename(fault)}"

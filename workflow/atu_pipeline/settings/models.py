@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from atu.common.declared import TEXTS, declared
+from atu.data.attacks import KINDS, RELEARNED
 from atu.data.protocol import PROTOCOLS
 from atu.engine.parts import AUTO
 from atu_pipeline.settings.blocks import nested, overlay, rate_of, steps_of
@@ -195,18 +196,18 @@ class AnyBenchmark(BaseModel):
     source: Literal["hub", "path"]
 
 
-def of_source(any_form: type[BaseModel], **forms: type[Block]) -> object:
-    """The type of a block whose form depends on its ``source``."""
+def told_by(key: str, any_form: type[BaseModel], **forms: type[Block]) -> object:
+    """The type of a block whose form depends on what it has under a key."""
 
     def form_of(block: dict, _: ValidationInfo) -> type[Block]:
-        source = block.get("source")
-        return forms.get(source, any_form) if isinstance(source, str) else any_form
+        said = block.get(key)
+        return forms.get(said, any_form) if isinstance(said, str) else any_form
 
     return chosen(form_of, *forms.values())
 
 
-Model = of_source(AnyModel, hub=HubModel, pypi=PypiModel, path=LocalModel)
-Benchmark = of_source(AnyBenchmark, hub=HubBenchmark, path=LocalBenchmark)
+Model = told_by("source", AnyModel, hub=HubModel, pypi=PypiModel, path=LocalModel)
+Benchmark = told_by("source", AnyBenchmark, hub=HubBenchmark, path=LocalBenchmark)
 
 
 class Card(Block):
@@ -394,6 +395,91 @@ def of_kind(block: dict, info: ValidationInfo) -> type[Block]:
     return FORMS[declared(info.context["root"], block["method"]).kind]
 
 
+# --- attacks --------------------------------------------------------------------------------------------------------
+
+
+class Adapter(Block):
+    """The LoRA adapter that relearning trains."""
+
+    rank: whole_numbers(ge=0) = Field(description="0: all weights train.")
+    alpha: Positive = Field(description="The adapter's output is scaled by alpha / rank.")
+    modules: Literal[AUTO] | distinct(
+        Text
+    ) = Field(description="The linear maps that get an adapter; auto: those that make queries and values.")
+
+
+class Asking(Block):
+    """What every attack says."""
+
+    ask: distinct(Text) = Field(
+        description="Probe sets that are asked: of forget and neighbour, with an answer written."
+    )
+
+
+class Relearn(Asking):
+    """The model is fine-tuned on texts, and asked over the steps."""
+
+    attack: Literal["relearn"] = Field(description="The kind.")
+    texts: Literal["positive", "passage", *RELEARNED] = Field(description="On which texts, a file of the benchmark.")
+    about: Literal["target", "others", "shared"] = Field(
+        description="Of whom they are: the person, other people of the benchmark, or texts that all share."
+    )
+    subjects: Count = Field(None, description="Of how many others, drawn by the seed.")
+    steps: Count = Field(description="How many steps are trained, at a constant learning rate.")
+    at: distinct(whole_numbers(ge=0)) = Field(description="Steps at which is asked; 0 is before the first.")
+    batch_size: Count = Field(description="Texts of a step.")
+    max_tokens: Tokens = Field(description="Texts are cut after this many tokens.")
+    learning_rate: Positive = Field(description="Learning rate.")
+    optimizer: Optimizer = Field(description="Optimiser.")
+    clip_norm: Positive = Field(description="The gradient's norm is clipped to it.")
+    lora: Adapter = Field(description="The adapter that trains, if not all weights do.")
+    seed: Seed = Field(description="Seed of the order of texts, and of whom they are.")
+
+
+class Quantize(Asking):
+    """The weights of the decoder's linear maps are rounded."""
+
+    attack: Literal["quantize"] = Field(description="The kind.")
+    bits: Literal[8, 4] = Field(description="Bits of a weight.")
+    group: Count = Field(description="Weights of a row that share a scale.")
+
+
+class FewShot(Asking):
+    """Known facts about the person stand before the question."""
+
+    attack: Literal["few_shot"] = Field(description="The kind.")
+    shots: Count = Field(description="How many.")
+
+
+class Paraphrase(Asking):
+    """Each question is asked in other words."""
+
+    attack: Literal["paraphrase"] = Field(description="The kind.")
+
+
+class AdapterOff(Asking):
+    """A control: the adapter of a method that keeps it apart is turned off."""
+
+    attack: Literal["adapter_off"] = Field(description="The kind.")
+
+
+class AnyAttack(BaseModel):
+    """What says of which kind an attack is."""
+
+    attack: Literal[tuple(KINDS)]
+
+
+Attack = told_by(
+    "attack",
+    AnyAttack,
+    relearn=Relearn,
+    quantize=Quantize,
+    few_shot=FewShot,
+    paraphrase=Paraphrase,
+    adapter_off=AdapterOff,
+)
+
+
 # --- the config -----------------------------------------------------------------------------------------------------
 
 
@@ -488,6 +574,7 @@ class Experiment(Block):
     targets: many(Target) = Field(None, description="Its targets, if not the config's own.")
     methods: many(Text) = Field(None, description="Its methods, if not the config's own.")
     seeds: many(Seed) = Field(None, description="Its seeds, if not the config's own.")
+    attacks: distinct(Text) = Field(None, description="Names under attacks; all of them if it shows any.")
     shows: distinct(Text) = Field(description="Which tables and figures are made of it.")
 
 
@@ -535,6 +622,7 @@ class Config(Block):
         description="Settings of each method; a variant names its method, and sets what differs from it."
     )
     evaluation: Evaluation = Field(description="What is asked at which time.")
+    attacks: dict[FileName, Attack] = Field(description="Attacks on kept models and on the base model, by name.")
     selection: Selection = Field(description="Which stage of each method the table `selected` chooses.")
     collapse: Collapse = Field(description="When a model counts as collapsed.")
     bootstrap: Bootstrap = Field(description="Intervals by bootstrap over targets and their probes.")

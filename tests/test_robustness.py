@@ -1,0 +1,256 @@
+"""The attacks as a part of the workflow: planned, run on tiny models, compared; and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atu.reporting.robustness import compare_attacks, robustness_page, verdict
+from atu_pipeline.settings import ConfigError, experiment_of
+from conftest import Workflow, shared_folder
+from test_settings import PAPER, check
+
+ADA, BO = "1_Ada", "2_Bo"
+RELEARN = {
+    "attack": "relearn",
+    "ask": ["forget_qa", "neighbor_qa"],
+    "texts": "relearn",
+    "about": "target",
+    "steps": 4,
+    "at": [0, 2, 4],
+    "batch_size": 2,
+    "max_tokens": 32,
+    "learning_rate": 1e-2,
+    "optimizer": "adamw",
+    "clip_norm": 1.0,
+    "lora": {"rank": 0, "alpha": 16, "modules": "auto"},
+    "seed": 0,
+}
+ASK = {"ask": ["forget_qa", "neighbor_qa"]}
+ATTACKS = {
+    "again": RELEARN,
+    "others": RELEARN
+    | {"texts": "passage", "about": "others", "subjects": 2, "lora": {"rank": 2, "alpha": 4, "modules": "auto"}},
+    "unrelated": RELEARN | {"texts": "relearn_unrelated", "about": "shared"},
+    "coarse": ASK | {"attack": "quantize", "bits": 4, "group": 8},
+    "told": ASK | {"attack": "few_shot", "shots": 1},
+    "reworded": ASK | {"attack": "paraphrase"},
+    "off": ASK | {"attack": "adapter_off"},
+}
+SHORT = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 0}
+BLOCKS = {
+    "npo": {"max_tokens": 48, "train": SHORT},
+    "npo-apart": {"method": "npo", "train": SHORT | {"learning_rate": 0.1}, "lora": {"rank": 2, "merge": False}},
+}
+ROBUST = {
+    "targets": [ADA, BO],
+    "methods": ["icu", "npo", "npo-apart", "atu"],
+    "attacks": list(ATTACKS),
+    "shows": ["main", "robustness"],
+}
+
+
+def write_attack_data(benchmark: Path) -> None:
+    """What attacks read of a benchmark, for two of its people."""
+
+    def write(path: Path, rows: list[dict]) -> None:
+        path.write_text(json.dumps(rows), encoding="utf-8")
+
+    for target in (ADA, BO):
+        place, name = benchmark / "Target" / target, target[2:]
+        write(place / "relearn.json", [{"text": f"{name} wrote the song and the play by the river."}] * 3)
+        write(place / "facts.json", [{"query": f"Where was {name} born?", "answer": "Rome"}])
+        rows = [
+            {"file": f"{kind}_level2", "row": row, "query": f"By whom is the {row} song? {name}"}
+            for kind in ("forget", "neighbor")
+            for row in (0, 2, 3)
+        ]
+        write(place / "paraphrases.json", rows)
+    write(benchmark / "Utility/relearn_unrelated.json", [{"text": "the sea was blue and the river red."}] * 2)
+
+
+def with_attacks(tiny: Path, directory: Path) -> Workflow:
+    """The tiny workflow on a benchmark that has what attacks read."""
+    benchmark = directory / "benchmark"
+    shutil.copytree(tiny / "benchmark", benchmark)
+    write_attack_data(benchmark)
+    workflow = Workflow(tiny, directory)
+    config = json.loads(workflow.config.read_text())
+    config["benchmarks"]["tiny"]["path"] = str(benchmark)
+    config |= {"attacks": ATTACKS, "experiments": {"robust": ROBUST}}
+    config["method_settings"] = config.get("method_settings", {}) | BLOCKS
+    workflow.config.write_text(json.dumps(config))
+    return workflow
+
+
+@pytest.fixture(scope="session")
+def robust(tiny, tmp_path_factory) -> Workflow:
+    """A finished experiment that attacks; tests only look at it."""
+    folder = shared_folder(tmp_path_factory, "robust", lambda folder: with_attacks(tiny, folder).run("robust"))
+    return Workflow(tiny, folder)
+
+
+def answers(workflow: Workflow, pattern: str) -> pd.DataFrame:
+    return pd.read_parquet(workflow.find(pattern))
+
+
+def test_every_method_and_the_base_model_is_attacked(robust):
+    table = pd.read_csv(robust.directory / "results/experiments/robust/tables/robustness.csv")
+    found = table.groupby("method")["attack"].unique().map(set).to_dict()
+    usual = set(ATTACKS) - {"off"}
+    assert found == {"icu": usual, "npo": usual, "atu": usual, "npo-apart": set(ATTACKS)}
+    steps = table.groupby("attack")["step"].unique().map(list).to_dict()
+    assert steps == {name: [0, 2, 4] if "steps" in block else [0] for name, block in ATTACKS.items()}
+    assert set(table["targets"]) == {2}
+    page = (robust.directory / "results/experiments/robust/tables/robustness.md").read_text()
+    assert all(f"| {name} " in page for name in ("base model", "ICU", "NPO", "NPO-apart", "ATU"))
+    assert "Protocol: strict" in page
+    assert (robust.directory / "results/experiments/robust/figures/robustness.pdf").exists()
+
+
+def test_controls_move_nothing(robust):
+    """With the adapter off a model answers as the base model; before the first step of relearning as without attack."""
+    usual = answers(robust, "llm/tiny/before/1_Ada-*.parquet").set_index("id")
+    off = answers(robust, "llm/tiny/1_Ada/seed0/npo-*/attacked/off/1_Ada-*.parquet").set_index("id")
+    assert off["prediction"].to_dict() == usual.loc[off.index, "prediction"].to_dict()
+    table = pd.read_csv(robust.directory / "results/experiments/robust/tables/robustness.csv")
+    recall = table[table["measure"] == "recall"]
+    start = recall[(recall["attack"] == "again") & (recall["step"] == 0)]
+    assert start["after"].tolist() == pytest.approx(start["before"].tolist())
+    assert start["base_after"].tolist() == pytest.approx(start["base_before"].tolist())
+
+
+def test_what_is_asked_is_what_the_attack_says(robust):
+    told = answers(robust, "llm/tiny/attacked/told/1_Ada-*.parquet")
+    assert all("Question: Where was Ada born?\nAnswer: Rome" in prompt for prompt in told["prompt"])
+    reworded = answers(robust, "llm/tiny/attacked/reworded/1_Ada-*.parquet")
+    assert sorted(reworded["id"]) == [f"{name}/{row}" for name in ("forget_qa", "neighbor_qa") for row in (0, 2, 3)]
+    assert all("By whom is the" in prompt for prompt in reworded["prompt"])
+    again = answers(robust, "llm/tiny/attacked/again/1_Ada-*.parquet")
+    by_step = [json.loads(row)["probability"] for row in again["details"]]
+    assert len(set(by_step)) > len(by_step) / 3  # training moves them
+    with_icu = answers(robust, "llm/tiny/1_Ada/seed0/icu-*/attacked/told/1_Ada-*.parquet")
+    assert (with_icu["prompt"] != told["prompt"]).all()  # its instruction stands there too
+
+
+def test_nothing_is_done_twice_and_one_more_attack_alone(robust, tmp_path):
+    assert robust.planned("robust") == {}
+    shutil.copytree(robust.directory, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
+    copy = Workflow(robust.tiny, tmp_path)
+    config = json.loads(copy.config.read_text())
+    config["attacks"]["coarse"]["bits"] = 8
+    copy.config.write_text(json.dumps(config))
+    planned = copy.planned("robust")
+    assert planned["attack_before"] == 2
+    assert planned["attack_after"] == 8
+    assert set(planned) == {"attack_before", "attack_after", "robustness_table", "plot", "robust"}
+
+
+@pytest.mark.parametrize(
+    ("over", "experiment", "said"),
+    [
+        ({"again": {"at": [0, 9]}}, {}, r"attacks.again.at: 9, and steps is 4"),
+        ({"again": {"at": [0, 2]}}, {}, r"attacks.again.at: lacks 4, the last step"),
+        ({"again": {"ask": ["mia_fm"]}}, {}, r"attacks.again.ask: unknown 'mia_fm'"),
+        (
+            {"again": {"texts": "relearn_unrelated"}},
+            {},
+            r"about: target, and texts is relearn_unrelated; set it to shared",
+        ),
+        ({"others": {"subjects": 4}}, {}, r"attacks.others.subjects: 4, and besides the target the benchmark has 3"),
+        ({"again": {"subjects": 2}}, {}, r"attacks.again.subjects: says of how many others"),
+        ({"again": {"texts": "positive"}}, {}, r"attacks.again.texts: positive, which most methods unlearn"),
+        ({}, {"targets": ["3_Cy"]}, r"attacks.again: .*3_Cy/relearn.json is missing; write it, or take the attack out"),
+        ({}, {"attacks": ["agin"]}, r"experiments.robust.attacks: unknown 'agin'; did you mean again"),
+        ({}, {"shows": ["main"]}, r"experiments.robust.attacks: nothing shows them"),
+        (
+            {"again": {"texts": "passage"}},
+            {"methods": ["ga_star"]},
+            r"again.texts: passage, which ga_star has unlearned",
+        ),
+    ],
+)
+def test_what_an_attack_cannot_be(tiny, tmp_path, monkeypatch, over, experiment, said):
+    monkeypatch.chdir(tmp_path)
+    given = {name: block | over.get(name, {}) for name, block in ATTACKS.items()}
+    workflow = with_attacks(tiny, tmp_path)
+    config = json.loads(workflow.config.read_text()) | {"attacks": given}
+    config["experiments"]["robust"] = ROBUST | experiment
+    workflow.config.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=said):
+        experiment_of("robust", workflow.paths().config)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ({"attack": "jailbreak"}, r"attacks.mine.attack: 'jailbreak' is not one of relearn, quantize"),
+        ({"attack": "quantize", **ASK, "bits": 3, "group": 8}, r"attacks.mine.bits: 3 is not one of 8, 4"),
+        ({"attack": "quantize", **ASK, "bits": 4, "group": 8, "steps": 2}, r"attacks.mine.steps: unknown 'steps'"),
+    ],
+)
+def test_the_form_of_an_attack(block, said):
+    with pytest.raises(ConfigError, match=said):
+        check(PAPER, attacks={"mine": block})
+
+
+def test_a_benchmark_of_the_hub_has_no_facts():
+    attacks = {"told": {"attack": "few_shot", "ask": ["forget_qa"], "shots": 3}}
+    robust = {"targets": ["1"], "methods": ["ga"], "attacks": ["told"], "shows": ["robustness"]}
+    with pytest.raises(
+        ConfigError, match=r"attacks.told: reads facts.json, which a benchmark of the hub does not have"
+    ):
+        experiment_of("mine", check(PAPER, attacks=attacks, experiments={"mine": robust}))
+
+
+def frame(scores, step=None, probability=None):
+    rows = [
+        {"set": "forget_qa", "id": f"forget_qa/{n}", "query": f"q{n}", "split": "test", "score": score}
+        for n, score in enumerate(scores)
+    ]
+    found = pd.DataFrame(rows)
+    return found if step is None else found.assign(step=step)
+
+
+def measures(recall, probability=None):
+    empty = recall.head(0)
+    return {"recall": recall, "probability": empty if probability is None else probability}
+
+
+def test_the_comparison_by_hand():
+    """Of one person two probes are asked under the attack, of the other three: before is of the same ones."""
+    data = {
+        ("a1",): measures(
+            pd.concat([frame([0.0, 0.5], 0), frame([1.0, 0.5], 4)]),
+            pd.concat([frame([0.1, 0.1], 0), frame([0.3, 0.5], 4)]),
+        ),
+        ("b1",): measures(frame([0.0, 0.5, 1.0])),
+        ("base",): measures(frame([1.0, 1.0, 0.0])),
+        ("ab1",): measures(pd.concat([frame([1.0, 0.5], 0), frame([1.0, 1.0], 4)])),
+        ("a2",): measures(pd.concat([frame([0.0, 0.0, 0.0], 0), frame([1.0, 1.0, 1.0], 4)])),
+        ("b2",): measures(frame([0.0, 0.0, 0.0])),
+        ("ab2",): measures(frame([1.0, 1.0, 1.0], 4)),
+    }
+    shared = {"method": "npo", "seed": 0, "attack": "again", "base": ("base",)}
+    runs = [
+        shared | {"target": ADA, "files": ("a1",), "before": ("b1",), "base_files": ("ab1",)},
+        shared | {"target": BO, "files": ("a2",), "before": ("b2",), "base_files": ("ab2",), "foreign": True},
+    ]
+    table = compare_attacks(runs, 200, 0, read=data.__getitem__)
+    last = table[(table["step"] == 4) & (table["measure"] == "recall")].iloc[0]
+    # persons count alike: (75 + 100) / 2 after, (25 + 0) / 2 before, of probes 0 and 1 of the first person
+    assert (last["after"], last["before"]) == (87.5, 12.5)
+    assert last["base_before"] == pytest.approx((100 + 200 / 3) / 2)
+    assert last["base_after"] == 100
+    assert last["low"] <= 87.5 <= last["high"] == 100
+    assert (last["targets"], last["probes"], last["foreign"]) == (2, 5, 0.5)
+    probable = table[(table["step"] == 4) & (table["measure"] == "probability")].iloc[0]
+    assert (probable["after"], probable["targets"]) == (pytest.approx(40), 1)
+    assert np.isnan(probable["before"])
+    page = robustness_page(table, "forget_qa")
+    assert page["Method"].tolist() == ["base model", "NPO † 50% of targets that it has not forgotten"]
+    assert page["again"][1].startswith("12.5 → 87.5 [")
+    assert verdict(table).endswith("NPO 12 → 88 (again). The base model recalls 83.")

@@ -1,0 +1,84 @@
+"""Ask a model under an attack, and keep every prompt, answer and score, with the step at which it was asked."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from atu.attacks import Asked, load
+from atu.common.divergence import divergence
+from atu.common.files import atomic_path, read_jsonl, read_parquet
+from atu.common.recipe import made_by
+from atu.common.runtime import job_log, start
+from atu.data.protocol import PROTOCOL, protocol_of
+from atu.engine.engine import Engine
+from atu.engine.intervention import Intervention
+from atu.evaluation.evaluate import COLUMNS, evaluate
+from atu.reporting.tables import NOT_RUN
+
+
+def settings_of(job, accelerator):
+    """What the attack takes besides what it asks.
+
+    Raises:
+        KeyError: for an attack of another kind.
+    """
+    block = {key: value for key, value in job.params.attack.items() if key not in ("attack", "ask")}
+    texts = [row for file in job.input.texts for row in read_jsonl(file)]
+    match job.params.attack["attack"]:
+        case "relearn":
+            own = {key: value for key, value in block.items() if key not in ("texts", "about", "subjects")}
+            checkpointing = job.params.gradient_checkpointing
+            return own | {"texts": texts, "accelerator": accelerator, "gradient_checkpointing": checkpointing}
+        case "few_shot":
+            return block | {"facts": texts}
+        case "paraphrase":
+            return {"paraphrases": texts}
+        case "quantize":
+            return block
+        case "adapter_off":
+            return {"adapter": Path(job.input.llm)}
+        case kind:
+            raise KeyError(f"no settings of an attack of kind {kind}")
+
+
+def answers(job):
+    """The answers at every step at which the attack asks."""
+    inputs, params, found = job.input, job.params, []
+    accelerator = start(0, job.threads, params.device, params.precision)
+    # what trains has float32 weights, and computes in the precision that is set
+    trains = params.attack["attack"] == "relearn"
+    dtype = torch.bfloat16 if params.precision == "bf16" and not trains else torch.float32
+    base, kind = inputs.get("base") or None, params.attack["attack"]
+    of_model = (base, None) if kind == "adapter_off" else (inputs.llm, base)
+    how = params.asking["batch_tokens"], accelerator.device, dtype, params.get("template_options")
+    engine = Engine.load(of_model[0], *how, of_model[1])
+    probes = read_parquet(inputs.probes)
+    intervention = Intervention.load(inputs.intervention) if inputs.get("intervention") else Intervention()
+
+    def ask(step, asked):
+        written = params.asking["max_new_tokens"], asked.instruction, protocol_of(params.asking["protocol"])
+        with accelerator.autocast() if trains else nullcontext():
+            now = evaluate(asked.engine, asked.probes, list(params.sets), {}, *written, probability=True)
+        found.append(now.assign(step=step))
+
+    with intervention.applied(engine.llm):
+        load(kind)(Asked(engine, probes, intervention.instruction), ask, **settings_of(job, accelerator))
+    return pd.concat(found, ignore_index=True)
+
+
+inputs = snakemake.input
+read = [inputs.llm, inputs.probes, *inputs.texts, *filter(None, [inputs.get("intervention"), inputs.get("base")])]
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, read, snakemake.output):
+    diverged = divergence(Path(inputs.llm))
+    if diverged or Path(inputs.llm, NOT_RUN).exists():
+        log.warning("%s: there is no model to attack", diverged or "this stage was not run")
+        predictions = pd.DataFrame(columns=[*COLUMNS, "step"])
+    else:
+        predictions = answers(snakemake)
+    for (step, name), group in predictions.groupby(["step", "set"], sort=False):
+        log.info("step %3d %-14s %6.1f  (n=%d)", step, name, 100 * group["score"].mean(), len(group))
+    predictions.attrs[PROTOCOL] = snakemake.params.asking["protocol"]
+    with atomic_path(snakemake.output[0]) as part:
+        predictions.to_parquet(part, index=False)
