@@ -73,6 +73,7 @@ rule download:
         PATHS.llm,
         PATHS.encoder,
         INPUTS.downloads(),
+        lambda wildcards: experiment().checkpoints(config["llm"]),
     localrule: True
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from atu.attacks import KINDS, Asked, load
 from atu.attacks.few_shot import examples
 from atu.attacks.paraphrase import reworded
-from atu.attacks.quantize import round_weights
+from atu.attacks.quantize import round_weights, rounded
 from atu.common.errors import ExplainedError
 from atu.data.benchmark import build_probes
 from atu.engine.engine import Engine
@@ -68,39 +68,40 @@ def test_a_question_in_other_words_keeps_its_answer():
         reworded(probes, [*rows, {"file": "forget_level2", "row": 0, "query": "B"}])
 
 
-@pytest.mark.parametrize(("bits", "largest"), [(8, 127), (4, 7)])
-def test_weights_are_rounded_by_hand(bits, largest):
-    """A row of one group: its largest weight is the largest integer, the others the nearest ones."""
+# The sixteen values of NF4 (Dettmers et al. 2023, appendix E), here to four digits.
+NF4 = [-1, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0]
+NF4 += [0.0796, 0.1609, 0.2461, 0.3379, 0.4407, 0.5626, 0.7230, 1]
+
+
+def test_weights_are_rounded_by_hand():
+    """Each to the nearest of the values there are: 8 bits a row by its largest weight, 4 bits 64 weights by theirs."""
     torch.manual_seed(0)
-
-    class Tiny(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = nn.Linear(8, 3, bias=False)
-            self.lm_head = nn.Linear(8, 3, bias=False)
-
-        def get_decoder(self):
-            return self.inner
-
-    model = Tiny()
-    before, head = model.inner.weight.detach().clone(), model.lm_head.weight.detach().clone()
-    assert round_weights(model, bits, group=4) == 1
-    after = model.inner.weight
-    for row in range(3):
-        for part in (slice(0, 4), slice(4, 8)):
-            scale = before[row, part].abs().max() / (largest + 0.5)  # from -(largest + 1) to largest, symmetric
-            steps = (before[row, part] / scale).round().clamp(-largest - 1, largest)
-            others = before[row, part].abs() < before[row, part].abs().max()  # which is half a step beyond, either way
-            torch.testing.assert_close(after[row, part][others], (steps * scale)[others], rtol=1e-5, atol=1e-7)
-            assert set((after[row, part] / scale).round().int().tolist()) <= set(range(-largest - 1, largest + 1))
-    assert torch.equal(model.lm_head.weight, head)
+    weights = torch.randn(3, 128).half().float()  # as 8 bits are read from
+    scales = weights.abs().amax(1, keepdim=True)
+    by_row = (weights / scales * 127).round() * scales / 127
+    torch.testing.assert_close(rounded(weights, 8), by_row, rtol=0, atol=1e-5)
+    assert len(rounded(weights, 8)[0].unique()) <= 255
+    values, found = torch.tensor(NF4), rounded(weights, 4)
+    for block, expected in zip(found.view(-1, 64), weights.view(-1, 64), strict=True):
+        scale = expected.abs().max()
+        nearest = values[(expected[:, None] / scale - values).abs().argmin(1)]
+        torch.testing.assert_close(block / scale, nearest, rtol=0, atol=1e-4)
     with pytest.raises(ExplainedError, match="8 or 4 bits, not 3"):
-        round_weights(model, 3, 4)
+        rounded(weights, 3)
+
+
+def test_the_maps_of_the_decoder_are_rounded_alone(asked):
+    llm = asked.engine.llm
+    before = {name: value.clone() for name, value in llm.named_parameters()}
+    count = round_weights(llm, 8)
+    changed = {name for name, value in llm.named_parameters() if not torch.equal(value, before[name])}
+    assert len(changed) == count == 7 * llm.config.num_hidden_layers
+    assert all(".layers." in name and name.endswith("proj.weight") for name in changed)
 
 
 def test_a_rounded_model_answers(asked):
     before = {name: value.clone() for name, value in asked.engine.llm.named_parameters()}
-    (now,) = run("quantize", asked, bits=4, group=32).values()
+    (now,) = run("quantize", asked, bits=4).values()
     changed = {name for name, value in now.engine.llm.named_parameters() if not torch.equal(value, before[name])}
     assert changed
     assert all(".layers." in name and name.endswith("proj.weight") for name in changed)

@@ -35,7 +35,7 @@ ATTACKS = {
     "others": RELEARN
     | {"texts": "passage", "about": "others", "subjects": 2, "lora": {"rank": 2, "alpha": 4, "modules": "auto"}},
     "unrelated": RELEARN | {"texts": "relearn_unrelated", "about": "shared"},
-    "coarse": ASK | {"attack": "quantize", "bits": 4, "group": 8},
+    "coarse": ASK | {"attack": "quantize", "bits": 4},
     "told": ASK | {"attack": "few_shot", "shots": 1},
     "reworded": ASK | {"attack": "paraphrase"},
     "off": ASK | {"attack": "adapter_off"},
@@ -188,8 +188,8 @@ def test_what_an_attack_cannot_be(tiny, tmp_path, monkeypatch, over, experiment,
     ("block", "said"),
     [
         ({"attack": "jailbreak"}, r"attacks.mine.attack: 'jailbreak' is not one of relearn, quantize"),
-        ({"attack": "quantize", **ASK, "bits": 3, "group": 8}, r"attacks.mine.bits: 3 is not one of 8, 4"),
-        ({"attack": "quantize", **ASK, "bits": 4, "group": 8, "steps": 2}, r"attacks.mine.steps: unknown 'steps'"),
+        ({"attack": "quantize", **ASK, "bits": 3}, r"attacks.mine.bits: 3 is not one of 8, 4"),
+        ({"attack": "quantize", **ASK, "bits": 4, "steps": 2}, r"attacks.mine.steps: unknown 'steps'"),
     ],
 )
 def test_the_form_of_an_attack(block, said):

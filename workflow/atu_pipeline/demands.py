@@ -36,8 +36,11 @@ CHARACTERS = 4
 
 
 def parameters(config: dict, model: str) -> float:
-    """Weights of a model under `models`."""
-    return float(config["models"][model].get("parameters", PARAMETERS))
+    """Weights of a model under `models`; one that was unlearned elsewhere has the LLM's, if its block does not say."""
+    blocks = config["method_settings"].values()
+    like = config["llm"] if any(block.get("model") == model for block in blocks) else model
+    told = (config["models"][name].get("parameters") for name in (model, like))
+    return float(next(filter(None, told), PARAMETERS))
 
 
 def subject_tokens(config: dict) -> float:

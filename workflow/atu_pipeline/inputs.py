@@ -10,7 +10,7 @@ from atu.data.attacks import ATTACK_TEXTS
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.paths import Paths, Stage
-from atu_pipeline.recipes import Recipe, checksum
+from atu_pipeline.recipes import Recipe, checksum, holds_probes
 from atu_pipeline.requests import Requests
 from atu_pipeline.settings import Covered, Uncompared, kind_of, owner_of
 
@@ -128,6 +128,11 @@ class Inputs:
         """Files of the benchmark about one subject."""
         place = "Utility" if subject == UTILITY else f"Target/{glob.escape(subject)}"
         return self.benchmark_files(f"{place}/{pattern}")
+
+    def rows_of(self, subject: str) -> str | list[str]:
+        """The files of a subject's probes, or the benchmark's whole folder if it is still to be downloaded."""
+        found = self.subject_files(subject, "*.json")
+        return list(filter(holds_probes, found)) if self.in_folder else found
 
     def primers(self) -> str | list[str]:
         """The few-shot primers: fetched from their authors' source, or the benchmark's own file, or none."""

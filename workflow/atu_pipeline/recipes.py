@@ -231,12 +231,20 @@ class Recipes:
     @cache  # noqa: B019
     def probes(self, subject: str) -> Recipe:
         """The probes of a subject, or those that all share."""
-        place = "Utility" if subject == UTILITY else f"Target/{subject}"
         counted = {"check_totals": self.config["benchmarks"][self.benchmark].get("check_totals")} | self.kind()
         read = {name: checksum_of(probe_set.reading()) for name, probe_set in PROBE_SETS.items()}
-        return merged(
-            self.raw(place), {"split": self.config["split"], "benchmarks": {self.benchmark: counted}, "rows": read}
-        )
+        own = {"split": self.config["split"], "benchmarks": {self.benchmark: counted}, "rows": read}
+        return merged(self.rows_of(subject), own)
+
+    def rows_of(self, subject: str) -> Recipe:
+        """The files of a subject's probes, or of those that all share: texts that lie there too ask nothing anew."""
+        place = "Utility" if subject == UTILITY else f"Target/{subject}"
+        source = self.config["benchmarks"][self.benchmark]
+        if source["source"] != "path":
+            return self.raw(place)
+        files = map(str, sorted(Path(source["path"], place).glob("*.json")))
+        contents = {place: checksum(*filter(holds_probes, files))}
+        return Recipe(benchmarks={self.benchmark: {"contents": contents}})
 
     def text_set(self, kind: str) -> str:
         """The benchmark's text set of a kind; those that a model wrote have the author that corpus.text_set names."""
@@ -469,6 +477,11 @@ class Recipes:
         last = stage == self.last(method)
         asked = (target, method, seed) if last else (target, method, seed, stage)
         return (self.after if last else self.between)(*asked, subject)
+
+
+def holds_probes(file: str) -> bool:
+    """Whether a file of a benchmark's folder is read for its probes, or is none that there should be; not of texts."""
+    return Path(file).stem not in (*TEXT_SETS, *ATTACK_TEXTS)
 
 
 def checksum_of(value: object) -> str:

@@ -31,7 +31,7 @@ from atu_pipeline.start import run_of
 from atu_pipeline.variants import Variants
 
 FOLDERS = ("alignment", "realignment", "stage", "run")  # kinds that are of one target and seed
-INSIDE = ("between", "after")  # kinds that lie in those folders
+INSIDE = ("between", "after", "attacked")  # kinds that lie in those folders
 LONGEST = 60  # characters of settings in a row
 
 
@@ -59,6 +59,8 @@ def of_run(inputs: Inputs, target: str, method: str, seed: str) -> Iterator[str]
     last = Stage(target, method, seed, paths.recipes.last(method))
     block = paths.config["method_settings"][method]
     yield paths.run(target, method, seed)
+    if model := inputs.external(last):
+        yield paths.model(model)
     yield from inputs.own_texts(last)
     yield from inputs.reference(last) if inputs.is_trained(last) else []
     if block.get("texts") == "pair" and inputs.generated:  # which are made of these
@@ -97,6 +99,8 @@ def of_config(variants: Variants) -> tuple[set[str], dict[str, set[str]]]:
             needed |= set(of_run(inputs, *run))
             for person in experiment.asked_about(run[0]):
                 needed |= set(inputs.probes(person)) | set(paths.before_recipes(person))
+                for attack in experiment.chosen["attacks"]:
+                    needed |= {paths.attacked_before(person, attack), *inputs.attack_texts(attack, person)}
             names.setdefault(paths.run(*run), set()).add(run[1])
     if left_out:
         print(f"experiments that this config cannot run: {', '.join(left_out)}", file=sys.stderr)

@@ -13,7 +13,16 @@ from atu_pipeline.inputs import Inputs
 from atu_pipeline.paths import PATTERNS, Paths, Stage, names_in
 from atu_pipeline.recipes import Recipes
 from atu_pipeline.requests import model_job
-from atu_pipeline.settings import ConfigError, check_config, check_overrides, model_needs, overlay, overridden, refuse
+from atu_pipeline.settings import (
+    ConfigError,
+    check_benchmark,
+    check_config,
+    check_overrides,
+    model_needs,
+    overlay,
+    overridden,
+    refuse,
+)
 
 About = Stage | dict[str, str]
 
@@ -111,6 +120,7 @@ class Variants:
         """
         if not self.config["experiments"].get(experiment, {}).get("overrides"):
             return self.own
+        refuse(check_benchmark(experiment, self.config))
         try:
             config = check_config(overridden(self.written, experiment), self.root)
             refuse(check_overrides(experiment, self.config))

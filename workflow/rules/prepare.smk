@@ -26,7 +26,7 @@ rule count_probes:
 
 rule prepare_probes:
     input:
-        lambda wildcards: INPUTS.subject_files(wildcards.subject, "*.json"),
+        lambda wildcards: INPUTS.rows_of(wildcards.subject),
         counts=INPUTS.counts(),
     output:
         PATTERNS["probes"],

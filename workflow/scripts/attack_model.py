@@ -51,7 +51,8 @@ def answers(job):
     trains = params.attack["attack"] == "relearn"
     dtype = torch.bfloat16 if params.precision == "bf16" and not trains else torch.float32
     base, kind = inputs.get("base") or None, params.attack["attack"]
-    of_model = (base, None) if kind == "adapter_off" else (inputs.llm, base)
+    off = kind == "adapter_off" and base is not None  # the base model itself has none
+    of_model = (base, None) if off else (inputs.llm, base)
     how = params.asking["batch_tokens"], accelerator.device, dtype, params.get("template_options")
     engine = Engine.load(of_model[0], *how, of_model[1])
     probes = read_parquet(inputs.probes)
@@ -64,7 +65,11 @@ def answers(job):
         found.append(now.assign(step=step))
 
     with intervention.applied(engine.llm):
-        load(kind)(Asked(engine, probes, intervention.instruction), ask, **settings_of(job, accelerator))
+        asked = Asked(engine, probes, intervention.instruction)
+        if kind == "adapter_off" and not off:
+            ask(0, asked)
+        else:
+            load(kind)(asked, ask, **settings_of(job, accelerator))
     return pd.concat(found, ignore_index=True)
 
 

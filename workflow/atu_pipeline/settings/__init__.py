@@ -11,7 +11,7 @@ from atu_pipeline.settings.methods import reads_retain_set
 from atu_pipeline.settings.notes import notes
 from atu_pipeline.settings.options import check_options
 from atu_pipeline.settings.printing import Covered, Rows, Uncompared
-from atu_pipeline.settings.published import check_protocol, published_row, unlike
+from atu_pipeline.settings.published import check_benchmark, check_protocol, published_row, unlike
 from atu_pipeline.settings.share import check_one_kind, share_library
 from atu_pipeline.settings.sources import fetched_from, template_of
 
@@ -22,6 +22,7 @@ __all__ = [
     "Covered",
     "Rows",
     "Uncompared",
+    "check_benchmark",
     "check_config",
     "check_keys",
     "check_methods_fit",

@@ -12,7 +12,7 @@ from atu_pipeline.settings.figures import drawn_from
 from atu_pipeline.settings.grids import check_variants, without_dev_probes
 from atu_pipeline.settings.messages import refuse, told
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window, reads_retain_set
-from atu_pipeline.settings.published import PUBLISHED, check_protocol, check_rows
+from atu_pipeline.settings.published import PUBLISHED, check_benchmark, check_protocol, check_rows
 from atu_pipeline.settings.targets import resolve_targets
 
 # What an experiment can show, and the files of each in its folder: tables, and pages of answers.
@@ -64,6 +64,7 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
 def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Iterator[str]:
     """Faults of an experiment. Its methods become variants of grids, its targets ids; in place of ``chosen``."""
     experiment, where = config["experiments"][name], f"experiments.{name}"
+    refuse(check_benchmark(name, config))  # on another one every setting would be told as well
     if "methods" in experiment:
         for method in experiment["methods"]:
             yield from check_chosen(f"{where}.methods", method, config, root)

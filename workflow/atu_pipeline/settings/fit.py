@@ -173,7 +173,8 @@ def check_base(key: str, model: str, config: dict) -> Iterator[str]:
     folder, llm = own_folder(model, config["models"][model]), config["models"].get(config["llm"], {})
     try:
         settings = json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")) if folder else {}
-        fault = other_base(settings, llm.get("repo"))
+        named = config["model_cards"].get(config["llm"], {}).get("base_model")  # where its source has no such name
+        fault = other_base(settings, llm.get("repo", named))
     except (OSError, ValueError, AttributeError):  # no adapter, or a damaged one, which the first job tells
         return
     if fault:

@@ -441,7 +441,6 @@ class Quantize(Asking):
 
     attack: Literal["quantize"] = Field(description="The kind.")
     bits: Literal[8, 4] = Field(description="Bits of a weight.")
-    group: Count = Field(description="Weights of a row that share a scale.")
 
 
 class FewShot(Asking):

@@ -146,6 +146,16 @@ def differing_texts(block: dict, config: dict) -> Iterator[Difference]:
         yield Difference("corpus.text_set", corpus["text_set"], theirs)
 
 
+def check_benchmark(experiment: str, config: dict) -> Iterator[str]:
+    """Faults of an experiment that runs what RWKU published on another benchmark."""
+    own, theirs = config["benchmark"], config["published"]["benchmark"]
+    if experiment.startswith(PUBLISHED) and own != theirs:
+        yield (
+            f"experiments.{experiment}: runs what was published on the benchmark {theirs}, and this config has {own}; "
+            f"run it with one of {theirs}, or call the experiment other than {PUBLISHED}..."
+        )
+
+
 def check_rows(experiment: str, methods: list[str], config: dict) -> Iterator[str]:
     """Faults of an experiment that runs what RWKU published: settings that RWKU does not have.
 
