@@ -234,7 +234,7 @@ def test_every_method(copy):
             "npo": {"train": few, "retain": {"loss": "kl"}, "layers": "0-0"},
             "rmu": {"options": {"layer": 2}, "train": few},
             "undial": {"train": few},
-            "altpo": {"train": few, "retain": {"loss": "none"}},
+            "altpo": {"train": few | {"accumulate": 1}, "retain": {"loss": "none"}},
             "graddiff": {"method": "ga", "retain": {"loss": "descent"}, "train": few},
             "repe": {"options": {"layers": [1, 2]}},
         },
