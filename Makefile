@@ -20,7 +20,7 @@ endif
 help:
 	@echo "make demo [TARGETS=all | TARGETS=id,id]   forget a person on this machine"
 	@echo "make paper-demo                           every experiment of the paper in miniature"
-	@echo "make baselines                            all methods side by side on the demo's model, two people"
+	@echo "make baselines                            ten methods side by side on the demo's model, two people"
 	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
 	@echo "make test                                 run the tests that start no cluster: some ten minutes on two cores"
 	@echo "make test-fast                            those that start no program: a minute or two"

@@ -38,6 +38,8 @@ from atu.engine.models import (
 from atu.engine.parts import layer_range, query_value_maps
 from atu.evaluation.evaluate import build_prompt
 from atu.methods import load
+from atu.methods.altpo import altpo_loss
+from atu.methods.ce_u import ce_u_loss
 from atu.methods.dpo import dpo_loss
 from atu.methods.ga import ga_loss
 from atu.methods.icu import icu_instruction
@@ -45,7 +47,10 @@ from atu.methods.npo import npo_loss
 from atu.methods.repe import control_vector, find_control_vectors
 from atu.methods.rmu import misdirection_loss
 from atu.methods.rt import refusal_loss
+from atu.methods.satimp import satimp_loss
 from atu.methods.simnpo import simnpo_loss
+from atu.methods.undial import undial_loss
+from atu.methods.wga import wga_loss
 from atu.training.epochs import check_items, train_epochs, trained_parameters
 from atu.training.retain import descent_loss, kl_loss
 
@@ -69,6 +74,11 @@ OPTIONS = {
     "dpo": {"beta": 0.1},
     "rt": {},
     "rmu": {"layer": 2, "coefficient": 5.0, "alpha": 1.0},
+    "wga": {"beta": 0.2},  # the tiny model's probabilities are small, and so would weights be
+    "satimp": {"beta1": 0.2, "beta2": 1.0},
+    "undial": {"strength": 10.0},
+    "ce_u": {},
+    "altpo": {"beta": 0.1},
 }
 
 
@@ -120,6 +130,127 @@ def test_rmu_leaves_out_attention_sinks(llm):
     assert method.counted(batch).tolist() == [[False, False, True, True], [False] * 4]
 
 
+PROBABILITIES = [[0.5, 0.25, 1.0], [0.1, 1.0, 1.0]]  # 1 where nothing is scored
+
+
+def weighted(loss, **options):
+    """A loss of weighted log-probabilities, and its gradient by those that are scored."""
+    log_probs, scored = torch.tensor(PROBABILITIES).log().requires_grad_(), torch.tensor(PROBABILITIES) < 1
+    value = loss(log_probs, scored, **options)
+    value.backward()
+    return value.item(), log_probs.grad[scored].tolist()
+
+
+def test_wga():
+    """By hand, over three tokens: p log p and p^2 log p; the weight has no gradient."""
+    for beta, weights in ((1.0, [0.5, 0.25, 0.1]), (2.0, [0.25, 0.0625, 0.01])):
+        value, gradient = weighted(wga_loss, beta=beta)
+        expected = weights[0] * math.log(0.5) + weights[1] * math.log(0.25) + weights[2] * math.log(0.1)
+        assert value == pytest.approx(expected / 3)
+        assert gradient == pytest.approx([weight / 3 for weight in weights])
+    assert weighted(wga_loss, beta=1.0)[0] == pytest.approx(-0.307802, rel=1e-5)
+
+
+def test_wga_at_beta_0_is_gradient_ascent():
+    assert weighted(wga_loss, beta=0.0) == weighted(ga_loss)
+
+
+def test_satimp():
+    """By hand: weights p^2 (1 - p) are 1/8, 3/64 and 0.009."""
+    value, gradient = weighted(satimp_loss, beta1=2.0, beta2=1.0)
+    assert value == pytest.approx((0.125 * -0.693147 + 0.046875 * -1.386294 + 0.009 * -2.302585) / 3, rel=1e-5)
+    assert gradient == pytest.approx([0.125 / 3, 0.046875 / 3, 0.003])
+    assert weighted(satimp_loss, beta1=2.0, beta2=0.0) == weighted(wga_loss, beta=2.0)
+
+
+def test_a_weight_of_what_is_nearly_certain_keeps_its_digits():
+    """1 - p at log p = -1e-9 is 1e-9, where 1 - exp(-1e-9) is 0 in float32."""
+    log_probs = torch.tensor([[-1e-9]], requires_grad=True)
+    satimp_loss(log_probs, torch.tensor([[True]]), 5.0, 1.0).backward()
+    assert log_probs.grad.item() == pytest.approx(1e-9)
+
+
+def soft(loss, probabilities, *rest):
+    """A loss of logits whose probabilities are these, and its gradient by the logits."""
+    logits = torch.tensor(probabilities).log().requires_grad_()
+    value = loss(logits, *rest)
+    value.backward()
+    return value.item(), logits.grad
+
+
+def test_ce_u():
+    """By hand: p = 1/2, 1/4, 1/4 and true token 0; the target is 0, 1/2, 1/2, and the gradient p less that.
+
+    Descent lowers the true token and raises the others as they stand to each other."""
+    label = torch.tensor([0])
+    value, gradient = soft(ce_u_loss, [[0.5, 0.25, 0.25]], label)
+    assert value == pytest.approx(math.log(4))
+    torch.testing.assert_close(gradient, torch.tensor([[0.5, -0.25, -0.25]]))
+    _, gradient = soft(ce_u_loss, [[0.2, 0.6, 0.2]], label)  # target 0, 3/4, 1/4
+    torch.testing.assert_close(gradient, torch.tensor([[0.2, -0.15, -0.05]]))
+    _, closed = soft(lambda logits: -(-logits.softmax(-1)[0, 0]).log1p(), [[0.2, 0.6, 0.2]])
+    torch.testing.assert_close(gradient, closed)
+
+
+@pytest.mark.parametrize("certain", [0.001, 0.5, 1.0 - 1e-6])
+def test_ce_u_moves_no_probability_to_the_true_token(certain):
+    """By hand, the true token's share of the gradient is its probability, whatever the others are: never negative."""
+    _, gradient = soft(ce_u_loss, [[certain, (1 - certain) * 0.9, (1 - certain) * 0.1]], torch.tensor([0]))
+    assert gradient[0, 0].item() == pytest.approx(certain, rel=1e-5)
+    assert (gradient[0, 1:] < 0).all()
+    assert gradient.sum().item() == pytest.approx(0, abs=1e-6)
+
+
+def test_undial():
+    """By hand: the base model's 2/3, 1/6, 1/6 becomes thirds as the logit of the true token falls by log 4."""
+    label, base = torch.tensor([0]), torch.tensor([[4 / 6, 1 / 6, 1 / 6]]).log()
+    value, gradient = soft(undial_loss, [[0.5, 0.25, 0.25]], base, label, math.log(4))
+    assert value == pytest.approx(5 / 3 * math.log(2))  # (log 2 + 2 log 4) / 3
+    torch.testing.assert_close(gradient, torch.tensor([[1 / 6, -1 / 12, -1 / 12]]))
+    assert base.softmax(-1)[0, 0].item() == pytest.approx(4 / 6)  # it is not written over
+
+
+def test_undial_at_strength_0_leaves_the_base_model_where_it_is():
+    """Its own predictions are the target: no gradient, and the loss is their entropy."""
+    given, label = [[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], torch.tensor([0, 1])
+    value, gradient = soft(undial_loss, given, torch.tensor(given).log(), label, 0.0)
+    assert gradient.abs().max() < 1e-7
+    assert value == pytest.approx(-sum(p * math.log(p) for row in given for p in row) / 2)
+
+
+def test_the_base_model_of_undial_stays(llm):
+    """The target is the base model's when the model has changed, and asks for no gradients."""
+    model = copy.deepcopy(llm[0]).requires_grad_(True)
+    method = load("undial", strength=1e-6)
+    method.prepare(model, 0)
+    batch = item_batch(llm, "undial", [0, 1])
+
+    def norm():
+        model.zero_grad()
+        method.loss(model, batch).backward()
+        return math.sqrt(sum(p.grad.square().sum().item() for p in model.parameters() if p.grad is not None))
+
+    assert norm() < 1e-4
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)
+    assert norm() > 1e-2
+    assert all(parameter.grad is None for parameter in method.base_model.parameters())
+
+
+def test_altpo():
+    loss = altpo_loss(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 4.0]), 0.5)
+    assert loss.item() == pytest.approx(-2 / 0.5 * (math.log(sigmoid(1.0)) + math.log(sigmoid(-2.0))) / 2)
+
+
+def test_altpo_tends_to_ascent_on_the_real_and_descent_on_the_alternate():
+    """d/dc of -(2/b) log sigmoid(b (c - r)) is -2 sigmoid(-b (c - r)), which goes to -1."""
+    for beta, tolerance in ((1.0, 0.5), (1e-4, 1e-3)):
+        chosen, rejected = (torch.tensor([-3.0, 2.0], requires_grad=True) for _ in range(2))
+        altpo_loss(chosen, rejected - 1.0, beta).backward()
+        assert (chosen.grad + 0.5).abs().max() < tolerance  # of two pairs
+        assert (rejected.grad - 0.5).abs().max() < tolerance
+
+
 def test_retain_losses():
     logits = torch.tensor([[0.0, math.log(3.0)]])  # probabilities 1/4, 3/4
     assert descent_loss(logits, torch.tensor([1])).item() == pytest.approx(math.log(4 / 3))
@@ -163,7 +294,7 @@ def test_texts_without_a_token_to_score_are_left_out(llm):
 def item_batch(llm, name, chosen):
     model, tokenizer = llm
     kind, rows = "positive", ROWS
-    if name == "dpo":
+    if name in ("dpo", "altpo"):
         kind, rows = "pair", [{"prompt": "Who ?", "response": [text, text[:9]]} for text in TEXTS]
     if name == "rt":
         kind, rows = "reject", [{"instruction": text, "output": "I do not know"} for text in TEXTS]
@@ -172,7 +303,7 @@ def item_batch(llm, name, chosen):
     return collate(items, chosen, reference=reference, others=collate(read_items("positive", ROWS, tokenizer, 64), [3]))
 
 
-@pytest.mark.parametrize("name", ["npo", "simnpo", "dpo"])
+@pytest.mark.parametrize("name", ["npo", "simnpo", "dpo", "altpo"])
 def test_a_batch_of_two_is_the_mean_of_ones(llm, name):
     method = load(name, **OPTIONS[name])
     both = method.loss(llm[0], item_batch(llm, name, [0, 1]))
@@ -180,7 +311,7 @@ def test_a_batch_of_two_is_the_mean_of_ones(llm, name):
     assert both.item() == pytest.approx((ones[0].item() + ones[1].item()) / 2, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["ga", "npo", "simnpo", "dpo", "rt", "rmu"])
+@pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_padding_changes_nothing(llm, name):
     """The same item beside a longer one: its share of the loss is the same."""
     method = load(name, **OPTIONS[name])
@@ -224,7 +355,18 @@ def run(llm, name, seed=0, retain=None, lora=None, epochs=3, batch_size=2, accum
     return log, model
 
 
-@pytest.mark.parametrize("name", sorted(OPTIONS))
+# Losses that need not fall: what they weigh by, or learn from, changes with the model, or is nearly what it says.
+MOVING = ("wga", "satimp", "ce_u", "undial")
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_such_methods_make_the_texts_less_likely(llm, name):
+    batch = collate(read_items("positive", ROWS, llm[1], 64), [0, 1, 2, 3])
+    _, model = run(llm, name, epochs=6)
+    assert token_log_probs(model, batch).sum() < token_log_probs(llm[0], batch).sum() - 0.1
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - set(MOVING)))
 def test_every_method_lowers_its_loss(llm, name):
     log, model = run(llm, name, epochs=6)
     assert log[-1]["forget_loss"] < log[0]["forget_loss"]

@@ -114,6 +114,14 @@ def test_what_rmu_keeps_is_what_its_file_declares():
     assert demand("train", with_kl, "rmu").device - demand("train", plain, "rmu").device == pytest.approx(4 * 3.82e9)
 
 
+def test_what_undial_keeps_is_a_base_model_beside_the_one_that_trains():
+    """By hand: 4 bytes a weight more than WGA, whose loss reads the same texts."""
+    same = {"retain": {"loss": "none"}, "train": {"epochs": 1, "batch_size": 8, "accumulate": 1}}
+    config = check(PAPER, methods=["wga", "undial"], method_settings={"wga": same, "undial": same})
+    more = demand("train", config, "undial").device - demand("train", config, "wga").device
+    assert more == pytest.approx(4 * 3.82e9)
+
+
 def test_an_adapter_needs_neither_gradients_nor_moments_of_the_model():
     config = check(PAPER, methods=["ga"], method_settings={"ga": {"lora": {"rank": 8}}})
     full = check(PAPER, methods=["ga"])

@@ -61,6 +61,12 @@ TRAINED = {
     "rmu": ("rmu", {"layer": 2, "coefficient": 5.0, "alpha": 1.0}, NOTHING, ADAMW),
     "rt": ("rt", {}, NOTHING, SGD),
     "simnpo": ("simnpo", {"beta": 0.2, "gamma": 0.5}, NOTHING, SGD),
+    # small exponents: the tiny model gives its texts little probability
+    "wga": ("wga", {"beta": 0.2}, NOTHING, SGD),
+    "satimp": ("satimp", {"beta1": 0.2, "beta2": 1.0}, NOTHING, SGD),
+    "undial": ("undial", {"strength": 10.0}, NOTHING, SGD),
+    "ce_u": ("ce_u", {}, NOTHING, SGD),
+    "altpo": ("altpo", {"beta": 0.1}, NOTHING, ADAMW),
 }
 ALIGNED = ("atu",)
 NAMES = [*TRAINED, *ALIGNED]

@@ -233,6 +233,9 @@ def test_every_method(copy):
             "dpo": {"train": few | {"accumulate": 1}},  # else one step, whose rate the warm-up makes 0
             "npo": {"train": few, "retain": {"loss": "kl"}, "layers": "0-0"},
             "rmu": {"options": {"layer": 2}, "train": few},
+            "undial": {"train": few},
+            "altpo": {"train": few | {"accumulate": 1}, "retain": {"loss": "none"}},
+            "graddiff": {"method": "ga", "retain": {"loss": "descent"}, "train": few},
             "repe": {"options": {"layers": [1, 2]}},
         },
         "evaluation": {"before_and_after": ["forget_qa", "neighbor_qa", "utility_flu"], "between": ["forget_qa"]},
@@ -242,14 +245,14 @@ def test_every_method(copy):
         config["method_settings"][block] = values
     config["evaluation"] |= over["evaluation"]
     copy.config.write_text(json.dumps(config))
-    methods = ["atu", "ga", "ga_star", "dpo", "npo", "rmu", "icu", "repe"]
+    methods = ["atu", "ga", "ga_star", "dpo", "npo", "rmu", "undial", "altpo", "graddiff", "icu", "repe"]
     copy.run("--config", f"methods=[{','.join(methods)}]")
     table = pd.read_csv(copy.directory / "results/tables/main.csv")
     assert set(table["method"]) == set(methods)
     stages = table.groupby("method")["stage"].max().to_dict()
     assert stages == {"atu": 2, "ga": 2} | dict.fromkeys(methods[2:], 1)
     rows = (copy.directory / "results/tables/main.md").read_text()
-    for name in ("ATU τ=-0.5", "GA epoch 2", "GA*", "DPO", "NPO", "RMU", "ICU", "RepE"):
+    for name in ("ATU τ=-0.5", "GA epoch 2", "GA*", "DPO", "NPO", "RMU", "UNDIAL", "AltPO", "ICU", "RepE"):
         assert f"| {name} " in rows
     runs = {method: copy.directory / copy.paths(methods=methods).run("1_Ada", method, "0") for method in methods}
     assert len(set(runs.values())) == len(methods)

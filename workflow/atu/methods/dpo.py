@@ -27,10 +27,14 @@ class DPO(Trained):
     def __init__(self, beta: float = 0.1):
         self.beta = beta
 
-    def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+    def log_ratios(self, llm: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of the chosen and of the rejected answers, [pairs] each."""
         assert batch.reference is not None  # `reads` asks for it
         chosen, rejected = (token_log_probs(llm, batch).sum(1) - batch.reference).view(-1, 2).unbind(1)
-        return dpo_loss(chosen, rejected, self.beta)
+        return chosen, rejected
+
+    def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
+        return dpo_loss(*self.log_ratios(llm, batch), self.beta)
 
 
 METHOD = DPO
