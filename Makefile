@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    the tests
-.PHONY: demo paper-demo baselines rates test test-fast test-slow lint docs plan status bench clean help
+.PHONY: demo paper-demo baselines robustness rates test test-fast test-slow lint docs plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -21,6 +21,7 @@ help:
 	@echo "make demo [TARGETS=all | TARGETS=id,id]   forget a person on this machine"
 	@echo "make paper-demo                           every experiment of the paper in miniature"
 	@echo "make baselines                            ten methods side by side on the demo's model, two people"
+	@echo "make robustness                           each of these under seven attacks: does it stay forgotten?"
 	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
 	@echo "make test                                 run the tests that start no cluster: some ten minutes on two cores"
 	@echo "make test-fast                            those that start no program: a minute or two"
@@ -55,6 +56,11 @@ baselines: .venv/ready
 	$(BASELINES) --report results/report.html --quiet all
 	@$(SHOW)
 	@cat results/tables/matched.md
+
+robustness: .venv/ready
+	$(if $(TARGETS),$(error TARGETS: experiments have targets of their own, in workflow/configs/demo.yaml))
+	$(DEMO) robustness
+	@cat results/experiments/robustness/tables/robustness.md
 
 rates: .venv/ready
 	$(BASELINES) workflow/configs/rates.yaml

@@ -18,7 +18,15 @@ GROUPS = {
         [*TABLES, "pandas", "matplotlib", "scipy"],
     ),
     "tables": (
-        {"break_down", "build_tables", "compare_methods", "compare_published", "list_known", "prepare_probes"}
+        {
+            "break_down",
+            "build_tables",
+            "compare_attacks",
+            "compare_methods",
+            "compare_published",
+            "list_known",
+            "prepare_probes",
+        }
         | {"keep_model", "score_before", "select_stages", "write_answers"},
         [*TABLES, "matplotlib"],
     ),
@@ -28,7 +36,8 @@ GROUPS = {
         TORCH,
     ),
     "models": (
-        {"check_model", "compute_reference", "download_model", "evaluate_model", "generate_corpus", "train_method"},
+        {"attack_model", "check_model", "compute_reference", "download_model", "evaluate_model"}
+        | {"generate_corpus", "train_method"},
         MODELS,
     ),
     "encoder": ({"embed_target", "embed_windows"}, []),  # these use all

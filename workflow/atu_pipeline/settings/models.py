@@ -401,7 +401,7 @@ def of_kind(block: dict, info: ValidationInfo) -> type[Block]:
 class Adapter(Block):
     """The LoRA adapter that relearning trains."""
 
-    rank: whole_numbers(ge=0) = Field(description="0: all weights train.")
+    rank: whole_numbers(ge=0) = Field(description="Rank of the adapter; at 0 all weights train.")
     alpha: Positive = Field(description="The adapter's output is scaled by alpha / rank.")
     modules: Literal[AUTO] | distinct(
         Text
