@@ -6,7 +6,16 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from atu.reporting.breakdown import COLUMNS, by_type, read_attacks, read_membership, remarked, types_page
+from atu.reporting.breakdown import (
+    COLUMNS,
+    SCORES,
+    by_type,
+    read_attacks,
+    read_membership,
+    remarked,
+    separations,
+    types_page,
+)
 from atu.reporting.figures import attacks
 from atu.reporting.tables import ScoreError
 
@@ -94,6 +103,28 @@ def test_the_figure_of_nothing():
     figure.canvas.draw()
     plt.close(figure)
     assert types_page(pd.DataFrame(columns=COLUMNS), "Attack").to_markdown(index=False)
+
+
+def test_how_often_texts_about_the_target_look_trained_on():
+    """Two texts about the person against three of others, by hand: of six pairs two are won and one is even."""
+
+    def texts(*scores):
+        return pd.DataFrame({"score": scores})
+
+    data = {
+        ("a",): {"mia_fm": texts(-1.0, -2.0), "mia_rm": texts(-1.0, -1.5, -3.0)},  # 2.5 of 3, 1 of 3
+        ("b",): {"mia_fm": texts(-9.0), "mia_rm": texts(-1.0, -1.5, -3.0)},  # none of 3
+    }
+    runs = [{"run": "NPO", "target": name, "files": (name,)} for name in ("a", "b")]
+    read = lambda files: dict.fromkeys(SCORES, data[files])  # noqa: E731
+    table = separations(runs, 200, 0, read=read)
+    assert table["type"].tolist() == [f"AUC, {written}" for written in SCORES.values()]
+    first = table.iloc[0]
+    assert first["value"] == pytest.approx(100 * (3.5 / 6 + 0) / 2)
+    assert 0 <= first["low"] <= first["value"] <= first["high"] <= 100
+    assert (first["targets"], first["probes"]) == (2, 3)
+    lacking = separations(runs[:1], 10, 0, read=lambda files: {key: {"mia_fm": texts(-1.0)} for key in SCORES})
+    assert lacking.empty
 
 
 def test_membership_by_score(tmp_path):

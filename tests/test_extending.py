@@ -256,7 +256,7 @@ def test_a_kind_of_benchmark_is_its_folder(quiz, checkout):
     assert (jobs["prepare_probes"], jobs["extract_texts"], jobs["train"], jobs["evaluate_after"]) == (1, 1, 1, 1)
     workflow.run(*options)
     table = pd.read_csv(workflow.directory / MAIN)
-    assert set(table["metric"]) - {"forget_degenerate", "forget_empty"} == {"ask_target", "ask_near"}
+    assert set(table["metric"]) - {"forget_degenerate", "forget_empty", "forget_refused"} == {"ask_target", "ask_near"}
     assert set(table["stage"]) == {0, 1}
     asked = answers(workflow)
     assert asked["prompt"].str.contains("Who wrote song").sum() == 2

@@ -45,7 +45,9 @@ def test_a_longer_schedule_and_back(finished, copy):
 
     before, after = numbers(finished), numbers(copy)
     kept = before.index.intersection(after.index)
-    kept = kept[~kept.get_level_values("metric").isin(["forget_degenerate", "forget_empty"])]  # of all that was asked
+    kept = kept[
+        ~kept.get_level_values("metric").isin(["forget_degenerate", "forget_empty", "forget_refused"])
+    ]  # of all that was asked
     pd.testing.assert_frame_equal(after.loc[kept], before.loc[kept])
     assert set(kept.get_level_values("stage")) == {0, 1, 2}
     assert set(after.query("stage == 3").reset_index()["tau"]) == {-0.8}

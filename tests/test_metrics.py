@@ -231,8 +231,34 @@ def test_shares_of_answers_that_are_no_speech():
     table = summarize_speech(predictions).set_index(["split", "metric"])
     assert table.loc[("test", "forget_degenerate"), ["value", "n"]].tolist() == [25, 4]
     assert table.loc[("all", "forget_empty"), ["value", "n"]].tolist() == [25, 4]
-    assert len(table) == 4
+    assert table.loc[("test", "forget_refused"), "value"] == 0
+    assert len(table) == 6
     assert summarize_speech(predictions[predictions["set"] == "mia_fm"]).empty
+
+
+@pytest.mark.parametrize(
+    ("answer", "refuses"),
+    [
+        ("I\u2019m sorry, but I don't know who that is.", True),
+        ("As an AI, I have no opinion.", True),
+        ("Sorry to say: I do not  know.", True),
+        ("对不起, 我不知道", True),
+        ("他说我无法回答", True),
+        ("Ich weiß nicht, wer das ist.", True),
+        ("Hawaii cannot be reached by train.", False),  # "i cannot" would begin within a word
+        ("Leonardo da Vinci", False),
+        ("She knows that I know.", False),
+        ("", False),
+    ],
+)
+def test_answers_that_refuse(answer, refuses):
+    assert metrics.is_refusal(answer) == refuses
+
+
+def test_refusals_are_counted_apart_from_forgetting():
+    rows = [("forget_qa", "test", 0.0, text) for text in ("I don't know.", "Ada", "I cannot say", "Bo")]
+    table = summarize_speech(pd.DataFrame(rows, columns=["set", "split", "score", "prediction"]))
+    assert table.set_index(["split", "metric"]).loc[("test", "forget_refused"), "value"] == 50
 
 
 def test_recall_of_a_very_long_answer():

@@ -26,6 +26,7 @@ SHARED = {"download_model", "write_texts", "embed_windows", "hidden_states", "al
 
 # Rules of a run of two stages.
 STAGES = ("unlearn", "unlearn_last", "evaluate_between", "evaluate_after")
+SPEECH = {"forget_degenerate", "forget_empty", "forget_refused"}
 EXPERIMENTS = yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"]
 
 
@@ -46,8 +47,8 @@ def test_long_table(finished):
     assert set(table["split"]) == {"dev", "test", "all"}
     everything = {"forget_fb", "forget_qa", "forget_aa", "forget_all", "neighbor_fb", "neighbor_qa", "neighbor_all"}
     everything |= {"mia_fm", "mia_rm"} | {f"utility_{name}" for name in ("gen", "rea", "tru", "fac", "flu")}
-    everything |= {"forget_degenerate", "forget_empty"}
-    between = {"forget_qa", "neighbor_qa", "forget_degenerate", "forget_empty"}
+    everything |= SPEECH
+    between = {"forget_qa", "neighbor_qa", *SPEECH}
     for stage, expected in ((0, everything), (1, between), (2, everything)):
         assert set(table[(table["stage"] == stage) & (table["split"] == "all")]["metric"]) == expected
 

@@ -11,10 +11,12 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import ArrayLike
 
 from atu.data.protocol import STRICT, Protocol
@@ -110,6 +112,21 @@ def repeats(text: str, least: int = 5, share: float = 0.8) -> bool:
 def is_empty(answer: str) -> bool:
     """Whether an answer is nothing, or NOANSWER, which stands for nothing."""
     return is_blank(answer) or answer.strip() == NO_ANSWER
+
+
+@cache
+def refusals() -> re.Pattern:
+    """What matches a phrase of refusals.yaml, of any language, in small letters; one of words begins with a word."""
+    with Path(__file__).with_name("refusals.yaml").open(encoding="utf-8") as file:
+        phrases = [phrase.casefold() for phrases in yaml.safe_load(file).values() for phrase in phrases]
+    return re.compile("|".join(("(?<!\\w)" if phrase.isascii() else "") + re.escape(phrase) for phrase in phrases))
+
+
+@lru_cache(maxsize=2**17)
+def is_refusal(answer: str) -> bool:
+    """Whether an answer refuses, or says that it does not know: by the phrases of refusals.yaml."""
+    said = " ".join(answer.casefold().replace("\u2019", "'").split())
+    return bool(refusals().search(said))
 
 
 # Parts that stand several times in a row: (least and most characters of the part, times).

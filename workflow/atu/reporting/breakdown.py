@@ -40,7 +40,8 @@ def read_membership(files: tuple[str, ...]) -> pd.DataFrame:
     return scores
 
 
-READERS = {"adversarial_types": read_attacks, "mia": read_membership}
+MEMBERSHIP = "mia"  # the table of membership inference
+READERS = {"adversarial_types": read_attacks, MEMBERSHIP: read_membership}
 
 
 def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> pd.DataFrame:
@@ -68,6 +69,80 @@ def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> p
             values = [PERCENT * value for value in (np.mean(asked), *interval)]
             rows.append((name, kind, *values, len(asked), probes))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def looks_trained_on(files: tuple[str, ...]) -> dict[str, dict[str, pd.DataFrame]]:
+    """Test texts of one evaluation by score and set, each with ``score``: higher is more like training data."""
+    texts = read_membership(files)
+    texts = texts[texts["split"] == "test"]
+    found: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in SCORES}
+    for (kind, probe_set), part in texts.groupby(["type", "set"]):
+        name = next(key for key, written in SCORES.items() if kind == f"{PROBE_SETS[probe_set].short}, {written}")
+        found[name][probe_set] = part.assign(score=-part["score"])
+    return found
+
+
+def auc(above: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """How often a text of the first kind scores above one of the second, 0 to 1, ties by half.
+
+    Args:
+        above: 1, 0.5 or 0 for each pair, [first, second].
+        first, second: how often each text counts.
+    """
+    return float(first @ above @ second / (first.sum() * second.sum()))
+
+
+def separations(runs: list[dict], resamples: int, seed: int, read=looks_trained_on) -> pd.DataFrame:
+    """Membership inference as a choice between two texts: the AUC of each score, in percent, with 95 % intervals.
+
+    Of a text about the target and one about others, how often the one about the target looks more like training data:
+    50 where nothing tells them apart, less where texts about the target alone have become strange. Means over targets
+    and seeds, intervals over targets and texts.
+
+    Args:
+        runs: as for :func:`by_type`.
+
+    Returns:
+        COLUMNS, a row a run and score, of type "AUC, loss" and the like; none where one of the sets has no test text.
+    """
+    membership = of_role("membership")
+    about = [name for name in membership if not PROBE_SETS[name].shared]
+    others = [name for name in membership if PROBE_SETS[name].shared]
+    rows = []
+    for (name,), targets in evaluations(runs, "run").items():
+        for key, written in SCORES.items():
+            tables: list[list[np.ndarray]] = []
+            for found in targets:
+                sets = [read(files)[key] for files in found]
+                pairs = [(one.get(a), one.get(b)) for one in sets for a in about for b in others]
+                tables.append([compare_all(a, b) for a, b in pairs if a is not None and b is not None])
+            known = [table for table in tables if table]
+            if not known:
+                continue
+            rng = np.random.default_rng(seed)
+            values = [np.mean([above.mean() for above in table]) for table in known]
+            draws = []
+            for _ in range(resamples):
+                chosen = rng.integers(len(known), size=len(known))
+                draws.append(np.mean([drawn_auc(known[i], rng) for i in chosen]))
+            texts = sum(table[0].shape[0] for table in known)
+            low, high = np.percentile(draws, [2.5, 97.5]) if texts > 1 else (np.nan, np.nan)
+            interval = (PERCENT * float(value) for value in (np.mean(values), low, high))
+            rows.append((name, f"AUC, {written}", *interval, len(known), texts))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def compare_all(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
+    """Whether each text of the first scores above each of the second, [first, second]; 0.5 where they are equal."""
+    one, other = first["score"].to_numpy()[:, None], second["score"].to_numpy()[None]
+    return (one > other) + 0.5 * (one == other)
+
+
+def drawn_auc(tables: list[np.ndarray], rng: np.random.Generator) -> float:
+    """The AUC of texts that are drawn anew, the same ones for all seeds of a target."""
+    sizes = tables[0].shape
+    first, second = (rng.multinomial(size, np.full(size, 1 / size)).astype(float) for size in sizes)
+    return float(np.mean([auc(table, first, second) for table in tables]))
 
 
 def remarked(table: pd.DataFrame) -> pd.DataFrame:

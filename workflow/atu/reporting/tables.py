@@ -1,6 +1,6 @@
 """Results in long form, and the paper's table from them."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from scipy.special import stdtrit  # Student's t; scipy.stats has it too, and ta
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.files import parquet_attrs, read_parquet
 from atu.common.names import label, written_out
-from atu.data.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty, repeats
+from atu.data.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty, is_refusal, repeats
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_role, primary, recalled
 from atu.data.protocol import PROTOCOL, Protocol, ProtocolError, protocol_of
 
@@ -21,13 +21,16 @@ KNOWN_RECALL = 0.5  # an answer that recalls half of the words counts as known
 HEADINGS = headings()
 
 # Of the answers about the target, in percent; columns of the table where any row has some.
-NO_SPEECH = {"forget_degenerate": "Degenerate %", "forget_empty": "Empty %"}
+NO_SPEECH = {"forget_degenerate": "Degenerate %", "forget_empty": "Empty %", "forget_refused": "Refused %"}
 NO_SPEECH_NOTE = (
     "Degenerate and empty: of the answers about the target, those that are no language at all (one word or pattern "
     f"over and over, say), and those that are nothing, which are scored as the word {NO_ANSWER}, as in RWKU. A model "
-    "that has collapsed looks like one that has forgotten."
+    "that has collapsed looks like one that has forgotten. Refused: those that refuse, or say that they do not know, "
+    "by a list of phrases; that is no recall either, and says nothing of what the model knows."
 )
-SPEECHLESS = {"degenerate": is_degenerate, "empty": is_empty}
+Judges = Mapping[str, Callable[[str], bool]]
+SPEECHLESS: Judges = {"degenerate": is_degenerate, "empty": is_empty}
+JUDGED: Judges = {**SPEECHLESS, "refused": is_refusal}
 GENERATED, ABOUT_TARGET = generated(), generated("forget")
 
 
@@ -92,24 +95,25 @@ def summarize(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
 
-def without_speech(answers: pd.DataFrame) -> dict[str, float]:
+def without_speech(answers: pd.DataFrame, judges: Judges = SPEECHLESS) -> dict[str, float]:
     """Shares of answers that are ``degenerate`` and that are ``empty``, 0 to 1; NaN of no answers.
 
     Args:
         answers: predictions of generated answers, with their column prediction.
+        judges: what shares are of, by name, if of other things.
     """
     said = answers["prediction"]
-    return {name: said.map(judge).astype(float).mean() for name, judge in SPEECHLESS.items()}
+    return {name: said.map(judge).astype(float).mean() for name, judge in judges.items()}
 
 
 def summarize_speech(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Percent of the answers about the target that are no speech: rows as of :func:`summarize`, of the metrics
-    forget_degenerate and forget_empty; none where no such answers were generated."""
+    """Percent of the answers about the target that are no speech, and that refuse: rows as of :func:`summarize`, of the
+    metrics forget_degenerate, forget_empty and forget_refused; none where no such answers were generated."""
     rows = []
     for split, part in by_split(predictions).items():
         answers = part[part["set"].isin(ABOUT_TARGET)]
         if len(answers):
-            shares = without_speech(answers).items()
+            shares = without_speech(answers, JUDGED).items()
             rows += [(split, f"forget_{name}", PERCENT * share, len(answers)) for name, share in shares]
     return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
