@@ -385,6 +385,10 @@ class Experiment:
                 return {"attacked": f"{tables}/robustness.csv"}
         raise ConfigError(unknown("figure", figure, list(FIGURES)))
 
+    def recipe_of_figure(self, figure: str) -> Recipe:
+        """What the tables depend on that a figure is drawn from."""
+        return self.recipe_of_attacked if FIGURES.get(figure) == "attacked" else self.recipe
+
     def drawn(self, figure: str) -> Rows:
         """The rows of the steps that a figure is drawn from."""
         return self.training if FIGURES.get(figure) == "steps" else Rows()

@@ -29,6 +29,8 @@ rule plot:
         ),
         dev_targets=setting("dev_targets"),
         caption=lambda wildcards: caption_of(wildcards.figure),
-        recipe=of_experiment("recipe"),
+        recipe=lambda wildcards: experiment(wildcards.experiment_dir).recipe_of_figure(
+            wildcards.figure
+        ),
     script:
         "../scripts/plot_figure.py"
