@@ -7,6 +7,7 @@ from pathlib import Path
 
 from atu import ROOT
 from atu.common.names import name_runs
+from atu.data.attacks import COMPARED
 from atu_pipeline.recipes import Recipe, checksum, declarations, stale
 from atu_pipeline.settings import (
     FIGURES,
@@ -28,7 +29,6 @@ from atu_pipeline.settings import (
 from atu_pipeline.variants import Variants
 
 TABLES = ("main", "matched", "adversarial_types", "mia", "collapsed", "learning_rates")  # with records
-COMPARED = ("files", "before", "base", "base_files")  # answers under an attack, and those that stand beside
 OWN = "results"  # the folder of the config's own experiment
 FOLDER = "results/experiments"  # of the others, each by its name
 

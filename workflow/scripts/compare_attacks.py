@@ -3,16 +3,15 @@
 from atu.common.files import atomic_path
 from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
+from atu.data.attacks import COMPARED
 from atu.data.probe_sets import PROBE_SETS
 from atu.reporting.robustness import compare_attacks, robustness_page, verdict
 from atu.reporting.tables import protocol_of_runs, reported_runs
 
-READ = ("files", "before", "base", "base_files")
-
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
-    check_files({path: recipe for run in params.runs for kind in READ for path, recipe in run[kind].items()})
-    protocol = protocol_of_runs([{"files": run[kind]} for run in params.runs for kind in READ])
+    check_files({path: recipe for run in params.runs for kind in COMPARED for path, recipe in run[kind].items()})
+    protocol = protocol_of_runs([{"files": run[kind]} for run in params.runs for kind in COMPARED])
     rates = read_table(snakemake.input.learning_rates, params.recipe)
     table = compare_attacks(reported_runs(params.runs, rates, params.dev_targets), **params.bootstrap)
     said = [verdict(table), protocol.sentence]

@@ -1,13 +1,9 @@
 """The kinds of attacks, and what they read of a benchmark. No torch is loaded."""
 
-# By kind, what it is in words. Each has a file in atu/attacks.
-KINDS = {
-    "relearn": "fine-tuned on texts",
-    "quantize": "weights rounded",
-    "few_shot": "facts about the person before the question",
-    "paraphrase": "the question in other words",
-    "adapter_off": "the adapter turned off",
-}
+KINDS = ("relearn", "quantize", "few_shot", "paraphrase", "adapter_off")  # each a file of atu/attacks
+# What a comparison reads: answers under an attack, and beside them the column of the table that has the others.
+BESIDE = {"before": "before", "base": "base_before", "base_files": "base_after"}
+COMPARED = ("files", *BESIDE)
 # Texts that attacks alone read, by the name of their file; what stands before an underscore is their kind.
 UNRELATED = "relearn_unrelated"  # of nobody: one file for all targets
 RELEARNED = ("relearn", "relearn_neighbors", UNRELATED)

@@ -1,11 +1,13 @@
 """Does it stay forgotten: recall under attacks, beside recall before them and the base model under the same attack."""
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from atu.common.names import display_name
+from atu.data.attacks import BESIDE, COMPARED
 from atu.data.metrics import PERCENT
 from atu.data.probe_sets import PROBE_SETS, primary
 from atu.reporting.published import bounds, probe_scores, resampled
@@ -50,45 +52,60 @@ def compare_attacks(runs: list[dict], resamples: int, seed: int, read=read_measu
         those that the attack asks. low, high: the 95 % interval of ``after`` by bootstrap over targets and their
         probes, NaN of a single probe. What no run was asked (it had collapsed before) has no row.
     """
-    rows = []
     groups: dict[tuple[str, str], dict[str, list[dict]]] = {}
     for run in runs:
         groups.setdefault((run["method"], run["attack"]), {}).setdefault(run["target"], []).append(run)
+    rows = []
     for (method, attack), targets in groups.items():
-        seen: dict[str, dict[str, list]] = {kind: {} for kind in ("files", "before", "base", "base_files")}
-        for name, of_target in targets.items():
-            for kind, found in seen.items():
-                found[name] = [read(tuple(run[kind])) for run in of_target]
-        foreign = float(np.mean([run.get("foreign", False) for found in targets.values() for run in found]))
+        marks = [run.get("foreign", False) for of_target in targets.values() for run in of_target]
+        shared = {"method": method, "attack": attack, "foreign": float(np.mean(marks))}
+        people = [{kind: [read(tuple(run[kind])) for run in runs] for kind in COMPARED} for runs in targets.values()]
         for measure in MEASURES:
-            under = {name: [frame[measure] for frame in found] for name, found in seen["files"].items()}
-            asked = pd.concat([frame for frames in under.values() for frame in frames], ignore_index=True)
-            if not len(asked):
-                continue
-            for step, probe_set in asked[["step", "set"]].drop_duplicates().itertuples(index=False):
-                parts: list[pd.DataFrame] = []
-                others: dict[str, list[float]] = {kind: [] for kind in ("before", "base", "base_files")}
-                for name, frames in under.items():
-                    now = [frame[(frame["step"] == step) & (frame["set"] == probe_set)] for frame in frames]
-                    part = probe_scores(now)
-                    parts.append(part)
-                    for kind, values in others.items():
-                        kept = [frame[measure] for frame in seen[kind][name]]
-                        kept = [frame[frame["step"] == step] if "step" in frame else frame for frame in kept]
-                        values += [of_same(frame, set(part["id"])) for frame in kept]
-                known = [part for part in parts if len(part)]
-                if not known:
-                    continue
-                rng = np.random.default_rng(seed)
-                chosen = rng.integers(len(known), size=(resamples, len(known)))
-                probes = sum(map(len, known))
-                low, high = bounds(PERCENT * resampled(known, chosen, rng), probes)
-                row = {"method": method, "attack": attack, "step": int(step), "set": probe_set, "measure": measure}
-                row |= {"after": PERCENT * np.mean([part["score"].mean() for part in known]), "low": low, "high": high}
-                names = {"before": "before", "base": "base_before", "base_files": "base_after"}
-                row |= {names[kind]: mean_of(values) for kind, values in others.items()}
-                rows.append(row | {"targets": len(known), "probes": probes, "foreign": foreign})
+            measured = [{kind: [one[measure] for one in found[kind]] for kind in COMPARED} for found in people]
+            rows += [shared | {"measure": measure} | row for row in measured_rows(measured, resamples, seed)]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def measured_rows(people: list[dict[str, list[pd.DataFrame]]], resamples: int, seed: int) -> Iterator[dict]:
+    """The rows of one method, attack and measure: one a step and set that is asked.
+
+    Args:
+        people: of each target the predictions of each seed, by COMPARED.
+    """
+    asked = pd.concat([frame for found in people for frame in found["files"]], ignore_index=True)
+    if not len(asked):
+        return
+    for step, probe_set in asked[["step", "set"]].drop_duplicates().itertuples(index=False):
+        parts, others = [], {column: [] for column in BESIDE.values()}  # type: ignore[var-annotated]
+        for found in people:
+            part = probe_scores([at(frame, step, probe_set) for frame in found["files"]])
+            if not len(part):
+                continue
+            parts.append(part)
+            for kind, column in BESIDE.items():
+                others[column] += [of_same(at(frame, step, probe_set), set(part["id"])) for frame in found[kind]]
+        if not parts:  # dev probes alone
+            continue
+        rng = np.random.default_rng(seed)
+        chosen = rng.integers(len(parts), size=(resamples, len(parts)))
+        probes = sum(map(len, parts))
+        low, high = bounds(PERCENT * resampled(parts, chosen, rng), probes)
+        after = PERCENT * np.mean([part["score"].mean() for part in parts])
+        row = {"step": int(step), "set": probe_set, "after": after, "low": low, "high": high}
+        yield (
+            row
+            | {column: mean_of(values) for column, values in others.items()}
+            | {
+                "targets": len(parts),
+                "probes": probes,
+            }
+        )
+
+
+def at(predictions: pd.DataFrame, step: int, probe_set: str) -> pd.DataFrame:
+    """Predictions of one set, and of one step where they were asked over steps."""
+    chosen = predictions[predictions["set"] == probe_set]
+    return chosen[chosen["step"] == step] if "step" in chosen else chosen
 
 
 def mean_of(values: list[float]) -> float:

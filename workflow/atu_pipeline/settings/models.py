@@ -465,7 +465,7 @@ class AdapterOff(Asking):
 class AnyAttack(BaseModel):
     """What says of which kind an attack is."""
 
-    attack: Literal[tuple(KINDS)]
+    attack: Literal[KINDS]
 
 
 Attack = told_by(

@@ -205,16 +205,12 @@ def check_protocol(where: str, config: dict) -> Iterator[str]:
     Args:
         where: what shows it.
     """
-    if not_comparable(config):
+    same = config["benchmark"] == config["published"]["benchmark"]
+    if same and config["evaluation"]["protocol"] != RWKU.name:
         yield (
             f"{where}: published shows numbers by the protocol {RWKU.name} beside yours; set evaluation.protocol to "
             "it, or take published out"
         )
-
-
-def not_comparable(config: dict) -> bool:
-    """Whether answers are by another protocol than the published numbers of the same benchmark."""
-    return config["benchmark"] == config["published"]["benchmark"] and config["evaluation"]["protocol"] != RWKU.name
 
 
 def published_row(method: str, config: dict, stage: int, taus: list[float | None]) -> str | None:
