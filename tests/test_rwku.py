@@ -93,15 +93,15 @@ def test_what_was_not_published_is_no_row(name, block, what):
 def test_methods_of_the_config_and_rates_of_grids_count():
     experiment = {"rwku_own": {"targets": ["1_William_Shakespeare"], "shows": ["main"]}}
     rates = {"ga": {"train": {"learning_rate": [6e-8, 1e-7]}}}
-    by = {"protocol": "rwku"}
-    config = check(DEMO, methods=["ga"], method_settings=rates, experiments=experiment, evaluation=by)
+    by = {"evaluation": {"protocol": "rwku"}, "published": {"benchmark": "demo"}}
+    config = check(DEMO, methods=["ga"], method_settings=rates, experiments=experiment, **by)
     with pytest.raises(ConfigError) as fault:
         experiment_of("rwku_own", config)
     keys = [line.split(":")[0] for line in str(fault.value).splitlines()]
     of_ga = [f"method_settings.ga.{key}" for key in ("train.warmup_steps", "max_tokens", "train.learning_rate")]
     assert keys == [*of_ga[:2], "corpus.source", of_ga[2]]  # the demo's own, and one rate of two
     experiment["rwku_own"]["methods"] = ["ga"]
-    config = check(DEMO, methods=["icu"], method_settings=rates, experiments=experiment, evaluation=by)
+    config = check(DEMO, methods=["icu"], method_settings=rates, experiments=experiment, **by)
     with pytest.raises(ConfigError, match=r"^experiments\.rwku_own\.methods: ga has a list of learning rates.*$"):
         experiment_of("rwku_own", config)
 
@@ -109,7 +109,8 @@ def test_methods_of_the_config_and_rates_of_grids_count():
 def test_published_tables_are_asked_as_rwku_asks():
     experiment = {"rwku_own": {"targets": ["1_William_Shakespeare"], "methods": ["icu"], "shows": ["published"]}}
     for protocol, said in (("rwku", None), ("strict", r"^experiments\.rwku_own: its published numbers are by .* rwku")):
-        config = check(DEMO, methods=["icu"], experiments=experiment, evaluation={"protocol": protocol})
+        by = {"evaluation": {"protocol": protocol}, "published": {"benchmark": "demo"}}
+        config = check(DEMO, methods=["icu"], experiments=experiment, **by)
         with pytest.raises(ConfigError, match=said) if said else nullcontext():
             experiment_of("rwku_own", config)
 

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+from atu_pipeline.demands import parameters
 from atu_pipeline.paths import names_in
-from atu_pipeline.settings import ConfigError
+from atu_pipeline.runs import of_config
+from atu_pipeline.settings import ConfigError, experiment_of
 from atu_pipeline.variants import Variants
 from conftest import ROOT, Workflow, build_llm, copy_of
 from test_settings import PAPER, check, merge
@@ -221,6 +223,29 @@ def test_a_model_from_elsewhere_is_asked_and_never_trained(elsewhere):
     fetched = next(elsewhere.directory.glob("resources/models/mine-*/model.safetensors"))
     assert fetched.samefile(weights)
     assert (elsewhere.directory / "results/experiments/mine/answers/2_Bo.html").exists()
+
+
+def test_a_model_from_elsewhere_is_needed_and_fetched(given, tiny, tmp_path):
+    """`atu runs --delete` leaves it, `download` brings it, and it is planned as large as the model that it was."""
+    given["models"]["mine"] = {"source": "path", "path": given["models"]["llm"]["path"]}
+    given["method_settings"]["external-mine"] = {"method": "external", "model": "mine", "forgot": ["Ada"]}
+    given["methods"] = ["external-mine"]
+    found = variants(given)
+    model = found.own.paths.model("mine")
+    assert model in of_config(found)[0]
+    assert parameters(found.config, "mine") == parameters(found.config, "llm") == 1e5
+    workflow = Workflow(tiny, tmp_path)
+    workflow.config.write_text(json.dumps(given))
+    assert any(model in line for line in workflow.planned_outputs("download"))
+
+
+def test_published_experiments_are_of_their_benchmark(given):
+    said = r"experiments.rwku_llama3: runs what was published on the benchmark rwku, and this config has tiny; run it"
+    with pytest.raises(ConfigError, match=said):
+        variants(given).of("rwku_llama3")
+    with pytest.raises(ConfigError, match=said.replace("llama3", "phi3")) as fault:
+        experiment_of("rwku_phi3", check(given))
+    assert len(str(fault.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

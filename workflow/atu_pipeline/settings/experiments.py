@@ -77,7 +77,7 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
     yield from check_attacks(where, chosen, config)
     if "selected" in chosen["shows"]:
         yield from told(check_selected(f"{where}.shows", config, chosen["targets"]))
-    if "published" in chosen["shows"]:
+    if "published" in chosen["shows"] and not name.startswith(PUBLISHED):
         yield from check_protocol(f"{where}.shows", config)
     yield from check_groups_fit(where, experiment, chosen, config)
     if name.startswith(PUBLISHED) and config["evaluation"]["protocol"] != RWKU.name:
