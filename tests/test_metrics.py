@@ -244,7 +244,7 @@ def test_shares_of_answers_that_are_no_speech():
         ("Sorry to say: I do not  know.", True),
         ("对不起, 我不知道", True),
         ("他说我无法回答", True),
-        ("Ich weiß nicht, wer das ist.", True),
+        ("Tut mir leid.", True),
         ("Hawaii cannot be reached by train.", False),  # "i cannot" would begin within a word
         ("Leonardo da Vinci", False),
         ("She knows that I know.", False),

@@ -330,6 +330,7 @@ NAMES = {
     "layer": "15",
     "k": "8",
     "max_tokens": "512",
+    "attack": "relearn-target",
 }
 
 

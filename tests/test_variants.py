@@ -93,7 +93,11 @@ def test_what_cannot_be_set_otherwise_is_told_with_the_config(given, over, said)
     ("over", "methods", "said"),
     [
         ({"evaluation": {"protocol": "rvku"}}, ["icu"], r"evaluation.protocol: 'rvku' is not one of"),
-        ({"corpus": {"texts": 3}}, ["icu"], r"corpus.texts: nothing reads it where corpus.source is benchmark"),
+        (
+            {"corpus": {"text_set": "positive"}},
+            ["icu"],
+            r"corpus.text_set: nothing reads it where corpus.source is gen",
+        ),
         (
             {"llm": "other"},
             ["atu-deep"],
@@ -254,7 +258,7 @@ def test_published_experiments_are_of_their_benchmark(given):
         ({"model": "mine"}, r"method_settings.external-mine.model: unknown 'mine'"),
         ({"model": "llm"}, r"method_settings.external-mine.model: llm is the llm itself, which has forgotten nobody"),
         ({"forgot": ["Adda"]}, r"method_settings.external-mine.forgot: unknown 'Adda'"),
-        ({"model": "again"}, r"external-mine.model: again is that of method_settings.external-again too"),
+        ({"model": "again"}, r"external-again.model: again is that of method_settings.external-mine too"),
         ({"train": {}}, r"method_settings.external-mine.train: unknown 'train'"),
     ],
 )
