@@ -414,7 +414,10 @@ def test_a_changed_published_number_reruns_the_comparison_alone(copy):
     rows += ["llm,ATU (tau=-0.5),forget_qa,10.0,paper-notes"]
     published.write_text("\n".join(rows) + "\n")
     config = json.loads(copy.config.read_text())
-    config["published"] = {"file": str(published), "benchmark": "tiny"}
+    atu = config["method_settings"]["atu"] | {"encoder": "encoder"}  # the settings that made these numbers
+    (copy.directory / "atu.json").write_text(json.dumps(atu))
+    own = {"file": str(published), "benchmark": "tiny", "protocol": "strict"}
+    config["published"] = own | {"aligned": str(copy.directory / "atu.json")}
     copy.config.write_text(json.dumps(config))
     assert set(copy.planned()) == {"all", "published_table"}
     copy.run()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from atu import ROOT
 from atu.data.probe_sets import primary
-from atu.data.protocol import RWKU
 from atu_pipeline.settings.attacks import check_attacks
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay
 from atu_pipeline.settings.figures import drawn_from
@@ -77,11 +76,9 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
     yield from check_attacks(where, chosen, config)
     if "selected" in chosen["shows"]:
         yield from told(check_selected(f"{where}.shows", config, chosen["targets"]))
-    if "published" in chosen["shows"] and not name.startswith(PUBLISHED):
-        yield from check_protocol(f"{where}.shows", config)
+    if "published" in chosen["shows"] or name.startswith(PUBLISHED):
+        yield from check_protocol(where, config)
     yield from check_groups_fit(where, experiment, chosen, config)
-    if name.startswith(PUBLISHED) and config["evaluation"]["protocol"] != RWKU.name:
-        yield f"{where}: its published numbers are by the protocol {RWKU.name}; set evaluation.protocol to it"
 
 
 def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -> Iterator[str]:

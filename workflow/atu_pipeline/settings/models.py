@@ -588,6 +588,7 @@ class Published(Block):
     file: Text = Field(description="A CSV file of published numbers: model, method, metric, value, source.")
     found_by_others: Text = Field(description="Such a file of what others have measured again.")
     benchmark: Text = Field(description="The benchmark on which they were measured, a name under benchmarks.")
+    protocol: Literal[tuple(PROTOCOLS)] = Field(description="The protocol by which they were asked and scored.")
     trained: Text = Field(description="A CSV file of the settings that made the rows of trained methods: RWKU's.")
     aligned: Text = Field(description="A YAML file of the settings that made the rows of Align-then-Unlearn.")
     text_sets: dict[str, Text] = Field(description="By model the text set that its published runs read.")

@@ -11,7 +11,6 @@ from atu.common.declared import declared
 from atu.common.errors import ExplainedError
 from atu.common.names import STAR
 from atu.data.probe_sets import read_yaml
-from atu.data.protocol import RWKU
 from atu.engine.parts import ALL_LAYERS, AUTO
 from atu_pipeline.settings.blocks import has_grid, kind_of
 from atu_pipeline.settings.grids import keys_of, owner_of, value_at
@@ -135,14 +134,16 @@ def differences(name: str, config: dict) -> Iterator[Difference]:
 
 
 def differing_texts(block: dict, config: dict) -> Iterator[Difference]:
-    """What of the texts that a method reads is not as published."""
-    corpus, known = config["corpus"], config["published"]["text_sets"]
+    """What of the texts that a method reads is not as published, of a model whose texts are known."""
+    corpus, theirs = config["corpus"], config["published"]["text_sets"].get(config["llm"])
     kind = kind_of(block)
-    if kind in ("applied", "external") or (kind == "trained" and block["texts"] == "passage"):  # nobody wrote these
+    if (
+        theirs is None or kind in ("applied", "external") or (kind == "trained" and block["texts"] == "passage")
+    ):  # nobody wrote these
         return
     if corpus["source"] != "benchmark":
         yield Difference("corpus.source", corpus["source"], "benchmark")
-    elif (theirs := known.get(config["llm"], corpus["text_set"])) != corpus["text_set"]:
+    elif theirs != corpus["text_set"]:
         yield Difference("corpus.text_set", corpus["text_set"], theirs)
 
 
@@ -205,11 +206,11 @@ def check_protocol(where: str, config: dict) -> Iterator[str]:
     Args:
         where: what shows it.
     """
-    same = config["benchmark"] == config["published"]["benchmark"]
-    if same and config["evaluation"]["protocol"] != RWKU.name:
+    same, theirs = config["benchmark"] == config["published"]["benchmark"], config["published"]["protocol"]
+    if same and config["evaluation"]["protocol"] != theirs:
         yield (
-            f"{where}: published shows numbers by the protocol {RWKU.name} beside yours; set evaluation.protocol to "
-            "it, or take published out"
+            f"{where}: its published numbers are by the protocol {theirs}; set evaluation.protocol to it, or take "
+            "published out of what is shown"
         )
 
 
