@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.reporting.robustness import compare_attacks, robustness_page, verdict
+from atu.reporting.robustness import compare_attacks, robustness_page, shares_at_end, verdict
 from atu_pipeline.settings import ConfigError, experiment_of
 from conftest import Workflow, shared_folder
 from test_settings import PAPER, check
@@ -254,3 +254,8 @@ def test_the_comparison_by_hand():
     assert page["Method"].tolist() == ["base model", "NPO † 50% of targets that it has not forgotten"]
     assert page["again"][1].startswith("12.5 → 87.5 [")
     assert verdict(table).endswith("NPO 12 → 88 (again). The base model recalls 83.")
+    judged = {"method": "npo", "degenerate": 0.0, "empty": 0.0, "foreign": False}
+    collapsed = pd.DataFrame([judged | {"stage": 1, "collapsed": True}, judged | {"stage": 2, "collapsed": True}])
+    shares = shares_at_end(pd.concat([collapsed, pd.DataFrame([judged | {"stage": 2, "collapsed": False}])]))
+    assert robustness_page(table, "forget_qa", shares)["Method"][1] == "NPO † 50% collapsed"
+    assert "(again) † 50% collapsed. The base" in verdict(table, shares)

@@ -110,10 +110,11 @@ def separations(runs: list[dict], resamples: int, seed: int, read=looks_trained_
     others = [name for name in membership if PROBE_SETS[name].shared]
     rows = []
     for (name,), targets in evaluations(runs, "run").items():
+        texts_of = [[read(files) for files in found] for found in targets]
         for key, written in SCORES.items():
             tables: list[list[np.ndarray]] = []
-            for found in targets:
-                sets = [read(files)[key] for files in found]
+            for found in texts_of:
+                sets = [by_score[key] for by_score in found]
                 pairs = [(one.get(a), one.get(b)) for one in sets for a in about for b in others]
                 tables.append([compare_all(a, b) for a, b in pairs if a is not None and b is not None])
             known = [table for table in tables if table]

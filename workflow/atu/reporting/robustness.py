@@ -1,7 +1,8 @@
 """Does it stay forgotten: recall under attacks, beside recall before them and the base model under the same attack."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from atu.data.attacks import BESIDE, COMPARED
 from atu.data.metrics import PERCENT
 from atu.data.probe_sets import PROBE_SETS, primary
 from atu.reporting.published import bounds, probe_scores, resampled
-from atu.reporting.tables import read_predictions, remark
+from atu.reporting.tables import REMARKED, read_predictions, remark
 
 BASE = "base model"
 MEASURES = ("recall", "probability")
@@ -52,6 +53,7 @@ def compare_attacks(runs: list[dict], resamples: int, seed: int, read=read_measu
         those that the attack asks. low, high: the 95 % interval of ``after`` by bootstrap over targets and their
         probes, NaN of a single probe. What no run was asked (it had collapsed before) has no row.
     """
+    read = cache(read)  # the base model's files serve every method
     groups: dict[tuple[str, str], dict[str, list[dict]]] = {}
     for run in runs:
         groups.setdefault((run["method"], run["attack"]), {}).setdefault(run["target"], []).append(run)
@@ -119,17 +121,31 @@ def last_steps(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["step"] == table.groupby(["method", "attack"])["step"].transform("max")]
 
 
-def robustness_page(table: pd.DataFrame, probe_set: str) -> pd.DataFrame:
+def shares_at_end(collapsed: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """What :func:`atu.reporting.tables.remark` says of the last stage of each method, which is what is attacked.
+
+    Args:
+        collapsed: from :func:`atu.reporting.tables.find_collapsed`.
+    """
+    last = collapsed[collapsed["stage"] == collapsed.groupby("method")["stage"].transform("max")]
+    return last.astype(dict.fromkeys(REMARKED, float)).groupby("method")[list(REMARKED)].mean().to_dict("index")
+
+
+def robustness_page(
+    table: pd.DataFrame, probe_set: str, shares: Mapping[str, Mapping[str, float]] | None = None
+) -> pd.DataFrame:
     """For readers: a row a method, a column an attack, cells "11.9 → 45.2 [30.1, 60.3]", recall of one set before the
     attack and behind its last step. The first row is the base model's.
 
     Args:
         table: from :func:`compare_attacks`.
+        shares: from :func:`shares_at_end`, so that a model that had collapsed before is no robust one.
     """
     rows = last_steps(table)
     rows = rows[(rows["set"] == probe_set) & (rows["measure"] == "recall")]
     cells = [f"{row.before:.1f} → {row.after:.1f}{interval(row)}" for row in rows.itertuples()]
-    called = {row.method: display_name(row.method) + remark({"foreign": row.foreign}) for row in rows.itertuples()}
+    marks = {row.method: {"foreign": row.foreign} for row in rows.itertuples()} | dict(shares or {})
+    called = {method: display_name(method) + remark(marks[method]) for method in rows["method"].unique()}
     wide = rows.assign(cell=cells).pivot(index="method", columns="attack", values="cell")
     wide = wide.reindex(index=list(called), columns=list(rows["attack"].unique()))
     wide = wide.rename(index=called)
@@ -153,13 +169,15 @@ def worst(table: pd.DataFrame) -> pd.DataFrame:
     return most.sort_values("after", kind="stable")[["method", "attack", "before", "after", "base_before"]]
 
 
-def verdict(table: pd.DataFrame) -> str:
-    """Whose forgetting survives, in a sentence."""
+def verdict(table: pd.DataFrame, shares: Mapping[str, Mapping[str, float]] | None = None) -> str:
+    """Whose forgetting survives, in a sentence; arguments as of :func:`robustness_page`."""
     found = worst(table)
     if found.empty:
         return f"No attack asked {PROBE_SETS[primary('forget')].label}, so none can be judged by it."
+    marks = {method: remark(of_method) for method, of_method in (shares or {}).items()}
     said = [
-        f"{display_name(row.method)} {row.before:.0f} → {row.after:.0f} ({row.attack})" for row in found.itertuples()
+        f"{display_name(row.method)} {row.before:.0f} → {row.after:.0f} ({row.attack}){marks.get(row.method, '')}"
+        for row in found.itertuples()
     ]
     return (
         f"{PROBE_SETS[primary('forget')].label} recall before and behind the attack that brings back most, the method "

@@ -244,12 +244,15 @@ class Retain(Block):
     weight: NotNegative = Field(description="The weight of that loss.")
 
 
-class Lora(Block):
+class Adapter(Block):
     rank: Amount = Field(description="The adapter's rank; at 0 all weights train.")
     alpha: Positive = Field(description="The adapter's scale, over its rank.")
     modules: all_or_many("auto, or a list of one name or more", least=1, word=AUTO) = Field(
         description="Linear maps that get an adapter, by the ends of their names; auto: those of queries and values."
     )
+
+
+class Lora(Adapter):
     merge: Truth = Field(description="Whether the kept model has the adapter merged.")
 
 
@@ -396,16 +399,6 @@ def of_kind(block: dict, info: ValidationInfo) -> type[Block]:
 
 
 # --- attacks --------------------------------------------------------------------------------------------------------
-
-
-class Adapter(Block):
-    """The LoRA adapter that relearning trains."""
-
-    rank: whole_numbers(ge=0) = Field(description="Rank of the adapter; at 0 all weights train.")
-    alpha: Positive = Field(description="The adapter's output is scaled by alpha / rank.")
-    modules: Literal[AUTO] | distinct(
-        Text
-    ) = Field(description="The linear maps that get an adapter; auto: those that make queries and values.")
 
 
 class Asking(Block):
