@@ -209,8 +209,8 @@ def test_a_shared_prefix_changes_nothing(llm):
     for one, other in zip(plain, shared, strict=True):
         torch.testing.assert_close(one.log_probs, other.log_probs, atol=1e-4, rtol=1e-4)
     letters = [" A", " B"]
-    picked = together.pick_token(texts, letters, groups=groups)
-    assert picked == alone.pick_token(texts, letters, groups=single)
+    weighed = together.weigh_next(texts, letters, groups=groups)
+    torch.testing.assert_close(weighed, alone.weigh_next(texts, letters, groups=single), atol=1e-4, rtol=1e-4)
 
 
 def test_common_prefix():
@@ -224,14 +224,14 @@ def test_a_text_of_one_token_cannot_be_scored(llm):
         Engine(*llm, 1).score_tokens([[5]], [1])
 
 
-def test_picked_token_is_the_likeliest(llm):
+def test_next_tokens_are_weighed(llm):
     model, tokenizer = llm
     letters = [" A", " B", " C", " D"]
     tokens = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in letters]
-    for prompt, picked in zip(PROMPTS, Engine(*llm, 100).pick_token(PROMPTS, letters), strict=True):
+    for prompt, weights in zip(PROMPTS, Engine(*llm, 100).weigh_next(PROMPTS, letters), strict=True):
         with torch.inference_mode():
-            logits = model(**tokenizer(prompt, return_tensors="pt", add_special_tokens=False)).logits[0, -1, tokens]
-        assert picked == int(logits.argmax())
+            logits = model(**tokenizer(prompt, return_tensors="pt", add_special_tokens=False)).logits[0, -1]
+        torch.testing.assert_close(weights, logits.log_softmax(-1)[tokens], atol=1e-4, rtol=1e-4)
 
 
 def test_chat_prompt(llm):

@@ -159,7 +159,8 @@ class Inputs:
 
     def asking(self, about: "Stage | dict[str, str]") -> dict:
         """How a model is asked, whatever it is asked."""
-        return {key: self.config["evaluation"][key] for key in ("batch_tokens", "max_new_tokens", "protocol")}
+        kept = ("batch_tokens", "max_new_tokens", "protocol", "probability")
+        return {key: self.config["evaluation"][key] for key in kept}
 
     def protocol(self, about: "Stage | dict[str, str]") -> Uncompared:
         """By which plain texts are trained on; the recipes of what reads such texts say it."""

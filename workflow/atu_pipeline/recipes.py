@@ -21,13 +21,14 @@ from atu.common.declared import PLAIN, declared
 from atu.common.recipe import START, differences, disagreement, record_path
 from atu.data.attacks import ATTACK_TEXTS, FILES
 from atu.data.benchmark import UTILITY
-from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, kind_in_use
+from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, judged, kind_in_use
 from atu.engine.parts import ALL_LAYERS
 from atu_pipeline.people import Groups
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of
 
 CHECKSUMS = Path(".snakemake/checksums.json")
 UNWRITTEN = ("passage", *ATTACK_TEXTS)  # kinds of texts that no model wrote
+JUDGED_BY = "nats a character under the base model"  # what is kept of answers for the guard against collapse
 NAMED = 4  # folders that a message names
 LARGE = 2**24  # bytes; checksums of larger files are kept, by what the file system says of them
 
@@ -392,14 +393,15 @@ class Recipes:
             return {}
         written = [name for name in asked["between"] if name in generated()]
         kept = {key: asked[key] for key in ("max_new_tokens", "protocol")}
-        return {"guard": kept | {"sets": specs(written)}}
+        return {"guard": kept | {"sets": judged_specs(written)}}
 
     @cache  # noqa: B019
     def asking(self, when: str) -> Recipe:
         """How probes are asked, and which."""
         asked = self.config["evaluation"]
         own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol", when)}}
-        return merged(self.primers(), self.shared("precision"), own, {"probe_sets": specs(asked[when])})
+        sets = judged_specs(asked[when], asked["probability"])
+        return merged(self.primers(), self.shared("precision"), own, {"probe_sets": sets})
 
     @cache  # noqa: B019
     def before(self, subject: str) -> Recipe:
@@ -492,6 +494,13 @@ def checksum_of(value: object) -> str:
 def specs(names: Iterable[str]) -> dict[str, str]:
     """By probe set a digest of how it is asked and scored."""
     return {name: checksum_of(PROBE_SETS[name].asking()) for name in names}
+
+
+def judged_specs(names: Iterable[str], probability: bool = False) -> dict[str, str]:
+    """The same of evaluations, whose answers are judged by the base model, and given probabilities if asked."""
+    own = {name: checksum_of([spec, JUDGED_BY]) if name in judged() else spec for name, spec in specs(names).items()}
+    known = generated("forget", "neighbour") if probability else []
+    return {name: checksum_of([spec, "probability"]) if name in known else spec for name, spec in own.items()}
 
 
 def declarations() -> str:

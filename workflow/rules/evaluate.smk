@@ -35,6 +35,7 @@ use rule evaluate_before as evaluate_after with:
         probes=of("after").probes,
         primers=INPUTS.primers(),
         intervention=of("after").intervention,
+        unmodified=of("after").llm,
         before=of("after").before_subject,
     output:
         PATTERNS["after"],
@@ -55,6 +56,7 @@ use rule evaluate_before as evaluate_between with:
     input:
         llm=of("between").asked_llm,
         base=of("between").adapter_base,
+        unmodified=of("between").llm,
         probes=of("between").probes,
         primers=INPUTS.primers(),
     output:

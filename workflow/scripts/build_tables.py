@@ -9,10 +9,12 @@ from atu.reporting.tables import (
     NO_SPEECH_NOTE,
     choose_rates,
     collect,
+    damage_notes,
     find_collapsed,
     find_diverged,
     find_unreached,
     main_table,
+    mark_damaged,
     protocol_of_runs,
     to_latex,
     without_unchosen,
@@ -34,7 +36,7 @@ with job_log(snakemake.log[0]) as log:
         log.warning("%s: training has diverged; it is not among those that are chosen from", variant)
     for row in rates[rates["chosen"]].itertuples():
         log.info("%s: %s, chosen on dev probes (score %.2f)", row.method, row.settings, row.score)
-    table = main_table(without_unchosen(long, rates), params.dev_targets, collapsed)
+    table = mark_damaged(main_table(without_unchosen(long, rates), params.dev_targets, collapsed))
     blank = table.astype(object).where(table.notna(), None)  # tabulate prints None as missing, NaN as a number
     with atomic_path(output.long) as part:
         long.to_csv(part, index=False)
@@ -42,10 +44,11 @@ with job_log(snakemake.log[0]) as log:
         rates.to_csv(part, index=False)
     with atomic_path(output.collapsed) as part:
         collapsed.to_csv(part, index=False)
-    said = [protocol.sentence] + ([NO_SPEECH_NOTE] if {*NO_SPEECH.values()} & {*table} else [])
+    damage = damage_notes(table)
+    said = [protocol.sentence, *damage] + ([NO_SPEECH_NOTE] if {*NO_SPEECH.values()} & {*table} else [])
     shown = blank.to_markdown(index=False, floatfmt=".1f", missingval="")
     for path, text in (
-        (output.markdown, f"{shown}\n\n{protocol.sentence}\n"),
+        (output.markdown, "\n\n".join([shown, protocol.sentence, *damage]) + "\n"),
         (output.latex, to_latex(table)),
         (output.html, table_page(table, params.title, said)),
     ):

@@ -1,4 +1,4 @@
-"""Ask a model the probes and keep every prompt, answer and score."""
+"""Ask a model the probes and keep every prompt, answer and score, and how unlikely the base model finds the answers."""
 
 from pathlib import Path
 
@@ -10,40 +10,61 @@ from atu.common.files import atomic_path, read_parquet
 from atu.common.recipe import fetched, made_by
 from atu.common.runtime import job_log, start
 from atu.data.benchmark import read_primers
+from atu.data.probe_sets import judged
 from atu.data.protocol import PROTOCOL, protocol_of
 from atu.engine.engine import Engine
 from atu.engine.intervention import Intervention
 from atu.evaluation.earlier import ASKED, asked_of, earlier_predictions
 from atu.evaluation.evaluate import COLUMNS, evaluate
+from atu.evaluation.surprise import add_surprises
 from atu.reporting.tables import NOT_RUN, summarize
 
 
-def ask(sets, checkpoint):
-    """The answers of the model to the probes of some sets."""
+def load(folder, accelerator, base=None):
+    """The engine of a model, or of an adapter and the model under it."""
+    params = snakemake.params
+    dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
+    how = params.asking["batch_tokens"], accelerator.device, dtype, params.get("template_options")
+    return Engine.load(folder, *how, base)
+
+
+def answers(engine, sets):
+    """The answers of a model to the probes of some sets."""
     inputs, params, folder = snakemake.input, snakemake.params, snakemake.input.get("intervention")
     probes = pd.concat([read_parquet(file) for file in inputs.probes], ignore_index=True)
     primers = read_primers(next(iter(inputs.primers), None))
-    accelerator = start(0, snakemake.threads, params.device, params.precision)
-    dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    template, base = params.get("template_options"), inputs.get("base") or None
-    engine = Engine.load(checkpoint, params.asking["batch_tokens"], accelerator.device, dtype, template, base)
     intervention = Intervention.load(folder) if folder else Intervention()
     with intervention.applied(engine.llm):
         protocol = protocol_of(params.asking["protocol"])
         written = params.asking["max_new_tokens"], intervention.instruction, protocol
-        return evaluate(engine, probes, sets, primers, *written)
+        return evaluate(engine, probes, sets, primers, *written, probability=params.asking["probability"])
+
+
+def ask(sets, checkpoint):
+    """The answers of the model to the probes of some sets, as the base model sees them."""
+    inputs, protocol = snakemake.input, protocol_of(snakemake.params.asking["protocol"])
+    accelerator = start(0, snakemake.threads, snakemake.params.device, snakemake.params.precision)
+    engine = load(checkpoint, accelerator, inputs.get("base") or None)
+    found, base = answers(engine, sets), inputs.get("unmodified")
+    if not set(sets) & set(judged()):
+        return found
+    if base and base != inputs.llm:
+        del engine  # one model in memory at a time
+        engine = load(base, accelerator)
+    return add_surprises(found, engine, protocol, own=not base)
 
 
 # the base model's answers are there to judge by; they are not read here
 inputs, folder = snakemake.input, snakemake.input.get("intervention")
-read = [inputs.llm, *inputs.probes, *fetched(inputs.primers), *filter(None, [folder, inputs.get("base")])]
+models = [*filter(None, [inputs.llm, folder, inputs.get("base"), inputs.get("unmodified")])]
+read = [*dict.fromkeys(models), *inputs.probes, *fetched(inputs.primers)]
 with (
     job_log(snakemake.log[0]) as log,
     made_by(snakemake.params.recipe, read, snakemake.output),
 ):
     params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.checkpoint_subdir)
     device = "cpu" if params.device == "cpu" or not torch.cuda.is_available() else "cuda"
-    answering = asked_of([inputs.llm, *filter(None, [folder, inputs.get("base")])], device)
+    answering = asked_of(models, device)
     sets, earlier = list(params.sets), earlier_predictions(snakemake.output[0], params.recipe, answering)
     asked = [name for name in sets if name not in earlier]
     if earlier:

@@ -9,8 +9,9 @@ from atu.common.divergence import divergence
 from atu.common.files import atomic_path, link_tree
 from atu.common.recipe import check_files, record
 from atu.common.runtime import job_log, provenance
+from atu.evaluation.collapse import why_collapsed
 from atu.reporting.cards import model_card, score_table
-from atu.reporting.tables import NOT_RUN, protocol_of_runs, read_predictions, why_collapsed
+from atu.reporting.tables import NOT_RUN, protocol_of_runs, read_predictions
 
 with job_log(snakemake.log[0]) as log:
     inputs, params, weights = snakemake.input, snakemake.params, Path(snakemake.input.weights)

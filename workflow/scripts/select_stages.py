@@ -4,7 +4,7 @@ from atu.common.files import atomic_path
 from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
 from atu.reporting.selection import choose_stages, explained, selected_table, settings_tried
-from atu.reporting.tables import collect, protocol_of_runs, without_unchosen
+from atu.reporting.tables import collect, damage_notes, mark_damaged, protocol_of_runs, without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
@@ -17,11 +17,12 @@ with job_log(snakemake.log[0]) as log:
     choices = choose_stages(long, kept, params.dev_targets, settings_tried(rates))
     said = explained(long, choices, kept, params.dev_targets)
     log.info("%s\n%s", said, choices.to_string(index=False))
-    table = selected_table(long, choices, params.dev_targets, collapsed)
+    table = mark_damaged(selected_table(long, choices, params.dev_targets, collapsed))
     blank = table.astype(object).where(table.notna(), None)  # tabulate prints None as missing, NaN as a number
     with atomic_path(output.long) as part:
         choices.to_csv(part, index=False)
     with atomic_path(output.markdown) as part:
         shown = blank.to_markdown(index=False, floatfmt=".1f", missingval="")
-        part.write_text(f"{shown}\n\n{said}\n\n{protocol.sentence}\n", encoding="utf-8")
+        paragraphs = [shown, said, protocol.sentence, *damage_notes(table)]
+        part.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
     record(output.long, params.recipe)

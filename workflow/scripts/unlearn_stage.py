@@ -19,9 +19,10 @@ from atu.common.leftovers import scratch_folder
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, provenance, stage_seed, start
 from atu.engine.models import load_llm, save_llm
+from atu.evaluation.collapse import why_collapsed
 from atu.methods import load
 from atu.methods.atu import AlignmentData, AlignmentText
-from atu.reporting.tables import NOT_RUN, read_predictions, why_collapsed
+from atu.reporting.tables import NOT_RUN, read_predictions
 
 
 def collapsed_before(guard, normal, llm, fluency_share):

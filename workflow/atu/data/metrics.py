@@ -20,8 +20,10 @@ import yaml
 from numpy.typing import ArrayLike
 
 from atu.data.protocol import STRICT, Protocol
-from atu.data.rows import NO_ANSWER, is_blank
+from atu.data.rows import CHOICES, NO_ANSWER, is_blank
 
+# In the details of predictions: of the right answer, and of the likeliest wrong one where there are choices; 0 to 1.
+PROBABILITY, BEST_WRONG = "probability", "best_wrong"
 ANSWER = re.compile(r"[tT]he answer is (.*?)\.")  # BBH: once found, no later word changes what is found
 
 
@@ -248,14 +250,31 @@ def of_fluency(output: str, probe: dict) -> dict:
     return {"prediction": output, "score": ngram_entropy(output)}
 
 
-def of_letter(letter: str, probe: dict) -> dict:
-    """The letter of a choice against the right one."""
-    return {"prediction": letter, "score": float(letter == probe["answers"][0])}
+def right_and_wrong(probabilities: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    """The probability of the right choice, and of the likeliest wrong one, 0 where there is none.
+
+    Args:
+        probabilities: of each choice.
+        right: whether it is right.
+    """
+    wrong = probabilities[~right]
+    return {PROBABILITY: float(probabilities[right].max()), BEST_WRONG: float(wrong.max()) if len(wrong) else 0.0}
+
+
+def of_letter(log_probs: np.ndarray, probe: dict) -> dict:
+    """The likeliest letter against the right one, with the probabilities of this and of the likeliest wrong one."""
+    letter, expected = CHOICES[int(log_probs.argmax())], probe["answers"][0]
+    details = right_and_wrong(np.exp(log_probs.astype(float)), np.array([name == expected for name in CHOICES]))
+    return {"prediction": letter, "score": float(letter == expected), "details": details}
 
 
 def of_choices(scores: np.ndarray, probe: dict) -> dict:
-    """MC1, with MC2 beside it; the prediction is the likeliest choice."""
+    """MC1, with MC2 beside it; the prediction is the likeliest choice. Of the choices of MC1 the shares of probability
+    that the right one and the likeliest wrong one have."""
     details = truthfulness(scores, probe["mc1"], probe["mc2"])
+    asked = np.asarray(probe["mc1"]) >= 0
+    shares = np.exp(scores[asked] - scores[asked].max())
+    details |= right_and_wrong(shares / shares.sum(), np.asarray(probe["mc1"])[asked] == 1)
     return {"prediction": probe["choices"][int(scores.argmax())], "score": details["mc1"], "details": details}
 
 
@@ -268,7 +287,7 @@ def of_text(tokens: tuple[np.ndarray, np.ndarray, np.ndarray], probe: dict) -> d
 # The ways to ask, and what each hands to a metric.
 ASKINGS = {
     "generate": "the text that the model writes behind the prompt",
-    "next_token": "the letter of the choice that it finds likeliest behind the prompt",
+    "next_token": "the log-probability of the letter of each choice behind the prompt, [choices]",
     "choices": "the log-likelihood of each choice behind the prompt, [choices]",
     "text": "of each token of a bare text but the first its log-probability, and mean and variance of the "
     "log-probability under the model's own prediction there, three arrays [T]",

@@ -453,6 +453,12 @@ def generated(*roles: str) -> list[str]:
     return [name for name in of_role(*(roles or ROLES)) if PROBE_SETS[name].ask == "generate"]
 
 
+def judged() -> list[str]:
+    """Names of the sets whose answers tell whether a model still speaks: those to which it writes some, of the target,
+    its neighbours and fluency."""
+    return generated("forget", "neighbour", "fluency")
+
+
 def recalled(*roles: str) -> list[str]:
     """Names of the sets of some roles whose scores are shares: of what is recalled, for forget and neighbour."""
     return [name for name in of_role(*roles) if PROBE_SETS[name].scoring.percent]

@@ -163,6 +163,11 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], special_tok
     return tokenizer(texts, add_special_tokens=added, verbose=False)["input_ids"]
 
 
+def behind(prompt: str, text: str) -> str:
+    """A text behind a prompt, with a space between where there is none."""
+    return prompt + text if prompt[-1:].isspace() else f"{prompt} {text}"
+
+
 def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a template that cuts or changes what the user says, however long, or that draws lots.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.runtime import progress
@@ -123,18 +124,18 @@ class Engine:
         return [scores[i] for i in range(len(ids))]
 
     @torch.inference_mode()
-    def pick_token(
+    def weigh_next(
         self,
         prompts: list[str],
         candidates: list[str],
         *,
         groups: Sequence[str] | None = None,
         title: str = "choices",
-    ) -> list[int]:
-        """Index of the candidate whose (last) token the model finds likeliest next, for each prompt."""
+    ) -> list[Tensor]:
+        """Log-probability of the (last) token of each candidate behind each prompt, [candidates] a prompt."""
         tokens = [self.tokenizer.encode(candidate, add_special_tokens=False)[-1] for candidate in candidates]
         ids = self.encode(prompts)
-        picked = [0] * len(prompts)
+        found: dict[int, Tensor] = {}
         for i, logits in next_token_logits(self.llm, ids, [1] * len(ids), self.batch_tokens, title, groups):
-            picked[i] = int(logits[0, tokens].argmax())
-        return picked
+            found[i] = logits[0].float().log_softmax(-1)[tokens].cpu()
+        return [found[i] for i in range(len(prompts))]

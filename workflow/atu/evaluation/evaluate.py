@@ -12,11 +12,11 @@ import rouge  # noqa: F401 (metrics import it late; a job that lacks it asks no 
 from transformers import PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
-from atu.data.metrics import ANSWER
+from atu.data.metrics import ANSWER, PROBABILITY
 from atu.data.probe_sets import PROBE_SETS, ProbeSet, generated
 from atu.data.protocol import PROTOCOL, STRICT, Protocol
 from atu.data.rows import CHOICES, BenchmarkError
-from atu.engine.chat import chat_prompt, named_stops
+from atu.engine.chat import behind, chat_prompt, named_stops
 from atu.engine.engine import Engine
 from atu.engine.prefill import context_length
 
@@ -118,11 +118,11 @@ def write_answers(engine: Engine, batch: Batch) -> list[str]:
     )
 
 
-def pick_letters(engine: Engine, batch: Batch) -> list[str]:
-    """The likeliest letter behind each prompt."""
+def weigh_letters(engine: Engine, batch: Batch) -> list[np.ndarray]:
+    """Log-probability of each letter behind each prompt, [letters] a probe."""
     letters = [f" {letter}" for letter in CHOICES]
-    picked = engine.pick_token(batch.prompts, letters, groups=batch.contexts, title=batch.title)
-    return [CHOICES[i] for i in picked]
+    found = engine.weigh_next(batch.prompts, letters, groups=batch.contexts, title=batch.title)
+    return [weights.numpy() for weights in found]
 
 
 def weigh_choices(engine: Engine, batch: Batch) -> list[np.ndarray]:
@@ -163,7 +163,8 @@ def weigh_texts(engine: Engine, batch: Batch) -> list[tuple | None]:
 def answer_probabilities(engine: Engine, batch: Batch) -> list[float]:
     """The probability of the first answer to each probe, 0 to 1: exp of the mean log-probability of its tokens behind
     the prompt."""
-    answers = [f"{prompt} {probe['answers'][0]}" for probe, prompt in zip(batch.probes, batch.prompts, strict=True)]
+    pairs = zip(batch.prompts, batch.probes, strict=True)
+    answers = [behind(prompt, probe["answers"][0]) for prompt, probe in pairs]
     first, ids = (engine.encode(texts) for texts in (batch.prompts, answers))
     found = engine.score_tokens(ids, list(map(len, first)), groups=batch.contexts, title=f"{batch.title}, probability")
     return [math.exp(score.log_probs.mean().item()) for score in found]
@@ -172,7 +173,7 @@ def answer_probabilities(engine: Engine, batch: Batch) -> list[float]:
 # By way of asking (ASKINGS in atu/data/metrics.py), what hands each probe's metric what it scores.
 ASK: dict[str, Callable[[Engine, Batch], list]] = {
     "generate": write_answers,
-    "next_token": pick_letters,
+    "next_token": weigh_letters,
     "choices": weigh_choices,
     "text": weigh_texts,
 }
@@ -196,7 +197,7 @@ def add_probabilities(outcomes: list[dict | None], batch: Batch, engine: Engine)
     part = replace(batch, probes=[batch.probes[i] for i in chosen], prompts=[batch.prompts[i] for i in chosen])
     for i, probability in zip(chosen, answer_probabilities(engine, part), strict=True):
         if (outcome := outcomes[i]) is not None:
-            outcome["details"] = outcome.get("details", {}) | {"probability": probability}
+            outcome["details"] = outcome.get("details", {}) | {PROBABILITY: probability}
 
 
 def check_lengths(engine: Engine, batch: Batch) -> None:

@@ -5,6 +5,7 @@ import pandas as pd
 
 from atu.data.probe_sets import recalled
 from atu.data.protocol import PROTOCOL
+from atu.evaluation.collapse import without_speech
 from atu.reporting.published import (
     DIGITS,
     compare,
@@ -14,7 +15,7 @@ from atu.reporting.published import (
     reading_notes,
     with_readings,
 )
-from atu.reporting.tables import ABOUT_TARGET, KNOWN_RECALL, check_one_protocol, without_speech
+from atu.reporting.tables import ABOUT_TARGET, KNOWN_RECALL, check_one_protocol
 
 ROW = {"run": "Before", "published_row": "Before", "seeds": 1}  # as :func:`atu.reporting.published.compare` reads it
 COLUMNS = ["metric", "reading", "value", "low", "high", "n", "known", "targets", "published", "difference", "outside"]

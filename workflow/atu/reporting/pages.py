@@ -12,8 +12,9 @@ from itables.javascript import generate_init_offline_itables_html
 
 from atu.common.names import display_name
 from atu.data.metrics import NO_ANSWER, is_degenerate, is_empty
-from atu.data.probe_sets import PROBE_SETS
-from atu.reporting.tables import ABOUT_TARGET, GENERATED, without_speech
+from atu.data.probe_sets import PROBE_SETS, generated
+from atu.evaluation.collapse import without_speech
+from atu.reporting.tables import ABOUT_TARGET
 
 KEYS = ["set", "id"]
 BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables itself, so that nothing is fetched
@@ -101,7 +102,7 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
 
 def remark_on(name: str, answer: str) -> str:
     """Of an answer to a probe of a set: empty, degenerate, or nothing."""
-    if name in GENERATED and is_empty(answer):
+    if name in generated() and is_empty(answer):
         return "empty"
     return "degenerate" if name in ABOUT_TARGET and is_degenerate(answer) else ""
 

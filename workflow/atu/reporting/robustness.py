@@ -9,7 +9,7 @@ import pandas as pd
 
 from atu.common.names import display_name
 from atu.data.attacks import BESIDE, COMPARED
-from atu.data.metrics import PERCENT
+from atu.data.metrics import PERCENT, PROBABILITY
 from atu.data.probe_sets import PROBE_SETS, primary
 from atu.reporting.published import bounds, probe_scores, resampled
 from atu.reporting.tables import REMARKED, read_predictions, remark
@@ -24,7 +24,7 @@ def with_probability(predictions: pd.DataFrame) -> pd.DataFrame:
     """Predictions with the probability of the first answer in place of their score; none where it was not asked for."""
     if "details" not in predictions or not len(predictions):
         return predictions.head(0)
-    found = predictions["details"].map(json.loads).map(lambda details: details.get("probability"))
+    found = predictions["details"].map(json.loads).map(lambda details: details.get(PROBABILITY))
     return predictions.assign(score=found.astype(float))[found.notna()]
 
 

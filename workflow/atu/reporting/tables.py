@@ -1,6 +1,6 @@
 """Results in long form, and the paper's table from them."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,10 @@ from scipy.special import stdtrit  # Student's t; scipy.stats has it too, and ta
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.files import parquet_attrs, read_parquet
 from atu.common.names import label, written_out
-from atu.data.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty, is_refusal, repeats
+from atu.data.metrics import BEST_WRONG, NO_ANSWER, PERCENT, PROBABILITY, is_refusal
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_role, primary, recalled
 from atu.data.protocol import PROTOCOL, Protocol, ProtocolError, protocol_of
+from atu.evaluation.collapse import SPEECHLESS, Judges, measured, why_collapsed, without_speech
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
 NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
@@ -28,10 +29,8 @@ NO_SPEECH_NOTE = (
     "that has collapsed looks like one that has forgotten. Refused: those that refuse, or say that they do not know, "
     "by a list of phrases; that is no recall either, and says nothing of what the model knows."
 )
-Judges = Mapping[str, Callable[[str], bool]]
-SPEECHLESS: Judges = {"degenerate": is_degenerate, "empty": is_empty}
 JUDGED: Judges = {**SPEECHLESS, "refused": is_refusal}
-GENERATED, ABOUT_TARGET = generated(), generated("forget")
+ABOUT_TARGET = generated("forget")
 
 
 def known_probes(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -95,17 +94,6 @@ def summarize(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
 
-def without_speech(answers: pd.DataFrame, judges: Judges = SPEECHLESS) -> dict[str, float]:
-    """Shares of answers that are ``degenerate`` and that are ``empty``, 0 to 1; NaN of no answers.
-
-    Args:
-        answers: predictions of generated answers, with their column prediction.
-        judges: what shares are of, by name, if of other things.
-    """
-    said = answers["prediction"]
-    return {name: said.map(judge).astype(float).mean() for name, judge in judges.items()}
-
-
 def summarize_speech(predictions: pd.DataFrame) -> pd.DataFrame:
     """Percent of the answers about the target that are no speech, and that refuse: rows as of :func:`summarize`, of the
     metrics forget_degenerate, forget_empty and forget_refused; none where no such answers were generated."""
@@ -118,29 +106,17 @@ def summarize_speech(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
 
-def why_collapsed(predictions: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> list[str]:
-    """Why a model has collapsed, in words; nothing if it has not.
-
-    Metrics of logits do not notice it, so what it generates is looked at: fluency, whether most of all answers repeat
-    one word, and for each set about the target whether most answers are degenerate or empty where those of the
-    base model were not.
-
-    Args:
-        predictions, before: of the model and of the base model.
-        fluency_share: fluency below this share of its value before is a collapse.
-    """
-    found = []
-    for name in of_role("fluency"):
-        fluency, normal = (frame.loc[frame["set"] == name, "score"].mean() for frame in (predictions, before))
-        if fluency < fluency_share * normal:
-            found.append(f"fluency {fluency / normal:.0%} of before")
-    answers = predictions.loc[predictions["set"].isin(GENERATED), "prediction"]
-    if len(answers) and (share := answers.map(repeats).mean()) > 0.5:
-        found.append(f"{share:.0%} of all answers repeat one word")
-    for name in ABOUT_TARGET:
-        now, then = (without_speech(frame[frame["set"] == name]) for frame in (predictions, before))
-        found += [f"{now[kind]:.0%} of {name} {kind}" for kind in now if now[kind] > 0.5 and not then[kind] > 0.5]
-    return found
+def summarize_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Mean probability of the right answer, in percent, and of the likeliest wrong one where there are choices: rows as
+    of :func:`summarize`, of the metrics SET_probability and SET_best_wrong; none of sets whose details have none."""
+    rows = []
+    for split, part in by_split(predictions).items():
+        for name, group in part.groupby("set", sort=False):
+            for kind in (PROBABILITY, BEST_WRONG):
+                known = measured(group, kind).dropna()
+                if len(known):
+                    rows.append((split, f"{name}_{kind}", PERCENT * known.mean(), len(known)))
+    return pd.DataFrame(rows, columns=["split", "metric", "value", "n"])
 
 
 def check_one_protocol(asked: Mapping[str, str | None]) -> None:
@@ -251,6 +227,9 @@ def remark(shares: Mapping[str, float]) -> str:
     return f" † {', '.join(said)}" if said else ""
 
 
+SUMMARIES = (summarize, summarize_speech, summarize_probabilities)
+
+
 def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
     """Long table of all runs.
 
@@ -272,7 +251,7 @@ def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
         if files not in summaries:
             predictions = read_predictions(files)
             asked[", ".join(map(str, files))] = predictions.attrs.get(PROTOCOL)
-            summaries[files] = pd.concat([summarize(predictions), summarize_speech(predictions)])
+            summaries[files] = pd.concat([summarized(predictions) for summarized in SUMMARIES])
         keys = {key: run[key] for key in ("target", "method", "stage", "tau", "seed")}
         frames.append(summaries[files].assign(model=model, benchmark=benchmark, **keys))
     check_one_protocol(asked)
@@ -325,6 +304,35 @@ def stage_rows(
     if seeds > 1:
         wide.insert(2, "Seeds", seeds)
     return wide.drop(columns="tau"), people
+
+
+DAMAGED = "†"  # behind a number that a model which writes nothing sensible can keep
+DAMAGED_NOTE = (
+    f"{DAMAGED}: of these runs some, or all, have collapsed (the row says how many): what they write is no language, "
+    "though what is told by the likelihood of a choice, or scored by one word of it, may look kept."
+)
+
+
+def mark_damaged(table: pd.DataFrame) -> pd.DataFrame:
+    """A table for readers: abilities in rows of which runs have collapsed are texts, "25.1 †".
+
+    Args:
+        table: from :func:`main_table`, or like it.
+    """
+    fallen = table["Method"].str.contains(f"% {MARKED['collapsed']}", regex=False)
+    shown = table.copy()
+    for heading in {HEADINGS[name] for name in of_role("utility")} & {*table}:
+        cells = table[heading]
+        if (damaged := fallen & cells.notna()).any():
+            texts = cells.map(lambda cell: cell if isinstance(cell, str) else f"{cell:.1f}")
+            shown[heading] = texts.where(~damaged, texts + f" {DAMAGED}").astype(object).where(cells.notna(), np.nan)
+    return shown
+
+
+def damage_notes(shown: pd.DataFrame) -> list[str]:
+    """What is said below a table from :func:`mark_damaged`; nothing if no number is marked."""
+    marked = shown.map(lambda cell: isinstance(cell, str) and cell.endswith(f" {DAMAGED}"))
+    return [DAMAGED_NOTE] if marked.to_numpy().any() else []
 
 
 def taus_of(rows: pd.DataFrame) -> dict[str, dict[int, float]]:

@@ -506,6 +506,9 @@ class Evaluation(Block):
     protocol: Literal[tuple(PROTOCOLS)] = Field(
         description="How is asked and scored, and plain texts trained on: as RWKU's code does, or strictly."
     )
+    probability: Truth = Field(
+        description="Whether the probability of the right answer is kept too, of sets about targets and neighbours."
+    )
 
 
 class Rate(Block):

@@ -1,0 +1,136 @@
+"""Whether a model has collapsed: by what it writes, since metrics of logits do not notice it."""
+
+import json
+import unicodedata
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from atu.data.metrics import bare, is_degenerate, is_empty, repeats
+from atu.data.probe_sets import generated, judged, of_role
+
+# In the details of predictions, nats a character under the base model: of the answer; of its own answers in each
+# other's places, and of words drawn from them (atu/evaluation/surprise.py).
+SURPRISE, MOVED, DRAWN = "surprise", "surprise_moved", "surprise_drawn"
+Judges = Mapping[str, Callable[[str], bool]]
+SPEECHLESS: Judges = {"degenerate": is_degenerate, "empty": is_empty}
+MOST = 0.5  # a share of answers above which most are meant
+APART = 1.5  # the base model tells language from noise if words at random surprise it so many times as much
+ECHOED, LEAST_ECHO = 0.8, 5  # of an answer's words, a share that stands in its prompt in one piece; least words
+LETTERS = ("L", "M")  # Unicode's categories of letters, and of marks that belong to them
+
+
+def without_speech(answers: pd.DataFrame, judges: Judges = SPEECHLESS) -> dict[str, float]:
+    """Shares of answers that are ``degenerate`` and that are ``empty``, 0 to 1; NaN of no answers.
+
+    Args:
+        answers: predictions of generated answers, with their column prediction.
+        judges: what shares are of, by name, if of other things.
+    """
+    said = answers["prediction"]
+    return {name: said.map(judge).astype(float).mean() for name, judge in judges.items()}
+
+
+@lru_cache(maxsize=2**12)
+def script(character: str) -> str:
+    """The script of a letter, the first word of its name ("LATIN", "CYRILLIC", "CJK"); nothing for what is none."""
+    if unicodedata.category(character)[0] not in LETTERS:
+        return ""
+    return unicodedata.name(character, "").split(" ")[0].split("-")[0]
+
+
+def scripts(text: str) -> dict[str, int]:
+    """How many letters of each script a text has."""
+    found: dict[str, int] = {}
+    for character in text:
+        if name := script(character):
+            found[name] = found.get(name, 0) + 1
+    return found
+
+
+def is_foreign(answer: str, known: set[str]) -> bool:
+    """Whether most letters of an answer are of scripts that are not known."""
+    found = scripts(answer)
+    return sum(count for name, count in found.items() if name not in known) > MOST * sum(found.values())
+
+
+def is_echo(answer: str, prompt: str) -> bool:
+    """Whether an answer is a piece of its prompt: one run of words that has most of its own."""
+    said, asked = bare(answer).split(), bare(prompt).split()
+    length = max(LEAST_ECHO, int(np.ceil(ECHOED * len(said))))
+    if len(said) < length:
+        return False
+    pieces = {tuple(asked[i : i + length]) for i in range(len(asked) - length + 1)}
+    return any(tuple(said[i : i + length]) in pieces for i in range(len(said) - length + 1))
+
+
+def measured(answers: pd.DataFrame, name: str) -> pd.Series:
+    """A number of each answer's details; NaN where there is none."""
+    if "details" not in answers:
+        return pd.Series(np.nan, index=answers.index)
+    return answers["details"].map(lambda text: json.loads(text).get(name)).astype(float)
+
+
+def limit(before: pd.DataFrame) -> float:
+    """The surprise, in nats a character, above which an answer is noise: halfway between what the base model finds of
+    its own answers in each other's places and of words drawn from them at random, both medians.
+
+    Returns:
+        Infinity where it does not tell the two apart (:data:`APART`), and of fewer than two answers.
+    """
+    language, noise = (measured(before, name).median() for name in (MOVED, DRAWN))
+    if len(before) < 2 or not noise >= APART * language:
+        return float("inf")
+    return float(language + noise) / 2
+
+
+def broken(answers: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
+    """By kind which answers to one set are none: degenerate, empty, echo (of the prompt), foreign (of scripts that
+    neither prompts nor the base model's answers have) and noise (above :func:`limit`).
+
+    Args:
+        answers, before: of the model and of the base model, to the same probes.
+    """
+    said, prompts = answers["prediction"], answers.get("prompt", pd.Series("", index=answers.index))
+    known = set(scripts(" ".join([*prompts, *before["prediction"]])))
+    return pd.DataFrame(
+        {name: said.map(judge).astype(bool) for name, judge in SPEECHLESS.items()}
+        | {
+            "echo": pd.Series(map(is_echo, said, prompts), index=said.index, dtype=bool),
+            "foreign": said.map(lambda answer: is_foreign(answer, known)).astype(bool),
+            "noise": measured(answers, SURPRISE) > limit(before),
+        },
+        index=answers.index,
+    )
+
+
+def why_collapsed(predictions: pd.DataFrame, before: pd.DataFrame, fluency_share: float) -> list[str]:
+    """Why a model has collapsed, in words; nothing if it has not.
+
+    What it writes is looked at: fluency, whether most of all answers repeat one word, and for each set about the
+    target, its neighbours and fluency whether most answers are broken (:func:`broken`) where those of the base model
+    were not.
+
+    Args:
+        predictions, before: of the model and of the base model.
+        fluency_share: fluency below this share of its value before is a collapse.
+    """
+    found = []
+    for name in of_role("fluency"):
+        fluency, normal = (frame.loc[frame["set"] == name, "score"].mean() for frame in (predictions, before))
+        if fluency < fluency_share * normal:
+            found.append(f"fluency {fluency / normal:.0%} of before")
+    answers = predictions.loc[predictions["set"].isin(generated()), "prediction"]
+    if len(answers) and (share := answers.map(repeats).mean()) > MOST:
+        found.append(f"{share:.0%} of all answers repeat one word")
+    for name in judged():
+        now, then = (frame[frame["set"] == name] for frame in (predictions, before))
+        if not len(now):
+            continue
+        kinds = broken(now, then)
+        share = kinds.any(axis=1).mean()
+        if share > MOST and not broken(then, then).any(axis=1).mean() > MOST:
+            found.append(f"{share:.0%} of {name} {' or '.join(kinds.columns[kinds.any()])}")
+    return found

@@ -1,0 +1,72 @@
+"""How unlikely the base model finds answers: what tells language from noise, and so a model that has collapsed."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from atu.data.probe_sets import judged
+from atu.data.protocol import Protocol
+from atu.engine.chat import behind
+from atu.engine.engine import Engine
+from atu.engine.prefill import context_length
+from atu.evaluation.collapse import DRAWN, MOVED, SURPRISE
+
+
+def surprises(engine: Engine, prompts: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+    """The negative log-probability of each answer behind its prompt, in nats a character: a word at random costs two or
+    three times what a wrong answer does, in tokens of any size.
+
+    Returns:
+        None for an answer that is nothing, or that does not fit the model's context.
+    """
+    texts = [answer.strip() for answer in answers]
+    joined = [behind(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+    first, ids = [len(row) for row in engine.encode(list(prompts))], engine.encode(joined)
+    longest = context_length(engine.llm.config)
+    kept = [
+        i
+        for i, row in enumerate(ids)
+        if texts[i] and 0 < first[i] < len(row) and (longest is None or len(row) - 1 <= longest)
+    ]
+    scores = engine.score_tokens([ids[i] for i in kept], [first[i] for i in kept], title="surprise")
+    found: list[float | None] = [None] * len(ids)
+    for i, score in zip(kept, scores, strict=True):
+        found[i] = -score.log_probs.double().sum().item() / len(texts[i])
+    return found
+
+
+def moved(answers: Sequence[str]) -> list[str]:
+    """Each answer in the place of another, half of all further on: language that does not answer the question."""
+    half = len(answers) // 2
+    return [*answers[half:], *answers[:half]]
+
+
+def drawn(answers: Sequence[str], seed: int = 0) -> list[str]:
+    """As many words as each answer has, drawn at random from all of them: words that are no language."""
+    rng, words = random.Random(seed), [word for answer in answers for word in answer.split()]
+    return [" ".join(rng.choice(words) for _ in answer.split()) for answer in answers]
+
+
+def add_surprises(predictions: pd.DataFrame, base: Engine, protocol: Protocol, own: bool) -> pd.DataFrame:
+    """Predictions with the base model's surprise in the details of those that are judged by it
+    (:func:`atu.data.probe_sets.judged`).
+
+    Args:
+        base: the base model.
+        own: whether these are its own answers; then what others are judged by is added too: the surprise at each answer
+            in another's place and at words drawn at random.
+    """
+    engine = replace(base, special_tokens=protocol.special_tokens)
+    added: dict[object, dict[str, float]] = {}
+    for _, rows in predictions[predictions["set"].isin(judged())].groupby("set", sort=False):
+        prompts, answers = list(rows["prompt"]), list(rows["prediction"])
+        measured = {SURPRISE: answers} | ({MOVED: moved(answers), DRAWN: drawn(answers)} if own else {})
+        for name, texts in measured.items():
+            for i, value in zip(rows.index, surprises(engine, prompts, texts), strict=True):
+                if value is not None:
+                    added.setdefault(i, {})[name] = value
+    details = [json.dumps(json.loads(text) | added.get(i, {})) for i, text in predictions["details"].items()]
+    return predictions.assign(details=pd.Series(details, index=predictions.index, dtype=object))
