@@ -17,6 +17,7 @@ from atu.data.probe_sets import PROBE_SETS
 from atu.reporting.published import bounds
 
 BASE, CONTROL = "base model", "permuted labels"
+PERMUTATIONS = 5  # where one direction is strong, the score of a single one is much above or below chance
 MEASURES = ("auc", "accuracy")
 COLUMNS = ["method", "layer", "measure", "value", "low", "high", "base", "targets", "probes"]
 
@@ -93,7 +94,7 @@ def fit(values: np.ndarray, about: np.ndarray, regularization: float) -> Callabl
 
 def scores_of(
     base: States, others: list[States], folds: np.ndarray, regularization: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """Scores of each probe by the classifiers that were fit without its fold, [layers, probes] each; NaN of dev probes.
 
     Args:
@@ -101,20 +102,22 @@ def scores_of(
         folds: from :func:`assign_folds`.
 
     Returns:
-        Those of the base model, those of it by classifiers of permuted labels, and those of each other.
+        Those of the base model; those of it by classifiers of permuted labels, a list of PERMUTATIONS; and those of
+        each other.
     """
     about = base.probes["about"].to_numpy()
-    shape = base.values.shape[:2]
-    own, control, found = np.full(shape, np.nan), np.full(shape, np.nan), [np.full(shape, np.nan) for _ in others]
+    own, *more = (np.full(base.values.shape[:2], np.nan) for _ in range(1 + PERMUTATIONS + len(others)))
+    control, found = more[:PERMUTATIONS], more[PERMUTATIONS:]
     for fold in range(folds.max() + 1):
         fitted, told = folds != fold, folds == fold
         for layer, values in enumerate(base.values):
-            permuted = rng.permutation(about[fitted])
             classifier = fit(values[fitted], about[fitted], regularization)
             own[layer, told] = classifier(values[told])
-            control[layer, told] = fit(values[fitted], permuted, regularization)(values[told])
             for scores, other in zip(found, others, strict=True):
                 scores[layer, told] = classifier(other.values[layer, told])
+            for scores in control:
+                permuted = fit(values[fitted], rng.permutation(about[fitted]), regularization)
+                scores[layer, told] = permuted(values[told])
     return own, control, found
 
 
@@ -230,7 +233,8 @@ def check_alike(base: States, other: States, file: str) -> None:
 def tell_person(
     base: States, runs: list[dict], folds: int, regularization: float, seed: int, read: Callable[[str], States | None]
 ) -> dict[str, list[Told]]:
-    """How well the probes of one person are told apart, by method (BASE and CONTROL among them) for each seed.
+    """How well the probes of one person are told apart, by method (BASE and CONTROL among them) for each seed,
+    of CONTROL for each permutation.
 
     Args:
         runs: of this person; all else as of :func:`compare_layers`.
@@ -245,7 +249,8 @@ def tell_person(
             kept.append((run["method"], states))
     own, control, others = scores_of(base, [states for _, states in kept], assigned, regularization, rng)
     found: dict[str, list[Told]] = {}
-    for name, scores in ((BASE, own), (CONTROL, control), *zip([name for name, _ in kept], others, strict=True)):
+    names = [BASE, *[CONTROL] * len(control), *(name for name, _ in kept)]
+    for name, scores in zip(names, [own, *control, *others], strict=True):
         found.setdefault(name, []).append(tell(scores, base.probes, assigned))
     return found
 
