@@ -31,6 +31,7 @@ from atu.reporting.layers import (
     tell,
 )
 from atu.reporting.tables import REMARKED
+from atu_pipeline.demands import demand
 from atu_pipeline.settings import ConfigError, experiment_of
 from conftest import Workflow, shared_folder
 from test_paths import paths  # noqa: F401 (a fixture)
@@ -178,7 +179,7 @@ def test_the_same_model_is_told_as_the_base_model_and_a_moved_one_is_not():
 
 
 def test_labels_that_are_permuted_are_told_by_nothing():
-    """Of many people, as one permutation is chance."""
+    """Of many people: where one direction is strong, a permutation of one is told well or badly by chance."""
     probes = person((14, 14))
     data = {f"base{n}": states(probes, seed=n) for n in range(12)}
     runs = [{"method": "npo", "target": str(n), "files": (f"base{n}",), "base": (f"base{n}",)} for n in range(12)]
@@ -339,6 +340,17 @@ def test_what_bears_on_states(paths, over, changed):  # noqa: F811
 
     before, after = found(paths()), found(paths(**over))
     assert [one != other for one, other in zip(before, after, strict=True)] == [changed, changed]
+
+
+def test_what_its_jobs_need():
+    """Of RWKU 88 probes a person with 150 tokens each, one pass: 2 P n; kept is a float32 vector a probe and layer."""
+    config = check(PAPER, models={"phi-3-mini-4k-instruct": {"parameters": 120e6}})  # 10 layers of width 1000
+    probes = (3268 + 2879 + 5846 + 5533) / 200
+    for rule in ("probe_layers_before", "probe_layers_after"):
+        needed = demand(rule, config, subject=ADA)
+        assert needed.flop == pytest.approx(2 * 120e6 * 150 * probes)
+        assert needed.kept == pytest.approx(4 * probes * 10 * 1000)
+        assert needed.device > 2 * 120e6  # bfloat16
 
 
 SHORT = {"epochs": 1, "batch_size": 2, "learning_rate": 0.1, "warmup_steps": 0}

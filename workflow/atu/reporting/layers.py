@@ -17,7 +17,7 @@ from atu.data.probe_sets import PROBE_SETS
 from atu.reporting.published import bounds
 
 BASE, CONTROL = "base model", "permuted labels"
-PERMUTATIONS = 5  # where one direction is strong, the score of a single one is much above or below chance
+DIVISIONS = 5  # into folds: of one alone few pairs would be compared, and labels be permuted once
 MEASURES = ("auc", "accuracy")
 COLUMNS = ["method", "layer", "measure", "value", "low", "high", "base", "targets", "probes"]
 
@@ -94,7 +94,7 @@ def fit(values: np.ndarray, about: np.ndarray, regularization: float) -> Callabl
 
 def scores_of(
     base: States, others: list[States], folds: np.ndarray, regularization: float, rng: np.random.Generator
-) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Scores of each probe by the classifiers that were fit without its fold, [layers, probes] each; NaN of dev probes.
 
     Args:
@@ -102,22 +102,18 @@ def scores_of(
         folds: from :func:`assign_folds`.
 
     Returns:
-        Those of the base model; those of it by classifiers of permuted labels, a list of PERMUTATIONS; and those of
-        each other.
+        Those of the base model; those of it by classifiers of permuted labels; and those of each other.
     """
     about = base.probes["about"].to_numpy()
-    own, *more = (np.full(base.values.shape[:2], np.nan) for _ in range(1 + PERMUTATIONS + len(others)))
-    control, found = more[:PERMUTATIONS], more[PERMUTATIONS:]
+    own, control, *found = (np.full(base.values.shape[:2], np.nan) for _ in range(2 + len(others)))
     for fold in range(folds.max() + 1):
         fitted, told = folds != fold, folds == fold
         for layer, values in enumerate(base.values):
             classifier = fit(values[fitted], about[fitted], regularization)
-            own[layer, told] = classifier(values[told])
+            permuted = fit(values[fitted], rng.permutation(about[fitted]), regularization)
+            own[layer, told], control[layer, told] = classifier(values[told]), permuted(values[told])
             for scores, other in zip(found, others, strict=True):
                 scores[layer, told] = classifier(other.values[layer, told])
-            for scores in control:
-                permuted = fit(values[fitted], rng.permutation(about[fitted]), regularization)
-                scores[layer, told] = permuted(values[told])
     return own, control, found
 
 
@@ -187,7 +183,8 @@ def draw(people: list[list[Told]], resamples: int, seed: int) -> dict[str, np.nd
         first, second = (rng.multinomial(size, np.full(size, 1 / size), here.sum()) for size in runs[0].sizes)
         measured = [told.measured((first.astype(float), second.astype(float))) for told in runs]
         for name, values in found.items():
-            values[here] = np.mean([one[name] for one in measured], axis=0)
+            known = np.ma.masked_invalid([one[name] for one in measured])
+            values[here] = known.mean(0).filled(np.nan)  # NaN where no division has a pair
     return found
 
 
@@ -195,7 +192,7 @@ def rows_of(people: list[list[Told]], resamples: int, seed: int) -> list[dict]:
     """Means over people and seeds, in percent, with 95 % intervals over people and their probes.
 
     Args:
-        people: of each person, of each seed.
+        people: of each person, of each division and seed.
 
     Returns:
         One row a layer and measure: layer, measure, value, low, high, targets, probes.
@@ -233,25 +230,26 @@ def check_alike(base: States, other: States, file: str) -> None:
 def tell_person(
     base: States, runs: list[dict], folds: int, regularization: float, seed: int, read: Callable[[str], States | None]
 ) -> dict[str, list[Told]]:
-    """How well the probes of one person are told apart, by method (BASE and CONTROL among them) for each seed,
-    of CONTROL for each permutation.
+    """How well the probes of one person are told apart, by method (BASE and CONTROL among them) for each division
+    into folds, and each seed of a method.
 
     Args:
         runs: of this person; all else as of :func:`compare_layers`.
     """
-    rng = np.random.default_rng(seed)
-    assigned = assign_folds(base.probes, folds, rng)
     kept: list[tuple[str, States]] = []
     for run in runs:
         (file,) = run["files"]
         if (states := read(file)) is not None:
             check_alike(base, states, file)
             kept.append((run["method"], states))
-    own, control, others = scores_of(base, [states for _, states in kept], assigned, regularization, rng)
+    rng = np.random.default_rng(seed)
     found: dict[str, list[Told]] = {}
-    names = [BASE, *[CONTROL] * len(control), *(name for name, _ in kept)]
-    for name, scores in zip(names, [own, *control, *others], strict=True):
-        found.setdefault(name, []).append(tell(scores, base.probes, assigned))
+    for _ in range(DIVISIONS):
+        assigned = assign_folds(base.probes, folds, rng)
+        own, control, others = scores_of(base, [states for _, states in kept], assigned, regularization, rng)
+        names = [BASE, CONTROL, *(name for name, _ in kept)]
+        for name, scores in zip(names, [own, control, *others], strict=True):
+            found.setdefault(name, []).append(tell(scores, base.probes, assigned))
     return found
 
 
@@ -265,7 +263,8 @@ def compare_layers(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """How well classifiers of the base model's states tell the target from its neighbours, by method and layer.
 
-    Each test probe is told by a classifier that was fit without its fold, on all dev probes and the other folds.
+    Each test probe is told by a classifier that was fit without its fold, on all dev probes and the other folds. Numbers
+    are means over DIVISIONS into folds.
 
     Args:
         runs: a dict a run and person: target, method, seed, and ``files`` and ``base``, one file each with the states
