@@ -263,8 +263,8 @@ def compare_layers(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """How well classifiers of the base model's states tell the target from its neighbours, by method and layer.
 
-    Each test probe is told by a classifier that was fit without its fold, on all dev probes and the other folds. Numbers
-    are means over DIVISIONS into folds.
+    Each test probe is told by a classifier that was fit without its fold, on all dev probes and the other folds.
+    Numbers are means over DIVISIONS into folds.
 
     Args:
         runs: a dict a run and person: target, method, seed, and ``files`` and ``base``, one file each with the states
