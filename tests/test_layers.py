@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from atu.common.errors import ExplainedError
-from atu.data.protocol import PROTOCOL
+from atu.data.protocol import PROTOCOL, RWKU, STRICT
 from atu.engine.engine import Engine
 from atu.engine.intervention import Intervention
+from atu.evaluation import layers
 from atu.evaluation.evaluate import build_prompt
 from atu.evaluation.layers import last_states, read_layers
 from atu.reporting.figures import FIGURES
@@ -26,6 +27,7 @@ from atu.reporting.layers import (
     assign_folds,
     compare_layers,
     fewest,
+    fit,
     read_states,
     rows_of,
     tell,
@@ -83,7 +85,7 @@ def test_states_that_are_not_finite_are_refused(llm):
         last_states(Engine(damaged, llm[1], 1000), PROMPTS)
 
 
-def test_probes_are_prompted_as_they_are_asked(llm):
+def test_probes_are_prompted_as_they_are_asked(llm, monkeypatch):
     blank = {"split": "test", "type": "", "context": "", "query": "Who wrote song? Ada"}
     probes = pd.DataFrame([blank | {"set": name, "id": f"{name}/0"} for name in ("neighbor_qa", "forget_fb")])
     found = read_layers(Engine(*llm, 1000), probes, ["forget_fb"], {}, "Forget Ada. ")
@@ -94,6 +96,11 @@ def test_probes_are_prompted_as_they_are_asked(llm):
     assert "Forget Ada. Please complete the blank" in prompt
     np.testing.assert_allclose(np.stack(found["states"]), own_states(*llm, prompt), rtol=1e-4, atol=1e-5)
     assert read_layers(Engine(*llm, 1000), probes, ["mia_fm"], {}).empty
+    engines = []
+    monkeypatch.setattr(layers, "last_states", lambda engine, *rest: engines.append(engine) or torch.zeros(1, 4, 32))
+    for protocol in (STRICT, RWKU):
+        read_layers(Engine(*llm, 1000), probes, ["forget_fb"], {}, protocol=protocol)
+    assert [engine.special_tokens for engine in engines] == [False, True]
     long = probes.assign(query="Rome " * 600)
     with pytest.raises(ExplainedError, match="forget_fb/0 has a prompt of"):
         read_layers(Engine(*llm, 1000), long, ["forget_fb"], {})
@@ -117,11 +124,11 @@ def person(sizes=(8, 12), dev=2, ways=("a",)):
 
 
 def states(probes, seed=0, apart=30.0):
-    """Layer 0: all the same; 1: noise; 2: noise and a column in which the sides are far apart."""
+    """Layer 0: all the same; 1: noise, about as wide as probes are many; 2: half of it with the sides far apart."""
     rng = np.random.default_rng(seed)
-    values = rng.normal(size=(3, len(probes), 4))
+    values = rng.normal(size=(3, len(probes), 40))
     values[0] = 0.3
-    values[2, :, 0] += apart * probes["about"]
+    values[2, :, :20] += apart * probes["about"].to_numpy()[:, None]
     return States(probes, values)
 
 
@@ -152,7 +159,7 @@ def test_the_same_model_is_told_as_the_base_model_and_a_moved_one_is_not():
     probes = person((26, 38))
     base = states(probes)
     moved, turned = states(probes, apart=0.0), states(probes, apart=-30.0)
-    turned.values[2, :, 0] += 30
+    turned.values[2, :, :20] += 30
     data = {"base": base, "same": base, "moved": moved, "turned": turned, "gone": None}
     runs = [{"method": name, "files": (name,)} for name in data if name != "base"]
     table, left_out = compared(data, *runs)
@@ -189,15 +196,23 @@ def test_labels_that_are_permuted_are_told_by_nothing():
     assert table["targets"].unique().tolist() == [12]
 
 
+def test_a_classifier_by_hand():
+    """Two of the target at 1 and six neighbours at -1: as both sides weigh the same, 0 is between them."""
+    values, about = np.array([[1.0]] * 2 + [[-1.0]] * 6), np.array([1] * 2 + [0] * 6)
+    weak, strong = (fit(values, about, regularization) for regularization in (1.0, 10.0))
+    assert weak(np.array([[0.0]])) == pytest.approx(0, abs=1e-3)
+    assert weak(np.array([[1.0]])) > strong(np.array([[1.0]])) > 0 > strong(np.array([[-1.0]]))
+
+
 def test_pairs_by_hand():
-    """Pairs are of one fold and one way: target probe 0 with neighbour 2, and 1 with 3 and 4."""
-    probes = pd.DataFrame({"about": [1, 1, 0, 0, 0, 1], "way": [*"ababba"]})
+    """Pairs are of one fold and one way: target probe 0 with neighbour 2, 1 with 3; 4 is asked in another way."""
+    probes = pd.DataFrame({"about": [1, 1, 0, 0, 0, 1], "way": [*"ababaa"]})
     folds = np.array([0, 1, 0, 1, 1, -1])
     told = tell(np.array([[2.0, -1.0, 1.0, -1.0, -2.0, np.nan]]), probes, folds)
-    assert told.pairs.tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert told.pairs.tolist() == [[1, 0, 0], [0, 1, 0]]
     assert told.sizes == (2, 3)
-    # 0 is above 2, 1 as high as 3 and above 4; of the target 1 of 2 is right, of neighbours 2 of 3
-    assert told.whole()["auc"].tolist() == [pytest.approx((1 + 0.5 + 1) / 3)]
+    # 0 is above 2, 1 as high as 3; of the target 1 of 2 is right, of neighbours 2 of 3
+    assert told.whole()["auc"].tolist() == [pytest.approx((1 + 0.5) / 2)]
     assert told.whole()["accuracy"].tolist() == [pytest.approx((1 / 2 + 2 / 3) / 2)]
     drawn = told.measured((np.array([[0.0, 2.0]]), np.array([[1.0, 2.0, 0.0]])))  # 1-3 alone, 4 times
     assert drawn["auc"].tolist() == [[0.5]]
@@ -245,7 +260,7 @@ def test_states_of_other_probes_or_another_model_are_refused():
         (States(base.probes.iloc[::-1].reset_index(drop=True), base.values), "mine has states of other probes"),
         (
             States(base.probes, base.values[:2]),
-            "mine is of a model with 1 layers of width 4, and the base model has 2 of 4",
+            "mine is of a model with 1 layers of width 40, and the base model has 2 of 40",
         ),
     ):
         with pytest.raises(LayerError, match=said):
