@@ -36,7 +36,6 @@ from atu.reporting.tables import REMARKED
 from atu_pipeline.demands import demand
 from atu_pipeline.settings import ConfigError, experiment_of
 from conftest import Workflow, shared_folder
-from test_paths import paths  # noqa: F401 (a fixture)
 from test_settings import PAPER, check
 
 ADA = "1_Ada"
@@ -47,6 +46,13 @@ PROMPTS = [
     "Who wrote song? Cy was born in Rome",
 ]
 ASK = ["forget_fb", "forget_qa", "neighbor_fb", "neighbor_qa"]
+
+
+@pytest.fixture
+def paths(tiny, tmp_path, monkeypatch):
+    """The paths of the tiny config with some of it changed."""
+    monkeypatch.chdir(tmp_path)
+    return Workflow(tiny, tmp_path).paths
 
 
 def own_states(model, tokenizer, prompt):
@@ -307,7 +313,7 @@ def test_the_figure_has_a_line_for_each_method():
         ({"folds": 4}, r"layer_probe.folds: 4, and no target has more than 3 test probes .*; set it to 3 at most"),
     ],
 )
-def test_what_cannot_be_told_apart_is_refused_before_any_job(paths, over, said):  # noqa: F811
+def test_what_cannot_be_told_apart_is_refused_before_any_job(paths, over, said):
     shown = {"mine": {"targets": [ADA], "methods": ["icu"], "shows": ["layer_probe"]}}
     config = paths(experiments=shown, layer_probe={"folds": 3} | over).config
     with pytest.raises(ConfigError, match=said):
@@ -349,7 +355,7 @@ def test_the_papers_own_settings_can_be_told_apart():
         ({"evaluation": {"batch_tokens": 300}}, False),
     ],
 )
-def test_what_bears_on_states(paths, over, changed):  # noqa: F811
+def test_what_bears_on_states(paths, over, changed):
     def found(known):
         return known.layers_before(ADA), known.layers(ADA, "icu", "0", ADA)
 
