@@ -22,6 +22,7 @@ GROUPS = {
             "break_down",
             "build_tables",
             "compare_attacks",
+            "compare_layers",
             "compare_methods",
             "compare_published",
             "list_known",
@@ -37,6 +38,7 @@ GROUPS = {
     ),
     "models": (
         {"attack_model", "check_model", "compute_reference", "download_model", "evaluate_model"}
+        | {"probe_layers"}
         | {"generate_corpus", "train_method"},
         MODELS,
     ),

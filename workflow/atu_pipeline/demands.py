@@ -255,6 +255,20 @@ def attacking(config: dict, block: dict, subject: str | None) -> Demand:
     return Demand(flop=flop, device=device, host=host, moved=asking.moved)
 
 
+def layer_states(config: dict, subject: str | None) -> Demand:
+    """One pass over a person's prompts, and one float32 vector a prompt and layer."""
+    size, precision = parameters(config, config["llm"]), config["precision"]
+    prompts, _ = asked(config, config["layer_probe"]["ask"], subject)
+    (layers, width), weights = shape(size), WEIGHT[precision] * size
+    return Demand(
+        flop=forward_flop(size, prompts),
+        device=weights + cache_bytes(size, config["evaluation"]["batch_tokens"], precision),
+        host=weights,
+        moved=WEIGHT["fp32"] * size,
+        kept=WEIGHT["fp32"] * prompts / SHORT_PROMPT * layers * width,
+    )
+
+
 def demand(rule: str, config: dict, name: str | None = None, subject: str | None = None, people: int = 1) -> Demand:
     """What one job of a rule needs.
 
@@ -312,4 +326,6 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
             return evaluation(config, config["evaluation"]["between"])
         case "attack_before" | "attack_after":
             return attacking(config, config["attacks"][name], subject)
+        case "probe_layers_before" | "probe_layers_after":
+            return layer_states(config, subject)
     raise KeyError(rule)

@@ -280,6 +280,45 @@ class Experiment:
         """What the comparison of attacks depends on."""
         return self.with_attacks(self.recipe, self.attacked)
 
+    @cached_property
+    def layers(self) -> Rows:
+        """A row for each run and person: the hidden states of the kept model, and those of the base model."""
+        rows = []
+        for row in (row for row in self.ends if row["stage"] > 0):
+            person = row["target"]
+            run = row["of"], row["block"], str(row["seed"]), person
+            rows.append(
+                {key: row[key] for key in ("target", "method", "seed", "block")}
+                | {
+                    "files": {self.paths.layers(*run): self.recipes.layers(*run)},
+                    "base": {self.paths.layers_before(person): self.recipes.layers_before(person)},
+                }
+            )
+        read, table = [row[kind] for row in rows for kind in ("files", "base")], f"{self.folder}/tables/layer_probe.csv"
+        self.refuse_stale([{"files": files} for files in read], {table: self.with_layers(self.recipe, rows)})
+        return Rows(rows)
+
+    @property
+    def layer_files(self) -> list[str]:
+        """All hidden states that are compared."""
+        return sorted({file for row in self.layers for kind in ("files", "base") for file in row[kind]})
+
+    def with_layers(self, recipe: Recipe, rows: list[dict]) -> Recipe:
+        """A recipe with hidden states of layers, and how they are told apart."""
+        read = [row[kind] for row in rows for kind in ("files", "base")]
+        states = {file: made.digest for files in read for file, made in files.items()}
+        return Recipe(recipe | {"layers": states, "layer_probe": self.config["layer_probe"]})
+
+    @property
+    def recipe_of_layers(self) -> Recipe:
+        """What the table of layers depends on."""
+        return self.with_layers(self.recipe, self.layers)
+
+    @property
+    def classifiers(self) -> Covered:
+        """How hidden states are told apart."""
+        return Covered({key: value for key, value in self.config["layer_probe"].items() if key != "ask"})
+
     # what rules ask for
 
     @property
@@ -383,11 +422,18 @@ class Experiment:
                 return {"types": f"{tables}/adversarial_types.csv"}
             case "attacked":
                 return {"attacked": f"{tables}/robustness.csv"}
+            case "layers":
+                return {"layers": f"{tables}/layer_probe.csv"}
         raise ConfigError(unknown("figure", figure, list(FIGURES)))
 
     def recipe_of_figure(self, figure: str) -> Recipe:
         """What the tables depend on that a figure is drawn from."""
-        return self.recipe_of_attacked if FIGURES.get(figure) == "attacked" else self.recipe
+        match FIGURES.get(figure):
+            case "attacked":
+                return self.recipe_of_attacked
+            case "layers":
+                return self.recipe_of_layers
+        return self.recipe
 
     def drawn(self, figure: str) -> Rows:
         """The rows of the steps that a figure is drawn from."""

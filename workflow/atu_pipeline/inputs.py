@@ -81,6 +81,8 @@ class Inputs:
                     return self.recipes.after(*run, subject)
                 case "attacked":
                     return self.recipes.attacked(*run, attack, subject)
+                case "layers":
+                    return self.recipes.layers(*run, subject)
         else:
             names = about
             match kind:
@@ -96,6 +98,8 @@ class Inputs:
                     return self.recipes.before(names["subject"])
                 case "attacked_before":
                     return self.recipes.attacked_before(names["subject"], names["attack"])
+                case "layers_before":
+                    return self.recipes.layers_before(names["subject"])
                 case "target_embedding":
                     return self.recipes.target(names["target"])
                 case "model":
@@ -250,6 +254,12 @@ class Inputs:
     def attack_texts(self, attack: str, person: str) -> list[str]:
         """The texts that an attack reads."""
         return [self.paths.texts(*each) for each in self.recipes.attack_texts(attack, person)]
+
+    # hidden states of layers
+
+    def layer_sets(self, about: "Stage | dict[str, str]") -> Covered:
+        """How the sets are asked whose prompts are read."""
+        return Covered({name: PROBE_SETS[name].asking() for name in self.config["layer_probe"]["ask"]})
 
     # runs
 

@@ -474,6 +474,22 @@ class Recipes:
         """The same of the base model."""
         return merged(self.llm, self.attack(attack, person))
 
+    def prompts(self, person: str) -> Recipe:
+        """The prompts about a person on which hidden states of layers are read."""
+        asked, protocol = self.config["layer_probe"]["ask"], self.config["evaluation"]["protocol"]
+        own = {"evaluation": {"protocol": protocol}, "layer_probe": {"ask": asked}, "probe_sets": specs(asked)}
+        return merged(self.probes(person), self.primers(), self.shared("precision"), own)
+
+    @cache  # noqa: B019
+    def layers(self, target: str, method: str, seed: str, person: str) -> Recipe:
+        """The hidden states of a kept model on the probes of one person."""
+        return merged(self.kept(target, method, seed), self.prompts(person))
+
+    @cache  # noqa: B019
+    def layers_before(self, person: str) -> Recipe:
+        """The same of the base model."""
+        return merged(self.llm, self.prompts(person))
+
     def evaluation(self, target: str, method: str, seed: str, stage: int, subject: str | None = None) -> Recipe:
         """The answers after a stage of a run about one person: the target if none is named."""
         last = stage == self.last(method)

@@ -31,7 +31,7 @@ from atu_pipeline.start import run_of
 from atu_pipeline.variants import Variants
 
 FOLDERS = ("alignment", "realignment", "stage", "run")  # kinds that are of one target and seed
-INSIDE = ("between", "after", "attacked")  # kinds that lie in those folders
+INSIDE = ("between", "after", "attacked", "layers")  # kinds that lie in those folders
 LONGEST = 60  # characters of settings in a row
 
 
@@ -101,6 +101,8 @@ def of_config(variants: Variants) -> tuple[set[str], dict[str, set[str]]]:
                 needed |= set(inputs.probes(person)) | set(paths.before_recipes(person))
                 for attack in experiment.chosen["attacks"]:
                     needed |= {paths.attacked_before(person, attack), *inputs.attack_texts(attack, person)}
+                if "layer_probe" in experiment.chosen["shows"]:
+                    needed.add(paths.layers_before(person))
             names.setdefault(paths.run(*run), set()).add(run[1])
     if left_out:
         print(f"experiments that this config cannot run: {', '.join(left_out)}", file=sys.stderr)

@@ -21,7 +21,8 @@ from atu.common.files import atomic_path
 from atu.common.names import display_name, tau_name
 from atu.data.probe_sets import PROBE_SETS, of_role, primary, recalled, typed
 from atu.reporting.breakdown import remarked
-from atu.reporting.tables import reported, taus_of
+from atu.reporting.layers import BASE, CONTROL
+from atu.reporting.tables import REMARKED, remark, reported, taus_of
 
 # Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -328,6 +329,31 @@ def robustness(attacked: pd.DataFrame, dev_targets: list[str]) -> Figure:
     return figure
 
 
+def layer_probe(layers: pd.DataFrame, dev_targets: list[str]) -> Figure:
+    """How well the target is told from its neighbours by the hidden states of each layer, a line a method.
+
+    Args:
+        layers: from :func:`atu.reporting.layers.compare_layers`, without dev targets, with REMARKED beside.
+    """
+    rows = layers[layers["measure"] == "auc"]
+    known = [name for name in REMARKED if name in rows]
+    plain = {BASE: {"color": "0.3", "ls": "--"}, CONTROL: {"color": "0.6", "ls": ":"}}
+    figure, axis = plt.subplots(figsize=(COLUMN, 2.8), layout="constrained")
+    methods = [name for name in rows["method"].unique() if name not in plain]
+    for method, curve in rows.groupby("method", sort=False):
+        look: dict[str, Any] = plain.get(method, {})
+        label = method
+        if method in methods:
+            i = methods.index(method)
+            look = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)], "ms": 2.5}
+            label = display_name(method) + remark(curve.iloc[0][known])
+        axis.plot(curve["layer"], curve["value"], lw=1, label=label, **look)
+        axis.fill_between(curve["layer"], curve["low"], curve["high"], color=look["color"], alpha=0.1, lw=0)
+    axis.set(xlabel="layer (0: embeddings)", ylabel=f"AUC, % (n={rows['probes'].max()})", ylim=(-4, 104))
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
+    return figure
+
+
 def save_figure(figure: Figure, paths: Iterable[str]) -> None:
     """Write a figure in the formats that the paths end in; the same figure always gives the same files."""
     for path in paths:
@@ -336,7 +362,8 @@ def save_figure(figure: Figure, paths: Iterable[str]) -> None:
 
 
 # By name. What a figure is drawn from is its first argument: `long` (main.csv, with `collapsed` beside it), `steps`,
-# `types` (adversarial_types.csv) or `attacked` (robustness.csv). Its caption is workflow/report/<name>.rst.
+# `types` (adversarial_types.csv), `attacked` (robustness.csv) or `layers` (layer_probe.csv). Its caption is
+# workflow/report/<name>.rst.
 FIGURES = {
     "tradeoff": tradeoff,
     "stages": stages,
@@ -344,4 +371,5 @@ FIGURES = {
     "training": training,
     "adversarial_types": adversarial_types,
     "robustness": robustness,
+    "layer_probe": layer_probe,
 }

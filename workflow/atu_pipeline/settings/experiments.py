@@ -9,6 +9,7 @@ from atu_pipeline.settings.attacks import check_attacks
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay
 from atu_pipeline.settings.figures import drawn_from
 from atu_pipeline.settings.grids import check_variants, without_dev_probes
+from atu_pipeline.settings.layer_probe import check_layer_probe
 from atu_pipeline.settings.messages import refuse, told
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window, reads_retain_set
 from atu_pipeline.settings.published import PUBLISHED, check_benchmark, check_protocol, check_rows
@@ -22,6 +23,7 @@ SHOWN = {
     "published": [f"tables/published.{form}" for form in ("csv", "md", "html")],
     "adversarial_types": ["tables/adversarial_types.md"],
     "robustness": ["tables/robustness.csv", "tables/robustness.md"],
+    "layer_probe": ["tables/layer_probe.csv"],
     "mia": ["tables/mia.csv", "tables/mia.md"],
     "answers": ["answers/{target}.html"],
 }
@@ -48,6 +50,7 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
         "selected": [*told(check_selected("", config, config["targets"]))],
         "published": [*check_protocol("", config)],
         "robustness": [None],  # of experiments that name attacks
+        "layer_probe": [None],  # of experiments that name it
     }
     shown = [table for table in SHOWN if not lacking.get(table)]
     chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": shown, "attacks": []}
@@ -74,6 +77,8 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
     if "targets" in experiment:
         yield from told(resolve_own(f"{where}.targets", experiment["targets"], config, chosen))
     yield from check_attacks(where, chosen, config)
+    if "layer_probe" in chosen["shows"]:
+        yield from check_layer_probe(chosen["targets"], config)
     if "selected" in chosen["shows"]:
         yield from told(check_selected(f"{where}.shows", config, chosen["targets"]))
     if "published" in chosen["shows"] or name.startswith(PUBLISHED):

@@ -14,6 +14,7 @@ SOURCES = {
     "steps": ("dev_targets",),
     "types": ("dev_targets",),
     "attacked": ("dev_targets",),
+    "layers": ("dev_targets",),
 }
 
 

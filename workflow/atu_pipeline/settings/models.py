@@ -511,6 +511,17 @@ class Evaluation(Block):
     )
 
 
+class LayerProbe(Block):
+    ask: distinct(Text) = Field(
+        description="Probe sets whose prompts are read: of forget and neighbour, with an answer written."
+    )
+    folds: whole_numbers(ge=2) = Field(
+        description="Into how many parts test probes are divided; each is told by what was fit on the others."
+    )
+    regularization: Positive = Field(description="Weight of the squared norm of a classifier's coefficients.")
+    seed: Seed = Field(description="Seed by which probes are divided and labels permuted.")
+
+
 class Rate(Block):
     bf16: Positive = Field(description="In bfloat16, TFLOP/s.")
     fp32: Positive = Field(description="In float32, TFLOP/s.")
@@ -619,6 +630,7 @@ class Config(Block):
     )
     evaluation: Evaluation = Field(description="What is asked at which time.")
     attacks: dict[FileName, Attack] = Field(description="Attacks on kept models and on the base model, by name.")
+    layer_probe: LayerProbe = Field(description="Classifiers that tell the target from neighbours by hidden states.")
     selection: Selection = Field(description="Which stage of each method the table `selected` chooses.")
     collapse: Collapse = Field(description="When a model counts as collapsed.")
     bootstrap: Bootstrap = Field(description="Intervals by bootstrap over targets and their probes.")
