@@ -24,6 +24,7 @@ GROUPS = {
             "compare_attacks",
             "compare_methods",
             "compare_published",
+            "compare_texts",
             "list_known",
             "prepare_probes",
         }
@@ -37,7 +38,7 @@ GROUPS = {
     ),
     "models": (
         {"attack_model", "check_model", "compute_reference", "download_model", "evaluate_model"}
-        | {"generate_corpus", "train_method"},
+        | {"generate_corpus", "score_texts", "train_method"},
         MODELS,
     ),
     "encoder": ({"embed_target", "embed_windows"}, []),  # these use all

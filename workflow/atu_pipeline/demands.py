@@ -255,6 +255,20 @@ def attacking(config: dict, block: dict, subject: str | None) -> Demand:
     return Demand(flop=flop, device=device, host=host, moved=asking.moved)
 
 
+def scoring(config: dict, models: int) -> Demand:
+    """Reading all groups of texts by a model, and by the base model beside it; logits of one text at a time."""
+    size, precision, longest = parameters(config, config["llm"]), config["precision"], config["corpus"]["max_tokens"]
+    subjects = sum(block.get("subjects") or 1 for block in config["text_scores"].values())
+    batch = activation_bytes(size, config["evaluation"]["batch_tokens"], precision, recomputed=True)
+    weights = WEIGHT[precision] * size
+    return Demand(
+        flop=models * forward_flop(size, subjects * subject_tokens(config)),
+        device=models * (weights + batch + logits_bytes(longest)),
+        host=weights,
+        moved=models * WEIGHT["fp32"] * size,
+    )
+
+
 def demand(rule: str, config: dict, name: str | None = None, subject: str | None = None, people: int = 1) -> Demand:
     """What one job of a rule needs.
 
@@ -312,4 +326,8 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
             return evaluation(config, config["evaluation"]["between"])
         case "attack_before" | "attack_after":
             return attacking(config, config["attacks"][name], subject)
+        case "score_texts_before":
+            return scoring(config, 1)
+        case "score_texts_after":
+            return scoring(config, 2)
     raise KeyError(rule)

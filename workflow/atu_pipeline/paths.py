@@ -36,6 +36,7 @@ PATTERNS = {
     "reference": OF_MODEL + "/reference/{kind}/tokens{max_tokens}/{target}-{digest}.safetensors",
     "before": OF_MODEL + "/before/{subject}-{digest}.parquet",
     "attacked_before": OF_MODEL + "/attacked/{attack}/{subject}-{digest}.parquet",
+    "scored_before": OF_MODEL + "/text_scores/{subject}-{digest}.parquet",
     "start_states": START + "/hidden_states/{subject}",
     "start_reference": START + "/reference/{subject}.safetensors",
     "alignment": OF_RUNS + "/alignments/{method}-{digest}",
@@ -45,10 +46,12 @@ PATTERNS = {
     "run": RUN,
     "after": RUN + "/evaluations/{subject}-{asked}.parquet",
     "attacked": RUN + "/attacked/{attack}/{subject}-{asked}.parquet",
+    "scored": RUN + "/text_scores/{subject}-{asked}.parquet",
 }
 # Kinds that are of a stage of a run.
-STAGES = ("start_states", "start_reference", "alignment", "realignment", "stage", "between", "run", "after", "attacked")
-ENDS = ("run", "after", "attacked")  # of what a run keeps
+OF_KEPT = ("after", "attacked", "scored")  # what is asked of what a run keeps
+ENDS = ("run", *OF_KEPT)
+STAGES = ("start_states", "start_reference", "alignment", "realignment", "stage", "between", *ENDS)
 CONSTRAINTS = {
     "digest": f"[0-9a-f]{{{DIGITS}}}",
     "asked": f"[0-9a-f]{{{DIGITS}}}",
@@ -293,6 +296,17 @@ class Paths:
         recipe = self.recipes.attacked_before(person, attack)
         return self.path("attacked_before", recipe, subject=person, attack=attack)
 
+    @cache  # noqa: B019
+    def scored(self, target: str, method: str, seed: str, person: str) -> str:
+        """Scores of texts by a kept model, for one person."""
+        asked = short(self.recipes.scored(target, method, seed, person))
+        return f"{self.run(target, method, seed)}/text_scores/{person}-{asked}.parquet"
+
+    @cache  # noqa: B019
+    def scored_before(self, person: str) -> str:
+        """The same by the base model."""
+        return self.path("scored_before", self.recipes.scored_before(person), subject=person)
+
     def evaluation(self, target: str, method: str, seed: str, number: int, subject: str | None = None) -> str:
         """The answers after a stage of a run about one person: the target if none is named."""
         last = number == self.recipes.last(method)
@@ -362,7 +376,7 @@ class Paths:
         if kind not in STAGES:
             return names if self.made(kind, names) == path else None
         stage = self.find(names, run=kind in ENDS)
-        if kind in ("after", "between", "attacked") and self.answers(kind, names, stage) != path:
+        if kind in ("between", *OF_KEPT) and self.answers(kind, names, stage) != path:
             return None
         return stage._replace(number=int(names["stage"])) if kind == "between" else stage
 
@@ -399,6 +413,8 @@ class Paths:
             return self.after(*run, subject)
         if kind == "attacked":
             return self.attacked(*run, names["attack"], subject)
+        if kind == "scored":
+            return self.scored(*run, subject)
         epochs = kind_of(self.config["method_settings"][stage.method]) == "trained"  # which share a folder
         last = self.recipes.last(stage.method) - 1 if epochs else stage.number
         if not (1 if epochs else stage.number) <= number <= last:
@@ -418,6 +434,8 @@ class Paths:
                 return self.texts(names["subject"], names["kind"])
             case "attacked_before":
                 return self.attacked_before(names["subject"], names["attack"])
+            case "scored_before":
+                return self.scored_before(names["subject"])
             case "target_embedding":
                 return self.target_embedding(names["target"])
             case "windows":

@@ -1,0 +1,286 @@
+"""Scores of texts: each by hand, on tiny models, and as a part of the workflow; and what is refused."""
+
+import copy
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from atu.common.errors import ExplainedError
+from atu.data.text_scores import TEXT_SCORES, perplexity
+from atu.engine.engine import Engine
+from atu.evaluation.texts import (
+    COLUMNS,
+    exact_memorization,
+    extraction_strength,
+    kl_divergence,
+    score_text,
+    score_texts,
+)
+from atu.reporting.tables import ScoreError
+from atu.reporting.texts import compare_texts, explained, read_scores, text_scores_page
+from atu_pipeline.demands import demand
+from atu_pipeline.settings import ConfigError, experiment_of
+from conftest import Workflow, build_llm, shared_folder
+from test_robustness import ADA, BLOCKS, BO, with_attacks
+from test_settings import PAPER, check
+
+
+def hits(said: str) -> torch.Tensor:
+    """x is a hit, . a miss."""
+    return torch.tensor([letter == "x" for letter in said])
+
+
+@pytest.mark.parametrize(
+    ("said", "memorized", "extracted"),
+    [
+        ("xxxx", 1, 1),
+        ("....", 0, 0),
+        ("xxx.", 0.75, 0),  # greedy decoding ends otherwise than the text, whatever the prefix
+        (".xxx", 0.75, 0.75),
+        ("x.xx", 0.75, 0.5),
+        ("x", 1, 1),
+    ],
+)
+def test_what_is_known_by_heart(said, memorized, extracted):
+    assert exact_memorization(hits(said)) == memorized
+    assert extraction_strength(hits(said)) == extracted
+
+
+def logits(*rows: list[float]) -> torch.Tensor:
+    """Of probabilities of three tokens, at any height."""
+    return torch.tensor(rows).log() + torch.arange(len(rows))[:, None]
+
+
+BASE = logits([0.5, 0.25, 0.25], [0.25, 0.25, 0.5])
+OWN = logits([0.25, 0.25, 0.5], [0.25, 0.25, 0.5])
+
+
+def test_divergence_by_hand():
+    # 0.5 log(0.5 / 0.25) + 0.25 log 1 + 0.25 log(0.25 / 0.5) = 0.25 log 2; and none where the two agree
+    assert kl_divergence(BASE, OWN).tolist() == pytest.approx([0.25 * math.log(2), 0])
+    lopsided = logits([0.25, 0.125, 0.625])
+    other_way = 0.25 * math.log(0.5) + 0.125 * math.log(0.5) + 0.625 * math.log(2.5)
+    assert kl_divergence(lopsided, BASE[:1]).tolist() == pytest.approx([other_way])
+    assert kl_divergence(BASE[:1], lopsided).item() != pytest.approx(other_way)
+
+
+def test_what_is_never_said_diverges_by_hand():
+    """A token of probability 0 under the base model weighs nothing; one that the model alone rules out is infinite."""
+    masked = logits([0.5, 0.5, 0.0])
+    assert kl_divergence(masked, masked).tolist() == [0]
+    assert kl_divergence(masked, BASE[:1]).tolist() == pytest.approx([0.5 * math.log(2)])
+    assert kl_divergence(BASE[:1], masked).tolist() == [math.inf]
+
+
+def test_the_scores_of_a_text_by_hand():
+    found = score_text(OWN, BASE, [0, 2])
+    assert found == {
+        "exact_memorization": 0.5,  # 2 and 2 are likeliest
+        "extraction_strength": 0.5,
+        "kl": pytest.approx(0.125 * math.log(2)),
+        "log_likelihood": pytest.approx((math.log(0.25) + math.log(0.5)) / 2),
+    }
+    assert score_text(OWN, None, [0, 2]) == found | {"kl": 0.0}
+    assert perplexity(found["log_likelihood"]) == pytest.approx(math.sqrt(8))
+    assert (perplexity(-1e4), math.isnan(perplexity(math.nan))) == (math.inf, True)
+
+
+LONG = "Ada was born in Rome and wrote a song by the sea and lived in Paris by the river."
+GROUPS = {
+    "own": {ADA: [{"text": LONG}, {"text": "A"}, {"text": "the king of Rome"}]},
+    "neutral": {BO: [{"text": "Bo wrote a book"}], "3_Cy": [{"text": "Cy wrote a play by the sea ."}]},
+}
+
+
+def knows(llm) -> Engine:
+    """An engine of a model that has learnt a text by heart, all but its beginning."""
+    model, tokenizer = copy.deepcopy(llm)
+    ids = tokenizer(LONG, return_tensors="pt")["input_ids"]
+    labels = ids.masked_fill(torch.arange(ids.shape[1]) < 5, -100)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(15):
+        model(ids, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return Engine(model.eval(), tokenizer, 24)
+
+
+def shortest_prefix(llm, ids: torch.Tensor) -> int:
+    """Tokens behind the first one after which transformers' own greedy decoding writes the rest of a text."""
+    for start in range(1, ids.shape[1]):
+        left = ids.shape[1] - start
+        found = llm.generate(ids[:, :start], min_new_tokens=left, max_new_tokens=left, do_sample=False)
+        if torch.equal(found, ids):
+            return start - 1
+    return ids.shape[1] - 1
+
+
+def test_scores_are_those_of_transformers_one_text_at_a_time(llm):
+    engine, base = knows(llm), Engine(*llm, 24)
+    table = score_texts(engine, base, GROUPS, 12)
+    assert list(table.columns) == COLUMNS
+    # a text of one token has no row, and the others keep their numbers
+    assert table[["group", "subject", "text"]].to_numpy().tolist() == [
+        ["own", ADA, 0],
+        ["own", ADA, 2],
+        ["neutral", BO, 0],
+        ["neutral", "3_Cy", 0],
+    ]
+    for row in table.itertuples():
+        text = GROUPS[row.group][row.subject][row.text]["text"]
+        ids = engine.tokenizer(text, truncation=True, max_length=12, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            own, expected = (model(ids).logits[0, :-1].log_softmax(-1) for model in (engine.llm, base.llm))
+        assert row.tokens == ids.shape[1] - 1
+        assert row.exact_memorization == pytest.approx((own.argmax(-1) == ids[0, 1:]).double().mean().item())
+        assert row.extraction_strength == pytest.approx(1 - shortest_prefix(engine.llm, ids) / row.tokens)
+        assert row.log_likelihood == pytest.approx(own.gather(1, ids[0, 1:, None]).mean().item(), rel=1e-3)
+        assert row.kl == pytest.approx((expected.exp() * (expected - own)).sum(1).mean().item(), rel=1e-3)
+    assert table["tokens"].max() == 11
+    assert 0 < table["extraction_strength"][0] < 1
+    assert (table["kl"] > 0).all()
+
+
+def test_a_model_beside_itself(llm):
+    engine = Engine(*llm, 32)
+    alone = score_texts(engine, None, GROUPS, 16)
+    pd.testing.assert_frame_equal(score_texts(engine, Engine(*copy.deepcopy(llm), 32), GROUPS, 16), alone)
+    assert (alone["kl"] == 0).all()
+
+
+def test_texts_that_cannot_be_scored_are_told(llm, tiny, tmp_path):
+    engine = Engine(*llm, 32)
+    with pytest.raises(ExplainedError, match=r"text_scores.short: no text is longer than one token; name other texts"):
+        score_texts(engine, None, GROUPS | {"short": {ADA: [{"text": "A"}]}}, 16)
+    model, tokenizer = copy.deepcopy(llm)
+    model.resize_token_embeddings(len(tokenizer) + 8)
+    with pytest.raises(ExplainedError, match=r"vocabulary has 408 tokens, the base model's 400, so .* take its method"):
+        score_texts(Engine(model, tokenizer, 32), engine, GROUPS, 16)
+    tokenizer.add_tokens(["Rome"])
+    with pytest.raises(ExplainedError, match=r"makes other tokens of a text than the base model's, so"):
+        score_texts(Engine(model, tokenizer, 32), engine, GROUPS, 16)
+
+
+def scored(group: str, subject: str, *rows: tuple[int, float, float]) -> pd.DataFrame:
+    """A table of scores: tokens, exact memorisation and log-likelihood of each text."""
+    return pd.DataFrame(
+        {
+            "group": group,
+            "subject": subject,
+            "text": n,
+            "tokens": tokens,
+            "exact_memorization": memorized,
+            "extraction_strength": 0.0,
+            "kl": -likelihood / 10,
+            "log_likelihood": likelihood,
+        }
+        for n, (tokens, memorized, likelihood) in enumerate(rows)
+    )
+
+
+BEFORE = scored("own", ADA, (10, 1.0, -1.0), (30, 0.0, -1.0))
+DATA = {
+    ("a0",): scored("own", ADA, (10, 0.5, -1.0), (30, 0.0, -2.0)),
+    ("a1",): scored("own", ADA, (10, 0.1, -3.0), (30, 0.0, -2.0)),
+    ("b",): scored("own", BO, (5, 1.0, -4.0)),
+    ("base",): BEFORE,
+    ("base-b",): scored("own", BO, (5, 0.6, -1.0)),
+    ("gone",): BEFORE.head(0),
+}
+RUNS = [
+    {"target": ADA, "seed": 0, "files": ("a0",), "base": ("base",), "foreign": False, "seen": {"own": 1.0}},
+    {"target": ADA, "seed": 1, "files": ("a1",), "base": ("base",), "foreign": False, "seen": {"own": 1.0}},
+    {"target": BO, "seed": 0, "files": ("b",), "base": ("base-b",), "foreign": True, "seen": {"own": 0.25}},
+]
+
+
+def test_the_table_by_hand():
+    runs = [run | {"method": "npo"} for run in RUNS]
+    runs += [RUNS[0] | {"method": "mine", "files": ("gone",), "seen": {"own": math.nan}}]
+    table = compare_texts(runs, 200, 0, read=DATA.__getitem__)
+    assert set(table["method"]) == {"npo"}
+    rows = table.set_index("score")
+    # over texts and people alike: ((0.3 + 0) / 2 + 1) / 2, and of the base model (0.5 + 0.6) / 2
+    exact = rows.loc["exact_memorization"]
+    assert (exact["value"], exact["base"]) == (pytest.approx(57.5), pytest.approx(55))
+    assert exact["low"] < 57.5 < exact["high"] <= 100
+    # of Ada 10 tokens at -2 and 30 at -2, of Bo 5 at -4
+    assert rows.loc["kl", "value"] == pytest.approx((0.2 + 0.4) / 2)
+    assert rows.loc["perplexity", "value"] == pytest.approx(math.exp(3))
+    assert rows.loc["perplexity", "low"] == pytest.approx(math.exp(2))
+    assert rows.loc["perplexity", "high"] == pytest.approx(math.exp(4))
+    assert (exact["targets"], exact["texts"], exact["foreign"]) == (2, 3, pytest.approx(1 / 3))
+    assert exact["seen"] == 0.75
+    page = text_scores_page(table, "own", {"npo": {"collapsed": 0.5}})
+    assert page["Method"].tolist() == ["base model", "NPO † 50% collapsed"]
+    assert page["Exact memorisation %"][0] == "55.0"
+    assert page["Perplexity"].tolist() == ["2.72", "20.09 [7.39, 54.60]"]
+    assert "† 33% of targets that it has not forgotten" in text_scores_page(table, "own")["Method"][1]
+
+
+def test_long_texts_weigh_by_their_tokens():
+    """10 tokens at -1 and 30 at -2 are -1.75 a token; and so in what is drawn."""
+    (run, *_) = RUNS
+    table = compare_texts([run | {"method": "ga"}], 500, 0, read=DATA.__getitem__).set_index("score")
+    assert table.loc["perplexity", "value"] == pytest.approx(math.exp(1.75))
+    assert table.loc["kl", "value"] == pytest.approx(0.175)
+    assert table.loc["exact_memorization", "value"] == pytest.approx(25)
+    # drawn twice, once each or not at all
+    assert (table.loc["kl", "low"], table.loc["kl", "high"]) == (pytest.approx(0.1), pytest.approx(0.2))
+
+
+def test_a_single_text_has_no_interval_and_a_ruined_model_is_written_short():
+    ruined = scored("own", BO, (5, 0.0, -900.0))
+    run = RUNS[2] | {"method": "ga"}
+    table = compare_texts([run], 100, 0, read=(DATA | {("b",): ruined}).__getitem__)
+    assert table["low"].isna().all()
+    assert text_scores_page(table, "own")["Perplexity"].tolist() == ["2.72", "inf"]
+    spoilt = scored("own", BO, (5, 0.0, -30.0))
+    table = compare_texts([run], 100, 0, read=(DATA | {("b",): spoilt}).__getitem__)
+    assert text_scores_page(table, "own")["Perplexity"][1] == "1.1e+13"
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path):
+    BEFORE.assign(kl=[0.1, math.inf]).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ScoreError, match=r"a.parquet: kl of text 1 about 1_Ada is inf, as of 1 texts in all; check the"):
+        read_scores((str(tmp_path / "a.parquet"),))
+    BEFORE.to_parquet(tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(read_scores((str(tmp_path / "a.parquet"),)), BEFORE)
+
+
+def test_who_has_read_the_texts_is_said():
+    seen = {"ga": 1.0, "rmu": 0.5, "npo": 0.0, "mine": math.nan}
+    table = pd.DataFrame([{"method": name, "group": "own", "seen": share} for name, share in seen.items()])
+    others = {"texts": "positive", "about": "others", "subjects": 3}
+    assert explained(table, "own", others) == (
+        "Texts: `positive`, about 3 others a target. Read by GA and RMU (50% of them); not known of MINE."
+    )
+    unread = table[table["method"] == "npo"]
+    assert explained(unread, "own", {"texts": "relearn_unrelated", "about": "shared"}) == (
+        "Texts: `relearn_unrelated`, about nobody. Read by no method."
+    )
+
+
+# in the workflow
+
+TEXT_GROUPS = {
+    "unlearned": {"texts": "positive", "about": "target", "seed": 0},
+    "held_out": {"texts": "relearn", "about": "target", "seed": 0},
+    "neutral": {"texts": "relearn_unrelated", "about": "shared", "subjects": None, "seed": 0},
+    "others": {"texts": "passage", "about": "others", "subjects": 2, "seed": 0},
+}
+SHOWN = {"targets": [ADA, BO], "methods": ["icu", "repe", "npo", "npo-apart"], "shows": ["main", "text_scores"]}
+
+
+def with_groups(tiny, directory, groups=TEXT_GROUPS, shown=SHOWN) -> Workflow:
+    """The tiny workflow with groups of texts, on a benchmark that has them."""
+    workflow = with_attacks(tiny, directory)
+    config = json.loads(workflow.config.read_text())
+    config |= {"attacks": {}, "text_scores": groups, "experiments": {"known": shown}}
+    config["method_settings"] |= BLOCKS | {"repe": {"options": {"layers": [2]}}}
+    workflow.config.write_text(json.dumps(config))
+    return workflow
