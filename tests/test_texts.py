@@ -3,15 +3,16 @@
 import copy
 import json
 import math
+import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from atu.common.errors import ExplainedError
-from atu.data.text_scores import TEXT_SCORES, perplexity
+from atu.data.text_scores import perplexity
 from atu.engine.engine import Engine
+from atu.engine.intervention import Intervention
 from atu.evaluation.texts import (
     COLUMNS,
     exact_memorization,
@@ -23,8 +24,10 @@ from atu.evaluation.texts import (
 from atu.reporting.tables import ScoreError
 from atu.reporting.texts import compare_texts, explained, read_scores, text_scores_page
 from atu_pipeline.demands import demand
+from atu_pipeline.inputs import Inputs
+from atu_pipeline.paths import Stage
 from atu_pipeline.settings import ConfigError, experiment_of
-from conftest import Workflow, build_llm, shared_folder
+from conftest import Workflow, shared_folder
 from test_robustness import ADA, BLOCKS, BO, with_attacks
 from test_settings import PAPER, check
 
@@ -246,7 +249,7 @@ def test_a_single_text_has_no_interval_and_a_ruined_model_is_written_short():
 
 def test_a_score_that_is_no_number_is_refused(tmp_path):
     BEFORE.assign(kl=[0.1, math.inf]).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ScoreError, match=r"a.parquet: kl of text 1 about 1_Ada is inf, as of 1 texts in all; check the"):
+    with pytest.raises(ScoreError, match=r"a.parquet: kl of text 1 about 1_Ada is inf, as of 1 texts in all; check"):
         read_scores((str(tmp_path / "a.parquet"),))
     BEFORE.to_parquet(tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(read_scores((str(tmp_path / "a.parquet"),)), BEFORE)
@@ -273,14 +276,196 @@ TEXT_GROUPS = {
     "neutral": {"texts": "relearn_unrelated", "about": "shared", "subjects": None, "seed": 0},
     "others": {"texts": "passage", "about": "others", "subjects": 2, "seed": 0},
 }
-SHOWN = {"targets": [ADA, BO], "methods": ["icu", "repe", "npo", "npo-apart"], "shows": ["main", "text_scores"]}
+KNOWN = {"targets": [ADA], "methods": ["icu", "repe", "npo-apart"], "shows": ["text_scores"]}
 
 
-def with_groups(tiny, directory, groups=TEXT_GROUPS, shown=SHOWN) -> Workflow:
+def with_groups(tiny, directory, shown=KNOWN, **over) -> Workflow:
     """The tiny workflow with groups of texts, on a benchmark that has them."""
     workflow = with_attacks(tiny, directory)
     config = json.loads(workflow.config.read_text())
-    config |= {"attacks": {}, "text_scores": groups, "experiments": {"known": shown}}
+    config |= {"attacks": {}, "text_scores": TEXT_GROUPS, "experiments": {"by_heart": shown}} | over
+    config["evaluation"] |= {"before_and_after": ["forget_qa", "neighbor_qa"]}
     config["method_settings"] |= BLOCKS | {"repe": {"options": {"layers": [2]}}}
     workflow.config.write_text(json.dumps(config))
     return workflow
+
+
+@pytest.fixture(scope="session")
+def by_heart(tiny, tmp_path_factory) -> Workflow:
+    """A finished experiment with scores of texts; tests only look at it."""
+    folder = shared_folder(tmp_path_factory, "by_heart", lambda folder: with_groups(tiny, folder).run("by_heart"))
+    return Workflow(tiny, folder)
+
+
+def scores_of(workflow: Workflow, pattern: str) -> pd.DataFrame:
+    return pd.read_parquet(workflow.find(pattern))
+
+
+def test_kept_models_and_the_base_model_read_all_groups(by_heart):
+    base = scores_of(by_heart, "llm/tiny/text_scores/1_Ada-*.parquet")
+    assert base.groupby("group", sort=False).size().to_dict() == {
+        "unlearned": 6,
+        "held_out": 3,
+        "neutral": 2,
+        "others": 12,
+    }
+    others = base.loc[base["group"] == "others", "subject"].unique()
+    assert len(others) == 2
+    assert ADA not in others
+    assert (base["kl"] == 0).all()
+    # an instruction stands before questions, and no text is one
+    pd.testing.assert_frame_equal(scores_of(by_heart, "llm/tiny/1_Ada/seed0/icu-*/text_scores/1_Ada-*.parquet"), base)
+    same = ["group", "subject", "text", "tokens"]
+    for method in ("repe", "npo"):
+        own = scores_of(by_heart, f"llm/tiny/1_Ada/seed0/{method}-*/text_scores/1_Ada-*.parquet")
+        pd.testing.assert_frame_equal(own[same], base[same])
+        assert (own["kl"] > 0).all(), method
+
+
+def test_the_scores_are_those_of_the_model_that_is_kept(by_heart, tiny):
+    """An adapter that is kept apart is on, and a vector is added: as the library has it."""
+    base = Engine.load(tiny / "llm", 400)
+    file = by_heart.find("llm/tiny/texts/positive/1_Ada-*.jsonl")
+    texts = {"unlearned": {ADA: [json.loads(line) for line in file.read_text().splitlines()]}}
+    apart = Engine.load(by_heart.find("llm/tiny/1_Ada/seed0/npo-*/weights"), 400, base=tiny / "llm")
+    steering = Intervention.load(by_heart.find("llm/tiny/1_Ada/seed0/repe-*/intervention"))
+    steered = Engine.load(tiny / "llm", 400)
+    with steering.applied(steered.llm):
+        expected = {"npo": score_texts(apart, base, texts, 64), "repe": score_texts(steered, base, texts, 64)}
+    for method, table in expected.items():
+        found = scores_of(by_heart, f"llm/tiny/1_Ada/seed0/{method}-*/text_scores/1_Ada-*.parquet")
+        own = found[found["group"] == "unlearned"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(own, table, rtol=1e-3, atol=1e-5)
+
+
+def test_the_table_of_scores(by_heart):
+    tables = by_heart.directory / "results/experiments/by_heart/tables"
+    table = pd.read_csv(tables / "text_scores.csv")
+    assert table.groupby("method")["group"].unique().map(list).to_dict() == {
+        name: list(TEXT_GROUPS) for name in KNOWN["methods"]
+    }
+    kl = table[table["score"] == "kl"].set_index(["method", "group"])
+    assert (kl["base"] == 0).all()
+    assert (kl.loc["icu", "value"] == 0).all()
+    assert (kl.loc["npo-apart", "value"] > 0).all()
+    own = scores_of(by_heart, "llm/tiny/1_Ada/seed0/npo-*/text_scores/1_Ada-*.parquet")
+    neutral = own[own["group"] == "neutral"]
+    mean = (neutral["log_likelihood"] * neutral["tokens"]).sum() / neutral["tokens"].sum()
+    shown = table.set_index(["method", "group", "score"]).loc[("npo-apart", "neutral", "perplexity"), "value"]
+    assert shown == pytest.approx(math.exp(-mean))
+    page = (tables / "text_scores.md").read_text()
+    assert page.count("| base model ") == page.count("| NPO-apart") == 4
+    assert "`positive`, about the target. Read by NPO-apart." in page
+    assert "`relearn`, about the target. Read by no method." in page
+    assert "`passage`, about 2 others a target. Read by no method." in page
+
+
+def test_nothing_is_scored_twice_and_changed_groups_alone(by_heart, tmp_path):
+    assert by_heart.planned("by_heart") == {}
+    shutil.copytree(by_heart.directory, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
+    copy = Workflow(by_heart.tiny, tmp_path)
+    config = json.loads(copy.config.read_text())
+    config["text_scores"]["others"]["seed"] = 1
+    copy.config.write_text(json.dumps(config))
+    planned = copy.planned("by_heart")
+    assert (planned.pop("score_texts_before"), planned.pop("score_texts_after")) == (1, 3)
+    assert set(planned) <= {"extract_texts", "text_scores_table", "by_heart"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "experiment", "said"),
+    [
+        (
+            {"mine": {"texts": "poems", "about": "target", "seed": 0}},
+            {},
+            r"text_scores.mine.texts: 'poems' is not one of",
+        ),
+        ({"mine": {"texts": "passage", "about": "target"}}, {}, r"text_scores.mine: lacks seed|text_scores.mine.seed"),
+        (
+            {"mine": {"texts": "passage", "about": "shared", "seed": 0}},
+            {},
+            r"text_scores.mine.about: shared, and texts is passage; that is relearn_unrelated alone",
+        ),
+        (
+            {"mine": {"texts": "passage", "about": "others", "seed": 0}},
+            {},
+            r"text_scores.mine.subjects: says of how many others",
+        ),
+        (
+            {"mine": {"texts": "passage", "about": "others", "subjects": 4, "seed": 0}},
+            {},
+            r"text_scores.mine.subjects: 4, and besides the target the benchmark has 3; set it lower",
+        ),
+        (
+            {},
+            {"targets": ["3_Cy"]},
+            r"text_scores.held_out: .*3_Cy/relearn.json is missing; write it, or take text_scores.held_out out",
+        ),
+        (
+            {"mine": {"texts": "relearn", "about": "others", "subjects": 3, "seed": 0}},
+            {},
+            r"text_scores.mine: .*_Cy/relearn.json is missing",
+        ),
+        ({}, {"shows": ["text_score"]}, r"experiments.by_heart.shows: unknown 'text_score'; did you mean text_scores"),
+    ],
+)
+def test_what_a_group_of_texts_cannot_be(tiny, tmp_path, monkeypatch, groups, experiment, said):
+    monkeypatch.chdir(tmp_path)
+    workflow = with_groups(tiny, tmp_path, KNOWN | experiment, text_scores=TEXT_GROUPS | groups)
+    with pytest.raises(ConfigError, match=said) as fault:
+        experiment_of("by_heart", workflow.paths().config)
+    assert len(str(fault.value).splitlines()) == 1
+
+
+def test_an_experiment_without_groups_is_told():
+    config = check(PAPER) | {"text_scores": {}}
+    with pytest.raises(ConfigError, match=r"robustness.shows: text_scores, and there are no groups; name some in text"):
+        experiment_of("robustness", config)
+
+
+def test_a_benchmark_of_the_hub_lacks_texts_and_models_a_context(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = {"texts": "relearn", "about": "target", "seed": 0}
+    with pytest.raises(
+        ConfigError, match=r"text_scores.mine: reads relearn.json, which a benchmark of the hub does not"
+    ):
+        experiment_of("robustness", check(PAPER, text_scores={"mine": mine}))
+    monkeypatch.setattr("atu_pipeline.settings.texts.described_model", lambda config: {"context": 128})
+    with pytest.raises(ConfigError, match=r"corpus.max_tokens: 256 tokens do not fit into the model's context of 128"):
+        experiment_of("robustness", check(PAPER))
+
+
+def test_what_a_run_has_read_is_known(tiny, tmp_path, monkeypatch):
+    """The texts that it forgets, those of its retain set, and those that an earlier run of a sequence has forgotten."""
+    monkeypatch.chdir(tmp_path)
+    groups = TEXT_GROUPS | {"retained": {"texts": "positive", "about": "others", "subjects": 3, "seed": 0}}
+    blocks = {"ga": {}, "graddiff": {"other_subjects": 2}, "dpo": {}, "mine": {"method": "external", "model": "mine"}}
+    blocks["mine"]["forgot"] = [ADA]
+    workflow = with_groups(tiny, tmp_path, text_scores=groups)
+    models = {"mine": {"source": "path", "path": str(tiny / "llm")}}
+    inputs = Inputs(workflow.paths(method_settings=blocks, models=models))
+
+    def seen(target, method, person=ADA):
+        return inputs.seen(Stage(target, method, "0", inputs.recipes.last(method)), person)
+
+    none = dict.fromkeys(groups, 0)
+    assert seen(ADA, "ga") == seen(ADA, "dpo") == none | {"unlearned": 1}
+    assert seen(ADA, "graddiff") == none | {"unlearned": 1, "retained": pytest.approx(2 / 3)}
+    assert seen(ADA, "atu") == none | {"unlearned": 1, "retained": pytest.approx(2 / 3)}
+    assert seen(ADA, "icu") == none
+    assert all(math.isnan(share) for share in seen(ADA, "mine").values())
+    assert seen(ADA, "ga", BO) == none | {"retained": pytest.approx(1 / 3)}
+    first, second = inputs.recipes.groups.sequence([ADA, BO])
+    assert first == ADA
+    assert seen(second, "ga") == seen(second, "ga", BO) == none | {"unlearned": 1, "retained": pytest.approx(1 / 3)}
+
+
+def test_what_jobs_need():
+    """The base model stands beside what is kept: its weights, its batch and its logits once more."""
+    config = check(PAPER)
+    before, after = (demand(f"score_texts_{when}", config) for when in ("before", "after"))
+    assert (after.device, after.flop, after.moved) == (2 * before.device, 2 * before.flop, 2 * before.moved)
+    assert after.host == before.host == 2 * 3.82e9
+    # five subjects' texts: of the target two kinds, of others three; 500 texts of 256 tokens each
+    assert before.flop == 2 * 3.82e9 * 5 * 500 * 256
+    assert before.device > 2 * 3.82e9 + 3 * 4 * 2**17 * 256
