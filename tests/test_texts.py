@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -22,7 +23,7 @@ from atu.evaluation.texts import (
     score_texts,
 )
 from atu.reporting.tables import ScoreError
-from atu.reporting.texts import compare_texts, explained, read_scores, text_scores_page
+from atu.reporting.texts import compare_texts, drawn_means, explained, of_group, read_scores, text_scores_page
 from atu_pipeline.demands import demand
 from atu_pipeline.inputs import Inputs
 from atu_pipeline.paths import Stage
@@ -225,6 +226,18 @@ def test_the_table_by_hand():
     assert "† 33% of targets that it has not forgotten" in text_scores_page(table, "own")["Method"][1]
 
 
+def test_a_run_that_diverged_counts_for_nothing(tmp_path):
+    """Its file has no rows, and columns of no type."""
+    for name, table in (("a", DATA["a0",]), ("b", pd.DataFrame(columns=COLUMNS))):
+        table.to_parquet(tmp_path / f"{name}.parquet")
+        DATA["base",].to_parquet(tmp_path / "base.parquet")
+    run = RUNS[0] | {"method": "ga", "base": (str(tmp_path / "base.parquet"),)}
+    runs = [run | {"seed": seed, "files": (str(tmp_path / f"{name}.parquet"),)} for seed, name in enumerate("ab")]
+    found, alone = compare_texts(runs, 200, 0), compare_texts(runs[:1], 200, 0)
+    pd.testing.assert_frame_equal(found, alone)
+    assert compare_texts(runs[1:], 200, 0).empty
+
+
 def test_long_texts_weigh_by_their_tokens():
     """10 tokens at -1 and 30 at -2 are -1.75 a token; and so in what is drawn."""
     (run, *_) = RUNS
@@ -232,8 +245,12 @@ def test_long_texts_weigh_by_their_tokens():
     assert table.loc["perplexity", "value"] == pytest.approx(math.exp(1.75))
     assert table.loc["kl", "value"] == pytest.approx(0.175)
     assert table.loc["exact_memorization", "value"] == pytest.approx(25)
-    # drawn twice, once each or not at all
-    assert (table.loc["kl", "low"], table.loc["kl", "high"]) == (pytest.approx(0.1), pytest.approx(0.2))
+    part = of_group([DATA["a0",]], "own", "log_likelihood")
+    chosen = np.zeros((200, 1), int)
+    drawn = {by_token: np.round(drawn_means([part], chosen, 0, by_token), 6) for by_token in (True, False)}
+    # either of the two twice, or each once
+    assert set(drawn[True].ravel()) == {-1, -1.75, -2}
+    assert set(drawn[False].ravel()) == {-1, -1.5, -2}
 
 
 def test_a_single_text_has_no_interval_and_a_ruined_model_is_written_short():
@@ -260,7 +277,7 @@ def test_who_has_read_the_texts_is_said():
     table = pd.DataFrame([{"method": name, "group": "own", "seen": share} for name, share in seen.items()])
     others = {"texts": "positive", "about": "others", "subjects": 3}
     assert explained(table, "own", others) == (
-        "Texts: `positive`, about 3 others a target. Read by GA and RMU (50% of them); not known of MINE."
+        "Texts: `positive`, about 3 other people. Read by GA and RMU (50% of them); not known of MINE."
     )
     unread = table[table["method"] == "npo"]
     assert explained(unread, "own", {"texts": "relearn_unrelated", "about": "shared"}) == (
@@ -357,7 +374,7 @@ def test_the_table_of_scores(by_heart):
     assert page.count("| base model ") == page.count("| NPO-apart") == 4
     assert "`positive`, about the target. Read by NPO-apart." in page
     assert "`relearn`, about the target. Read by no method." in page
-    assert "`passage`, about 2 others a target. Read by no method." in page
+    assert "`passage`, about 2 other people. Read by no method." in page
 
 
 def test_nothing_is_scored_twice_and_changed_groups_alone(by_heart, tmp_path):
@@ -461,11 +478,12 @@ def test_what_a_run_has_read_is_known(tiny, tmp_path, monkeypatch):
 
 
 def test_what_jobs_need():
-    """The base model stands beside what is kept: its weights, its batch and its logits once more."""
+    """The base model stands beside what is kept: its weights and its logits once more; batches come in turn."""
     config = check(PAPER)
     before, after = (demand(f"score_texts_{when}", config) for when in ("before", "after"))
-    assert (after.device, after.flop, after.moved) == (2 * before.device, 2 * before.flop, 2 * before.moved)
+    assert (after.flop, after.moved) == (2 * before.flop, 2 * before.moved)
+    assert after.device - before.device == pytest.approx(2 * 3.82e9 + 3 * 4 * 2**17 * 256)
     assert after.host == before.host == 2 * 3.82e9
     # five subjects' texts: of the target two kinds, of others three; 500 texts of 256 tokens each
     assert before.flop == 2 * 3.82e9 * 5 * 500 * 256
-    assert before.device > 2 * 3.82e9 + 3 * 4 * 2**17 * 256
+    assert before.device > after.device - before.device

@@ -256,14 +256,14 @@ def attacking(config: dict, block: dict, subject: str | None) -> Demand:
 
 
 def scoring(config: dict, models: int) -> Demand:
-    """Reading all groups of texts by a model, and by the base model beside it; logits of one text at a time."""
+    """Reading all groups of texts by one model, or two in turn; logits of one text at a time."""
     size, precision, longest = parameters(config, config["llm"]), config["precision"], config["corpus"]["max_tokens"]
     subjects = sum(block.get("subjects") or 1 for block in config["text_scores"].values())
     batch = activation_bytes(size, config["evaluation"]["batch_tokens"], precision, recomputed=True)
     weights = WEIGHT[precision] * size
     return Demand(
         flop=models * forward_flop(size, subjects * subject_tokens(config)),
-        device=models * (weights + batch + logits_bytes(longest)),
+        device=models * (weights + logits_bytes(longest)) + batch,
         host=weights,
         moved=models * WEIGHT["fp32"] * size,
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from numpy import average
 
 from atu.common.divergence import divergence
 from atu.common.files import atomic_path, read_jsonl
@@ -46,6 +47,9 @@ with (
     else:
         table = scores(snakemake)
     for name, group in table.groupby("group", sort=False):
-        log.info("%-14s %d texts, %d tokens, KL %.4f", name, len(group), group["tokens"].sum(), group["kl"].mean())
+        tokens = group["tokens"]
+        log.info(
+            "%-14s %d texts, %d tokens, KL %.4f", name, len(group), tokens.sum(), average(group["kl"], weights=tokens)
+        )
     with atomic_path(snakemake.output[0]) as part:
         table.to_parquet(part, index=False)

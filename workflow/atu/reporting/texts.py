@@ -49,7 +49,8 @@ def of_group(tables: list[pd.DataFrame], group: str, score: str) -> pd.DataFrame
     Returns:
         One row a text: query (what tells it from others), tokens, score.
     """
-    rows = pd.concat([table[table["group"] == group] for table in tables], ignore_index=True)
+    scored = [table for table in tables if len(table)]  # what has diverged has none, and columns of no type
+    rows = pd.concat([table[table["group"] == group] for table in scored], ignore_index=True)
     named = rows.assign(query=rows["subject"].astype(str) + "/" + rows["text"].astype(str))
     return named.groupby("query", as_index=False).agg(tokens=("tokens", "first"), score=(score, "mean"))
 
@@ -170,7 +171,7 @@ def explained(table: pd.DataFrame, group: str, block: Mapping) -> str:
     Raises:
         KeyError: for texts about others than the config may have.
     """
-    whom = {"target": "the target", "others": f"{block.get('subjects')} others a target", "shared": "nobody"}
+    whom = {"target": "the target", "others": f"{block.get('subjects')} other people", "shared": "nobody"}
     seen = table[table["group"] == group].drop_duplicates("method").set_index("method")["seen"]
     readers = [
         display_name(method) + (f" ({share:.0%} of them)" if share < 1 else "")
