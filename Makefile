@@ -60,7 +60,7 @@ baselines: .venv/ready
 robustness: .venv/ready
 	$(if $(TARGETS),$(error TARGETS: experiments have targets of their own, in workflow/configs/demo.yaml))
 	$(DEMO) robustness
-	@cat results/experiments/robustness/tables/robustness.md
+	@cat results/experiments/robustness/tables/robustness.md results/experiments/robustness/tables/text_scores.md
 
 rates: .venv/ready
 	$(BASELINES) workflow/configs/rates.yaml

@@ -26,7 +26,7 @@ WORDS = TEXT.split()
 SLOW_FILES, SLOW_FIXTURES = {"test_slurm", "test_real"}, {"small_disk", "tables", "elsewhere"}
 FULL_FILES = {"test_cluster", "test_hub", "test_published_tables", "test_report", "test_retries"}
 LONGEST_FILES = {"test_workflow", "test_hub", "test_going_on", "test_module", "test_own_methods", "test_extending"}
-FULL_FIXTURES = {"workflow", "finished", "copy", "checkout"}
+FULL_FIXTURES = {"workflow", "finished", "copy", "checkout", "robust", "by_heart"}
 CHAT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"

@@ -25,6 +25,7 @@ GROUPS = {
             "compare_layers",
             "compare_methods",
             "compare_published",
+            "compare_texts",
             "list_known",
             "prepare_probes",
         }
@@ -38,8 +39,7 @@ GROUPS = {
     ),
     "models": (
         {"attack_model", "check_model", "compute_reference", "download_model", "evaluate_model"}
-        | {"probe_layers"}
-        | {"generate_corpus", "train_method"},
+        | {"generate_corpus", "probe_layers", "score_texts", "train_method"},
         MODELS,
     ),
     "encoder": ({"embed_target", "embed_windows"}, []),  # these use all

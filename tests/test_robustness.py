@@ -163,7 +163,11 @@ def test_nothing_is_done_twice_and_one_more_attack_alone(robust, tmp_path):
         ({"others": {"subjects": 4}}, {}, r"attacks.others.subjects: 4, and besides the target the benchmark has 3"),
         ({"again": {"subjects": 2}}, {}, r"attacks.again.subjects: says of how many others"),
         ({"again": {"texts": "positive"}}, {}, r"attacks.again.texts: positive, which most methods unlearn"),
-        ({}, {"targets": ["3_Cy"]}, r"attacks.again: .*3_Cy/relearn.json is missing; write it, or take the attack out"),
+        (
+            {},
+            {"targets": ["3_Cy"]},
+            r"attacks.again: .*3_Cy/relearn.json is missing; write it, or take attacks.again out",
+        ),
         ({}, {"attacks": ["agin"]}, r"experiments.robust.attacks: unknown 'agin'; did you mean again"),
         ({}, {"shows": ["main"]}, r"experiments.robust.attacks: nothing shows them"),
         (

@@ -269,6 +269,20 @@ def layer_states(config: dict, subject: str | None) -> Demand:
     )
 
 
+def scoring(config: dict, models: int) -> Demand:
+    """Reading all groups of texts by one model, or two in turn; logits of one text at a time."""
+    size, precision, longest = parameters(config, config["llm"]), config["precision"], config["corpus"]["max_tokens"]
+    subjects = sum(block.get("subjects") or 1 for block in config["text_scores"].values())
+    batch = activation_bytes(size, config["evaluation"]["batch_tokens"], precision, recomputed=True)
+    weights = WEIGHT[precision] * size
+    return Demand(
+        flop=models * forward_flop(size, subjects * subject_tokens(config)),
+        device=models * (weights + logits_bytes(longest)) + batch,
+        host=weights,
+        moved=models * WEIGHT["fp32"] * size,
+    )
+
+
 def demand(rule: str, config: dict, name: str | None = None, subject: str | None = None, people: int = 1) -> Demand:
     """What one job of a rule needs.
 
@@ -328,4 +342,8 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
             return attacking(config, config["attacks"][name], subject)
         case "probe_layers_before" | "probe_layers_after":
             return layer_states(config, subject)
+        case "score_texts_before":
+            return scoring(config, 1)
+        case "score_texts_after":
+            return scoring(config, 2)
     raise KeyError(rule)

@@ -8,6 +8,8 @@ from pathlib import Path
 from atu import ROOT
 from atu.common.names import name_runs
 from atu.data.attacks import COMPARED
+from atu.data.text_scores import SCORED
+from atu_pipeline.paths import Stage
 from atu_pipeline.recipes import Recipe, checksum, declarations, stale
 from atu_pipeline.settings import (
     FIGURES,
@@ -318,6 +320,41 @@ class Experiment:
     def classifiers(self) -> Covered:
         """How hidden states are told apart."""
         return Covered({key: value for key, value in self.config["layer_probe"].items() if key != "ask"})
+
+    @cached_property
+    def scored(self) -> Rows:
+        """A row for each run and person: scores of texts by the kept model, and by the base model."""
+        rows = [self.with_scores(row) for row in self.ends if row["stage"] > 0]
+        table = {f"{self.folder}/tables/text_scores.csv": self.with_scored(self.recipe, rows)}
+        self.refuse_stale([{"files": row[kind]} for row in rows for kind in SCORED], table)
+        return Rows(rows)
+
+    def with_scores(self, row: dict) -> dict:
+        """A row of the last stage of a run as one with scores of texts."""
+        person, stage = row["target"], Stage(row["of"], row["block"], str(row["seed"]), row["stage"])
+        asked = *stage[:3], person
+        return {key: row[key] for key in ("target", "method", "seed", "block")} | {
+            "foreign": row.get("foreign", False),
+            "seen": self.variants.of(self.name).seen(stage, person),
+            "files": {self.paths.scored(*asked): self.recipes.scored(*asked)},
+            "base": {self.paths.scored_before(person): self.recipes.scored_before(person)},
+        }
+
+    @property
+    def scored_files(self) -> list[str]:
+        """All that the table of scores of texts reads."""
+        return sorted({file for row in self.scored for kind in SCORED for file in row[kind]})
+
+    @staticmethod
+    def with_scored(recipe: Recipe, rows: list[dict]) -> Recipe:
+        """A recipe with scores of texts."""
+        read = [row[kind] for row in rows for kind in SCORED]
+        return Recipe(recipe | {"scored": {file: made.digest for files in read for file, made in files.items()}})
+
+    @property
+    def recipe_of_scored(self) -> Recipe:
+        """What the table of scores of texts depends on."""
+        return self.with_scored(self.recipe, self.scored)
 
     # what rules ask for
 

@@ -3,6 +3,7 @@
 import glob
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 
 from atu import ROOT
 from atu.common.earlier import earlier_files
@@ -83,6 +84,8 @@ class Inputs:
                     return self.recipes.attacked(*run, attack, subject)
                 case "layers":
                     return self.recipes.layers(*run, subject)
+                case "scored":
+                    return self.recipes.scored(*run, subject)
         else:
             names = about
             match kind:
@@ -100,6 +103,8 @@ class Inputs:
                     return self.recipes.attacked_before(names["subject"], names["attack"])
                 case "layers_before":
                     return self.recipes.layers_before(names["subject"])
+                case "scored_before":
+                    return self.recipes.scored_before(names["subject"])
                 case "target_embedding":
                     return self.recipes.target(names["target"])
                 case "model":
@@ -165,6 +170,10 @@ class Inputs:
         """How a model is asked, whatever it is asked."""
         kept = ("batch_tokens", "max_new_tokens", "protocol", "probability")
         return {key: self.config["evaluation"][key] for key in kept}
+
+    def batch_tokens(self, about: "Stage | dict[str, str]") -> Uncompared:
+        """The budget of a batch, on which no result depends."""
+        return Uncompared([self.config["evaluation"]["batch_tokens"]])
 
     def protocol(self, about: "Stage | dict[str, str]") -> Uncompared:
         """By which plain texts are trained on; the recipes of what reads such texts say it."""
@@ -260,6 +269,38 @@ class Inputs:
     def layer_sets(self, about: "Stage | dict[str, str]") -> Covered:
         """How the sets are asked whose prompts are read."""
         return Covered({name: PROBE_SETS[name].asking() for name in self.config["layer_probe"]["ask"]})
+
+    # scores of texts
+
+    def scored_texts(self, person: str) -> list[str]:
+        """The texts of which scores are taken for one person, group by group."""
+        return [self.paths.texts(*each) for group in self.recipes.text_groups(person).values() for each in group]
+
+    def text_groups(self, person: str) -> Covered:
+        """Of whom these are, by group."""
+        groups = self.recipes.text_groups(person)
+        return Covered({name: [subject for subject, _ in group] for name, group in groups.items()})
+
+    def seen(self, stage: Stage, person: str) -> dict[str, float]:
+        """By group the share of its files of texts that a run has read, and those before it; NaN where nobody knows."""
+        groups = self.recipes.text_groups(person)
+        if self.external(stage):
+            return dict.fromkeys(groups, float("nan"))
+        read = set(self.texts_read(stage))
+        return {name: mean(self.paths.texts(*each) in read for each in group) for name, group in groups.items()}
+
+    def texts_read(self, stage: Stage) -> list[str]:
+        """All texts that a run reads, and those before it: of those who are forgotten, and of the retain set."""
+        block, before = self.settings(stage), self.recipes.groups.of(stage.target).before
+        earlier = self.texts_read(stage._replace(target=before)) if before else []
+        if "align" in block:
+            subjects = (*self.forgotten(stage), *self.retain_set(stage))
+            return [*earlier, *map(self.paths.texts, subjects)]
+        if self.is_trained(stage):
+            earlier += self.retain_texts(stage)
+        if block.get("texts") == "pair" and self.generated:  # which are made of these
+            earlier += map(self.paths.texts, self.forgotten(stage))
+        return [*earlier, *self.own_texts(stage)]
 
     # runs
 

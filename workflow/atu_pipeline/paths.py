@@ -37,6 +37,7 @@ PATTERNS = {
     "before": OF_MODEL + "/before/{subject}-{digest}.parquet",
     "attacked_before": OF_MODEL + "/attacked/{attack}/{subject}-{digest}.parquet",
     "layers_before": OF_MODEL + "/layers/{subject}-{digest}.parquet",
+    "scored_before": OF_MODEL + "/text_scores/{subject}-{digest}.parquet",
     "start_states": START + "/hidden_states/{subject}",
     "start_reference": START + "/reference/{subject}.safetensors",
     "alignment": OF_RUNS + "/alignments/{method}-{digest}",
@@ -47,11 +48,12 @@ PATTERNS = {
     "after": RUN + "/evaluations/{subject}-{asked}.parquet",
     "attacked": RUN + "/attacked/{attack}/{subject}-{asked}.parquet",
     "layers": RUN + "/layers/{subject}-{asked}.parquet",
+    "scored": RUN + "/text_scores/{subject}-{asked}.parquet",
 }
 # Kinds that are of a stage of a run.
-STAGES = ("start_states", "start_reference", "alignment", "realignment", "stage", "between", "run", "after", "attacked")
-STAGES += ("layers",)
-ENDS = ("run", "after", "attacked", "layers")  # of what a run keeps
+OF_KEPT = ("after", "attacked", "layers", "scored")  # what is asked of what a run keeps
+ENDS = ("run", *OF_KEPT)
+STAGES = ("start_states", "start_reference", "alignment", "realignment", "stage", "between", *ENDS)
 CONSTRAINTS = {
     "digest": f"[0-9a-f]{{{DIGITS}}}",
     "asked": f"[0-9a-f]{{{DIGITS}}}",
@@ -307,6 +309,17 @@ class Paths:
         """The same of the base model."""
         return self.path("layers_before", self.recipes.layers_before(person), subject=person)
 
+    @cache  # noqa: B019
+    def scored(self, target: str, method: str, seed: str, person: str) -> str:
+        """Scores of texts by a kept model, for one person."""
+        asked = short(self.recipes.scored(target, method, seed, person))
+        return f"{self.run(target, method, seed)}/text_scores/{person}-{asked}.parquet"
+
+    @cache  # noqa: B019
+    def scored_before(self, person: str) -> str:
+        """The same by the base model."""
+        return self.path("scored_before", self.recipes.scored_before(person), subject=person)
+
     def evaluation(self, target: str, method: str, seed: str, number: int, subject: str | None = None) -> str:
         """The answers after a stage of a run about one person: the target if none is named."""
         last = number == self.recipes.last(method)
@@ -376,7 +389,7 @@ class Paths:
         if kind not in STAGES:
             return names if self.made(kind, names) == path else None
         stage = self.find(names, run=kind in ENDS)
-        if kind in ("after", "between", "attacked", "layers") and self.answers(kind, names, stage) != path:
+        if kind in ("between", *OF_KEPT) and self.answers(kind, names, stage) != path:
             return None
         return stage._replace(number=int(names["stage"])) if kind == "between" else stage
 
@@ -415,6 +428,8 @@ class Paths:
             return self.attacked(*run, names["attack"], subject)
         if kind == "layers":
             return self.layers(*run, subject)
+        if kind == "scored":
+            return self.scored(*run, subject)
         epochs = kind_of(self.config["method_settings"][stage.method]) == "trained"  # which share a folder
         last = self.recipes.last(stage.method) - 1 if epochs else stage.number
         if not (1 if epochs else stage.number) <= number <= last:
@@ -436,6 +451,8 @@ class Paths:
                 return self.attacked_before(names["subject"], names["attack"])
             case "layers_before":
                 return self.layers_before(names["subject"])
+            case "scored_before":
+                return self.scored_before(names["subject"])
             case "target_embedding":
                 return self.target_embedding(names["target"])
             case "windows":

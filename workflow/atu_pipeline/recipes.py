@@ -24,7 +24,7 @@ from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, judged, kind_in_use
 from atu.engine.parts import ALL_LAYERS
 from atu_pipeline.people import Groups
-from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of
+from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of, told_about
 
 CHECKSUMS = Path(".snakemake/checksums.json")
 UNWRITTEN = ("passage", *ATTACK_TEXTS)  # kinds of texts that no model wrote
@@ -439,7 +439,7 @@ class Recipes:
         block = self.config["attacks"][attack]
         match block["attack"]:
             case "relearn":
-                return [(subject, block["texts"]) for subject in self.told_about(block, person)]
+                return self.texts_of(block, person)
             case "few_shot" | "paraphrase" as kind:
                 return [(person, FILES[kind])]
             case "quantize" | "adapter_off":
@@ -447,22 +447,29 @@ class Recipes:
             case kind:
                 raise KeyError(f"no texts of an attack of kind {kind}")
 
-    def told_about(self, block: dict, person: str) -> list[str]:
-        """Of whom the texts are that a model relearns.
+    def texts_of(self, block: dict, person: str) -> list[tuple[str, str]]:
+        """The texts of a group for one person: of whom, and of which kind."""
+        return [(subject, block["texts"]) for subject in told_about(block, person, self.config["all_targets"])]
 
-        Raises:
-            KeyError: for another word than the config may have.
-        """
-        match block["about"]:
-            case "target":
-                return [person]
-            case "shared":
-                return [UTILITY]
-            case "others":
-                others = [name for name in self.config["all_targets"] if name != person]
-                return sorted(random.Random(f"{block['seed']} {person}").sample(others, block["subjects"]))
-            case word:
-                raise KeyError(f"no texts about {word}")
+    def text_groups(self, person: str) -> dict[str, list[tuple[str, str]]]:
+        """The texts of which scores are taken, by group."""
+        return {name: self.texts_of(block, person) for name, block in self.config["text_scores"].items()}
+
+    def scores(self, person: str) -> Recipe:
+        """The texts of which scores are taken, and how."""
+        texts = [self.texts(*each) for group in self.text_groups(person).values() for each in group]
+        own = {"corpus": {"max_tokens": self.config["corpus"]["max_tokens"]}}
+        return merged(*texts, self.shared("precision", "text_scores"), own)
+
+    @cache  # noqa: B019
+    def scored(self, target: str, method: str, seed: str, person: str) -> Recipe:
+        """Scores of texts by a kept model, for one person."""
+        return merged(self.kept(target, method, seed), self.scores(person))
+
+    @cache  # noqa: B019
+    def scored_before(self, person: str) -> Recipe:
+        """The same by the base model."""
+        return merged(self.llm, self.scores(person))
 
     @cache  # noqa: B019
     def attacked(self, target: str, method: str, seed: str, attack: str, person: str) -> Recipe:

@@ -25,13 +25,13 @@ from atu.common.recipe import RecipeError, read_record, record_path
 from atu_pipeline.defaults import with_defaults
 from atu_pipeline.experiment import OWN, Experiment, folder_of
 from atu_pipeline.inputs import Inputs
-from atu_pipeline.paths import PATTERNS, Stage, names_in
+from atu_pipeline.paths import OF_KEPT, PATTERNS, Stage, names_in
 from atu_pipeline.settings import ConfigError, check_config
 from atu_pipeline.start import run_of
 from atu_pipeline.variants import Variants
 
 FOLDERS = ("alignment", "realignment", "stage", "run")  # kinds that are of one target and seed
-INSIDE = ("between", "after", "attacked", "layers")  # kinds that lie in those folders
+INSIDE = ("between", *OF_KEPT)  # kinds that lie in those folders
 LONGEST = 60  # characters of settings in a row
 
 
@@ -103,6 +103,8 @@ def of_config(variants: Variants) -> tuple[set[str], dict[str, set[str]]]:
                     needed |= {paths.attacked_before(person, attack), *inputs.attack_texts(attack, person)}
                 if "layer_probe" in experiment.chosen["shows"]:
                     needed.add(paths.layers_before(person))
+                if "text_scores" in experiment.chosen["shows"]:
+                    needed |= {paths.scored_before(person), *inputs.scored_texts(person)}
             names.setdefault(paths.run(*run), set()).add(run[1])
     if left_out:
         print(f"experiments that this config cannot run: {', '.join(left_out)}", file=sys.stderr)

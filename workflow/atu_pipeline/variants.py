@@ -75,6 +75,16 @@ class OfKind:
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.attack_texts(wildcards["attack"], wildcards["subject"])
 
+    def scored_texts(self, wildcards: Mapping[str, str]) -> list[str]:
+        """The texts of which scores are taken."""
+        inputs, _ = self.find(self.kind, wildcards)
+        return inputs.scored_texts(wildcards["subject"])
+
+    def text_groups(self, wildcards: Mapping[str, str]) -> Any:
+        """Of whom these are, by group."""
+        inputs, _ = self.find(self.kind, wildcards)
+        return inputs.text_groups(wildcards["subject"])
+
     def person_probes(self, wildcards: Mapping[str, str]) -> str:
         """The probes of the person of whom a model is asked, without those that all share."""
         inputs, _ = self.find(self.kind, wildcards)

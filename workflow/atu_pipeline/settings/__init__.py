@@ -14,6 +14,7 @@ from atu_pipeline.settings.printing import Covered, Rows, Uncompared
 from atu_pipeline.settings.published import check_benchmark, check_protocol, published_row, unlike
 from atu_pipeline.settings.share import check_one_kind, share_library
 from atu_pipeline.settings.sources import fetched_from, template_of
+from atu_pipeline.settings.texts import told_about
 
 __all__ = [
     "FIGURES",
@@ -47,6 +48,7 @@ __all__ = [
     "refuse",
     "share_library",
     "template_of",
+    "told_about",
     "unknown",
     "unlike",
     "unmet_needs",

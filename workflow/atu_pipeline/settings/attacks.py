@@ -1,13 +1,12 @@
 """Attacks: what their blocks may not be set to, and what a benchmark must have for them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from atu.data.attacks import ATTACK_TEXTS, FILES, UNRELATED
-from atu.data.benchmark import file_of
+from atu.data.attacks import FILES
 from atu.data.probe_sets import generated
 from atu_pipeline.settings.blocks import kind_of
 from atu_pipeline.settings.messages import unknown
+from atu_pipeline.settings.texts import check_about, check_file, check_there
 
 
 def check_attack(name: str, block: dict, config: dict) -> Iterator[str]:
@@ -31,33 +30,18 @@ def check_relearn(key: str, block: dict, config: dict) -> Iterator[str]:
         yield f"{key}.at: {beyond[0]}, and steps is {block['steps']}; set it to at most that"
     if block["steps"] not in block["at"]:
         yield f"{key}.at: lacks {block['steps']}, the last step, which tables show; add it"
-    shared = block["texts"] == UNRELATED
-    if shared != (block["about"] == "shared"):
-        mend = "set it to shared" if shared else f"that is {UNRELATED} alone"
-        yield f"{key}.about: {block['about']}, and texts is {block['texts']}; {mend}"
-    if (block["about"] == "others") != ("subjects" in block):
-        yield f"{key}.subjects: says of how many others texts are, so with about: others it is needed, and else not"
-    elif block["about"] == "others" and block["subjects"] >= len(config["all_targets"]):
-        others = len(config["all_targets"]) - 1
-        yield f"{key}.subjects: {block['subjects']}, and besides the target the benchmark has {others}; set it lower"
+    yield from check_about(key, block, config)
     if block["about"] == "target" and block["texts"] == "positive":
         yield f"{key}.texts: positive, which most methods unlearn: it would tell nothing new; choose others"
 
 
 def check_texts_there(name: str, block: dict, targets: list[str], config: dict) -> Iterator[str]:
     """Faults of a benchmark that has not what an attack reads."""
-    source, file = config["benchmarks"][config["benchmark"]], FILES.get(block["attack"], block.get("texts"))
-    if file not in ATTACK_TEXTS:
-        return
-    if source["source"] != "path":
-        yield f"attacks.{name}: reads {file}.json, which a benchmark of the hub does not have; take it out of attacks"
-        return
-    people = [None] if block.get("about") == "shared" else targets
-    for target in people:
-        path = file_of(source["path"], target, file)
-        if not Path(path).is_file():
-            yield f"attacks.{name}: {path} is missing; write it, or take the attack out"
-            return
+    key = f"attacks.{name}"
+    if block["attack"] in FILES:
+        yield from check_file(key, FILES[block["attack"]], targets, config)
+    elif block["attack"] == "relearn" and not list(check_about(key, block, config)):
+        yield from check_there(key, block, targets, config)
 
 
 def check_attacks(where: str, chosen: dict, config: dict) -> Iterator[str]:

@@ -14,6 +14,7 @@ from atu_pipeline.settings.messages import refuse, told
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window, reads_retain_set
 from atu_pipeline.settings.published import PUBLISHED, check_benchmark, check_protocol, check_rows
 from atu_pipeline.settings.targets import resolve_targets
+from atu_pipeline.settings.texts import check_text_scores
 
 # What an experiment can show, and the files of each in its folder: tables, and pages of answers.
 SHOWN = {
@@ -24,6 +25,7 @@ SHOWN = {
     "adversarial_types": ["tables/adversarial_types.md"],
     "robustness": ["tables/robustness.csv", "tables/robustness.md"],
     "layer_probe": ["tables/layer_probe.csv"],
+    "text_scores": ["tables/text_scores.csv", "tables/text_scores.md"],
     "mia": ["tables/mia.csv", "tables/mia.md"],
     "answers": ["answers/{target}.html"],
 }
@@ -51,6 +53,7 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
         "published": [*check_protocol("", config)],
         "robustness": [None],  # of experiments that name attacks
         "layer_probe": [None],  # of experiments that name it
+        "text_scores": [None],  # of experiments that name it: it reads every kept model again
     }
     shown = [table for table in SHOWN if not lacking.get(table)]
     chosen = {key: config[key] for key in ("targets", "methods", "seeds")} | {"shows": shown, "attacks": []}
@@ -79,6 +82,7 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
     yield from check_attacks(where, chosen, config)
     if "layer_probe" in chosen["shows"]:
         yield from check_layer_probe(chosen["targets"], config)
+    yield from check_text_scores(where, chosen, config)
     if "selected" in chosen["shows"]:
         yield from told(check_selected(f"{where}.shows", config, chosen["targets"]))
     if "published" in chosen["shows"] or name.startswith(PUBLISHED):

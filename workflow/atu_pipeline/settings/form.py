@@ -19,6 +19,7 @@ TABLES = (
     "benchmarks",
     "method_settings",
     "attacks",
+    "text_scores",
     "experiments",
 )  # keys of these are the user's
 OPTIONAL = {name: (key.annotation, None) for name, key in Config.model_fields.items()}

@@ -398,7 +398,18 @@ def of_kind(block: dict, info: ValidationInfo) -> type[Block]:
     return FORMS[declared(info.context["root"], block["method"]).kind]
 
 
-# --- attacks --------------------------------------------------------------------------------------------------------
+# --- texts, and attacks that read some ------------------------------------------------------------------------------
+
+
+class TextGroup(Block):
+    """Texts about each person."""
+
+    texts: Literal["positive", "passage", *RELEARNED] = Field(description="Which, a file of the benchmark.")
+    about: Literal["target", "others", "shared"] = Field(
+        description="Of whom they are: the person, other people of the benchmark, or texts that all share."
+    )
+    subjects: Count | None = Field(None, description="Of how many others, drawn by the seed; null with other texts.")
+    seed: Seed = Field(description="Seed of whom they are of, and of the order in which relearning reads them.")
 
 
 class Asking(Block):
@@ -409,15 +420,10 @@ class Asking(Block):
     )
 
 
-class Relearn(Asking):
+class Relearn(TextGroup, Asking):
     """The model is fine-tuned on texts, and asked over the steps."""
 
     attack: Literal["relearn"] = Field(description="The kind.")
-    texts: Literal["positive", "passage", *RELEARNED] = Field(description="On which texts, a file of the benchmark.")
-    about: Literal["target", "others", "shared"] = Field(
-        description="Of whom they are: the person, other people of the benchmark, or texts that all share."
-    )
-    subjects: Count = Field(None, description="Of how many others, drawn by the seed.")
     steps: Count = Field(description="How many steps are trained, at a constant learning rate.")
     at: distinct(whole_numbers(ge=0)) = Field(description="Steps at which is asked; 0 is before the first.")
     batch_size: Count = Field(description="Texts of a step.")
@@ -426,7 +432,6 @@ class Relearn(Asking):
     optimizer: Optimizer = Field(description="Optimiser.")
     clip_norm: Positive = Field(description="The gradient's norm is clipped to it.")
     lora: Adapter = Field(description="The adapter that trains, if not all weights do.")
-    seed: Seed = Field(description="Seed of the order of texts, and of whom they are.")
 
 
 class Quantize(Asking):
@@ -631,6 +636,9 @@ class Config(Block):
     evaluation: Evaluation = Field(description="What is asked at which time.")
     attacks: dict[FileName, Attack] = Field(description="Attacks on kept models and on the base model, by name.")
     layer_probe: LayerProbe = Field(description="Classifiers that tell the target from neighbours by hidden states.")
+    text_scores: dict[FileName, TextGroup] = Field(
+        description="Groups of texts of which the table `text_scores` has scores, by name."
+    )
     selection: Selection = Field(description="Which stage of each method the table `selected` chooses.")
     collapse: Collapse = Field(description="When a model counts as collapsed.")
     bootstrap: Bootstrap = Field(description="Intervals by bootstrap over targets and their probes.")

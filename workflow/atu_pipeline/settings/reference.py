@@ -17,7 +17,7 @@ SCHEMA = Path("workflow/schemas/config.schema.json")
 PAGE = Path("docs/configuration.md")
 LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 PYDANTIC_LIMITS = {"ge", "gt", "le", "lt"}  # pydantic writes them beside JSON Schema's names
-KINDS = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
+KINDS = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text", "null": "null"}
 # Where config.yaml has the defaults of blocks whose names are the user's.
 EXAMPLES = {"Aligned": ("method_settings", "atu"), "Trained": ("method_defaults", "trained")}
 HEAD = """# Configuration
