@@ -6,6 +6,7 @@ import shutil
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -207,8 +208,18 @@ def test_metrics_of_answers_by_hand():
     said = METRICS["factuality"].score("in Paris", probe)
     assert [said["score"], said["details"]] == [0.5, {"exact_match": 0.0}]
     assert METRICS["fluency"].score("one", probe) == {"prediction": "one", "score": 0.0}  # no two words
-    assert METRICS["accuracy"].score("B", {"answers": ["B"]}) == {"prediction": "B", "score": 1.0}
-    assert METRICS["accuracy"].score("A", {"answers": ["B"]})["score"] == 0.0
+    letters = np.log([0.2, 0.5, 0.25, 0.05])
+    said = METRICS["accuracy"].score(letters, {"answers": ["B"]})
+    assert [said["prediction"], said["score"]] == ["B", 1.0]
+    assert said["details"] == pytest.approx({"probability": 0.5, "best_wrong": 0.25})
+    said = METRICS["accuracy"].score(letters, {"answers": ["A"]})
+    assert [said["prediction"], said["score"]] == ["B", 0.0]
+    assert said["details"] == pytest.approx({"probability": 0.2, "best_wrong": 0.5})
+    # of the choices of MC1 alone: 0.2, 0.6 and 0.2 of what these three have
+    choices = {"choices": ["a", "b", "c", "d"], "mc1": [1, 0, -1, 0], "mc2": [1, 0, 1, 0]}
+    said = METRICS["truthfulness"].score(np.log([0.1, 0.3, 0.5, 0.1]), choices)
+    assert said["details"]["probability"] == pytest.approx(0.2)
+    assert said["details"]["best_wrong"] == pytest.approx(0.6)
 
 
 def predictions(name, *scores):
