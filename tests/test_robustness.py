@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.reporting.robustness import compare_attacks, robustness_page, shares_at_end, verdict
+from atu.reporting.robustness import compare_attacks, counted_note, robustness_page, shares_at_end, verdict
 from atu_pipeline.settings import ConfigError, experiment_of
 from conftest import Workflow, shared_folder
 from test_settings import PAPER, check
@@ -234,7 +234,7 @@ def test_the_comparison_by_hand():
         ("b2",): measures(frame([0.0, 0.0, 0.0])),
         ("ab2",): measures(frame([1.0, 1.0, 1.0], 4)),
     }
-    shared = {"method": "npo", "seed": 0, "attack": "again", "base": ("base",)}
+    shared = {"method": "npo", "seed": 0, "attack": "again", "kind": "relearn", "base": ("base",)}
     runs = [
         shared | {"target": ADA, "files": ("a1",), "before": ("b1",), "base_files": ("ab1",)},
         shared | {"target": BO, "files": ("a2",), "before": ("b2",), "base_files": ("ab2",), "foreign": True},
@@ -246,7 +246,7 @@ def test_the_comparison_by_hand():
     assert last["base_before"] == pytest.approx((100 + 200 / 3) / 2)
     assert last["base_after"] == 100
     assert last["low"] <= 87.5 <= last["high"] == 100
-    assert (last["targets"], last["probes"], last["foreign"]) == (2, 5, 0.5)
+    assert (last["targets"], last["probes"], last["asked"], last["runs"], last["foreign"]) == (2, 5, 5, 2, 0.5)
     probable = table[(table["step"] == 4) & (table["measure"] == "probability")].iloc[0]
     assert (probable["after"], probable["targets"]) == (pytest.approx(40), 1)
     assert np.isnan(probable["before"])
@@ -259,3 +259,32 @@ def test_the_comparison_by_hand():
     shares = shares_at_end(pd.concat([collapsed, pd.DataFrame([judged | {"stage": 2, "collapsed": False}])]))
     assert robustness_page(table, "forget_qa", shares)["Method"][1] == "NPO † 50% collapsed"
     assert "(again) † 50% collapsed. The base" in verdict(table, shares)
+
+
+def test_in_other_words_only_what_the_base_model_answers_counts():
+    """Of three probes the base model answers two in other words: before, behind and its own row are of these."""
+    data = {
+        ("a",): measures(frame([1.0, 0.5, 0.0], 0), frame([0.2, 0.4, 0.9], 0)),
+        ("b",): measures(frame([0.0, 0.5, 1.0])),
+        ("base",): measures(frame([1.0, 0.8, 1.0])),
+        ("ab",): measures(frame([0.5, 1.0, 0.49], 0), frame([0.1, 0.1, 0.1], 0)),
+    }
+    run = {"target": ADA, "method": "npo", "seed": 0, "files": ("a",), "before": ("b",), "base": ("base",)}
+    run |= {"attack": "reworded", "kind": "paraphrase", "base_files": ("ab",)}
+    table = compare_attacks([run], 200, 0, read=data.__getitem__)
+    recall, probable = (table[table["measure"] == name].iloc[0] for name in ("recall", "probability"))
+    assert (recall["after"], recall["before"], recall["base_before"], recall["base_after"]) == (75, 25, 90, 75)
+    assert (recall["probes"], recall["asked"]) == (2, 3)
+    assert probable["after"] == pytest.approx(30)
+    page = robustness_page(table, "forget_qa")
+    assert page["reworded"].tolist() == ["90.0 → 75.0 (2 of 3)", "25.0 → 75.0 [50.0, 100.0] (2 of 3)"]
+    assert counted_note(table)[0].startswith("(5 of 7): reworded asks in other words")
+    rounded = run | {"attack": "coarse", "kind": "quantize"}
+    both = compare_attacks([run, rounded], 200, 0, read=data.__getitem__)
+    assert set(both.loc[both["attack"] == "coarse", "probes"]) == {3}
+    assert verdict(both).endswith("NPO 25 → 75 (reworded). The base model recalls 93.")  # by all three probes
+    nothing = data | {("ab",): measures(frame([0.0, 0.1, 0.2], 0))}
+    table = compare_attacks([run, rounded], 200, 0, read=nothing.__getitem__)
+    assert robustness_page(table, "forget_qa")["reworded"].tolist() == ["none (0 of 3)"] * 2
+    assert "NPO 50 → 50 (coarse)" in verdict(table)
+    assert counted_note(both[both["attack"] == "coarse"]) == []

@@ -252,6 +252,7 @@ class Experiment:
         base = {self.paths.attacked_before(person, attack): self.recipes.attacked_before(person, attack)}
         return {key: row[key] for key in ("target", "method", "seed", "block")} | {
             "attack": attack,
+            "kind": self.config["attacks"][attack]["attack"],
             "foreign": row.get("foreign", False),
             "files": {self.paths.attacked(*asked): self.recipes.attacked(*asked)},
             "before": row["files"],

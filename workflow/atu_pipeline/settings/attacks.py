@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from atu.data.attacks import ATTACK_TEXTS, FILES, UNRELATED
+from atu.data.attacks import ATTACK_TEXTS, KINDS, UNRELATED
 from atu.data.benchmark import file_of
 from atu.data.probe_sets import generated
 from atu_pipeline.settings.blocks import kind_of
@@ -46,7 +46,7 @@ def check_relearn(key: str, block: dict, config: dict) -> Iterator[str]:
 
 def check_texts_there(name: str, block: dict, targets: list[str], config: dict) -> Iterator[str]:
     """Faults of a benchmark that has not what an attack reads."""
-    source, file = config["benchmarks"][config["benchmark"]], FILES.get(block["attack"], block.get("texts"))
+    source, file = config["benchmarks"][config["benchmark"]], KINDS[block["attack"]].file or block.get("texts")
     if file not in ATTACK_TEXTS:
         return
     if source["source"] != "path":

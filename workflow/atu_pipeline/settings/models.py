@@ -458,7 +458,7 @@ class AdapterOff(Asking):
 class AnyAttack(BaseModel):
     """What says of which kind an attack is."""
 
-    attack: Literal[KINDS]
+    attack: Literal[tuple(KINDS)]
 
 
 Attack = told_by(
