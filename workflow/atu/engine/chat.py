@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from jinja2 import TemplateError
@@ -81,8 +82,22 @@ def on_one_day(template: str, day: datetime) -> str:
     return "{% macro strftime_now(format) %}{{ format" + told + " }}{% endmacro %}\n" + template
 
 
+@contextmanager
+def behind(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]]) -> Iterator[None]:
+    """Inside the block each message stands behind earlier turns of a chat.
+
+    Args:
+        turns: of role (user, assistant) and content.
+    """
+    tokenizer.earlier_turns = turns
+    try:
+        yield
+    finally:
+        del tokenizer.earlier_turns
+
+
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], generation: bool) -> str:
-    """Messages through the chat template, the same on any day.
+    """Messages through the chat template, the same on any day; earlier turns (:func:`behind`) stand before them.
 
     Args:
         generation: whether the head of an answer follows.
@@ -101,8 +116,9 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], g
             "which it reads messages as plain lines"
         ) from error
     day = datetime.strptime(options.get("date_string", DATE), DATE_FORM)
+    head = int(messages[0]["role"] == "system")
     text = tokenizer.apply_chat_template(
-        messages,
+        [*messages[:head], *getattr(tokenizer, "earlier_turns", []), *messages[head:]],
         chat_template=on_one_day(template, day),
         tokenize=False,
         add_generation_prompt=generation,
