@@ -5,7 +5,7 @@ from pathlib import Path
 
 from atu.data.attacks import ATTACK_TEXTS, KINDS, UNRELATED
 from atu.data.benchmark import file_of
-from atu.data.probe_sets import generated
+from atu.data.probe_sets import PROBE_SETS, generated, primary
 from atu_pipeline.settings.blocks import kind_of
 from atu_pipeline.settings.messages import unknown
 
@@ -21,6 +21,8 @@ def check_attack(name: str, block: dict, config: dict) -> Iterator[str]:
                 f"{key}.ask: {probe_set} is not in evaluation.before_and_after, so nothing would stand beside what is "
                 "answered under the attack; ask it there too, or take it out"
             )
+    if block["attack"] == "few_shot" and PROBE_SETS[primary("forget")].primers:
+        yield f"{key}: facts are asked as {primary('forget')} is, which has solved examples of its own; take it out"
     if block["attack"] == "relearn":
         yield from check_relearn(key, block, config)
 
@@ -31,6 +33,9 @@ def check_relearn(key: str, block: dict, config: dict) -> Iterator[str]:
         yield f"{key}.at: {beyond[0]}, and steps is {block['steps']}; set it to at most that"
     if block["steps"] not in block["at"]:
         yield f"{key}.at: lacks {block['steps']}, the last step, which tables show; add it"
+    for probe_set in block.get("between", ()):
+        if probe_set not in block["ask"]:
+            yield unknown(f"{key}.between", probe_set, block["ask"])
     shared = block["texts"] == UNRELATED
     if shared != (block["about"] == "shared"):
         mend = "set it to shared" if shared else f"that is {UNRELATED} alone"

@@ -420,6 +420,7 @@ class Relearn(Asking):
     subjects: Count = Field(None, description="Of how many others, drawn by the seed.")
     steps: Count = Field(description="How many steps are trained, at a constant learning rate.")
     at: distinct(whole_numbers(ge=0)) = Field(description="Steps at which is asked; 0 is before the first.")
+    between: distinct(Text) = Field(None, description="Of `ask`, what is asked before the last step; all if not said.")
     batch_size: Count = Field(description="Texts of a step.")
     max_tokens: Tokens = Field(description="Texts are cut after this many tokens.")
     learning_rate: Positive = Field(description="Learning rate.")
