@@ -16,7 +16,7 @@ from atu.attacks.paraphrase import reworded
 from atu.attacks.quantize import round_weights, rounded
 from atu.common.errors import ExplainedError
 from atu.data.benchmark import build_probes
-from atu.engine.chat import behind, chat_prompt
+from atu.engine.chat import behind, chat_prompt, set_template_options
 from atu.engine.engine import Engine
 from atu.engine.models import add_lora
 from atu.evaluation.evaluate import evaluate
@@ -62,6 +62,13 @@ def test_turns_stand_behind_a_system_message(asked):
     with behind(tokenizer, [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada"}]):
         assert chat_prompt(tokenizer, "And?", system="Be brief.").startswith("<|system|>Be brief.<|end|><|user|>Who?")
     assert "Who?" not in chat_prompt(tokenizer, "And?")
+
+
+def test_turns_of_a_model_without_a_template_are_lines(asked):
+    tokenizer = copy.deepcopy(asked.engine.tokenizer)
+    set_template_options(tokenizer, {"chat_template": None})
+    with behind(tokenizer, [{"role": "user", "content": "Who?\n"}, {"role": "assistant", "content": "Answer: Ada"}]):
+        assert chat_prompt(tokenizer, "And?\n", "Answer:") == "Who?\nAnswer: Ada\nAnd?\nAnswer:"
 
 
 def test_a_question_in_other_words_keeps_its_answer():

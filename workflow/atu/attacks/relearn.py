@@ -85,6 +85,7 @@ def attack(
         learning_rate=learning_rate,
         schedule="constant",
         clip_norm=clip_norm,
+        fused=True,
         after_step=after_step,
         title="relearn",
     )

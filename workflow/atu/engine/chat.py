@@ -25,7 +25,8 @@ LONG = " ".join(f"word{i}" for i in range(5000))  # longer than any question; a 
 # In place of a template for models that have none: each message is a line, or lines.
 PLAIN = (
     "{% for message in messages %}{{ message['content'] }}"
-    "{% if message['role'] != 'assistant' and message['content'][-1:] != '\\n' %}{{ '\\n' }}{% endif %}{% endfor %}"
+    "{% if not (message['role'] == 'assistant' and loop.last) and message['content'][-1:] != '\\n' %}"
+    "{{ '\\n' }}{% endif %}{% endfor %}"
 )
 RESERVED = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
 
