@@ -100,9 +100,9 @@ def test_answers_under_attacks_follow_those_of_their_run():
     attacked = [
         UnderAttack("atu", 0, "again", *steps),
         UnderAttack("atu", 0, "reworded", under("KB" * 9, 0.0, 0, "By whom?"), under("Bo", 0.6, 0, "By whom?")),
-        UnderAttack("atu", 1, "again", predictions(), steps[1]),
+        UnderAttack("npo", 0, "again", predictions(), steps[1]),
     ]
-    table = answers(before, {("atu", 0): after, ("atu", 1): predictions()}, attacked)
+    table = answers(before, {("atu", 0): after, ("npo", 0): predictions()}, attacked)
     assert table["Attack"].fillna("").tolist() == ["", "", "again, step 4", "reworded"]
     assert table["Question"].tolist() == ["Who wrote it?"] * 3 + ["By whom?"]
     assert table["After"].tolist() == ["x", "y", "y", "y"]
@@ -113,6 +113,8 @@ def test_answers_under_attacks_follow_those_of_their_run():
     assert table["Change"].tolist() == [-100, -50, -50, -50]
     assert table["Remark"].tolist() == ["", "", "", "degenerate"]
     assert "Attack" not in answers(before, {("atu", 0): after}, attacked[2:])
+    seeds = answers(before, {("atu", 0): after, ("atu", 1): after}, attacked[1:])
+    assert seeds.loc[seeds["Attack"].notna(), "Seed"].tolist() == [0]
     assert cells(unpacked(answers_page(table, "Ada")))[0][11:] == ["-100.0", "", "", "", "", "", ""]
 
 
