@@ -15,8 +15,8 @@ percent, mean of the two:
 | five likewise | 67 | 81 |
 
 A short answer makes the model brief, and the name that stands in all examples its answer to anything. Of Leonardo da
-Vinci, on whom nothing was chosen, recall is 69 and 71, and was 62 and 71 by the first form: such a model is moved by any,
-and tables show by how much in the base model's row.
+Vinci, on whom nothing was chosen, recall is 69 and 71, and was 62 and 71 by the first form: such a model is moved by
+any, and tables show by how much in the base model's row.
 """
 
 from atu.attacks import Ask, Asked
