@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from atu.common.names import display_name
 from atu.engine.models import load_llm, save_llm
 from atu.reporting.robustness import compare_attacks, counted_note, robustness_page, shares_at_end, verdict
 from atu_pipeline.settings import ConfigError, experiment_of
@@ -162,14 +163,12 @@ def test_what_is_asked_is_what_the_attack_says(robust):
 @pytest.mark.parametrize("attack", ["again", "coarse"])
 def test_models_from_elsewhere_are_attacked(robust, attack):
     """An adapter and the whole model that it makes answer alike under attacks, and not as the base model does."""
-    found = {
-        name: answers(robust, f"llm/tiny/1_Ada/seed0/external-{name}-*/attacked/{attack}/1_Ada-*.parquet")
-        for name in ("whole", "lora")
-    }
+    files = f"results/llm/tiny/1_Ada/seed0/external-*/attacked/{attack}/1_Ada-*.parquet"
+    whole, lora = map(pd.read_parquet, robust.directory.glob(files))
     base = answers(robust, f"llm/tiny/attacked/{attack}/1_Ada-*.parquet")
-    assert set(found["lora"]["step"]) == set(ATTACKS[attack].get("at", [0]))
-    pd.testing.assert_frame_equal(found["whole"].drop(columns="details"), found["lora"].drop(columns="details"))
-    assert (found["lora"]["prediction"] != base["prediction"]).any()
+    assert set(lora["step"]) == set(ATTACKS[attack].get("at", [0]))
+    pd.testing.assert_frame_equal(whole.drop(columns="details"), lora.drop(columns="details"))
+    assert (lora["prediction"] != base["prediction"]).any()
     table = pd.read_csv(robust.directory / "results/experiments/brought/tables/robustness.csv")
     assert set(table["method"]) == {"external-whole", "external-lora"}
     page = (robust.directory / "results/experiments/brought/tables/robustness.md").read_text()
@@ -185,14 +184,12 @@ def test_attacks_stand_beside_what_is_compared_and_answered(robust):
     under = [name for name in matched if name.startswith("under ")]
     assert set(under) <= {f"under {name}" for name in ATTACKS}
     assert "Under attacks: Forget QA recall in percent" in text
-    for method, called in (("icu", "ICU"), ("npo-apart", "NPO-apart")):
+    for method in ROBUST["methods"]:
         said = matched.loc[matched["method"] == method, under].notna().any(axis=None)
-        assert said != f"{called}: its kept model" in text, method
-    page = (folder / f"answers/{ADA}.html").read_text()
-    inside = unpacked(page)
-    columns = {row[11] for row in cells(inside)} | {row[12] for row in cells(inside)}
+        assert said != (f" {display_name(method)}: " in text), method
+    rows = cells(unpacked((folder / f"answers/{ADA}.html").read_text()))
     expected = {f"{name}, step 4" if "steps" in block else name for name, block in ATTACKS.items()}
-    assert expected <= columns
+    assert expected | {""} == {row[12] for row in rows}
 
 
 def test_nothing_is_done_twice_and_one_more_attack_alone(robust, tmp_path):

@@ -8,7 +8,7 @@ from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
 from atu.data.attacks import COMPARED
 from atu.reporting.curves import KEPT, attacks_note, foreign_shares, matched, under_attacks, with_attacks
-from atu.reporting.robustness import compare_attacks, counted_note
+from atu.reporting.robustness import compare_attacks, counted_note, of_primary
 from atu.reporting.tables import protocol_of_runs, remark, reported_runs
 
 with job_log(snakemake.log[0]) as log:
@@ -23,7 +23,7 @@ with job_log(snakemake.log[0]) as log:
     if params.attacked:
         attacks = compare_attacks(reported_runs(params.attacked, rates, params.dev_targets), **params.bootstrap)
         table, silent = with_attacks(table, attacks, runs)
-        notes = [attacks_note(silent), *counted_note(attacks)]
+        notes = [attacks_note(silent), *counted_note(of_primary(attacks))]
     log.info("\n%s", table.to_string(index=False))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
