@@ -143,6 +143,7 @@ def test_every_probe_has_one_paraphrase(target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_facts_give_no_answer_away(target):
+    """Their answers are sentences, as a model answers that is not told to be short."""
     rows = load(f"Target/{target}", "facts")
     assert {tuple(row) for row in rows} == {("query", "answer")}
     assert len({row["query"] for row in rows}) == len({row["answer"] for row in rows}) == len(rows)
@@ -151,7 +152,10 @@ def test_facts_give_no_answer_away(target):
     answers = {row["answer"] for row in probes} - {name}
     for row in rows:
         assert name in row["query"], row
-        said = row["query"].replace(name, "") + " " + row["answer"]
+        assert row["answer"].endswith(".")
+        said = f"{row['query']} {row['answer']}".replace(name, "")
         assert [answer for answer in answers if holds(said, answer)] == [], row
-        assert [answer for answer in answers if holds(answer, row["answer"])] == [], row
-        assert [probe["query"] for probe in probes if holds(probe["query"], row["answer"])] == [], row
+        names = re.findall(r"[A-Z]\w*[a-z](?: [A-Z]\w*[a-z])*", row["answer"].replace(name, ""))
+        told = [one for one in names if not holds(row["query"], one)]
+        assert [answer for answer in answers if any(holds(answer, one) for one in told)] == [], row
+        assert [probe["query"] for probe in probes if any(holds(probe["query"], one) for one in told)] == [], row

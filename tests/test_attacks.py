@@ -11,11 +11,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from atu.attacks import KINDS, Asked, load
-from atu.attacks.few_shot import examples
+from atu.attacks.few_shot import turns
 from atu.attacks.paraphrase import reworded
 from atu.attacks.quantize import round_weights, rounded
 from atu.common.errors import ExplainedError
 from atu.data.benchmark import build_probes
+from atu.engine.chat import behind, chat_prompt, set_template_options
 from atu.engine.engine import Engine
 from atu.engine.models import add_lora
 from atu.evaluation.evaluate import evaluate
@@ -36,18 +37,38 @@ def run(kind, asked, **settings):
     return found
 
 
-def test_facts_stand_before_the_question(asked):
-    assert examples(FACTS, 1) == "Question: Where was Ada born?\nAnswer: In Rome\n\n"
-    instructed = Asked(asked.engine, asked.probes, "Forget Ada.\n")
-    (now,) = run("few_shot", instructed, facts=FACTS, shots=2).values()
-    assert now.instruction == (
-        "Forget Ada.\nQuestion: Where was Ada born?\nAnswer: In Rome\n"
-        "Question: What did Ada play?\nAnswer: The harp\n\n"
-    )
-    answers = evaluate(now.engine, now.probes, ["forget_qa"], {}, 4, now.instruction)
-    assert all("Forget Ada.\nQuestion: Where was" in prompt for prompt in answers["prompt"])
+def test_facts_are_earlier_turns_of_the_chat(asked):
+    """Each is asked and answered as the probes are, with the instruction, if there is one, before each message."""
+    told = turns(FACTS, 1, "Forget Ada.\n")
+    said = "Forget Ada.\nPlease briefly answer the following question.\nQuestion: Where was Ada born?\n"
+    assert told == [{"role": "user", "content": said}, {"role": "assistant", "content": "Answer: In Rome"}]
+    found = []
+
+    def ask(step, now):
+        found.append(evaluate(now.engine, now.probes, ["forget_qa"], {}, 4, now.instruction))
+
+    load("few_shot")(Asked(asked.engine, asked.probes, "Forget Ada.\n"), ask, facts=FACTS, shots=2)
+    ask(0, Asked(asked.engine, asked.probes, "Forget Ada.\n"))  # behind the attack no turn is left
+    under, plain = (list(answers["prompt"]) for answers in found)
+    facts = turns(FACTS, 2, "Forget Ada.\n")
+    before = "".join(f"<|{turn['role']}|>{turn['content']}<|end|>" for turn in facts)
+    assert under == [before + prompt for prompt in plain]
     with pytest.raises(ExplainedError, match="few_shot: 3 facts are asked for, and there are 2; lower shots"):
-        examples(FACTS, 3)
+        turns(FACTS, 3)
+
+
+def test_turns_stand_behind_a_system_message(asked):
+    tokenizer = asked.engine.tokenizer
+    with behind(tokenizer, [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada"}]):
+        assert chat_prompt(tokenizer, "And?", system="Be brief.").startswith("<|system|>Be brief.<|end|><|user|>Who?")
+    assert "Who?" not in chat_prompt(tokenizer, "And?")
+
+
+def test_turns_of_a_model_without_a_template_are_lines(asked):
+    tokenizer = copy.deepcopy(asked.engine.tokenizer)
+    set_template_options(tokenizer, {"chat_template": None})
+    with behind(tokenizer, [{"role": "user", "content": "Who?\n"}, {"role": "assistant", "content": "Answer: Ada"}]):
+        assert chat_prompt(tokenizer, "And?\n", "Answer:") == "Who?\nAnswer: Ada\nAnd?\nAnswer:"
 
 
 def test_a_question_in_other_words_keeps_its_answer():
@@ -137,6 +158,16 @@ def test_relearning_brings_texts_back_step_by_step(asked, rank):
     assert [(step, same) for step, same, _ in seen] == [(0, True), (2, rank > 0), (6, rank > 0)]
     assert log[-1]["loss"] < log[0]["loss"]
     assert [row["learning_rate"] for row in log] == [1e-2] * 6
+
+
+def test_before_the_last_step_of_relearning_fewer_sets_are_asked(asked):
+    settings = RELEARN | {"accelerator": Accelerator(cpu=True), "lora": {"rank": 0}, "steps": 2, "at": [0, 1, 2]}
+    found = run("relearn", asked, **settings, between=["forget_qa"])
+    assert {step: set(now.probes["set"]) for step, now in found.items()} == {
+        0: {"forget_qa"},
+        1: {"forget_qa"},
+        2: set(asked.probes["set"]),
+    }
 
 
 def test_relearning_what_cannot_be_done_is_told(asked):

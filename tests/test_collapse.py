@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from atu.data.protocol import STRICT
-from atu.engine.chat import behind
+from atu.engine.chat import continued
 from atu.engine.engine import Engine
 from atu.evaluation.collapse import DRAWN, MOVED, SURPRISE, broken, is_echo, is_foreign, limit, scripts, why_collapsed
 from atu.evaluation.surprise import add_surprises, drawn, moved, surprises
@@ -113,7 +113,7 @@ def test_surprise_is_nats_a_character(llm):
     found = surprises(engine, ["the king was ", "Who?", "Who?"], [" Ada born\n", "", "Rome"])
     assert found[1] is None
     for prompt, text, value in (("the king was ", "Ada born", found[0]), ("Who?", "Rome", found[2])):
-        ids = tokenizer(behind(prompt, text), return_tensors="pt", add_special_tokens=False)["input_ids"]
+        ids = tokenizer(continued(prompt, text), return_tensors="pt", add_special_tokens=False)["input_ids"]
         start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         with torch.inference_mode():
             log_probs = model(ids).logits[0].log_softmax(-1)

@@ -4,7 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.reporting.curves import Curve, area, at_level, compare, matched, read_runs, shares
+from atu.reporting.curves import (
+    Curve,
+    area,
+    at_level,
+    attacks_note,
+    compare,
+    end_level,
+    matched,
+    read_runs,
+    shares,
+    under_attacks,
+    why_no_level,
+    with_attacks,
+)
 
 FORGET, KEPT = np.array([1.0, 0.6, 0.2]), np.array([1.0, 0.9, 0.5])
 
@@ -107,3 +120,93 @@ def test_nothing_to_keep():
     knows_nothing = {"a": run([[1, 1], [0, 0]], [[0, 0], [0, 0]])}
     table = compare({"ga": knows_nothing}, resamples=5, seed=0).set_index("measure")
     assert table["value"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("forget", "level"),
+    [
+        ([1.0, 0.6, 0.2], 0.25),
+        ([1.0, 0.6, 0.375], 0.5),  # as near to 25 %: the first counts
+        ([1.0, 0.3, 0.2], 0.25),
+        ([1.0, 0.25, 0.2], None),  # the matched point is the stage before
+        ([1.0, 0.2, 0.3], None),
+        ([1.0, 0.1], None),
+        ([1.0, 0.9], None),
+        ([1.0, 0.87], 0.75),
+        ([np.nan, np.nan], None),
+    ],
+)
+def test_at_which_level_a_run_ends(forget, level):
+    assert end_level(np.array(forget)) == level
+
+
+def test_why_there_is_no_level():
+    assert (
+        why_no_level(np.array([1.0, 0.2, 0.3]))
+        == "its kept model recalls 30%, and an earlier stage had forgotten as much"
+    )
+    assert why_no_level(np.array([1.0, 0.05])) == "its kept model recalls 5%, which is near none of these levels"
+    assert why_no_level(np.array([np.nan])) == "the base model recalls nothing"
+
+
+def attacked(method, runs, before=30.0, after=60.0, probes=4, attack="again"):
+    shared = {"step": 4, "set": "forget_qa", "measure": "recall", "asked": 4}
+    return shared | {
+        "method": method,
+        "attack": attack,
+        "before": before,
+        "after": after,
+        "probes": probes,
+        "runs": runs,
+    }
+
+
+def test_attacks_stand_at_the_level_of_the_kept_model(tmp_path):
+    """Each method has two stages of four forget probes; the kept model is that of the second."""
+
+    def write(name, forget):
+        path = tmp_path / f"{name}.parquet"
+        rows = [("forget_qa", f"forget_qa/{n}", "test", score) for n, score in enumerate(forget)]
+        rows += [("neighbor_qa", "neighbor_qa/0", "test", 1.0)]
+        pd.DataFrame(rows, columns=["set", "id", "split", "score"]).to_parquet(path)
+        return {str(path): None}
+
+    base = write("base", [1.0] * 4)
+    stages = {
+        "npo": ([1, 1, 1, 0], [1, 0, 0, 0]),
+        "ga": ([1, 0, 0, 0], [1, 0, 0, 0]),
+        "atu": ([1, 1, 1, 0], [1, 0, 0, 0]),
+    }
+    rows = []
+    for method, of_method in stages.items():
+        shared = {"method": method, "target": "1_Ada", "seed": 0}
+        rows.append(shared | {"stage": 0, "files": base})
+        for n, forget in enumerate(of_method, 1):
+            rows.append(shared | {"stage": n, "files": write(f"{method}{n}", forget)})
+    attacks = pd.DataFrame(
+        [
+            attacked("npo", 1),
+            attacked("npo", 1, 50.0, 40.0, probes=2, attack="reworded"),
+            attacked("npo", 1, after=float("nan"), probes=0, attack="coarse"),
+            attacked("ga", 1),
+            attacked("atu", 0),
+            attacked("npo", 1) | {"step": 2, "after": 99.0},
+            attacked("npo", 1) | {"set": "neighbor_qa", "after": 98.0},
+        ]
+    )
+    table, silent = with_attacks(matched(rows, 20, 0), attacks, rows)
+    found = table[table["under again"] != ""]
+    assert found[["method", "measure", "under again"]].to_numpy().tolist() == [
+        ["npo", "kept at 25%", "at 25%: 30.0 → 60.0"]
+    ]
+    assert "under coarse" not in table
+    one = under_attacks(table).loc[("neighbor_qa", "npo")]
+    assert one.to_dict() == {"under again": "at 25%: 30.0 → 60.0", "under reworded": "at 25%: 50.0 → 40.0 (2 of 4)"}
+    assert (under_attacks(table).loc[("neighbor_qa", ["ga", "atu"]), :] == "").all(axis=None)
+    assert silent == [
+        "GA: its kept model recalls 25%, and an earlier stage had forgotten as much.",
+        "ATU: some of its runs have no kept model that could be attacked.",
+    ]
+    assert attacks_note(silent).endswith(" ".join(silent))
+    assert "(75%, 50% and 25% of the base model's recall)" in attacks_note(silent)
+    assert "within 12.5 points" in attacks_note(silent)

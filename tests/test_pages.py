@@ -8,7 +8,7 @@ from base64 import b64decode
 import pandas as pd
 import pytest
 
-from atu.reporting.pages import answers, answers_page, speech_notes, table_page
+from atu.reporting.pages import UnderAttack, answers, answers_page, speech_notes, table_page
 
 EVIL = "<script>alert(1)</script> & so on"
 
@@ -84,6 +84,38 @@ def test_answers_side_by_side():
     assert table["Change"].tolist() == [-75, -75, 100, 100, -25, -25, -25]
     assert set(table["Expected"]) == {"Ada / Ada L."}
     assert set(table["Seed"]) == {0}
+
+
+def test_answers_under_attacks_follow_those_of_their_run():
+    """Of relearning the last step is shown; a question in other words as it was asked; of no model nothing."""
+    before = predictions(probe("forget_qa", 0, "Ada", 1.0), probe("forget_qa", 1, "Bo", 1.0))
+    after = before.assign(prediction=["x", "y"], score=[0.0, 0.5])
+
+    def under(answer, score, step, query="Who wrote it?"):
+        return predictions(probe("forget_qa", 1, answer, score, query)).assign(step=step)
+
+    steps = [
+        pd.concat([under("early", 0.2, 2), under(late, score, 4)]) for late, score in (("late", 1.0), ("base", 0.8))
+    ]
+    attacked = [
+        UnderAttack("atu", 0, "again", *steps),
+        UnderAttack("atu", 0, "reworded", under("KB" * 9, 0.0, 0, "By whom?"), under("Bo", 0.6, 0, "By whom?")),
+        UnderAttack("npo", 0, "again", predictions(), steps[1]),
+    ]
+    table = answers(before, {("atu", 0): after, ("npo", 0): predictions()}, attacked)
+    assert table["Attack"].fillna("").tolist() == ["", "", "again, step 4", "reworded"]
+    assert table["Question"].tolist() == ["Who wrote it?"] * 3 + ["By whom?"]
+    assert table["After"].tolist() == ["x", "y", "y", "y"]
+    assert table["After under attack"].tolist()[2:] == ["late", "KB" * 9]
+    assert table["Score after under attack"].tolist()[2:] == [100, 0]
+    assert table["Before under attack"].tolist()[2:] == ["base", "Bo"]
+    assert table["Score before under attack"].tolist()[2:] == [80, 60]
+    assert table["Change"].tolist() == [-100, -50, -50, -50]
+    assert table["Remark"].tolist() == ["", "", "", "degenerate"]
+    assert "Attack" not in answers(before, {("atu", 0): after}, attacked[2:])
+    seeds = answers(before, {("atu", 0): after, ("atu", 1): after}, attacked[1:])
+    assert seeds.loc[seeds["Attack"].notna(), "Seed"].tolist() == [0]
+    assert cells(unpacked(answers_page(table, "Ada")))[0][11:] == ["-100.0", "", "", "", "", "", ""]
 
 
 def test_a_probe_that_stands_twice_is_an_error():

@@ -164,6 +164,20 @@ def test_fewer_questions_between_the_stages_take_less():
     assert demand("evaluate_between", config).flop < demand("evaluate_after", config).flop
 
 
+def test_fewer_questions_on_the_way_of_relearning_take_less():
+    """Of four steps at which is asked, all sets are asked at the last alone."""
+    config = check(PAPER)
+    block = config["attacks"]["relearn-target"] | {"ask": ["forget_fb", "forget_qa"], "at": [0, 1, 2, 60], "steps": 60}
+    once = {name: demands.evaluation(config, [name]).flop for name in block["ask"]}
+    every, fewer = (
+        demands.attacking(config, one, None).flop
+        for one in (block | {"between": block["ask"]}, block | {"between": ["forget_qa"]})
+    )
+    assert every - fewer == pytest.approx(3 * once["forget_fb"])
+    unsaid = {key: value for key, value in block.items() if key != "between"}
+    assert demands.attacking(config, unsaid, None).flop == every
+
+
 def test_a_model_of_unknown_size_is_taken_for_a_large_one():
     config = check(PAPER, methods=["ga"])
     del config["models"]["phi-3-mini-4k-instruct"]["parameters"]

@@ -8,10 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atu.reporting.robustness import compare_attacks, robustness_page, shares_at_end, verdict
+from atu.common.names import display_name
+from atu.engine.models import load_llm, save_llm
+from atu.reporting.robustness import compare_attacks, counted_note, robustness_page, shares_at_end, verdict
 from atu_pipeline.settings import ConfigError, experiment_of
 from conftest import Workflow, shared_folder
+from test_pages import cells, unpacked
 from test_settings import PAPER, check
+from test_variants import save_adapter
 
 ADA, BO = "1_Ada", "2_Bo"
 RELEARN = {
@@ -34,7 +38,7 @@ ATTACKS = {
     "again": RELEARN,
     "others": RELEARN
     | {"texts": "passage", "about": "others", "subjects": 2, "lora": {"rank": 2, "alpha": 4, "modules": "auto"}},
-    "unrelated": RELEARN | {"texts": "relearn_unrelated", "about": "shared"},
+    "unrelated": RELEARN | {"texts": "relearn_unrelated", "about": "shared", "between": ["forget_qa"]},
     "coarse": ASK | {"attack": "quantize", "bits": 4},
     "told": ASK | {"attack": "few_shot", "shots": 1},
     "reworded": ASK | {"attack": "paraphrase"},
@@ -49,6 +53,12 @@ ROBUST = {
     "targets": [ADA],
     "methods": ["icu", "npo-apart"],
     "attacks": list(ATTACKS),
+    "shows": ["main", "matched", "robustness", "answers"],
+}
+BROUGHT = {  # models from elsewhere
+    "targets": [ADA],
+    "methods": ["external-whole", "external-lora"],
+    "attacks": ["again", "coarse"],
     "shows": ["main", "robustness"],
 }
 
@@ -80,16 +90,28 @@ def with_attacks(tiny: Path, directory: Path) -> Workflow:
     workflow = Workflow(tiny, directory)
     config = json.loads(workflow.config.read_text())
     config["benchmarks"]["tiny"]["path"] = str(benchmark)
-    config |= {"attacks": ATTACKS, "experiments": {"robust": ROBUST}}
+    config |= {"attacks": ATTACKS, "experiments": {"robust": ROBUST, "brought": BROUGHT}}
     config["method_settings"] = config.get("method_settings", {}) | BLOCKS
+    bring_models(tiny, directory)
+    for name in ("whole", "lora"):
+        config["models"][name] = {"source": "path", "path": str(directory / name), "parameters": 1e5}
+        config["method_settings"][f"external-{name}"] = {"method": "external", "model": name, "forgot": ["Ada"]}
     workflow.config.write_text(json.dumps(config))
     return workflow
+
+
+def bring_models(tiny: Path, directory: Path) -> None:
+    """An adapter, and the model that it makes of the base model, as one whole."""
+    save_adapter(tiny / "llm", directory / "lora")
+    save_llm(*load_llm(directory / "lora", base=tiny / "llm"), directory / "whole")
 
 
 @pytest.fixture(scope="session")
 def robust(tiny, tmp_path_factory) -> Workflow:
     """A finished experiment that attacks; tests only look at it."""
-    folder = shared_folder(tmp_path_factory, "robust", lambda folder: with_attacks(tiny, folder).run("robust"))
+    folder = shared_folder(
+        tmp_path_factory, "robust", lambda folder: with_attacks(tiny, folder).run("robust", "brought")
+    )
     return Workflow(tiny, folder)
 
 
@@ -104,7 +126,8 @@ def test_every_method_and_the_base_model_is_attacked(robust):
     assert found == {"icu": usual, "npo-apart": set(ATTACKS)}
     steps = table.groupby("attack")["step"].unique().map(list).to_dict()
     assert steps == {name: [0, 2, 4] if "steps" in block else [0] for name, block in ATTACKS.items()}
-    assert set(table["targets"]) == {1}
+    steps = table[table["attack"] == "unrelated"].groupby("step")["set"].unique().map(set).to_dict()
+    assert steps == {0: {"forget_qa"}, 2: {"forget_qa"}, 4: {"forget_qa", "neighbor_qa"}}
     page = (robust.directory / "results/experiments/robust/tables/robustness.md").read_text()
     assert all(f"| {name} " in page for name in ("base model", "ICU", "NPO-apart"))
     assert "Protocol: strict" in page
@@ -125,7 +148,8 @@ def test_controls_move_nothing(robust):
 
 def test_what_is_asked_is_what_the_attack_says(robust):
     told = answers(robust, "llm/tiny/attacked/told/1_Ada-*.parquet")
-    assert all("Question: Where was Ada born?\nAnswer: Rome" in prompt for prompt in told["prompt"])
+    turn = "Question: Where was Ada born?\n<|end|><|assistant|>Answer: Rome<|end|><|user|>"
+    assert all(turn in prompt for prompt in told["prompt"])
     reworded = answers(robust, "llm/tiny/attacked/reworded/1_Ada-*.parquet")
     assert sorted(reworded["id"]) == [f"{name}/{row}" for name in ("forget_qa", "neighbor_qa") for row in (0, 2, 3)]
     assert all("By whom is the" in prompt for prompt in reworded["prompt"])
@@ -134,6 +158,38 @@ def test_what_is_asked_is_what_the_attack_says(robust):
     assert len(set(by_step)) > len(by_step) / 3  # training moves them
     with_icu = answers(robust, "llm/tiny/1_Ada/seed0/icu-*/attacked/told/1_Ada-*.parquet")
     assert (with_icu["prompt"] != told["prompt"]).all()  # its instruction stands there too
+
+
+@pytest.mark.parametrize("attack", ["again", "coarse"])
+def test_models_from_elsewhere_are_attacked(robust, attack):
+    """An adapter and the whole model that it makes answer alike under attacks, and not as the base model does."""
+    files = f"results/llm/tiny/1_Ada/seed0/external-*/attacked/{attack}/1_Ada-*.parquet"
+    whole, lora = map(pd.read_parquet, robust.directory.glob(files))
+    base = answers(robust, f"llm/tiny/attacked/{attack}/1_Ada-*.parquet")
+    assert set(lora["step"]) == set(ATTACKS[attack].get("at", [0]))
+    pd.testing.assert_frame_equal(whole.drop(columns="details"), lora.drop(columns="details"))
+    assert (lora["prediction"] != base["prediction"]).any()
+    table = pd.read_csv(robust.directory / "results/experiments/brought/tables/robustness.csv")
+    assert set(table["method"]) == {"external-whole", "external-lora"}
+    page = (robust.directory / "results/experiments/brought/tables/robustness.md").read_text()
+    assert "| External-lora " in page
+
+
+def test_attacks_stand_beside_what_is_compared_and_answered(robust):
+    """The matched table says of both methods what their kept models recall under attacks, or why it does not; the page
+    of answers has what was answered under each."""
+    folder = robust.directory / "results/experiments/robust"
+    matched = pd.read_csv(folder / "tables/matched.csv")
+    text = (folder / "tables/matched.md").read_text()
+    under = [name for name in matched if name.startswith("under ")]
+    assert set(under) <= {f"under {name}" for name in ATTACKS}
+    assert "Under attacks: Forget QA recall in percent" in text
+    for method in ROBUST["methods"]:
+        said = matched.loc[matched["method"] == method, under].notna().any(axis=None)
+        assert said != (f" {display_name(method)}: " in text), method
+    rows = cells(unpacked((folder / f"answers/{ADA}.html").read_text()))
+    expected = {f"{name}, step 4" if "steps" in block else name for name, block in ATTACKS.items()}
+    assert expected | {""} == {row[12] for row in rows}
 
 
 def test_nothing_is_done_twice_and_one_more_attack_alone(robust, tmp_path):
@@ -146,7 +202,8 @@ def test_nothing_is_done_twice_and_one_more_attack_alone(robust, tmp_path):
     planned = copy.planned("robust")
     assert planned["attack_before"] == 1
     assert planned["attack_after"] == 2
-    assert set(planned) == {"attack_before", "attack_after", "robustness_table", "plot", "robust"}
+    views = {"robustness_table", "plot", "matched_table", "answers_page", "robust"}
+    assert set(planned) == {"attack_before", "attack_after"} | views
 
 
 @pytest.mark.parametrize(
@@ -154,6 +211,7 @@ def test_nothing_is_done_twice_and_one_more_attack_alone(robust, tmp_path):
     [
         ({"again": {"at": [0, 9]}}, {}, r"attacks.again.at: 9, and steps is 4"),
         ({"again": {"at": [0, 2]}}, {}, r"attacks.again.at: lacks 4, the last step"),
+        ({"again": {"between": ["forget_fb"]}}, {}, r"attacks.again.between: unknown 'forget_fb'"),
         ({"again": {"ask": ["mia_fm"]}}, {}, r"attacks.again.ask: unknown 'mia_fm'"),
         (
             {"again": {"texts": "relearn_unrelated"}},
@@ -238,7 +296,7 @@ def test_the_comparison_by_hand():
         ("b2",): measures(frame([0.0, 0.0, 0.0])),
         ("ab2",): measures(frame([1.0, 1.0, 1.0], 4)),
     }
-    shared = {"method": "npo", "seed": 0, "attack": "again", "base": ("base",)}
+    shared = {"method": "npo", "seed": 0, "attack": "again", "kind": "relearn", "base": ("base",)}
     runs = [
         shared | {"target": ADA, "files": ("a1",), "before": ("b1",), "base_files": ("ab1",)},
         shared | {"target": BO, "files": ("a2",), "before": ("b2",), "base_files": ("ab2",), "foreign": True},
@@ -250,7 +308,7 @@ def test_the_comparison_by_hand():
     assert last["base_before"] == pytest.approx((100 + 200 / 3) / 2)
     assert last["base_after"] == 100
     assert last["low"] <= 87.5 <= last["high"] == 100
-    assert (last["targets"], last["probes"], last["foreign"]) == (2, 5, 0.5)
+    assert (last["targets"], last["probes"], last["asked"], last["runs"], last["foreign"]) == (2, 5, 5, 2, 0.5)
     probable = table[(table["step"] == 4) & (table["measure"] == "probability")].iloc[0]
     assert (probable["after"], probable["targets"]) == (pytest.approx(40), 1)
     assert np.isnan(probable["before"])
@@ -263,3 +321,32 @@ def test_the_comparison_by_hand():
     shares = shares_at_end(pd.concat([collapsed, pd.DataFrame([judged | {"stage": 2, "collapsed": False}])]))
     assert robustness_page(table, "forget_qa", shares)["Method"][1] == "NPO † 50% collapsed"
     assert "(again) † 50% collapsed. The base" in verdict(table, shares)
+
+
+def test_in_other_words_only_what_the_base_model_answers_counts():
+    """Of three probes the base model answers two in other words: before, behind and its own row are of these."""
+    data = {
+        ("a",): measures(frame([1.0, 0.5, 0.0], 0), frame([0.2, 0.4, 0.9], 0)),
+        ("b",): measures(frame([0.0, 0.5, 1.0])),
+        ("base",): measures(frame([1.0, 0.8, 1.0])),
+        ("ab",): measures(frame([0.5, 1.0, 0.49], 0), frame([0.1, 0.1, 0.1], 0)),
+    }
+    run = {"target": ADA, "method": "npo", "seed": 0, "files": ("a",), "before": ("b",), "base": ("base",)}
+    run |= {"attack": "reworded", "kind": "paraphrase", "base_files": ("ab",)}
+    table = compare_attacks([run], 200, 0, read=data.__getitem__)
+    recall, probable = (table[table["measure"] == name].iloc[0] for name in ("recall", "probability"))
+    assert (recall["after"], recall["before"], recall["base_before"], recall["base_after"]) == (75, 25, 90, 75)
+    assert (recall["probes"], recall["asked"]) == (2, 3)
+    assert probable["after"] == pytest.approx(30)
+    page = robustness_page(table, "forget_qa")
+    assert page["reworded"].tolist() == ["90.0 → 75.0 (2 of 3)", "25.0 → 75.0 [50.0, 100.0] (2 of 3)"]
+    assert counted_note(table)[0].startswith("(5 of 7): reworded asks in other words")
+    rounded = run | {"attack": "coarse", "kind": "quantize"}
+    both = compare_attacks([run, rounded], 200, 0, read=data.__getitem__)
+    assert set(both.loc[both["attack"] == "coarse", "probes"]) == {3}
+    assert verdict(both).endswith("NPO 25 → 75 (reworded). The base model recalls 93.")  # by all three probes
+    nothing = data | {("ab",): measures(frame([0.0, 0.1, 0.2], 0))}
+    table = compare_attacks([run, rounded], 200, 0, read=nothing.__getitem__)
+    assert robustness_page(table, "forget_qa")["reworded"].tolist() == ["none (0 of 3)"] * 2
+    assert "NPO 50 → 50 (coarse)" in verdict(table)
+    assert counted_note(both[both["attack"] == "coarse"]) == []

@@ -38,6 +38,13 @@ def test_gradients_are_clipped_after_their_norm_is_logged():
     assert weight == pytest.approx(0.7)  # three steps of 0.1
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_fused_steps_are_the_same(optimizer):
+    found = [descend(Accelerator(cpu=True), optimizer=optimizer, weight_decay=0.1, fused=one) for one in (False, True)]
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-6)
+    assert found[1][1] < 0.95
+
+
 def test_warmup_and_cosine():
     log, _ = descend(Accelerator(cpu=True), warmup_steps=1, schedule="cosine")
     # 0, then the cosine from 1 over the two steps that are left: cos(0), cos(pi / 2)

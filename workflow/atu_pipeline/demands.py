@@ -241,9 +241,10 @@ def reading(config: dict, tokens: float, kept: float = 0.0, logits: float = 0.0)
 
 def attacking(config: dict, block: dict, subject: str | None) -> Demand:
     """Asking a person's probes under an attack, as often as it asks, and training where it trains."""
-    size, times = parameters(config, config["llm"]), len(block.get("at", [0]))
+    size, before = parameters(config, config["llm"]), len(block.get("at", [0])) - 1  # the last step
     asking = evaluation(config, block["ask"], subject)
-    flop, device, host = times * asking.flop, asking.device, asking.host
+    between = evaluation(config, block.get("between", block["ask"]), subject)
+    flop, device, host = asking.flop + before * between.flop, asking.device, asking.host
     if block["attack"] == "relearn":
         rank, tokens = block["lora"]["rank"], block["batch_size"] * block["max_tokens"]
         trained = lora_parameters(size, rank, 2) if rank else size

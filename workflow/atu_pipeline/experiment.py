@@ -30,7 +30,7 @@ from atu_pipeline.settings import (
 )
 from atu_pipeline.variants import Variants
 
-TABLES = ("main", "matched", "adversarial_types", "mia", "collapsed", "learning_rates")  # with records
+TABLES = ("main", "adversarial_types", "mia", "collapsed", "learning_rates")  # with records
 OWN = "results"  # the folder of the config's own experiment
 FOLDER = "results/experiments"  # of the others, each by its name
 
@@ -136,10 +136,15 @@ class Experiment:
         views[f"{self.folder}/tables/known.csv"] = self.recipe_of_known
         views[f"{self.folder}/tables/published.csv"] = self.with_published(recipe)
         views[f"{self.folder}/tables/selected.csv"] = self.with_selection(recipe)
+        ends = self.first_and_last(rows)
+        views[f"{self.folder}/tables/matched.csv"] = self.with_attacks(recipe, self.under_attacks(ends))
         of_pages: dict[str, list[dict]] = {}
-        for row in self.first_and_last(rows):
+        for row in ends:
             of_pages.setdefault(row["target"], []).append(row)
-        return views | {f"{self.folder}/answers/{name}.html": self.recipe_of(shown) for name, shown in of_pages.items()}
+        return views | {
+            f"{self.folder}/answers/{name}.html": self.with_attacks(self.recipe_of(shown), self.under_attacks(shown))
+            for name, shown in of_pages.items()
+        }
 
     def refuse_stale(self, rows: list[dict], views: dict[str, Recipe]) -> None:
         """Refuse to go on with files of other settings that Snakemake would keep."""
@@ -237,15 +242,19 @@ class Experiment:
     @cached_property
     def attacked(self) -> Rows:
         """A row for each run, attack and person: the answers under the attack, and those beside which they stand."""
-        rows = [
+        rows = self.under_attacks(self.ends)
+        table = {f"{self.folder}/tables/robustness.csv": self.with_attacks(self.recipe, rows)} if rows else {}
+        self.refuse_stale([{"files": row[kind]} for row in rows for kind in COMPARED], table)
+        return Rows(rows)
+
+    def under_attacks(self, ends: Iterable[dict]) -> list[dict]:
+        """The rows of some last stages under each attack that they take."""
+        return [
             self.under(attack, row)
-            for row in self.ends
+            for row in ends
             for attack in self.chosen["attacks"]
             if row["stage"] > 0 and self.takes(attack, row["block"])
         ]
-        table = {f"{self.folder}/tables/robustness.csv": self.with_attacks(self.recipe, rows)}
-        self.refuse_stale([{"files": row[kind]} for row in rows for kind in COMPARED], table)
-        return Rows(rows)
 
     def under(self, attack: str, row: dict) -> dict:
         """A row of the last stage of a run as one under an attack."""
@@ -254,6 +263,7 @@ class Experiment:
         base = {self.paths.attacked_before(person, attack): self.recipes.attacked_before(person, attack)}
         return {key: row[key] for key in ("target", "method", "seed", "block")} | {
             "attack": attack,
+            "kind": self.config["attacks"][attack]["attack"],
             "foreign": row.get("foreign", False),
             "files": {self.paths.attacked(*asked): self.recipes.attacked(*asked)},
             "before": row["files"],
@@ -269,17 +279,24 @@ class Experiment:
     @property
     def attack_files(self) -> list[str]:
         """All that the comparison of attacks reads."""
-        return sorted({file for row in self.attacked for kind in COMPARED for file in row[kind]})
+        return self.compared(self.attacked)
+
+    @staticmethod
+    def compared(rows: Iterable[dict]) -> list[str]:
+        """The answers under attacks of some rows, and those beside which they stand, each once."""
+        return sorted({file for row in rows for kind in COMPARED for file in row[kind]})
 
     @staticmethod
     def with_attacks(recipe: Recipe, rows: list[dict]) -> Recipe:
-        """A recipe with the answers under attacks."""
+        """A recipe with the answers under attacks, if there are any."""
         read = [row[kind] for row in rows for kind in COMPARED]
+        if not read:
+            return recipe
         return Recipe(recipe | {"attacked": {file: made.digest for files in read for file, made in files.items()}})
 
     @property
     def recipe_of_attacked(self) -> Recipe:
-        """What the comparison of attacks depends on."""
+        """What the comparisons depend on that read answers under attacks."""
         return self.with_attacks(self.recipe, self.attacked)
 
     @cached_property
@@ -441,9 +458,17 @@ class Experiment:
         """The answers of the kept models of one target."""
         return self.files(row for row in self.answers(target) if row["stage"] > 0)
 
+    def answers_attacked(self, target: str) -> Rows:
+        """The rows under attacks of one target."""
+        return Rows(row for row in self.attacked if row["target"] == target)
+
+    def answered_attacked(self, target: str) -> list[str]:
+        """What its page of answers reads of attacks."""
+        return self.compared(self.answers_attacked(target))
+
     def recipe_of_answers(self, target: str) -> Recipe:
         """What the page of answers of one target depends on."""
-        return self.recipe_of(self.answers(target))
+        return self.with_attacks(self.recipe_of(self.answers(target)), self.answers_attacked(target))
 
     def read_by(self, figure: str) -> dict[str, str | list[str]]:
         """What a figure is drawn from."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from atu import ROOT
 from atu.common.declared import PLAIN, declared
 from atu.common.recipe import START, differences, disagreement, record_path
-from atu.data.attacks import ATTACK_TEXTS, FILES
+from atu.data.attacks import ATTACK_TEXTS, KINDS
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, judged, kind_in_use
 from atu.engine.parts import ALL_LAYERS
@@ -440,10 +440,8 @@ class Recipes:
         match block["attack"]:
             case "relearn":
                 return self.texts_of(block, person)
-            case "few_shot" | "paraphrase" as kind:
-                return [(person, FILES[kind])]
-            case "quantize" | "adapter_off":
-                return []
+            case kind if kind in KINDS:
+                return [(person, file)] if (file := KINDS[kind].file) else []
             case kind:
                 raise KeyError(f"no texts of an attack of kind {kind}")
 

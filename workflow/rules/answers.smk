@@ -1,4 +1,4 @@
-# Answers: what the model said before and after, question by question.
+# Answers: what the model said before and after, and under attacks, question by question.
 
 
 rule answers_page:
@@ -9,6 +9,9 @@ rule answers_page:
         after=lambda wildcards: experiment(wildcards.experiment_dir).answered(
             wildcards.target
         ),
+        attacked=lambda wildcards: experiment(
+            wildcards.experiment_dir
+        ).answered_attacked(wildcards.target),
     output:
         report(
             "{experiment_dir}/answers/{target}.html",
@@ -27,6 +30,9 @@ rule answers_page:
         runs=lambda wildcards: experiment(wildcards.experiment_dir).answers(
             wildcards.target
         ),
+        attacked=lambda wildcards: experiment(
+            wildcards.experiment_dir
+        ).answers_attacked(wildcards.target),
         recipe=lambda wildcards: experiment(
             wildcards.experiment_dir
         ).recipe_of_answers(wildcards.target),

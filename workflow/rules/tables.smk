@@ -59,6 +59,7 @@ rule matched_table:
     # Methods forget at different depths: what neighbours keep where each has forgotten as much.
     input:
         of_experiment("evaluations"),
+        of_experiment("attack_files"),
         learning_rates="{experiment_dir}/tables/learning_rates.csv",
     output:
         long="{experiment_dir}/tables/matched.csv",
@@ -76,9 +77,10 @@ rule matched_table:
         **small_job(mem_mb=4000),
     params:
         runs=of_experiment("rows"),
+        attacked=of_experiment("attacked"),
         dev_targets=setting("dev_targets"),
         bootstrap=setting("bootstrap"),
-        recipe=of_experiment("recipe"),
+        recipe=of_experiment("recipe_of_attacked"),
     script:
         "../scripts/compare_methods.py"
 

@@ -5,7 +5,7 @@ from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
 from atu.data.attacks import COMPARED
 from atu.data.probe_sets import PROBE_SETS
-from atu.reporting.robustness import compare_attacks, robustness_page, shares_at_end, verdict
+from atu.reporting.robustness import compare_attacks, counted_note, robustness_page, shares_at_end, verdict
 from atu.reporting.tables import protocol_of_runs, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
@@ -15,7 +15,7 @@ with job_log(snakemake.log[0]) as log:
     rates = read_table(snakemake.input.learning_rates, params.recipe)
     table = compare_attacks(reported_runs(params.runs, rates, params.dev_targets), **params.bootstrap)
     shares = shares_at_end(reported(read_table(snakemake.input.collapsed, params.recipe), params.dev_targets))
-    said = [verdict(table, shares), protocol.sentence]
+    said = [verdict(table, shares), *counted_note(table), protocol.sentence]
     log.info("%s", said[0])
     parts = []
     for name in table["set"].unique():

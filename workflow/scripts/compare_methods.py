@@ -6,16 +6,24 @@ from atu.common.files import atomic_path
 from atu.common.names import display_name
 from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
-from atu.reporting.curves import KEPT, foreign_shares, matched
+from atu.data.attacks import COMPARED
+from atu.reporting.curves import KEPT, attacks_note, foreign_shares, matched, under_attacks, with_attacks
+from atu.reporting.robustness import compare_attacks, counted_note, of_primary
 from atu.reporting.tables import protocol_of_runs, remark, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
-    check_files({path: recipe for run in params.runs for path, recipe in run["files"].items()})
-    protocol_of_runs(params.runs)
+    read = [run["files"] for run in params.runs] + [run[kind] for run in params.attacked for kind in COMPARED]
+    check_files({path: recipe for files in read for path, recipe in files.items()})
+    protocol_of_runs([{"files": files} for files in read])
     rates = read_table(snakemake.input.learning_rates, params.recipe)
     runs = reported_runs(params.runs, rates, params.dev_targets)
-    table, foreign = matched(runs, **params.bootstrap), foreign_shares(runs)
+    table, foreign, notes = matched(runs, **params.bootstrap), foreign_shares(runs), []
+    measures = list(table["measure"].unique())
+    if params.attacked:
+        attacks = compare_attacks(reported_runs(params.attacked, rates, params.dev_targets), **params.bootstrap)
+        table, silent = with_attacks(table, attacks, runs)
+        notes = [attacks_note(silent), *counted_note(of_primary(attacks))]
     log.info("\n%s", table.to_string(index=False))
     with atomic_path(output.long) as part:
         table.to_csv(part, index=False)
@@ -27,11 +35,11 @@ with job_log(snakemake.log[0]) as log:
             for row in table.itertuples()
         ]
         called = {name: display_name(name) + remark({"foreign": share}) for name, share in foreign.items()}
-        wide = table.assign(cell=cells, method=table["method"].map(called))
-        wide = wide.pivot(index=["kept", "method"], columns="measure", values="cell")
-        wide = wide[list(table["measure"].unique())]
+        named = table.assign(cell=cells, method=table["method"].map(called))
+        wide = named.pivot(index=["kept", "method"], columns="measure", values="cell")[measures]
+        wide = wide.join(under_attacks(named))
         order = wide.sort_index(key=lambda names: names.map(KEPT.index) if names.name == "kept" else names)
-        text = order.reset_index().to_markdown(index=False)
+        text = "\n\n".join([order.reset_index().to_markdown(index=False), *notes])
     with atomic_path(output.markdown) as part:
         part.write_text(text + "\n", encoding="utf-8")
     record(output.long, params.recipe)

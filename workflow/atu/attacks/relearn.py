@@ -1,6 +1,7 @@
 """Relearning: the unlearned model is fine-tuned on texts for a few steps, and asked on the way."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from accelerate import Accelerator
 
@@ -29,6 +30,7 @@ def attack(
     clip_norm: float,
     lora: dict,
     seed: int,
+    between: Sequence[str] | None = None,
     gradient_checkpointing: bool = False,
 ) -> list[dict[str, float]]:
     """Train on next tokens of the texts at a constant rate, and ask at some steps; step 0 is before the first.
@@ -36,6 +38,7 @@ def attack(
     Args:
         texts: rows with a field text.
         at: steps at which is asked, the last ``steps``.
+        between: the probe sets that are asked before the last step; None for all.
         lora: rank (0: all weights train), alpha and modules as :func:`atu.engine.models.add_lora` takes them.
 
     Returns:
@@ -52,8 +55,13 @@ def attack(
         raise ExplainedError("relearn: there is nothing to train on: no text is longer than one token")
     if beyond := [step for step in at if not 0 <= step <= steps]:
         raise ExplainedError(f"relearn: step {beyond[0]} is asked for, and training has {steps}")
+
+    def ask_at(step: int) -> None:
+        part = between is not None and step < steps
+        ask(step, replace(asked, probes=asked.probes[asked.probes["set"].isin(between)]) if part else asked)
+
     if 0 in at:
-        ask(0, asked)
+        ask_at(0)
     llm.requires_grad_(True)
     if lora["rank"]:
         add_lora(llm, **lora)
@@ -63,7 +71,7 @@ def attack(
     def after_step(step: int) -> None:
         if step in at:
             llm.eval()
-            ask(step, asked)
+            ask_at(step)
             llm.train()
 
     llm.train()
@@ -77,6 +85,7 @@ def attack(
         learning_rate=learning_rate,
         schedule="constant",
         clip_norm=clip_norm,
+        fused=True,
         after_step=after_step,
         title="relearn",
     )

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from jinja2 import TemplateError
@@ -24,7 +25,8 @@ LONG = " ".join(f"word{i}" for i in range(5000))  # longer than any question; a 
 # In place of a template for models that have none: each message is a line, or lines.
 PLAIN = (
     "{% for message in messages %}{{ message['content'] }}"
-    "{% if message['role'] != 'assistant' and message['content'][-1:] != '\\n' %}{{ '\\n' }}{% endif %}{% endfor %}"
+    "{% if not (message['role'] == 'assistant' and loop.last) and message['content'][-1:] != '\\n' %}"
+    "{{ '\\n' }}{% endif %}{% endfor %}"
 )
 RESERVED = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
 
@@ -81,8 +83,22 @@ def on_one_day(template: str, day: datetime) -> str:
     return "{% macro strftime_now(format) %}{{ format" + told + " }}{% endmacro %}\n" + template
 
 
+@contextmanager
+def behind(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]]) -> Iterator[None]:
+    """Inside the block each message stands behind earlier turns of a chat.
+
+    Args:
+        turns: of role (user, assistant) and content.
+    """
+    tokenizer.earlier_turns = turns
+    try:
+        yield
+    finally:
+        del tokenizer.earlier_turns
+
+
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], generation: bool) -> str:
-    """Messages through the chat template, the same on any day.
+    """Messages through the chat template, the same on any day; earlier turns (:func:`behind`) stand before them.
 
     Args:
         generation: whether the head of an answer follows.
@@ -101,8 +117,9 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], g
             "which it reads messages as plain lines"
         ) from error
     day = datetime.strptime(options.get("date_string", DATE), DATE_FORM)
+    head = int(messages[0]["role"] == "system")
     text = tokenizer.apply_chat_template(
-        messages,
+        [*messages[:head], *getattr(tokenizer, "earlier_turns", []), *messages[head:]],
         chat_template=on_one_day(template, day),
         tokenize=False,
         add_generation_prompt=generation,
@@ -163,7 +180,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], special_tok
     return tokenizer(texts, add_special_tokens=added, verbose=False)["input_ids"]
 
 
-def behind(prompt: str, text: str) -> str:
+def continued(prompt: str, text: str) -> str:
     """A text behind a prompt, with a space between where there is none."""
     return prompt + text if prompt[-1:].isspace() else f"{prompt} {text}"
 

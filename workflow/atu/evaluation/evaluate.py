@@ -16,7 +16,7 @@ from atu.data.metrics import ANSWER, PROBABILITY
 from atu.data.probe_sets import PROBE_SETS, ProbeSet, generated
 from atu.data.protocol import PROTOCOL, STRICT, Protocol
 from atu.data.rows import CHOICES, BenchmarkError
-from atu.engine.chat import behind, chat_prompt, named_stops
+from atu.engine.chat import chat_prompt, continued, named_stops
 from atu.engine.engine import Engine
 from atu.engine.prefill import context_length
 
@@ -164,7 +164,7 @@ def answer_probabilities(engine: Engine, batch: Batch) -> list[float]:
     """The probability of the first answer to each probe, 0 to 1: exp of the mean log-probability of its tokens behind
     the prompt."""
     pairs = zip(batch.prompts, batch.probes, strict=True)
-    answers = [behind(prompt, probe["answers"][0]) for prompt, probe in pairs]
+    answers = [continued(prompt, probe["answers"][0]) for prompt, probe in pairs]
     first, ids = (engine.encode(texts) for texts in (batch.prompts, answers))
     found = engine.score_tokens(ids, list(map(len, first)), groups=batch.contexts, title=f"{batch.title}, probability")
     return [math.exp(score.log_probs.mean().item()) for score in found]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from atu.data.probe_sets import judged
 from atu.data.protocol import Protocol
-from atu.engine.chat import behind
+from atu.engine.chat import continued
 from atu.engine.engine import Engine
 from atu.engine.prefill import context_length
 from atu.evaluation.collapse import DRAWN, MOVED, SURPRISE
@@ -23,7 +23,7 @@ def surprises(engine: Engine, prompts: Sequence[str], answers: Sequence[str]) ->
         None for an answer that is nothing, or that does not fit the model's context.
     """
     texts = [answer.strip() for answer in answers]
-    joined = [behind(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+    joined = [continued(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
     first, ids = [len(row) for row in engine.encode(list(prompts))], engine.encode(joined)
     longest = context_length(engine.llm.config)
     kept = [

@@ -12,10 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from atu.data.probe_sets import of_role, primary
+from atu.common.names import display_name, in_words
+from atu.data.metrics import PERCENT
+from atu.data.probe_sets import PROBE_SETS, of_role, primary
+from atu.reporting.robustness import change, counted, of_primary
 from atu.reporting.tables import read_predictions
 
 LEVELS = (0.75, 0.5, 0.25)  # shares of the original forget recall at which methods are compared
+NEAR = (LEVELS[0] - LEVELS[1]) / 2  # a model whose share is no further from a level stands for it
+UNDER = "under "  # before the name of an attack: a column
 FORGET = primary("forget")
 NEIGHBOURS = sorted(of_role("neighbour"), key=lambda name: name != primary("neighbour"))  # the primary one first
 KEPT = (*NEIGHBOURS, *of_role("utility", "fluency"))
@@ -84,10 +89,15 @@ def shares(runs: list[Curve], weights: list[tuple[np.ndarray, ...]] | None = Non
     return curves[0], curves[1]
 
 
+def kept_at(level: float) -> str:
+    """How the measure is called that says what is kept at a level."""
+    return f"kept at {level:.0%}"
+
+
 def measures(forget: np.ndarray, kept: np.ndarray) -> dict[str, float]:
     """What is kept at each level, and the area."""
     values = at_level(forget, kept, LEVELS)
-    named = {f"kept at {level:.0%}": float(value) for level, value in zip(LEVELS, values, strict=True)}
+    named = {kept_at(level): float(value) for level, value in zip(LEVELS, values, strict=True)}
     return named | {"area": area(forget, kept)}
 
 
@@ -196,3 +206,76 @@ def matched(rows: list[dict], resamples: int, seed: int) -> pd.DataFrame:
             table.insert(0, "kept", kept)
             tables.append(table)
     return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def end_level(forget: np.ndarray) -> float | None:
+    """The level at which a run ends: that to which the last stage is nearest, if no stage before has fallen to it.
+
+    Args:
+        forget: shares of forget recall over the stages, [stages].
+    """
+    level = min(LEVELS, key=lambda level: abs(forget[-1] - level))
+    return level if abs(forget[-1] - level) <= NEAR and (forget[:-1] > level).all() else None
+
+
+def why_no_level(forget: np.ndarray) -> str:
+    """Why a run ends at no level, in words; arguments as of :func:`end_level`."""
+    if np.isnan(forget[-1]):
+        return "the base model recalls nothing"
+    near = np.abs(forget[-1] - np.array(LEVELS)) <= NEAR
+    why = "and an earlier stage had forgotten as much" if near.any() else "which is near none of these levels"
+    return f"its kept model recalls {forget[-1]:.0%}, {why}"
+
+
+def with_attacks(table: pd.DataFrame, attacks: pd.DataFrame, rows: list[dict]) -> tuple[pd.DataFrame, list[str]]:
+    """The comparison with recall under attacks, at the level of forgetting of the models that are attacked.
+
+    Kept models alone are attacked, those of last stages: at other levels there is nothing to say.
+
+    Args:
+        table: from :func:`matched`.
+        attacks: from :func:`atu.reporting.robustness.compare_attacks`, of the same runs.
+        rows: as for :func:`read_runs`.
+
+    Returns:
+        The table with a column "under <attack>" for each, "at 25%: 12.5 → 50.0", recall of the primary forget set in
+        percent before it and behind its last step, in the rows of that level, else empty; and for each method that has
+        none a sentence.
+    """
+    found, notes = of_primary(attacks), []
+    table = table.assign(**{f"{UNDER}{name}": "" for name in found["attack"].unique()})
+    for method, runs in read_runs(rows, FORGET).items():
+        forget, _ = shares(list(runs.values()))
+        level = end_level(forget)
+        whole = found[(found["method"] == method) & (found["runs"] == len(runs))]
+        if level is None:
+            notes.append(f"{display_name(method)}: {why_no_level(forget)}.")
+        elif whole.empty:
+            notes.append(f"{display_name(method)}: some of its runs have no kept model that could be attacked.")
+        else:
+            place = (table["method"] == method) & (table["measure"] == kept_at(level))
+            for row in whole.itertuples():
+                said = change(row.before, row.after) + counted(row)
+                table.loc[place, f"{UNDER}{row.attack}"] = f"at {level:.0%}: {said}"
+    return table, notes
+
+
+def under_attacks(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of attacks with one row a kept set and method, whichever level they are of.
+
+    Args:
+        table: from :func:`with_attacks`.
+    """
+    return table.groupby(["kept", "method"])[[name for name in table if name.startswith(UNDER)]].max()
+
+
+def attacks_note(notes: list[str]) -> str:
+    """What columns of attacks say, and of which methods they say nothing."""
+    levels = in_words(f"{level:.0%}" for level in LEVELS)
+    told = (
+        f"Under attacks: {PROBE_SETS[FORGET].label} recall in percent before → behind the last step of the attack, of "
+        f"kept models, which are those of last stages. The level in front ({levels} of the base model's recall) is "
+        f"within {PERCENT * NEAR:g} points of the model's own, and no earlier stage had fallen to it; no cell is of "
+        "another stage."
+    )
+    return " ".join([told, *notes])

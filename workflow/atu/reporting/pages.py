@@ -3,6 +3,7 @@
 import gzip
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from atu.reporting.tables import ABOUT_TARGET
 
 KEYS = ["set", "id"]
 BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables itself, so that nothing is fetched
+# Columns of answers under an attack.
+ATTACKED = {
+    "attack": "Attack",
+    "prediction_before": "Before under attack",
+    "score_before": "Score before under attack",
+    "prediction_attacked": "After under attack",
+    "score_attacked": "Score after under attack",
+}
 LISTED = 30  # a column of at most so many different texts is filtered by a list to tick
 LONG = 80  # characters; longer texts get a wide column, and a box that scrolls
 STYLE = (
@@ -53,29 +62,71 @@ def table_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> st
     return document(title, body + paragraphs(notes))
 
 
-def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class UnderAttack:
+    """What was answered under an attack.
+
+    Attributes:
+        method, seed: of the run.
+        after, before: predictions of its model and of the base model, with a column step.
+    """
+
+    method: str
+    seed: int
+    attack: str
+    after: pd.DataFrame
+    before: pd.DataFrame
+
+    def answered(self) -> tuple[str, pd.DataFrame]:
+        """How it is called, with its last step if it has some, and what was answered then: set, id, query,
+        prediction_before, score_before, prediction_attacked, score_attacked; a row a probe."""
+        step = self.after["step"].max()
+        after, before = (frame[frame["step"] == step] for frame in (self.after, self.before))
+        both = before[[*KEYS, "prediction", "score"]].merge(
+            after[[*KEYS, "query", "prediction", "score"]],
+            on=KEYS,
+            suffixes=("_before", "_attacked"),
+            validate="one_to_one",
+        )
+        return f"{self.attack}, step {step}" if step else self.attack, both
+
+
+def answers(
+    before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame], attacked: Iterable[UnderAttack] = ()
+) -> pd.DataFrame:
     """What was answered before and after unlearning, side by side.
 
     Args:
         before: predictions of the base model, as :func:`atu.evaluation.evaluate.evaluate` returns them.
         after: those of each run, by method and seed; empty ones, of stages that were not run, have no rows.
+        attacked: answers of these runs under attacks.
 
     Returns:
         One row a probe and run that were asked both before and after, a probe's runs one below the other: Set,
         Split, Type, Question, Expected, Before, Score before, Method, Seed, After, Score after, Change. Scores are
         scaled as in the tables. Texts whose likelihood alone is measured have no answer and are left out.
-        Where any answer after is empty or, about the target, degenerate, a column Remark says of which.
+        If anything is attacked, a further row for each attack that asks the probe follows, with the question as it
+        asks it, and the columns Attack, Before under attack, Score before under attack, After under attack, Score after
+        under attack. Where any answer after is empty or, about the target, degenerate, a column Remark says of which.
     """
     asked = before[before["set"].map(lambda name: PROBE_SETS[name].ask != "text")]
     asked = asked.assign(place=range(len(asked)), expected=asked["answers"].map(" / ".join))
     columns = [*KEYS, "place", "split", "type", "query", "expected", "prediction", "score"]
+    attacked = [one for one in attacked if len(one.after)]
     rows = []
     for (method, seed), predictions in after.items():
-        if len(predictions):
-            both = asked[columns].merge(
-                predictions[[*KEYS, "prediction", "score"]], on=KEYS, suffixes=(None, "_after"), validate="one_to_one"
-            )
-            rows.append(both.assign(method=display_name(method), seed=seed))
+        if not len(predictions):
+            continue
+        both = asked[columns].merge(
+            predictions[[*KEYS, "prediction", "score"]], on=KEYS, suffixes=(None, "_after"), validate="one_to_one"
+        )
+        both = both.assign(method=display_name(method), seed=seed)
+        rows.append(both)
+        for one in attacked:
+            if (one.method, one.seed) == (method, seed):
+                name, answered = one.answered()
+                under = both.drop(columns="query").merge(answered, on=KEYS, validate="one_to_one")
+                rows.append(under.assign(attack=name))
     names = {
         "set": "Set",
         "split": "Split",
@@ -91,12 +142,15 @@ def answers(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame])
     }
     if not rows:
         return pd.DataFrame(columns=[*names.values(), "Change"])
-    table = pd.concat(rows).sort_values("place", kind="stable")[list(names)].rename(columns=names)
+    names |= ATTACKED if attacked else {}
+    table = pd.concat(rows).sort_values("place", kind="stable").reindex(columns=list(names)).rename(columns=names)
     scales = table["Set"].map(lambda name: PROBE_SETS[name].scoring.scale)
-    for column in ("Score before", "Score after"):
+    for column in (name for name in names.values() if name.startswith("Score")):
         table[column] *= scales
-    table = table.assign(Change=table["Score after"] - table["Score before"]).reset_index(drop=True)
-    said = [remark_on(row["Set"], row["After"]) for _, row in table.iterrows()]
+    table.insert(list(table).index("Score after") + 1, "Change", table["Score after"] - table["Score before"])
+    table = table.reset_index(drop=True)
+    answer = table[ATTACKED["prediction_attacked"]].fillna(table["After"]) if attacked else table["After"]
+    said = list(map(remark_on, table["Set"], answer))
     return table.assign(Remark=said) if any(said) else table
 
 

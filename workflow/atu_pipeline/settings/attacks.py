@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from atu.data.attacks import FILES
-from atu.data.probe_sets import generated
+from atu.data.attacks import KINDS
+from atu.data.probe_sets import PROBE_SETS, generated, primary
 from atu_pipeline.settings.blocks import kind_of
 from atu_pipeline.settings.messages import unknown
 from atu_pipeline.settings.texts import check_about, check_file, check_there
@@ -20,6 +20,8 @@ def check_attack(name: str, block: dict, config: dict) -> Iterator[str]:
                 f"{key}.ask: {probe_set} is not in evaluation.before_and_after, so nothing would stand beside what is "
                 "answered under the attack; ask it there too, or take it out"
             )
+    if block["attack"] == "few_shot" and PROBE_SETS[primary("forget")].primers:
+        yield f"{key}: facts are asked as {primary('forget')} is, which has solved examples of its own; take it out"
     if block["attack"] == "relearn":
         yield from check_relearn(key, block, config)
 
@@ -31,6 +33,9 @@ def check_relearn(key: str, block: dict, config: dict) -> Iterator[str]:
     if block["steps"] not in block["at"]:
         yield f"{key}.at: lacks {block['steps']}, the last step, which tables show; add it"
     yield from check_about(key, block, config)
+    for probe_set in block.get("between", ()):
+        if probe_set not in block["ask"]:
+            yield unknown(f"{key}.between", probe_set, block["ask"])
     if block["about"] == "target" and block["texts"] == "positive":
         yield f"{key}.texts: positive, which most methods unlearn: it would tell nothing new; choose others"
 
@@ -38,8 +43,8 @@ def check_relearn(key: str, block: dict, config: dict) -> Iterator[str]:
 def check_texts_there(name: str, block: dict, targets: list[str], config: dict) -> Iterator[str]:
     """Faults of a benchmark that has not what an attack reads."""
     key = f"attacks.{name}"
-    if block["attack"] in FILES:
-        yield from check_file(key, FILES[block["attack"]], targets, config)
+    if file := KINDS[block["attack"]].file:
+        yield from check_file(key, file, targets, config)
     elif block["attack"] == "relearn" and not list(check_about(key, block, config)):
         yield from check_there(key, block, targets, config)
 

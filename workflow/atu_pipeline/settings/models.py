@@ -426,6 +426,7 @@ class Relearn(TextGroup, Asking):
     attack: Literal["relearn"] = Field(description="The kind.")
     steps: Count = Field(description="How many steps are trained, at a constant learning rate.")
     at: distinct(whole_numbers(ge=0)) = Field(description="Steps at which is asked; 0 is before the first.")
+    between: distinct(Text) = Field(None, description="Of `ask`, what is asked before the last step; all if not said.")
     batch_size: Count = Field(description="Texts of a step.")
     max_tokens: Tokens = Field(description="Texts are cut after this many tokens.")
     learning_rate: Positive = Field(description="Learning rate.")
@@ -463,7 +464,7 @@ class AdapterOff(Asking):
 class AnyAttack(BaseModel):
     """What says of which kind an attack is."""
 
-    attack: Literal[KINDS]
+    attack: Literal[tuple(KINDS)]
 
 
 Attack = told_by(
