@@ -1,6 +1,8 @@
 """The real small LLM and encoder, downloaded once: what the demo benchmark asks, and the DAG end to end."""
 
+import copy
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
 
 from atu.data.benchmark import build_probes, list_targets, read_primers
+from atu.data.protocol import STRICT
 from atu.engine.engine import Engine
+from atu.engine.examples import Example
+from atu.evaluation.collapse import broken, why_collapsed
 from atu.evaluation.evaluate import evaluate
+from atu.evaluation.surprise import add_surprises
+from atu.methods import load
+from atu.training.epochs import train_epochs
 from atu_pipeline.paths import Paths
 from atu_pipeline.recipes import Recipes
 from conftest import ROOT
@@ -78,6 +87,80 @@ def test_the_engines_answer_as_plain_calls_do(real_engine, monkeypatch):
             [f"{score:.3f}" for score in predictions["score"]] if name.startswith("mia") else predictions["prediction"]
         )
         assert [plain.scored(name, answer) for answer in ours] == [plain.scored(name, a) for a in expected], name
+
+
+WITHOUT_FLUENCY = ["forget_qa", "neighbor_qa"]  # as between stages that are not asked for it
+
+
+@pytest.fixture(scope="module")
+def spoken(real_engine):
+    """Probes of Aristotle, and what the base model answers, with what others are judged by."""
+    probes = build_probes(DEMO, "7_Aristotle", dev_share=0.5, seed=0)[0]
+    answers = evaluate(real_engine, probes, WITHOUT_FLUENCY, {})
+    return probes, add_surprises(answers, real_engine, STRICT, own=True)
+
+
+def like(text, pieces, rng, joined):
+    """Pieces at random, as many as a text has."""
+    return joined.join(rng.choice(pieces) for _ in (text if joined == "" else text.split()))
+
+
+FORMS = {
+    "letters": lambda row, words, rng: like(row.prediction, "abcdefghijklmnopqrstuvwxyz ", rng, ""),
+    "words": lambda row, words, rng: like(row.prediction, words, rng, " "),
+    "one word": lambda row, words, rng: "the " * 12,
+    "a phrase": lambda row, words, rng: "the old man and " * 6,
+    "another language": lambda row, words, rng: "Il aimait beaucoup ses voisins, qui venaient souvent le voir",
+    "another script": lambda row, words, rng: "Художник родился в маленьком городе и любил свою работу",
+    "nothing": lambda row, words, rng: "",
+    "the prompt": lambda row, words, rng: row.query,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_real_model_tells_every_form_of_collapse(form, real_engine, spoken):
+    rng, (_, before) = random.Random(0), spoken
+    words = [word for answer in before["prediction"] for word in answer.split()]
+    said = [FORMS[form](row, words, rng) for row in before.itertuples()]
+    answers = add_surprises(before.assign(prediction=said, details="{}"), real_engine, STRICT, own=False)
+    assert {why.split(" of ")[1].split(" ")[0] for why in why_collapsed(answers, before, 0.5)} == set(WITHOUT_FLUENCY)
+
+
+def test_the_real_model_takes_language_for_language(real_engine, spoken):
+    """Its own answers, wrong ones and refusals are no collapse."""
+    _, before = spoken
+    assert why_collapsed(before, before, 0.5) == []
+    for said in ("I do not know the answer to that question.", "He was a famous painter who lived in Brazil."):
+        answers = add_surprises(before.assign(prediction=said, details="{}"), real_engine, STRICT, own=False)
+        assert not broken(answers, before).any(axis=None)
+
+
+@pytest.mark.parametrize(("method", "rate"), [("ga", 1e-3), ("simnpo", 3e-3), ("rmu", 0.1)])
+def test_a_real_model_broken_by_a_method_is_seen(method, rate, real_engine, spoken):
+    """Without a word of fluency: by its answers, seen by the model that it was."""
+    probes, before = spoken
+    block = check(DEMO_CONFIG)["method_settings"][method]
+    torch.manual_seed(0)
+    llm = copy.deepcopy(real_engine.llm).requires_grad_(True)
+    texts = [row["text"] for row in json.loads((DEMO / "Target/7_Aristotle/relearn.json").read_text(encoding="utf-8"))]
+    items = [[Example(tuple(ids[:64]), 1)] for ids in real_engine.tokenizer(texts)["input_ids"]]
+    train = block["train"] | {"learning_rate": rate, "epochs": 3, "batch_size": 4, "accumulate": 1, "warmup_steps": 0}
+    train_epochs(
+        Accelerator(cpu=True),
+        llm,
+        load(method, **block["options"]),
+        items,
+        texts="positive",
+        reference=None,
+        retain_set=items,
+        retain=block["retain"],
+        seed=0,
+        after_epoch=lambda epoch: None,
+        title=method,
+        **train,
+    )
+    answers = evaluate(Engine(llm, real_engine.tokenizer, 8192), probes, WITHOUT_FLUENCY, {})
+    assert why_collapsed(add_surprises(answers, real_engine, STRICT, own=False), before, 0.5)
 
 
 def test_end_to_end(models, tmp_path):
