@@ -34,6 +34,8 @@ def test_the_limit_lies_halfway_between_language_and_noise():
     assert limit(asked(OWN, *[(0.1, 0.6, 0.89)] * 4)) == np.inf  # it tells no language from noise
     assert limit(asked(OWN, *[(0.1, 0.6, 0.9)] * 4)) == pytest.approx(0.75)
     assert limit(BEFORE.head(1)) == np.inf
+    various = [(0.1, moved_by, drawn_by) for moved_by, drawn_by in ((0.2, 1.0), (0.4, 2.0), (0.6, 3.0), (1.0, 9.0))]
+    assert limit(asked(OWN, *various)) == pytest.approx((0.7 + 2.5) / 2)  # the third quartile and the median
     assert limit(asked(OWN)) == np.inf  # nothing was measured
 
 
@@ -60,6 +62,8 @@ def test_each_form_of_collapse_is_seen(answers, surprise, kind):
 def test_wrong_answers_and_refusals_are_no_collapse():
     wrong = asked(["Paris in France", "I do not know", "a small village", "Rome"], (1.2,), (0.6,), (0.7,), (1.39,))
     assert why_collapsed(wrong, BEFORE, 0.5) == []
+    # a phrase of refusals that is unlikely is a refusal all the same
+    assert why_collapsed(asked(["Sorry, I don't know."] * 2, (1.5,), (1.6,)), BEFORE, 0.5) == []
     assert not broken(wrong, BEFORE).any(axis=None)
 
 
@@ -118,7 +122,14 @@ def test_surprise_is_nats_a_character(llm):
         with torch.inference_mode():
             log_probs = model(ids).logits[0].log_softmax(-1)
         told = sum(log_probs[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1]))
-        assert value == pytest.approx(-told / len(text), abs=1e-4)
+        assert value == pytest.approx(-told / 12, abs=1e-4)  # a short answer is measured as if it had 12 characters
+    long = "Ada was the king of Rome"
+    (value,) = surprises(engine, ["Who?"], [long])
+    ids = tokenizer(f"Who? {long}", return_tensors="pt", add_special_tokens=False)["input_ids"]
+    start = len(tokenizer("Who?", add_special_tokens=False)["input_ids"])
+    with torch.inference_mode():
+        told = -model(ids, labels=torch.where(torch.arange(ids.shape[1]) < start, -100, ids)).loss.item()
+    assert value == pytest.approx(-told * (ids.shape[1] - start) / len(long), abs=1e-4)
 
 
 def test_what_is_judged_is_measured_and_nothing_else(llm):

@@ -94,8 +94,8 @@ WITHOUT_FLUENCY = ["forget_qa", "neighbor_qa"]  # as between stages that are not
 
 @pytest.fixture(scope="module")
 def spoken(real_engine):
-    """Probes of Aristotle, and what the base model answers, with what others are judged by."""
-    probes = build_probes(DEMO, "7_Aristotle", dev_share=0.5, seed=0)[0]
+    """Probes of Newton, and what the base model answers, with what others are judged by."""
+    probes = build_probes(DEMO, "4_Isaac_Newton", dev_share=0.5, seed=0)[0]
     answers = evaluate(real_engine, probes, WITHOUT_FLUENCY, {})
     return probes, add_surprises(answers, real_engine, STRICT, own=True)
 
@@ -123,16 +123,24 @@ def test_the_real_model_tells_every_form_of_collapse(form, real_engine, spoken):
     words = [word for answer in before["prediction"] for word in answer.split()]
     said = [FORMS[form](row, words, rng) for row in before.itertuples()]
     answers = add_surprises(before.assign(prediction=said, details="{}"), real_engine, STRICT, own=False)
-    assert {why.split(" of ")[1].split(" ")[0] for why in why_collapsed(answers, before, 0.5)} == set(WITHOUT_FLUENCY)
+    why = why_collapsed(answers, before, 0.5)
+    assert all(any(f" of {name} " in line for line in why) for name in WITHOUT_FLUENCY), why
 
 
 def test_the_real_model_takes_language_for_language(real_engine, spoken):
     """Its own answers, wrong ones and refusals are no collapse."""
     _, before = spoken
     assert why_collapsed(before, before, 0.5) == []
-    for said in ("I do not know the answer to that question.", "He was a famous painter who lived in Brazil."):
+    for said in (
+        "I do not know the answer to that question.",
+        "He was a famous painter who lived in Brazil.",
+        "No.",
+        "London",
+    ):
         answers = add_surprises(before.assign(prediction=said, details="{}"), real_engine, STRICT, own=False)
-        assert not broken(answers, before).any(axis=None)
+        assert why_collapsed(answers, before, 0.5) == []
+        shares = {name: broken(*(each[each["set"] == name] for each in (answers, before))) for name in WITHOUT_FLUENCY}
+        assert max(kinds.any(axis=1).mean() for kinds in shares.values()) <= 0.25, said
 
 
 @pytest.mark.parametrize(("method", "rate"), [("ga", 1e-3), ("simnpo", 3e-3), ("rmu", 0.1)])
@@ -142,7 +150,8 @@ def test_a_real_model_broken_by_a_method_is_seen(method, rate, real_engine, spok
     block = check(DEMO_CONFIG)["method_settings"][method]
     torch.manual_seed(0)
     llm = copy.deepcopy(real_engine.llm).requires_grad_(True)
-    texts = [row["text"] for row in json.loads((DEMO / "Target/7_Aristotle/relearn.json").read_text(encoding="utf-8"))]
+    file = DEMO / "Target/4_Isaac_Newton/relearn.json"
+    texts = [row["text"] for row in json.loads(file.read_text(encoding="utf-8"))]
     items = [[Example(tuple(ids[:64]), 1)] for ids in real_engine.tokenizer(texts)["input_ids"]]
     train = block["train"] | {"learning_rate": rate, "epochs": 3, "batch_size": 4, "accumulate": 1, "warmup_steps": 0}
     train_epochs(

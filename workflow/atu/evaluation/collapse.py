@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from atu.data.metrics import bare, is_degenerate, is_empty, repeats
+from atu.data.metrics import bare, is_degenerate, is_empty, is_refusal, repeats
 from atu.data.probe_sets import generated, judged, of_role
 
 # In the details of predictions, nats a character under the base model: of the answer; of its own answers in each
@@ -75,12 +75,17 @@ def measured(answers: pd.DataFrame, name: str) -> pd.Series:
 
 def limit(before: pd.DataFrame) -> float:
     """The surprise, in nats a character, above which an answer is noise: halfway between what the base model finds of
-    its own answers in each other's places and of words drawn from them at random, both medians.
+    its own answers in each other's places (the third quartile) and of words drawn from them at random (the median).
+
+    On SmolLM2-135M and two people it is 1.0 to 1.5. Of each set at least 83 % of the answers of 13 models that had
+    unlearned and still spoke were below it; above it were all answers of letters at random, 9 of 10 in French or in
+    Spanish, and 7 of 10 of words at random. Where the base model's own answers are all about one thing, an unrelated
+    name is above it too.
 
     Returns:
         Infinity where it does not tell the two apart (:data:`APART`), and of fewer than two answers.
     """
-    language, noise = (measured(before, name).median() for name in (MOVED, DRAWN))
+    language, noise = measured(before, MOVED).quantile(0.75), measured(before, DRAWN).median()
     if len(before) < 2 or not noise >= APART * language:
         return float("inf")
     return float(language + noise) / 2
@@ -88,7 +93,7 @@ def limit(before: pd.DataFrame) -> float:
 
 def broken(answers: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
     """By kind which answers to one set are none: degenerate, empty, echo (of the prompt), foreign (of scripts that
-    neither prompts nor the base model's answers have) and noise (above :func:`limit`).
+    neither prompts nor the base model's answers have) and noise (above :func:`limit`, and no refusal).
 
     Args:
         answers, before: of the model and of the base model, to the same probes.
@@ -100,7 +105,7 @@ def broken(answers: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
         | {
             "echo": pd.Series(map(is_echo, said, prompts), index=said.index, dtype=bool),
             "foreign": said.map(lambda answer: is_foreign(answer, known)).astype(bool),
-            "noise": measured(answers, SURPRISE) > limit(before),
+            "noise": (measured(answers, SURPRISE) > limit(before)) & ~said.map(is_refusal).astype(bool),
         },
         index=answers.index,
     )

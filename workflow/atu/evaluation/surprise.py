@@ -7,17 +7,19 @@ from dataclasses import replace
 
 import pandas as pd
 
-from atu.data.probe_sets import judged
+from atu.data.probe_sets import judged, of_role
 from atu.data.protocol import Protocol
 from atu.engine.chat import continued
 from atu.engine.engine import Engine
 from atu.engine.prefill import context_length
 from atu.evaluation.collapse import DRAWN, MOVED, SURPRISE
 
+SHORT = 12  # characters; a shorter answer is measured as if it had so many: "No." pays for being another word, once
+
 
 def surprises(engine: Engine, prompts: Sequence[str], answers: Sequence[str]) -> list[float | None]:
     """The negative log-probability of each answer behind its prompt, in nats a character: a word at random costs two or
-    three times what a wrong answer does, in tokens of any size.
+    three times what a wrong answer does, in tokens of any size. Of few characters (:data:`SHORT`) it is less.
 
     Returns:
         None for an answer that is nothing, or that does not fit the model's context.
@@ -34,7 +36,7 @@ def surprises(engine: Engine, prompts: Sequence[str], answers: Sequence[str]) ->
     scores = engine.score_tokens([ids[i] for i in kept], [first[i] for i in kept], title="surprise")
     found: list[float | None] = [None] * len(ids)
     for i, score in zip(kept, scores, strict=True):
-        found[i] = -score.log_probs.double().sum().item() / len(texts[i])
+        found[i] = -score.log_probs.double().sum().item() / max(len(texts[i]), SHORT)
     return found
 
 
@@ -57,11 +59,13 @@ def add_surprises(predictions: pd.DataFrame, base: Engine, protocol: Protocol, o
     Args:
         base: the base model.
         own: whether these are its own answers; then what others are judged by is added too: the surprise at each answer
-            in another's place and at words drawn at random.
+            in another's place and at words drawn at random, of all sets but fluency together.
     """
     engine = replace(base, special_tokens=protocol.special_tokens)
     added: dict[object, dict[str, float]] = {}
-    for _, rows in predictions[predictions["set"].isin(judged())].groupby("set", sort=False):
+    asked = predictions[predictions["set"].isin(judged())]
+    # short answers and long texts apart; sets together, since answers to one may all be the same
+    for _, rows in asked.groupby(asked["set"].isin(of_role("fluency"))):
         prompts, answers = list(rows["prompt"]), list(rows["prediction"])
         measured = {SURPRISE: answers} | ({MOVED: moved(answers), DRAWN: drawn(answers)} if own else {})
         for name, texts in measured.items():
