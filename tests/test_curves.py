@@ -100,6 +100,11 @@ def test_runs_are_read_from_outcomes(tmp_path):
     assert runs["1_Ada 0"].forget.tolist() == [[1.0, 0.5], [1.0, 0.0]]
     assert runs["1_Ada 0"].kept.tolist() == [[0.8], [0.8]]
     assert runs["2_Bo 0"].forget.tolist() == [[1.0, 0.5], [1.0, 0.5]]
+    # a target of which the benchmark has no such set is left out
+    bare = tmp_path / "bare.parquet"
+    pd.DataFrame([{"set": "forget_qa", "id": "forget_qa/0", "split": "test", "score": 1.0}]).to_parquet(bare)
+    lacking = [row | {"target": "3_Cy", "files": [str(bare)]} for row in rows]
+    assert set(read_runs(rows + lacking, "neighbor_qa")["ga"]) == {"1_Ada 0"}
     # a set that was asked before alone makes no curve
     assert read_runs(rows[1:], "neighbor_qa") == {}
     table = matched(rows, resamples=5, seed=0)

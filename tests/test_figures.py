@@ -10,6 +10,7 @@ from matplotlib.text import Text
 
 from atu.common.errors import DivergedError, ExplainedError
 from atu.reporting.figures import FIGURES
+from atu.evaluation.earlier import ASKED
 from atu.reporting.tables import (
     choose_rates,
     find_collapsed,
@@ -294,6 +295,12 @@ def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):
     assert find_unreached([*runs, stopped], grids, []) == {"ga@1", "ga@10"}
     assert find_unreached([*runs, stopped], grids, ["2_Bo"]) == {"ga@1"}
     assert find_unreached([*runs, stopped], grids, ["1_Ada"]) == {"ga@10"}
+    # a target that lacks all sets which are asked between has no answers, and its model has not collapsed
+    lacking = pd.DataFrame(columns=COLUMNS)
+    lacking.attrs[ASKED] = "a model"
+    lacking.to_parquet(files["not run"])
+    assert find_unreached([*runs, stopped], grids, []) == {"ga@10"}
+    assert find_collapsed([runs[0] | {"target": "2_Bo"}, stopped], 0.5)["collapsed"].tolist() == [False]
     collapsed = find_collapsed(runs, 0.5)
     assert collapsed["collapsed"].tolist() == [False, True, True]
     assert collapsed["why"].tolist() == ["", *["ga: loss not finite at step 2"] * 2]

@@ -150,7 +150,7 @@ def read_runs(
         read: predictions of a tuple of files.
 
     Returns:
-        Methods of which no stage but the base model was asked both sets are left out.
+        Methods of which no stage but the base model was asked both sets are left out, and targets that lack one.
     """
 
     def scores(files: tuple, name: str) -> pd.Series:
@@ -167,7 +167,7 @@ def read_runs(
     runs: dict[str, dict[str, Curve]] = {}
     trained = {name for (name, _), of_run in stages.items() if set(of_run) - {0}}
     for (method, target), of_run in stages.items():
-        if method not in trained:
+        if method not in trained or 0 not in of_run:
             continue
         last = max(number for (name, _), others in stages.items() if name == method for number in others)
         # a run that was stopped stays where it was

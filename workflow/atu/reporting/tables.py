@@ -13,6 +13,7 @@ from atu.data.metrics import BEST_WRONG, NO_ANSWER, PERCENT, PROBABILITY, is_ref
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_role, primary, recalled
 from atu.data.protocol import PROTOCOL, Protocol, ProtocolError, protocol_of
 from atu.evaluation.collapse import SPEECHLESS, Judges, measured, why_collapsed, without_speech
+from atu.evaluation.earlier import ASKED
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
 NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
@@ -177,6 +178,11 @@ def read_predictions(files: Iterable[str]) -> pd.DataFrame:
     return predictions
 
 
+def was_asked(predictions: pd.DataFrame) -> bool:
+    """Whether a model was there to be asked; of a target that lacks all sets which are asked it has said nothing."""
+    return len(predictions) > 0 or ASKED in predictions.attrs
+
+
 COLLAPSED = ["target", "method", "seed", "stage", "collapsed", "why", "degenerate", "empty", "foreign"]
 
 
@@ -197,9 +203,10 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
     for run in runs:
         if run["stage"] > 0:
             predictions = read_predictions(run["files"])
-            why = [predictions.attrs.get("diverged", "not run: the stage before had collapsed")]
-            if len(predictions):
+            if was_asked(predictions):
                 why = why_collapsed(predictions, read_predictions(before[run["target"]]), fluency_share)
+            else:
+                why = [predictions.attrs.get("diverged", "not run: the stage before had collapsed")]
             keys = {key: run[key] for key in ("target", "method", "seed", "stage")}
             shares = without_speech(predictions[predictions["set"].isin(ABOUT_TARGET)])
             judged = {"collapsed": bool(why), "why": "; ".join(why), "foreign": run.get("foreign", False)}
@@ -386,7 +393,7 @@ def find_unreached(runs: list[dict], grids: Grids, dev_targets: list[str]) -> se
     nothing was asked there, since the one before had collapsed, or training has diverged."""
     asked = stages_of(runs, grids)
     judged = [run for run in asked if run["target"] in dev_targets] or asked
-    return {run["method"] for run in judged if not any(len(read_parquet(file)) for file in run["files"])}
+    return {run["method"] for run in judged if not any(was_asked(read_parquet(file)) for file in run["files"])}
 
 
 def stages_of(runs: list[dict], grids: Grids) -> list[dict]:
