@@ -139,6 +139,10 @@ def test_what_is_judged_is_measured_and_nothing_else(llm):
     own = [json.loads(text) for text in add_surprises(rows, engine, STRICT, own=True)["details"]]
     assert [set(details) for details in own] == [{"probability", SURPRISE, MOVED, DRAWN}] * 2 + [{"probability"}]
     assert own[0][MOVED] == pytest.approx(surprises(engine, ["Who?"], ["Rome"])[0], abs=1e-5)
+    # what stands for an empty answer is in no pool, and what was measured before is gone
+    empty = pd.concat([rows, asked(["NOANSWER"], (0.1, 0.2, 0.3), prompt="Who?")], ignore_index=True)
+    again = [json.loads(text) for text in add_surprises(empty, engine, STRICT, own=True)["details"]]
+    assert again == [pytest.approx(details, abs=1e-5) for details in own] + [{}]
     other = [json.loads(text) for text in add_surprises(rows, engine, STRICT, own=False)["details"]]
     assert [set(details) for details in other[:2]] == [{"probability", SURPRISE}] * 2
 

@@ -6,6 +6,9 @@ import shutil
 import pandas as pd
 import pytest
 
+from atu.data.protocol import protocol_of
+from atu.engine.engine import Engine
+from atu.evaluation.surprise import add_surprises
 from conftest import Workflow
 
 ADA = ("1_Ada", "atu", "0")
@@ -80,6 +83,20 @@ def of_set(predictions: pd.DataFrame, *names: str) -> pd.DataFrame:
     return predictions[predictions["set"].isin(names)].reset_index(drop=True)
 
 
+def told(when: str, *predictions: pd.DataFrame) -> list[pd.DataFrame]:
+    """What does not depend on which other sets are asked: of the base model all but what is made of its answers."""
+    return [frame.drop(columns="details") if when == "before" else frame for frame in predictions]
+
+
+def check_pool(workflow: Workflow, predictions: pd.DataFrame) -> None:
+    """What the guard judges by is made of all answers of the base model together, whenever they were given."""
+    engine = Engine.load(workflow.tiny / "llm", 1000)
+    protocol = protocol_of(workflow.paths().config["evaluation"]["protocol"])
+    whole = add_surprises(predictions, engine, protocol, own=True)
+    for made, expected in zip(predictions["details"], whole["details"], strict=True):
+        assert json.loads(made) == pytest.approx(json.loads(expected), abs=1e-4)
+
+
 def test_one_more_probe_set_is_asked_alone(finished, copy):
     """Fewer sets are taken from the answers to all; then one more is asked, and the others' answers stay."""
 
@@ -100,7 +117,8 @@ def test_one_more_probe_set_is_asked_alone(finished, copy):
     assert all("answered before, and not asked again: forget_qa, neighbor_qa" in log for log in logs.values())
     taken = answers(copy)
     for when, predictions in taken.items():
-        pd.testing.assert_frame_equal(predictions, of_set(everything[when], *few))
+        pd.testing.assert_frame_equal(*told(when, predictions, of_set(everything[when], *few)))
+    check_pool(copy, taken["before"])
     paths = finished.paths()
     for file in (paths.before("1_Ada"), paths.before("utility"), paths.after(*ADA)):
         (copy.directory / file).unlink()
@@ -109,10 +127,11 @@ def test_one_more_probe_set_is_asked_alone(finished, copy):
     assert jobs["evaluate_after"] == 1
     assert all("answered before, and not asked again: forget_qa, neighbor_qa\n" in log for log in logs.values())
     for when, predictions in answers(copy).items():
-        pd.testing.assert_frame_equal(of_set(predictions, *few), taken[when])
+        pd.testing.assert_frame_equal(*told(when, of_set(predictions, *few), taken[when]))
         asked, same = of_set(predictions, "forget_fb"), of_set(everything[when], "forget_fb")
         assert asked["prediction"].tolist() == same["prediction"].tolist()
         assert asked["score"].tolist() == pytest.approx(same["score"].tolist())
+    check_pool(copy, answers(copy)["before"])
 
 
 @pytest.mark.slow

@@ -40,18 +40,27 @@ def answers(engine, sets):
         return evaluate(engine, probes, sets, primers, *written, probability=params.asking["probability"])
 
 
-def ask(sets, checkpoint):
-    """The answers of the model to the probes of some sets, as the base model sees them."""
+def ask(sets, earlier, checkpoint):
+    """The answers of the model to the probes of all sets, earlier ones among them, as the base model sees them."""
     inputs, protocol = snakemake.input, protocol_of(snakemake.params.asking["protocol"])
     accelerator = start(0, snakemake.threads, snakemake.params.device, snakemake.params.precision)
     engine = load(checkpoint, accelerator, inputs.get("base") or None)
-    found, base = answers(engine, sets), inputs.get("unmodified")
-    if not set(sets) & set(judged()):
-        return found
-    if base and base != inputs.llm:
-        del engine  # one model in memory at a time
-        engine = load(base, accelerator)
-    return add_surprises(found, engine, protocol, own=not base)
+    asked, base = [name for name in sets if name not in earlier], inputs.get("unmodified")
+    found = answers(engine, asked)
+    if not base:  # what others are judged by is made of all its answers together
+        return add_surprises(beside(found, earlier, sets), engine, protocol, own=True)
+    if set(asked) & set(judged()):
+        if base != inputs.llm:
+            del engine  # one model in memory at a time
+            engine = load(base, accelerator)
+        found = add_surprises(found, engine, protocol, own=False)
+    return beside(found, earlier, sets)
+
+
+def beside(found, earlier, sets):
+    """The answers to all sets in their order: earlier ones, and those of now."""
+    parts = [earlier.get(name, found[found["set"] == name]) for name in sets]
+    return pd.concat(parts, ignore_index=True)
 
 
 # the base model's answers are there to judge by; they are not read here
@@ -79,10 +88,11 @@ with (
         predictions.attrs["diverged"] = diverged  # which goes into the file's metadata
     else:
         predictions = pd.DataFrame(columns=COLUMNS)
-        if asked:
-            predictions = ask(asked, checkpoint)
-        parts = [earlier.get(name, predictions[predictions["set"] == name]) for name in sets]
-        predictions = pd.concat(parts, ignore_index=True) if parts else predictions
+        own = not inputs.get("unmodified") and set(earlier) & set(judged())  # what is made of its answers is made anew
+        if asked or (sets and own):
+            predictions = ask(sets, earlier, checkpoint)
+        elif sets:
+            predictions = beside(predictions, earlier, sets)
         if sets:  # what was not asked is not answered
             predictions.attrs[ASKED] = answering
     predictions.attrs[PROTOCOL] = params.asking["protocol"]

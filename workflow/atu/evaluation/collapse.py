@@ -85,8 +85,9 @@ def limit(before: pd.DataFrame) -> float:
     Returns:
         Infinity where it does not tell the two apart (:data:`APART`), and of fewer than two answers.
     """
-    language, noise = measured(before, MOVED).quantile(0.75), measured(before, DRAWN).median()
-    if len(before) < 2 or not noise >= APART * language:
+    moved, drawn = measured(before, MOVED), measured(before, DRAWN)
+    language, noise = moved.quantile(0.75), drawn.median()
+    if moved.count() < 2 or not noise >= APART * language:
         return float("inf")
     return float(language + noise) / 2
 

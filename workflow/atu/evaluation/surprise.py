@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from atu.data.metrics import is_empty
 from atu.data.probe_sets import judged, of_role
 from atu.data.protocol import Protocol
 from atu.engine.chat import continued
@@ -54,7 +55,8 @@ def drawn(answers: Sequence[str], seed: int = 0) -> list[str]:
 
 def add_surprises(predictions: pd.DataFrame, base: Engine, protocol: Protocol, own: bool) -> pd.DataFrame:
     """Predictions with the base model's surprise in the details of those that are judged by it
-    (:func:`atu.data.probe_sets.judged`).
+    (:func:`atu.data.probe_sets.judged`), and none from before. Empty answers have none: what stands for them is no
+    answer of a model.
 
     Args:
         base: the base model.
@@ -63,7 +65,7 @@ def add_surprises(predictions: pd.DataFrame, base: Engine, protocol: Protocol, o
     """
     engine = replace(base, special_tokens=protocol.special_tokens)
     added: dict[object, dict[str, float]] = {}
-    asked = predictions[predictions["set"].isin(judged())]
+    asked = predictions[predictions["set"].isin(judged()) & ~predictions["prediction"].map(is_empty).astype(bool)]
     # short answers and long texts apart; sets together, since answers to one may all be the same
     for _, rows in asked.groupby(asked["set"].isin(of_role("fluency"))):
         prompts, answers = list(rows["prompt"]), list(rows["prediction"])
@@ -72,5 +74,9 @@ def add_surprises(predictions: pd.DataFrame, base: Engine, protocol: Protocol, o
             for i, value in zip(rows.index, surprises(engine, prompts, texts), strict=True):
                 if value is not None:
                     added.setdefault(i, {})[name] = value
-    details = [json.dumps(json.loads(text) | added.get(i, {})) for i, text in predictions["details"].items()]
+    kept = [
+        {name: value for name, value in json.loads(text).items() if name not in (SURPRISE, MOVED, DRAWN)}
+        for text in predictions["details"]
+    ]
+    details = [json.dumps(old | added.get(i, {})) for i, old in zip(predictions.index, kept, strict=True)]
     return predictions.assign(details=pd.Series(details, index=predictions.index, dtype=object))
