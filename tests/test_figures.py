@@ -9,8 +9,8 @@ import pytest
 from matplotlib.text import Text
 
 from atu.common.errors import DivergedError, ExplainedError
-from atu.reporting.figures import FIGURES
 from atu.evaluation.earlier import ASKED
+from atu.reporting.figures import FIGURES
 from atu.reporting.tables import (
     choose_rates,
     find_collapsed,

@@ -226,6 +226,12 @@ def test_nothing_is_done_twice_and_one_more_attack_alone(robust, tmp_path):
             {"targets": ["3_Cy"]},
             r"attacks.again: .*3_Cy/relearn.json is missing; write it, or take attacks.again out",
         ),
+        ({"told": {"shots": 2}}, {}, r"attacks.told.shots: 2, and .*1_Ada/facts.json has 1 facts; lower it, or write"),
+        (
+            {"reworded": {"ask": ["forget_fb"]}},
+            {},
+            r"attacks.reworded: .*1_Ada/paraphrases.json has no row of forget_level1, which are asked; write some",
+        ),
         ({}, {"attacks": ["agin"]}, r"experiments.robust.attacks: unknown 'agin'; did you mean again"),
         ({}, {"shows": ["main"]}, r"experiments.robust.attacks: nothing shows them"),
         (
@@ -242,6 +248,31 @@ def test_what_an_attack_cannot_be(tiny, tmp_path, monkeypatch, over, experiment,
     config = json.loads(workflow.config.read_text()) | {"attacks": given}
     config["experiments"]["robust"] = ROBUST | experiment
     workflow.config.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=said):
+        experiment_of("robust", workflow.paths().config)
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "said"),
+    [
+        ("facts", {"query": "Where?"}, r"attacks.told: .*2_Bo/facts.json, row 2: lacks field 'answer'"),
+        (
+            "paraphrases",
+            {"file": "forget_lvl2", "row": 0, "query": "x"},
+            r"row 7: file: unknown 'forget_lvl2'; did you",
+        ),
+        ("paraphrases", {"file": "forget_level2", "row": 99, "query": "x"}, r"has no row 99 of \d+; rows are counted"),
+    ],
+)
+def test_what_files_of_attacks_cannot_say(tiny, tmp_path, monkeypatch, file, row, said):
+    """Of any target, before the first job."""
+    monkeypatch.chdir(tmp_path)
+    workflow = with_attacks(tiny, tmp_path)
+    config = json.loads(workflow.config.read_text())
+    config["experiments"]["robust"] = ROBUST | {"targets": [ADA, BO]}
+    workflow.config.write_text(json.dumps(config))
+    path = tmp_path / "benchmark/Target" / BO / f"{file}.json"
+    path.write_text(json.dumps([*json.loads(path.read_text()), row]), encoding="utf-8")
     with pytest.raises(ConfigError, match=said):
         experiment_of("robust", workflow.paths().config)
 
@@ -321,6 +352,26 @@ def test_the_comparison_by_hand():
     shares = shares_at_end(pd.concat([collapsed, pd.DataFrame([judged | {"stage": 2, "collapsed": False}])]))
     assert robustness_page(table, "forget_qa", shares)["Method"][1] == "NPO † 50% collapsed"
     assert "(again) † 50% collapsed. The base" in verdict(table, shares)
+
+
+def test_people_count_alike_where_a_seed_is_lost():
+    """Of the second person one of two seeds has diverged: before and behind the attack both people count for half."""
+    gone = measures(frame([0.0]).head(0))
+    data = {
+        (f"{kind}{n}",): measures(frame([score], step))
+        for kind, score, step in (("b", 0.0, None), ("c", 1.0, None))
+        for n in (1, 2)
+    }
+    data |= {("after",): measures(frame([1.0], 0)), ("gone",): gone, ("base",): measures(frame([1.0], 0))}
+    shared = {"method": "npo", "attack": "coarse", "kind": "quantize", "base": ("base",), "base_files": ("base",)}
+    runs = [
+        shared | {"target": ADA, "seed": 0, "files": ("after",), "before": ("b1",)},
+        shared | {"target": ADA, "seed": 1, "files": ("after",), "before": ("b2",)},
+        shared | {"target": BO, "seed": 0, "files": ("after",), "before": ("c1",)},
+        shared | {"target": BO, "seed": 1, "files": ("gone",), "before": ("gone",)},
+    ]
+    table = compare_attacks(runs, 20, 0, read=data.__getitem__)
+    assert (table["before"].iloc[0], table["after"].iloc[0], table["runs"].iloc[0]) == (50, 100, 3)
 
 
 def test_in_other_words_only_what_the_base_model_answers_counts():

@@ -99,7 +99,8 @@ def measured_rows(
                 continue
             parts.append(part)
             for kind, column in BESIDE.items():
-                others[column] += [of_same(at(frame, step, probe_set), set(part["id"])) for frame in found[kind]]
+                ids = set(part["id"])  # people count alike, as in `after`, also where a seed of one has diverged
+                others[column].append(mean_of([of_same(at(frame, step, probe_set), ids) for frame in found[kind]]))
         if not count:  # dev probes alone
             continue
         row = {"step": int(step), "set": probe_set, "asked": count, "runs": runs, "targets": len(parts)}

@@ -1,11 +1,13 @@
 """Attacks: what their blocks may not be set to, and what a benchmark must have for them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from atu.data.attacks import KINDS
+from atu.data.benchmark import BenchmarkError, file_of, read_rows, read_texts
 from atu.data.probe_sets import PROBE_SETS, generated, primary
 from atu_pipeline.settings.blocks import kind_of
-from atu_pipeline.settings.messages import unknown
+from atu_pipeline.settings.messages import unknown, unknown_name
 from atu_pipeline.settings.texts import check_about, check_file, check_there
 
 
@@ -44,9 +46,50 @@ def check_texts_there(name: str, block: dict, targets: list[str], config: dict) 
     """Faults of a benchmark that has not what an attack reads."""
     key = f"attacks.{name}"
     if file := KINDS[block["attack"]].file:
-        yield from check_file(key, file, targets, config)
+        faults = list(check_file(key, file, targets, config))
+        yield from faults or check_rows_there(key, file, block, targets, config)
     elif block["attack"] == "relearn" and not list(check_about(key, block, config)):
         yield from check_there(key, block, targets, config)
+
+
+def check_rows_there(key: str, file: str, block: dict, targets: list[str], config: dict) -> Iterator[str]:
+    """Fault of the first target in whose file of a benchmark of one's own an attack would not find what it reads."""
+    folder = config["benchmarks"][config["benchmark"]]["path"]
+    files = sorted({PROBE_SETS[name].file for name in generated("forget", "neighbour")})
+    for target in targets:
+        path = file_of(folder, target, file)
+        try:
+            rows = read_texts(folder, target, file)
+            sizes = {name: len(read_rows(folder, target, name) or []) for name in files}
+        except BenchmarkError as error:
+            yield f"{key}: {error}"
+            return
+        if block.get("shots", 0) > len(rows):
+            yield f"{key}.shots: {block['shots']}, and {path} has {len(rows)} facts; lower it, or write more"
+            return
+        if block["attack"] == "paraphrase" and (fault := misplaced(path, rows, block["ask"], sizes)):
+            yield f"{key}: {fault}"
+            return
+
+
+def misplaced(path: Path, rows: list[dict], ask: list[str], sizes: dict[str, int]) -> str:
+    """What is wrong with the places that paraphrases name; nothing if each is of a probe, and some are asked.
+
+    Args:
+        sizes: how many rows there are in each file that they may name.
+    """
+    for number, row in enumerate(rows, start=1):
+        if row["file"] not in sizes:
+            return f"{path}, row {number}: file: {unknown_name(row['file'], list(sizes))}"
+        if row["row"] >= sizes[row["file"]]:
+            size = sizes[row["file"]]
+            return (
+                f"{path}, row {number}: {row['file']}.json has no row {row['row']} of {size}; rows are counted from 0"
+            )
+    asked = sorted({PROBE_SETS[name].file for name in ask})
+    if not {row["file"] for row in rows} & {*asked}:
+        return f"{path} has no row of {' or '.join(asked)}, which are asked; write some, or take the target out"
+    return ""
 
 
 def check_attacks(where: str, chosen: dict, config: dict) -> Iterator[str]:
