@@ -11,6 +11,7 @@ from atu.reporting.curves import (
     attacks_note,
     compare,
     end_level,
+    marks_of,
     matched,
     read_runs,
     shares,
@@ -215,3 +216,13 @@ def test_attacks_stand_at_the_level_of_the_kept_model(tmp_path):
     assert attacks_note(silent).endswith(" ".join(silent))
     assert "(75%, 50% and 25% of the base model's recall)" in attacks_note(silent)
     assert "within 12.5 points" in attacks_note(silent)
+
+
+def test_runs_that_have_collapsed_are_marked():
+    """One of two runs at some stage, though it has not at its last."""
+    rows = [{"method": name, "foreign": name == "brought"} for name in ("ga", "ga", "npo", "brought")]
+    judged = [("ga", "1_Ada", 1, True), ("ga", "1_Ada", 2, False), ("ga", "2_Bo", 1, False), ("npo", "1_Ada", 1, False)]
+    collapsed = pd.DataFrame(judged, columns=["method", "target", "stage", "collapsed"]).assign(seed=0)
+    marks = marks_of(rows, collapsed)
+    assert marks["ga"] == {"collapsed": 0.5, "foreign": 0.0}
+    assert (marks["npo"]["collapsed"], marks["brought"]) == (0.0, {"collapsed": 0.0, "foreign": 1.0})

@@ -60,6 +60,7 @@ rule matched_table:
     input:
         of_experiment("evaluations"),
         of_experiment("attack_files"),
+        collapsed="{experiment_dir}/tables/collapsed.csv",
         learning_rates="{experiment_dir}/tables/learning_rates.csv",
     output:
         long="{experiment_dir}/tables/matched.csv",

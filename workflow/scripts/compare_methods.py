@@ -7,9 +7,17 @@ from atu.common.names import display_name
 from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
 from atu.data.attacks import COMPARED
-from atu.reporting.curves import KEPT, attacks_note, foreign_shares, matched, under_attacks, with_attacks
+from atu.reporting.curves import (
+    COLLAPSED_NOTE,
+    KEPT,
+    attacks_note,
+    marks_of,
+    matched,
+    under_attacks,
+    with_attacks,
+)
 from atu.reporting.robustness import compare_attacks, counted_note, of_primary
-from atu.reporting.tables import protocol_of_runs, remark, reported_runs
+from atu.reporting.tables import protocol_of_runs, remark, reported, reported_runs
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
@@ -18,7 +26,8 @@ with job_log(snakemake.log[0]) as log:
     protocol_of_runs([{"files": files} for files in read])
     rates = read_table(snakemake.input.learning_rates, params.recipe)
     runs = reported_runs(params.runs, rates, params.dev_targets)
-    table, foreign, notes = matched(runs, **params.bootstrap), foreign_shares(runs), []
+    collapsed = reported(read_table(snakemake.input.collapsed, params.recipe), params.dev_targets)
+    table, marks, notes = matched(runs, **params.bootstrap), marks_of(runs, collapsed), []
     measures = list(table["measure"].unique())
     if params.attacked:
         attacks = compare_attacks(reported_runs(params.attacked, rates, params.dev_targets), **params.bootstrap)
@@ -34,7 +43,8 @@ with job_log(snakemake.log[0]) as log:
             f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" if math.isfinite(row.value) else "never"
             for row in table.itertuples()
         ]
-        called = {name: display_name(name) + remark({"foreign": share}) for name, share in foreign.items()}
+        called = {name: display_name(name) + remark(shares) for name, shares in marks.items()}
+        notes += [COLLAPSED_NOTE] if any(marks[name]["collapsed"] for name in table["method"]) else []
         named = table.assign(cell=cells, method=table["method"].map(called))
         wide = named.pivot(index=["kept", "method"], columns="measure", values="cell")[measures]
         wide = wide.join(under_attacks(named))

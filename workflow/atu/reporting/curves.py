@@ -22,6 +22,10 @@ LEVELS = (0.75, 0.5, 0.25)  # shares of the original forget recall at which meth
 NEAR = (LEVELS[0] - LEVELS[1]) / 2  # a model whose share is no further from a level stands for it
 UNDER = "under "  # before the name of an attack: a column
 FORGET = primary("forget")
+COLLAPSED_NOTE = (
+    "Collapsed: of these runs some stage, or all, write no language; what is kept is read from such stages too, and "
+    "what is told by the likelihood of a choice may look kept."
+)
 NEIGHBOURS = sorted(of_role("neighbour"), key=lambda name: name != primary("neighbour"))  # the primary one first
 KEPT = (*NEIGHBOURS, *of_role("utility", "fluency"))
 
@@ -179,14 +183,19 @@ def read_runs(
     return runs
 
 
-def foreign_shares(rows: list[dict]) -> dict[str, float]:
-    """By method the share of its runs that are of targets which a model from elsewhere has not forgotten.
+def marks_of(rows: list[dict], collapsed: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """By method the share of its runs that have collapsed, at whichever stage, since all are points of its curve; and
+    of those that are of targets which a model from elsewhere has not forgotten.
 
     Args:
         rows: as for :func:`read_runs`, with ``foreign`` where it is so.
+        collapsed: from :func:`atu.reporting.tables.find_collapsed`, of the same targets.
     """
-    marks = pd.DataFrame([{"method": row["method"], "foreign": bool(row.get("foreign"))} for row in rows])
-    return marks.groupby("method")["foreign"].mean().to_dict()
+    marks = pd.DataFrame([{"method": row["method"], "foreign": float(bool(row.get("foreign")))} for row in rows])
+    fallen = collapsed.groupby(["method", "target", "seed"])["collapsed"].any().groupby(level="method").mean()
+    shares = marks.groupby("method")["foreign"].mean().to_frame()
+    shares.insert(0, "collapsed", fallen.reindex(shares.index).fillna(0.0).astype(float))
+    return shares.to_dict("index")
 
 
 def matched(rows: list[dict], resamples: int, seed: int) -> pd.DataFrame:
