@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from atu.alignment.encoder import load_encoder
 from atu.common.runtime import ExplainedError
 from atu.engine.agreement import check_engine, differences
-from atu.engine.chat import chat_prompt, check_template, set_template_options, turn_end
+from atu.engine.chat import chat_prompt, check_template, of_rendered, set_template_options, turn_end
 from atu.engine.checks import check_architecture, check_encoder, describe_llm, open_config
 from atu.engine.engine import Engine
 from atu.engine.examples import Example, answer_example, collate, reference_log_probs, scored_logits
@@ -738,3 +738,15 @@ def test_template_options_are_part_of_what_is_computed(finished):
     jobs = finished.planned("--config", "models=" + json.dumps({"llm": model}))
     assert {"write_texts", "evaluate_before"} <= set(jobs)
     assert not {"check_model", "download_model"} & set(jobs)
+
+
+def test_a_model_that_reads_rendered_prompts_needs_no_options_of_their_template(llm):
+    """Those of a model from elsewhere would be refused, as the base model's template does not read them."""
+    tokenizer = copy.deepcopy(llm[1])
+    with pytest.raises(ExplainedError, match="does not read thinking"):
+        set_template_options(tokenizer, {"thinking": True})
+    set_template_options(tokenizer, of_rendered({"thinking": True, "date_string": "26 Jul 2024"}))
+    assert not tokenizer.plain_prompts
+    set_template_options(tokenizer, of_rendered({"chat_template": None}))
+    assert tokenizer.plain_prompts  # which have special tokens
+    assert of_rendered(None) == {}

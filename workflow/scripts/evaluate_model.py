@@ -12,6 +12,7 @@ from atu.common.runtime import job_log, start
 from atu.data.benchmark import read_primers
 from atu.data.probe_sets import judged
 from atu.data.protocol import PROTOCOL, protocol_of
+from atu.engine.chat import of_rendered
 from atu.engine.engine import Engine
 from atu.engine.intervention import Intervention
 from atu.evaluation.earlier import ASKED, asked_of, earlier_predictions
@@ -20,12 +21,11 @@ from atu.evaluation.surprise import add_surprises
 from atu.reporting.tables import NOT_RUN, summarize
 
 
-def load(folder, accelerator, base=None):
+def load(folder, accelerator, options, base=None):
     """The engine of a model, or of an adapter and the model under it."""
     params = snakemake.params
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    how = params.asking["batch_tokens"], accelerator.device, dtype, params.get("template_options")
-    return Engine.load(folder, *how, base)
+    return Engine.load(folder, params.asking["batch_tokens"], accelerator.device, dtype, options, base)
 
 
 def answers(engine, sets):
@@ -44,7 +44,8 @@ def ask(sets, earlier, checkpoint):
     """The answers of the model to the probes of all sets, earlier ones among them, as the base model sees them."""
     inputs, protocol = snakemake.input, protocol_of(snakemake.params.asking["protocol"])
     accelerator = start(0, snakemake.threads, snakemake.params.device, snakemake.params.precision)
-    engine = load(checkpoint, accelerator, inputs.get("base") or None)
+    options = snakemake.params.get("template_options")
+    engine = load(checkpoint, accelerator, options, inputs.get("base") or None)
     asked, base = [name for name in sets if name not in earlier], inputs.get("unmodified")
     found = answers(engine, asked)
     if not base:  # what others are judged by is made of all its answers together
@@ -52,7 +53,7 @@ def ask(sets, earlier, checkpoint):
     if set(asked) & set(judged()):
         if base != inputs.llm:
             del engine  # one model in memory at a time
-            engine = load(base, accelerator)
+            engine = load(base, accelerator, of_rendered(options))
         found = add_surprises(found, engine, protocol, own=False)
     return beside(found, earlier, sets)
 

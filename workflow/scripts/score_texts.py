@@ -21,14 +21,14 @@ def scores(job):
     inputs, params = job.input, job.params
     accelerator = start(0, job.threads, params.device, params.precision)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    how = *params.batch_tokens, accelerator.device, dtype, params.get("template_options")
+    how = *params.batch_tokens, accelerator.device, dtype
     files = iter(inputs.texts)
     groups = {
         group: {subject: read_jsonl(next(files)) for subject in subjects}
         for group, subjects in params.text_groups.items()
     }
-    engine = Engine.load(inputs.llm, *how, inputs.get("adapter_base") or None)
-    base = Engine.load(inputs.base, *how) if inputs.get("base") else None
+    engine = Engine.load(inputs.llm, *how, params.get("template_options"), inputs.get("adapter_base") or None)
+    base = Engine.load(inputs.base, *how) if inputs.get("base") else None  # texts go through no template
     intervention = Intervention.load(inputs.intervention) if inputs.get("intervention") else Intervention()
     with intervention.applied(engine.llm):
         return score_texts(engine, base, groups, params.max_tokens)

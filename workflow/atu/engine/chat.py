@@ -74,6 +74,12 @@ def set_template_options(tokenizer: PreTrainedTokenizerBase, options: dict | Non
     tokenizer.template_options = options
 
 
+def of_rendered(options: dict | None) -> dict:
+    """Of a model's template options what another one needs that reads the same prompts, rendered already: whether they
+    are plain lines. The others its own template may not read."""
+    return {name: value for name, value in (options or {}).items() if name == "chat_template"}
+
+
 def on_one_day(template: str, day: datetime) -> str:
     """A chat template to which ``day`` is today: the function that would ask the clock is written anew in its head.
 
