@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from atu.data.probe_sets import Average
 from atu.data.protocol import STRICT
 from atu.engine.chat import continued
 from atu.engine.engine import Engine
 from atu.evaluation.collapse import DRAWN, MOVED, SURPRISE, broken, is_echo, is_foreign, limit, scripts, why_collapsed
 from atu.evaluation.surprise import add_surprises, drawn, moved, surprises
+from atu.reporting import tables
 from atu.reporting.tables import DAMAGED, damage_notes, main_table, mark_damaged
 
 PROMPT = "<|user|>Please name the city in which Ada Lovelace was born.<|end|><|assistant|>"
@@ -147,9 +149,17 @@ def test_what_is_judged_is_measured_and_nothing_else(llm):
     assert [set(details) for details in other[:2]] == [{"probability", SURPRISE}] * 2
 
 
-def test_abilities_of_collapsed_runs_are_marked():
+def test_abilities_of_collapsed_runs_are_marked(monkeypatch):
+    # a kind may declare a mean over abilities
+    monkeypatch.setitem(tables.AVERAGES, "utility_all", Average("utility_all", "All", "higher", {"utility_gen": 9}))
+    monkeypatch.setitem(tables.HEADINGS, "utility_all", "All ↑")
     keys = {"model": "m", "benchmark": "b", "target": "1_Ada", "method": "ga", "tau": None, "split": "test", "n": 4}
-    values = {"forget_qa": (90.0, 0.0), "utility_gen": (40.0, 41.0), "utility_flu": (600.0, 10.0)}
+    values = {
+        "forget_qa": (90.0, 0.0),
+        "utility_gen": (40.0, 41.0),
+        "utility_all": (50.0, 51.0),
+        "utility_flu": (600.0, 10.0),
+    }
     long = pd.DataFrame(
         keys | {"stage": stage, "metric": metric, "value": value, "seed": 0}
         for metric, both in values.items()
@@ -160,7 +170,8 @@ def test_abilities_of_collapsed_runs_are_marked():
     table = mark_damaged(plain)
     gen, _ = (next(name for name in table if kind in name) for kind in ("Gen", "Flu"))
     assert table[gen].tolist() == ["40.0", f"41.0 {DAMAGED}"]
-    assert table.drop(columns=gen).equals(plain.drop(columns=gen))  # fluency shows it by itself
+    assert table["All ↑"].tolist() == ["50.0", f"51.0 {DAMAGED}"]
+    assert table.drop(columns=[gen, "All ↑"]).equals(plain.drop(columns=[gen, "All ↑"]))  # fluency shows it by itself
     assert damage_notes(table)
     whole = main_table(long, [], pd.DataFrame([fallen | {"collapsed": False}]))
     assert mark_damaged(whole).equals(whole)

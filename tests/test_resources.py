@@ -159,6 +159,20 @@ def test_what_runs_on_the_host_asks_for_no_device():
         demand("overall_table", config)
 
 
+def test_what_the_base_model_reads_of_answers_takes_time():
+    """Of RWKU's forget QA, 150 tokens of a prompt and 30 of an answer; of a letter there is nothing to read."""
+    config = check(PAPER, evaluation={"before_and_after": ["forget_qa", "utility_gen"], "between": []})
+    size, probes = 3.82e9, 2879 / 200
+    asked = demands.evaluation(config, ["forget_qa", "utility_gen"])
+    read = resources.forward_flop(size, probes * 180)
+    after, before = demand("evaluate_after", config), demand("evaluate_before", config)
+    assert after.flop - asked.flop == pytest.approx(read, rel=1e-2)
+    assert before.flop - asked.flop == pytest.approx(3 * read, rel=1e-2)
+    assert (after.moved, before.moved) == (2 * asked.moved, asked.moved)  # it is loaded once more
+    config["evaluation"]["probability"] = True
+    assert demand("evaluate_after", config).flop - after.flop == pytest.approx(read, rel=1e-2)
+
+
 def test_fewer_questions_between_the_stages_take_less():
     config = check(DEMO)
     assert demand("evaluate_between", config).flop < demand("evaluate_after", config).flop

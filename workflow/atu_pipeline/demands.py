@@ -1,12 +1,13 @@
 """What each rule's jobs need under a config: the sizes that atu_pipeline.resources computes with."""
 
+from dataclasses import replace
 from functools import cache
 from statistics import mean
 
 from atu import ROOT
 from atu.common.declared import declared
 from atu.data.benchmark import UTILITY, list_targets, read_rows
-from atu.data.probe_sets import PROBE_SETS
+from atu.data.probe_sets import PROBE_SETS, generated, judged
 from atu.engine.parts import AUTO, layer_range
 from atu_pipeline.resources import (
     WEIGHT,
@@ -211,6 +212,19 @@ def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Dem
     )
 
 
+def judging(config: dict, sets: list[str], subject: str | None = None, own: bool = False) -> Demand:
+    """:func:`evaluation`, whose answers the base model reads afterwards, and the probabilities that are asked for.
+
+    Args:
+        own: whether these are its own answers, which it reads thrice (atu/evaluation/surprise.py); else it is loaded.
+    """
+    size, whole = parameters(config, config["llm"]), evaluation(config, sets, subject)
+    again = (3 if own else 1) * sum(asked(config, [name for name in sets if name in judged()], subject))
+    if config["evaluation"]["probability"]:
+        again += sum(asked(config, [name for name in sets if name in generated("forget", "neighbour")], subject))
+    return replace(whole, flop=whole.flop + forward_flop(size, again), moved=whole.moved * (1 if own else 2))
+
+
 def writing(config: dict) -> Demand:
     """Texts about one subject by the model itself."""
     size, corpus = parameters(config, config["llm"]), config["corpus"]
@@ -334,11 +348,11 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
             size = 2 * checkpoint if lora["rank"] else 0.0  # else linked: no second copy
             return Demand(host=size, moved=size, kept=checkpoint)
         case "evaluate_before":
-            return evaluation(config, config["evaluation"]["before_and_after"], subject)
+            return judging(config, config["evaluation"]["before_and_after"], subject, own=True)
         case "evaluate_after":
-            return evaluation(config, config["evaluation"]["before_and_after"])
+            return judging(config, config["evaluation"]["before_and_after"])
         case "evaluate_between":
-            return evaluation(config, config["evaluation"]["between"])
+            return judging(config, config["evaluation"]["between"])
         case "attack_before" | "attack_after":
             return attacking(config, config["attacks"][name], subject)
         case "probe_layers_before" | "probe_layers_after":

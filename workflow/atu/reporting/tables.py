@@ -328,7 +328,9 @@ def mark_damaged(table: pd.DataFrame) -> pd.DataFrame:
     """
     fallen = table["Method"].str.contains(f"% {MARKED['collapsed']}", regex=False)
     shown = table.copy()
-    for heading in {HEADINGS[name] for name in of_role("utility")} & {*table}:
+    abilities = {*of_role("utility")}
+    means = [name for name, average in AVERAGES.items() if abilities.issuperset(average.weights)]
+    for heading in {HEADINGS[name] for name in (*abilities, *means)} & {*table}:
         cells = table[heading]
         if (damaged := fallen & cells.notna()).any():
             texts = cells.map(lambda cell: cell if isinstance(cell, str) else f"{cell:.1f}")
