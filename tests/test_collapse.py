@@ -97,6 +97,20 @@ def test_scripts():
     assert not is_foreign("1452", {"LATIN"})
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "5 \N{MICRO SIGN}",
+        "1\N{MASCULINE ORDINAL INDICATOR}",
+        "\N{FULLWIDTH LATIN CAPITAL LETTER L}",
+        "\N{MATHEMATICAL ITALIC SMALL N}",
+        "\N{HALFWIDTH KATAKANA LETTER A}",
+    ],
+)
+def test_signs_and_wide_letters_are_of_no_other_script(answer):
+    assert not is_foreign(answer, {"LATIN", "GREEK", "KATAKANA"})
+
+
 def test_echoes():
     assert is_echo("name the city in which Ada", PROMPT)
     assert not is_echo("name the city in", PROMPT)  # four words may be an answer

@@ -42,9 +42,9 @@ def script(character: str) -> str:
 
 
 def scripts(text: str) -> dict[str, int]:
-    """How many letters of each script a text has."""
+    """How many letters of each script a text has; a wide letter, or one that is a sign (µ, º), is of its own script."""
     found: dict[str, int] = {}
-    for character in text:
+    for character in unicodedata.normalize("NFKC", text):
         if name := script(character):
             found[name] = found.get(name, 0) + 1
     return found
