@@ -48,6 +48,8 @@ def test_long_table(finished):
     everything = {"forget_fb", "forget_qa", "forget_aa", "forget_all", "neighbor_fb", "neighbor_qa", "neighbor_all"}
     everything |= {"mia_fm", "mia_rm"} | {f"utility_{name}" for name in ("gen", "rea", "tru", "fac", "flu")}
     everything |= SPEECH
+    # of the right choice and of the likeliest wrong one
+    everything |= {f"utility_{name}_{kind}" for name in ("gen", "tru") for kind in ("probability", "best_wrong")}
     between = {"forget_qa", "neighbor_qa", *SPEECH}
     for stage, expected in ((0, everything), (1, between), (2, everything)):
         assert set(table[(table["stage"] == stage) & (table["split"] == "all")]["metric"]) == expected
@@ -447,7 +449,7 @@ def test_an_experiment_shares_what_there_is(finished):
 def test_every_experiment_is_made_of_the_same_rules(copy):
     """All of them from runs that are there: tables and figures alone, in folders of their own."""
     blocks = {name: {"targets": ["1_Ada"], "methods": ["atu"]} for name in EXPERIMENTS}
-    config = json.loads(copy.config.read_text()) | {"experiments": blocks}
+    config = json.loads(copy.config.read_text()) | {"experiments": blocks, "layer_probe": {"folds": 3}}
     copy.config.write_text(json.dumps(config))
     jobs = copy.planned("paper")
     assert not {"align", *STAGES, "evaluate_before", "keep_model"} & set(jobs)
