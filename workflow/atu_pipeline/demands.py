@@ -7,7 +7,7 @@ from statistics import mean
 from atu import ROOT
 from atu.common.declared import declared
 from atu.data.benchmark import UTILITY, list_targets, read_rows
-from atu.data.probe_sets import PROBE_SETS, generated, judged
+from atu.data.probe_sets import PROBE_SETS, about_people, judged
 from atu.engine.parts import AUTO, layer_range
 from atu_pipeline.resources import (
     WEIGHT,
@@ -221,7 +221,7 @@ def judging(config: dict, sets: list[str], subject: str | None = None, own: bool
     size, whole = parameters(config, config["llm"]), evaluation(config, sets, subject)
     again = (3 if own else 1) * sum(asked(config, [name for name in sets if name in judged()], subject))
     if config["evaluation"]["probability"]:
-        again += sum(asked(config, [name for name in sets if name in generated("forget", "neighbour")], subject))
+        again += sum(asked(config, [name for name in sets if name in about_people()], subject))
     return replace(whole, flop=whole.flop + forward_flop(size, again), moved=whole.moved * (1 if own else 2))
 
 

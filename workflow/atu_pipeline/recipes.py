@@ -21,7 +21,17 @@ from atu.common.declared import PLAIN, declared
 from atu.common.recipe import START, differences, disagreement, record_path
 from atu.data.attacks import ATTACK_TEXTS, KINDS
 from atu.data.benchmark import UTILITY
-from atu.data.probe_sets import AVERAGES, PROBE_SETS, RWKU, TEXT_SETS, forms_file, generated, judged, kind_in_use
+from atu.data.probe_sets import (
+    AVERAGES,
+    PROBE_SETS,
+    RWKU,
+    TEXT_SETS,
+    about_people,
+    forms_file,
+    generated,
+    judged,
+    kind_in_use,
+)
 from atu.engine.parts import ALL_LAYERS
 from atu_pipeline.people import Groups
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of, told_about
@@ -520,7 +530,7 @@ def specs(names: Iterable[str]) -> dict[str, str]:
 def judged_specs(names: Iterable[str], probability: bool = False) -> dict[str, str]:
     """The same of evaluations, whose answers are judged by the base model, and given probabilities if asked."""
     own = {name: checksum_of([spec, JUDGED_BY]) if name in judged() else spec for name, spec in specs(names).items()}
-    known = generated("forget", "neighbour") if probability else []
+    known = about_people() if probability else []
     return {name: checksum_of([spec, "probability"]) if name in known else spec for name, spec in own.items()}
 
 

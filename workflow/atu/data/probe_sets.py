@@ -453,6 +453,11 @@ def generated(*roles: str) -> list[str]:
     return [name for name in of_role(*(roles or ROLES)) if PROBE_SETS[name].ask == "generate"]
 
 
+def about_people() -> list[str]:
+    """Names of the sets about the target and its neighbours to which the model writes an answer."""
+    return generated("forget", "neighbour")
+
+
 def judged() -> list[str]:
     """Names of the sets whose answers tell whether a model still speaks: those to which it writes some, of the target,
     its neighbours and fluency."""

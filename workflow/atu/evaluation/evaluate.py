@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
 from atu.data.metrics import ANSWER, PROBABILITY
-from atu.data.probe_sets import PROBE_SETS, ProbeSet, generated
+from atu.data.probe_sets import PROBE_SETS, ProbeSet, about_people
 from atu.data.protocol import PROTOCOL, STRICT, Protocol
 from atu.data.rows import CHOICES, BenchmarkError
 from atu.engine.chat import chat_prompt, continued, named_stops
@@ -190,7 +190,7 @@ def ask(engine: Engine, batch: Batch) -> list[dict | None]:
 
 def add_probabilities(outcomes: list[dict | None], batch: Batch, engine: Engine) -> None:
     """Add to the details of outcomes the probability of the first answer; in place. Sets without answers have none."""
-    known = generated("forget", "neighbour")
+    known = about_people()
     chosen = [i for i, probe in enumerate(batch.probes) if probe["set"] in known]
     if not chosen:
         return

@@ -13,7 +13,7 @@ from itables.javascript import generate_init_offline_itables_html
 
 from atu.common.names import display_name
 from atu.data.metrics import NO_ANSWER, is_degenerate, is_empty
-from atu.data.probe_sets import PROBE_SETS, generated
+from atu.data.probe_sets import PROBE_SETS
 from atu.evaluation.collapse import without_speech
 from atu.reporting.tables import ABOUT_TARGET
 
@@ -156,7 +156,7 @@ def answers(
 
 def remark_on(name: str, answer: str) -> str:
     """Of an answer to a probe of a set: empty, degenerate, or nothing."""
-    if name in generated() and is_empty(answer):
+    if PROBE_SETS[name].ask == "generate" and is_empty(answer):
         return "empty"
     return "degenerate" if name in ABOUT_TARGET and is_degenerate(answer) else ""
 

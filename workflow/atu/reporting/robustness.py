@@ -1,6 +1,5 @@
 """Does it stay forgotten: recall under attacks, beside recall before them and the base model under the same attack."""
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 
@@ -11,6 +10,7 @@ from atu.common.names import display_name
 from atu.data.attacks import BESIDE, COMPARED, KINDS
 from atu.data.metrics import PERCENT, PROBABILITY
 from atu.data.probe_sets import PROBE_SETS, primary
+from atu.evaluation.collapse import measured
 from atu.reporting.published import bounds, probe_scores, resampled
 from atu.reporting.tables import KNOWN_RECALL, REMARKED, read_predictions, remark
 
@@ -22,10 +22,8 @@ COLUMNS += ["base_before", "base_after", "targets", "probes", "asked", "runs", "
 
 def with_probability(predictions: pd.DataFrame) -> pd.DataFrame:
     """Predictions with the probability of the first answer in place of their score; none where it was not asked for."""
-    if "details" not in predictions or not len(predictions):
-        return predictions.head(0)
-    found = predictions["details"].map(json.loads).map(lambda details: details.get(PROBABILITY))
-    return predictions.assign(score=found.astype(float))[found.notna()]
+    found = measured(predictions, PROBABILITY)
+    return predictions.assign(score=found)[found.notna()]
 
 
 def read_measures(files: tuple[str, ...]) -> dict[str, pd.DataFrame]:

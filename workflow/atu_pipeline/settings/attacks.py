@@ -5,7 +5,7 @@ from pathlib import Path
 
 from atu.data.attacks import KINDS
 from atu.data.benchmark import BenchmarkError, file_of, read_rows, read_texts
-from atu.data.probe_sets import PROBE_SETS, generated, primary
+from atu.data.probe_sets import PROBE_SETS, about_people, primary
 from atu_pipeline.settings.blocks import kind_of
 from atu_pipeline.settings.messages import unknown, unknown_name
 from atu_pipeline.settings.texts import check_about, check_file, check_there
@@ -13,7 +13,7 @@ from atu_pipeline.settings.texts import check_about, check_file, check_there
 
 def check_attack(name: str, block: dict, config: dict) -> Iterator[str]:
     """Faults of an attack that will run."""
-    key, known = f"attacks.{name}", generated("forget", "neighbour")
+    key, known = f"attacks.{name}", about_people()
     for probe_set in block["ask"]:
         if probe_set not in known:
             yield unknown(f"{key}.ask", probe_set, known)
@@ -55,7 +55,7 @@ def check_texts_there(name: str, block: dict, targets: list[str], config: dict) 
 def check_rows_there(key: str, file: str, block: dict, targets: list[str], config: dict) -> Iterator[str]:
     """Fault of the first target in whose file of a benchmark of one's own an attack would not find what it reads."""
     folder = config["benchmarks"][config["benchmark"]]["path"]
-    files = sorted({PROBE_SETS[name].file for name in generated("forget", "neighbour")})
+    files = sorted({PROBE_SETS[name].file for name in about_people()})
     for target in targets:
         path = file_of(folder, target, file)
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from atu.data.benchmark import read_rows
-from atu.data.probe_sets import PROBE_SETS, ProbeSet, generated
+from atu.data.probe_sets import PROBE_SETS, ProbeSet, about_people
 from atu.data.rows import BenchmarkError
 from atu_pipeline.settings.messages import unknown
 
@@ -12,7 +12,7 @@ SIDES = ("forget", "neighbour")
 
 def check_layer_probe(targets: list[str], config: dict) -> Iterator[str]:
     """Faults of an experiment that shows them."""
-    key, asked, known = "layer_probe.ask", config["layer_probe"]["ask"], generated(*SIDES)
+    key, asked, known = "layer_probe.ask", config["layer_probe"]["ask"], about_people()
     if wrong := [name for name in asked if name not in known]:
         yield unknown(key, wrong[0], known)
         return
