@@ -83,7 +83,7 @@ def test_what_bears_on_a_result_is_in_its_name(paths, over, changed):
     "over",
     [
         {"threads": 2},
-        {"gradient_checkpointing": True},
+        {"memory": {"gradient_checkpointing": True}},
         {"evaluation": {"batch_tokens": 300}},
         {"dev_targets": ["2_Bo"]},
         {"targets": ["2_Bo"]},

@@ -4,11 +4,13 @@ import shutil
 
 import pytest
 
+from atu.common.memory import Memory
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS
 from atu_pipeline import demands, resources
-from atu_pipeline.demands import demand
+from atu_pipeline.demands import demand, memory_of
 from atu_pipeline.resources import Demand
+from atu_pipeline.settings import ConfigError
 from test_settings import DEMO, PAPER, check
 
 P = 120e6  # 10 layers of width 1000: 12 * 10 * 1000^2
@@ -21,13 +23,61 @@ def test_shape():
     assert 3000 < width < 3300
 
 
-def test_memory_of_training():
-    """SGD in fp32: weights and gradients. AdamW adds two moments, bf16 a 16-bit copy, a frozen model its weights."""
-    assert resources.training_bytes(P, P, "sgd", "fp32") == 8 * P
-    assert resources.training_bytes(P, P, "adamw", "fp32") == 16 * P
-    assert resources.training_bytes(P, P, "adamw", "bf16") == 18 * P
-    assert resources.training_bytes(P, P, "adamw", "bf16", frozen=1) == 22 * P
-    assert resources.training_bytes(P, 0, "adamw", "bf16") == 4 * P
+@pytest.mark.parametrize(
+    ("optimizer", "precision", "trained", "memory", "bytes_a_weight"),
+    [
+        # SGD in fp32: weights and gradients. AdamW adds two moments, bf16 a 16-bit copy
+        ("sgd", "fp32", P, Memory(), 8),
+        ("adamw", "fp32", P, Memory(), 16),
+        ("adamw", "bf16", P, Memory(), 18),
+        ("adamw", "bf16", 0, Memory(), 4),
+        ("adamw", "bf16", P, Memory(optimizer_state="8bit"), 12.1),
+        ("sgd", "bf16", P, Memory(optimizer_state="8bit"), 10),
+        # weights and gradients of two bytes; master copies and moments of 4 + 8, here or on the host
+        ("adamw", "bf16", P, Memory(weights="bf16"), 16),
+        ("adamw", "bf16", P, Memory(weights="bf16", offload=True), 4),
+        ("adamw", "bf16", P / 2, Memory(weights="bf16"), 9),
+        ("sgd", "bf16", P, Memory(weights="rounded"), 4),
+        ("adamw", "bf16", P, Memory(weights="rounded", optimizer_state="8bit"), 6.1),
+    ],
+)
+def test_memory_of_training(optimizer, precision, trained, memory, bytes_a_weight):
+    found = resources.training_bytes(P, trained, optimizer, precision, memory)
+    assert found == pytest.approx(bytes_a_weight * P)
+    # a frozen model beside it: its weights once more
+    more = resources.training_bytes(P, trained, optimizer, precision, memory, frozen=1) - found
+    assert more == pytest.approx((4 if memory.weights == "fp32" else 2) * P)
+
+
+def test_memory_of_the_host_while_training():
+    """Float32 values of all weights beside bf16 ones, and two moments where they are offloaded."""
+    assert resources.host_bytes(P, P, "adamw", Memory()) == 0
+    assert resources.host_bytes(P, P, "adamw", Memory(weights="bf16")) == 4 * P
+    assert resources.host_bytes(P, P / 2, "adamw", Memory(weights="bf16", offload=True)) == 8 * P
+
+
+def test_auto_takes_the_most_exact_way_that_fits():
+    """NPO on 8 billion weights by AdamW: 18 bytes a weight, 16 with bf16 weights, 4 with the rest on the host."""
+
+    def chosen(room, **over):
+        config = check(PAPER, methods=["npo", "npo-lora", "atu"], memory="auto", **over)
+        config["models"][config["llm"]]["parameters"] = 8.03e9
+        config["hardware"]["gpu_memory_gb"] = room
+        return config
+
+    full, half = Memory(), {"weights": "bf16", "gradient_checkpointing": True}
+    assert memory_of(chosen(1000), "train", "npo") == full
+    assert memory_of(chosen(80), "train", "npo") == Memory(**half, offload=True)
+    assert memory_of(chosen(80), "train", "npo-lora") == full
+    assert memory_of(chosen(60), "train", "npo-lora") == Memory(gradient_checkpointing=True)
+    assert memory_of(chosen(40), "train", "npo-lora") == Memory(**half)
+    assert memory_of(chosen(80), "unlearn", "atu") == Memory(gradient_checkpointing=True)
+    assert memory_of(chosen(60), "unlearn", "atu") == Memory(**half, offload=True)
+    assert memory_of(chosen(40, device="cpu"), "train", "npo") == full
+    with pytest.raises(ConfigError, match=r"method_settings\.npo needs [0-9]+ GB of GPU memory at least, and hardware"):
+        memory_of(chosen(20), "train", "npo")
+    with pytest.raises(ConfigError):  # without bf16 there is nothing smaller
+        memory_of(chosen(80, precision="fp32"), "train", "npo")
 
 
 def test_lora():
@@ -184,12 +234,12 @@ def test_fewer_questions_on_the_way_of_relearning_take_less():
     block = config["attacks"]["relearn-target"] | {"ask": ["forget_fb", "forget_qa"], "at": [0, 1, 2, 60], "steps": 60}
     once = {name: demands.evaluation(config, [name]).flop for name in block["ask"]}
     every, fewer = (
-        demands.attacking(config, one, None).flop
+        demands.attacking(config, one, Memory(), None).flop
         for one in (block | {"between": block["ask"]}, block | {"between": ["forget_qa"]})
     )
     assert every - fewer == pytest.approx(3 * once["forget_fb"])
     unsaid = {key: value for key, value in block.items() if key != "between"}
-    assert demands.attacking(config, unsaid, None).flop == every
+    assert demands.attacking(config, unsaid, Memory(), None).flop == every
 
 
 def test_a_model_of_unknown_size_is_taken_for_a_large_one():

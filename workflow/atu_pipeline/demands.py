@@ -6,9 +6,11 @@ from statistics import mean
 
 from atu import ROOT
 from atu.common.declared import declared
+from atu.common.memory import AUTO as AUTO_MEMORY
+from atu.common.memory import Memory, rungs
 from atu.data.benchmark import UTILITY, list_targets, read_rows
 from atu.data.probe_sets import PROBE_SETS, about_people, judged
-from atu.engine.parts import AUTO, layer_range
+from atu.engine.parts import ALL_LAYERS, AUTO, layer_range
 from atu_pipeline.resources import (
     WEIGHT,
     Demand,
@@ -16,6 +18,8 @@ from atu_pipeline.resources import (
     answering_flop,
     cache_bytes,
     forward_flop,
+    gpu_mem_mb,
+    host_bytes,
     logits_bytes,
     lora_parameters,
     shape,
@@ -23,6 +27,7 @@ from atu_pipeline.resources import (
     training_flop,
 )
 from atu_pipeline.settings import reads_retain_set
+from atu_pipeline.settings.messages import ConfigError
 
 # Assumed where the config cannot say: weights of a model without `parameters`; tokens of a prompt; batches that are
 # set in embed_windows and compute_reference.py.
@@ -106,7 +111,7 @@ def alignment(config: dict, settings: dict, steps: int) -> Demand:
     """Training of the predictor on stored states, the window embeddings of all subjects in memory."""
     size = predictor_parameters(config, settings)
     tokens = settings["align"]["batch_size"] * config["corpus"]["max_tokens"]
-    trained = training_bytes(size, size, settings["align"]["optimizer"], config["precision"])
+    trained = training_bytes(size, size, settings["align"]["optimizer"], config["precision"], Memory())
     read = (1 + settings["other_subjects"]) * (states_bytes(config) + windows_bytes(config))
     return Demand(
         flop=steps * training_flop(size, tokens),
@@ -127,18 +132,25 @@ def windows_bytes(config: dict) -> float:
     return subject_tokens(config) * shape(parameters(config, config["encoder"]))[1] * WEIGHT["fp32"]
 
 
-def unlearning(config: dict, settings: dict, last: bool = False) -> Demand:
+def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False) -> Demand:
     """One stage: train the LLM at tau and write it; before the last align the predictor on it again."""
     size, unlearn = parameters(config, config["llm"]), settings["unlearn"]
     tokens = unlearn["batch_size"] * config["corpus"]["max_tokens"] * (2 if unlearn["retain_weight"] else 1)
-    checkpoint, recomputed = WEIGHT["fp32"] * size, config["gradient_checkpointing"]
-    weights = training_bytes(size, size, unlearn["optimizer"], config["precision"])
+    checkpoint, recomputed = WEIGHT["fp32"] * size, memory.gradient_checkpointing
+    if unlearn["lora"]["rank"]:
+        trained = adapter_bytes(config, unlearn) / WEIGHT["fp32"]
+    elif unlearn["layers"] == ALL_LAYERS:
+        trained = size * min(1.0, settings["layer"] / shape(size)[0])
+    else:
+        trained = size * layers_share(config, unlearn)
+    weights = training_bytes(size, trained, unlearn["optimizer"], config["precision"], memory)
     again = alignment(config, settings, 0 if last else settings["align"]["steps_between"])
     read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config)
     return Demand(
         flop=unlearn["steps"] * training_flop(size, tokens, recomputed) + forward_flop(size, read) + again.flop,
         device=weights + activation_bytes(size, tokens, config["precision"], recomputed) + again.device,
-        host=2 * checkpoint + again.host,  # read into memory; copied there once more to be written
+        # read into memory; copied there once more to be written
+        host=2 * checkpoint + again.host + host_bytes(size, trained, unlearn["optimizer"], memory),
         moved=2 * checkpoint + (again.host if last else 2 * again.moved),
         kept=checkpoint + (0 if last else again.kept),
     )
@@ -173,7 +185,7 @@ def adapter_bytes(config: dict, settings: dict) -> float:
     return WEIGHT["fp32"] * whole * layers_share(config, settings)
 
 
-def training(config: dict, settings: dict, people: int = 1) -> Demand:
+def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> Demand:
     """All epochs of a method with a loss on texts about some people; each leaves a checkpoint."""
     size, train, own = parameters(config, config["llm"]), settings["train"], declared(ROOT, settings["method"])
     checkpoint = WEIGHT["fp32"] * size
@@ -188,13 +200,13 @@ def training(config: dict, settings: dict, people: int = 1) -> Demand:
     kept = own.second_model + (settings["retain"]["loss"] == "kl")  # base models beside the one that trains
     sequences = (2 if settings["texts"] == "pair" else 1) + reads_retain_set(settings)
     batch = train["batch_size"] * settings["max_tokens"] * sequences
-    recomputed, length = config["gradient_checkpointing"], people * config["corpus"]["texts"] * settings["max_tokens"]
+    recomputed, length = memory.gradient_checkpointing, people * config["corpus"]["texts"] * settings["max_tokens"]
     passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
-    memory = training_bytes(size, trained, train["optimizer"], config["precision"], frozen=kept)
+    weights = training_bytes(size, trained, train["optimizer"], config["precision"], memory, frozen=kept)
     return Demand(
         flop=train["epochs"] * passes,
-        device=memory + activation_bytes(size, batch, config["precision"], recomputed) + logits_bytes(batch),
-        host=checkpoint + saved,
+        device=weights + activation_bytes(size, batch, config["precision"], recomputed) + logits_bytes(batch),
+        host=checkpoint + saved + host_bytes(size, trained, train["optimizer"], memory),
         moved=checkpoint + train["epochs"] * saved,
         kept=train["epochs"] * saved,
     )
@@ -253,7 +265,7 @@ def reading(config: dict, tokens: float, kept: float = 0.0, logits: float = 0.0)
     return Demand(forward_flop(size, tokens), device, weights + kept, weights + kept, kept)
 
 
-def attacking(config: dict, block: dict, subject: str | None) -> Demand:
+def attacking(config: dict, block: dict, memory: Memory, subject: str | None) -> Demand:
     """Asking a person's probes under an attack, as often as it asks, and training where it trains."""
     size, before = parameters(config, config["llm"]), len(block.get("at", [0])) - 1  # the last step
     asking = evaluation(config, block["ask"], subject)
@@ -262,11 +274,12 @@ def attacking(config: dict, block: dict, subject: str | None) -> Demand:
     if block["attack"] == "relearn":
         rank, tokens = block["lora"]["rank"], block["batch_size"] * block["max_tokens"]
         trained = lora_parameters(size, rank, 2) if rank else size
-        recomputed = config["gradient_checkpointing"]
+        recomputed = memory.gradient_checkpointing
         flop += block["steps"] * training_flop(size, tokens, recomputed)
-        device = training_bytes(size, trained, block["optimizer"], config["precision"])
+        device = training_bytes(size, trained, block["optimizer"], config["precision"], memory)
         device += activation_bytes(size, tokens, config["precision"], recomputed) + logits_bytes(tokens)
         device, host = max(device, asking.device), WEIGHT["fp32"] * size
+        host += host_bytes(size, trained, block["optimizer"], memory)
     return Demand(flop=flop, device=device, host=host, moved=asking.moved)
 
 
@@ -298,15 +311,51 @@ def scoring(config: dict, models: int) -> Demand:
     )
 
 
-def demand(rule: str, config: dict, name: str | None = None, subject: str | None = None, people: int = 1) -> Demand:
+def memory_of(config: dict, rule: str, name: str) -> Memory:
+    """How a job that trains the LLM keeps its numbers: as the config says, or the most exact way that fits one GPU.
+
+    Args:
+        rule: train, unlearn or attack_after.
+        name: of the method or the attack.
+
+    Raises:
+        ConfigError: if none fits.
+    """
+    if config["memory"] != AUTO_MEMORY:
+        return Memory(**config["memory"])
+    if config["device"] == "cpu":
+        return Memory()
+    room, least = config["hardware"]["gpu_memory_gb"], float("inf")
+    for memory in rungs(config["precision"]):
+        needed = gpu_mem_mb(demand(rule, config, name, memory=memory)) / 1000
+        if needed <= room:
+            return memory
+        least = min(least, needed)
+    table = "attacks" if rule == "attack_after" else "method_settings"
+    raise ConfigError(
+        f"memory: {table}.{name} needs {least:.0f} GB of GPU memory at least, and hardware.gpu_memory_gb is {room:g}; "
+        "set a lora.rank or fewer layers, a smaller batch, or name a larger GPU"
+    )
+
+
+def demand(
+    rule: str,
+    config: dict,
+    name: str | None = None,
+    subject: str | None = None,
+    people: int = 1,
+    memory: Memory | None = None,
+) -> Demand:
     """What one job of a rule needs.
 
     Args:
         name: of the method, the model or the attack that the job is about, where it is about one.
         subject: whose probes evaluate_before asks.
         people: how many a run forgets at once.
+        memory: how a training keeps its numbers; None for what the config says.
 
     Raises:
+        ConfigError: if a training fits no GPU.
         KeyError: for a rule that handles no model.
     """
     settings = config["method_settings"].get(name, {})
@@ -329,11 +378,12 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
         case "align":
             return alignment(config, settings, settings["align"]["steps"])
         case "unlearn" | "unlearn_last":
-            return unlearning(config, settings, last=rule == "unlearn_last")
+            kept_in = memory or memory_of(config, "unlearn", name)
+            return unlearning(config, settings, kept_in, last=rule == "unlearn_last")
         case "realign":
             return realignment(config, settings)
         case "train":
-            return training(config, settings, people)
+            return training(config, settings, memory or memory_of(config, "train", name), people)
         case "reference_log_probs":
             longest = max(block.get("max_tokens", 0) for block in config["method_settings"].values())
             return reading(config, 2 * config["corpus"]["texts"] * longest, logits=REFERENCE_BATCH * longest)
@@ -354,7 +404,10 @@ def demand(rule: str, config: dict, name: str | None = None, subject: str | None
         case "evaluate_between":
             return judging(config, config["evaluation"]["between"])
         case "attack_before" | "attack_after":
-            return attacking(config, config["attacks"][name], subject)
+            block = config["attacks"][name]
+            trains = block["attack"] == "relearn"
+            kept_in = memory or (memory_of(config, "attack_after", name) if trains else Memory())
+            return attacking(config, block, kept_in, subject)
         case "probe_layers_before" | "probe_layers_after":
             return layer_states(config, subject)
         case "score_texts_before":

@@ -1,6 +1,7 @@
 """What the jobs of each rule read, and the settings they take: from the names in the path of what they make."""
 
 import glob
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
@@ -10,6 +11,7 @@ from atu.common.earlier import earlier_files
 from atu.data.attacks import ATTACK_TEXTS
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
+from atu_pipeline.demands import memory_of
 from atu_pipeline.paths import Paths, Stage
 from atu_pipeline.recipes import Recipe, checksum, holds_probes
 from atu_pipeline.requests import Requests
@@ -256,6 +258,11 @@ class Inputs:
         """The settings of an attack."""
         return Covered(self.config["attacks"][attack])
 
+    def attack_memory(self, attack: str) -> Covered:
+        """How an attack that trains keeps its numbers."""
+        trains = self.config["attacks"][attack]["attack"] == "relearn"
+        return Covered(asdict(memory_of(self.config, "attack_after", attack)) if trains else {})
+
     def attack_sets(self, attack: str) -> Covered:
         """How the sets are asked and scored that a model is asked under an attack."""
         return Covered({name: PROBE_SETS[name].asking() for name in self.config["attacks"][attack]["ask"]})
@@ -322,6 +329,11 @@ class Inputs:
     def settings(self, stage: Stage) -> Covered:
         """The settings of its method."""
         return Covered(self.config["method_settings"][stage.method])
+
+    def memory(self, stage: Stage) -> Covered:
+        """How its training keeps its numbers."""
+        rule = "unlearn" if kind_of(self.settings(stage)) == "aligned" else "train"
+        return Covered(asdict(memory_of(self.config, rule, stage.method)))
 
     def key(self, stage: Stage) -> Uncompared:
         """Where in the config these settings are; variants of a grid share those of their method."""

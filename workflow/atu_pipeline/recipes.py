@@ -33,6 +33,7 @@ from atu.data.probe_sets import (
     kind_in_use,
 )
 from atu.engine.parts import ALL_LAYERS
+from atu_pipeline.demands import memory_of
 from atu_pipeline.people import Groups
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of, told_about
 
@@ -70,6 +71,12 @@ def merged(*parts: dict) -> Recipe:
 def without(block: dict, *keys: str) -> dict:
     """A block less some keys."""
     return {key: value for key, value in block.items() if key not in keys}
+
+
+def not_as_usual(block: dict, *keys: str) -> dict:
+    """A block less those of ``layers`` and ``lora`` (all, or the ones that are named) that let all weights train."""
+    usual = {"layers": block["layers"] == ALL_LAYERS, "lora": not block["lora"]["rank"]}
+    return without(block, *(key for key in keys or usual if usual[key]))
 
 
 def file_checksum(path: Path, known: dict) -> str:
@@ -308,6 +315,11 @@ class Recipes:
         """The number of a method's stages."""
         return len(self.stages(method))
 
+    def memory(self, name: str, rule: str) -> dict:
+        """How the trainings of a rule for a method or an attack keep their numbers, as far as results depend on it."""
+        changed = memory_of(self.config, rule, name).changes_numbers()
+        return {"memory": changed} if changed else {}
+
     @cache  # noqa: B019
     def stage(self, target: str, method: str, seed: str, stage: int) -> Recipe:
         """The model after a stage of a run; epochs of what is trained are made at once, under one schedule."""
@@ -316,16 +328,18 @@ class Recipes:
         people, kind = self.groups.of(target).forgotten, kind_of(block)
         if kind == "aligned":
             taus = {str(n): tau for n, tau in enumerate(self.stages(method)[:stage], start=1)}
-            own = {"unlearn": without(block["unlearn"], "tau") | {"tau": taus}}
+            own = {"unlearn": not_as_usual(without(block["unlearn"], "tau")) | {"tau": taus}} | self.memory(
+                method, "unlearn"
+            )
             parts = [*map(self.target, people)]
             if stage == 1:
                 parts.append(self.alignment(target, method, seed))
             else:
                 parts += [self.passed_on(target, method, seed, stage - 1), self.shared("collapse"), self.guard()]
         elif kind == "trained":
-            own = block | {"lora": without(block["lora"], "merge")}
-            if own["layers"] == ALL_LAYERS:
-                del own["layers"]
+            own = not_as_usual(block | {"lora": without(block["lora"], "merge")}, "layers") | self.memory(
+                method, "train"
+            )
             parts = [*(self.texts(name, block["texts"]) for name in people), self.shared("precision")]
             if self.reads_reference(method):
                 parts += [self.reference(name, block["texts"], block["max_tokens"]) for name in people]
@@ -438,6 +452,8 @@ class Recipes:
         own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol")}}
         texts = [self.texts(*each) for each in self.attack_texts(attack, person)]
         parts = [*texts, self.probes(person), self.shared("precision"), own]
+        if block["attack"] == "relearn":
+            parts.append(self.memory(attack, "attack_after"))
         return merged(*parts, {"attacks": {attack: block}, "probe_sets": specs(block["ask"])})
 
     def attack_texts(self, attack: str, person: str) -> list[tuple[str, str]]:

@@ -8,8 +8,11 @@ weights is enough: layers and width follow from it closely enough for memory tha
 import math
 from dataclasses import dataclass
 
+from atu.common.memory import Memory
+
 GRADIENT = 4  # bytes a trained weight: gradients are float32, like the weights that train
 OPTIMIZER_STATE = {"sgd": 0, "adam": 8, "adamw": 8}  # bytes a trained weight: two float32 moments, or none
+SMALL_STATE = 2.1  # of Adam in 8 bits: two moments, and a float32 scale for each 256 of them
 WEIGHT = {"fp32": 4, "bf16": 2}
 # Bytes of activations a token, layer and hidden unit that wait for the backward pass in 16 bits, with fused
 # attention (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1).
@@ -42,18 +45,37 @@ def lora_parameters(parameters: float, rank: int, modules: int) -> float:
     return 2 * rank * width * layers * modules
 
 
-def training_bytes(parameters: float, trained: float, optimizer: str, precision: str, frozen: int = 0) -> float:
-    """Weights, gradients and optimiser state.
+def state_bytes(optimizer: str, memory: Memory) -> float:
+    """Optimiser state of one trained weight: two moments in float32 or in 8 bits, or none."""
+    small = memory.optimizer_state != "fp32" and OPTIMIZER_STATE[optimizer] > 0
+    return SMALL_STATE if small else OPTIMIZER_STATE[optimizer]
 
-    4 P (1 + frozen) + (4 + o + c) T, with T the weights that train, o = 8 for adam and adamw, 0 for sgd, and
-    c = 2 under bf16, whose autocast keeps 16-bit copies of the weights that train.
+
+def training_bytes(
+    parameters: float, trained: float, optimizer: str, precision: str, memory: Memory, frozen: int = 0
+) -> float:
+    """Weights, gradients and optimiser state on the device, with T the weights that train (atu.common.memory).
+
+    Float32 weights: 4 P (1 + frozen) + (4 + o + c) T, with o the state's bytes and c = 2 under bf16, whose autocast
+    keeps 16-bit copies of the weights that train. Others: 2 P (1 + frozen) + (2 + o + m) T, with m = 4 where master
+    copies are kept; o and m are 0 if they lie on the host.
 
     Args:
         frozen: copies of the base model that stay in memory besides.
     """
-    copies = WEIGHT["bf16"] if precision == "bf16" else 0
-    weights = WEIGHT["fp32"] * parameters * (1 + frozen)
-    return weights + (GRADIENT + OPTIMIZER_STATE[optimizer] + copies) * trained
+    state = state_bytes(optimizer, memory)
+    if memory.weights == "fp32":
+        copies = WEIGHT["bf16"] if precision == "bf16" else 0
+        return WEIGHT["fp32"] * parameters * (1 + frozen) + (GRADIENT + state + copies) * trained
+    held = 0.0 if memory.offload else state + (WEIGHT["fp32"] if memory.weights == "bf16" else 0)
+    return WEIGHT["bf16"] * (parameters * (1 + frozen) + trained) + held * trained
+
+
+def host_bytes(parameters: float, trained: float, optimizer: str, memory: Memory) -> float:
+    """What a training keeps on the host: float32 values beside bf16 weights, and the state if it is offloaded."""
+    if memory.weights == "fp32":
+        return 0.0
+    return WEIGHT["fp32"] * parameters + (state_bytes(optimizer, memory) * trained if memory.offload else 0.0)
 
 
 def activation_bytes(parameters: float, tokens: float, precision: str, recomputed: bool = False) -> float:

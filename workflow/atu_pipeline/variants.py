@@ -65,6 +65,11 @@ class OfKind:
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.attack(wildcards["attack"])
 
+    def attack_memory(self, wildcards: Mapping[str, str]) -> Any:
+        """How the attack keeps its numbers, if it trains."""
+        inputs, _ = self.find(self.kind, wildcards)
+        return inputs.attack_memory(wildcards["attack"])
+
     def attack_sets(self, wildcards: Mapping[str, str]) -> Any:
         """What is asked then."""
         inputs, _ = self.find(self.kind, wildcards)

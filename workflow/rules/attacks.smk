@@ -22,7 +22,7 @@ rule attack_before:
         asking=of("attacked_before").asking,
         sets=of("attacked_before").attack_sets,
         attack=of("attacked_before").attack,
-        gradient_checkpointing=config["gradient_checkpointing"],
+        memory=of("attacked_before").attack_memory,
         recipe=of("attacked_before").recipe,
     script:
         "../scripts/attack_model.py"
@@ -47,7 +47,7 @@ use rule attack_before as attack_after with:
         asking=of("attacked").asking,
         sets=of("attacked").attack_sets,
         attack=of("attacked").attack,
-        gradient_checkpointing=config["gradient_checkpointing"],
+        memory=of("attacked").attack_memory,
         recipe=of("attacked").recipe,
 
 

@@ -52,7 +52,7 @@ rule train:
         settings=of("stage").settings,
         key=of("stage").key,
         in_grid=of("stage").in_grid,
-        gradient_checkpointing=config["gradient_checkpointing"],
+        memory=of("stage").memory,
         recipe=of("stage").recipe,
     script:
         "../scripts/train_method.py"

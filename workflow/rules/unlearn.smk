@@ -33,7 +33,7 @@ rule unlearn:
         collapse=Covered(config["collapse"]),
         key=of("stage").key,
         in_grid=of("stage").in_grid,
-        gradient_checkpointing=config["gradient_checkpointing"],
+        memory=of("stage").memory,
         recipe=of("stage").recipe,
     script:
         "../scripts/unlearn_stage.py"
@@ -64,7 +64,7 @@ use rule unlearn as unlearn_last with:
         collapse=Covered(config["collapse"]),
         key=of("run").key,
         in_grid=of("run").in_grid,
-        gradient_checkpointing=config["gradient_checkpointing"],
+        memory=of("run").memory,
         recipe=of("run").recipe,
 
 

@@ -9,10 +9,12 @@ import torch
 from atu.attacks import Asked, load
 from atu.common.divergence import divergence
 from atu.common.files import atomic_path, read_jsonl, read_parquet
+from atu.common.memory import Memory
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start
 from atu.data.protocol import PROTOCOL, protocol_of
 from atu.engine.engine import Engine
+from atu.engine.half import keep_in_half
 from atu.engine.intervention import Intervention
 from atu.evaluation.evaluate import COLUMNS, evaluate
 from atu.reporting.tables import NOT_RUN
@@ -29,8 +31,7 @@ def settings_of(job, accelerator):
     match job.params.attack["attack"]:
         case "relearn":
             own = {key: value for key, value in block.items() if key not in ("texts", "about", "subjects")}
-            checkpointing = job.params.gradient_checkpointing
-            return own | {"texts": texts, "accelerator": accelerator, "gradient_checkpointing": checkpointing}
+            return own | {"texts": texts, "accelerator": accelerator, "memory": Memory(**job.params.memory)}
         case "few_shot":
             return block | {"facts": texts}
         case "paraphrase":
@@ -53,8 +54,13 @@ def answers(job):
     base, kind = inputs.get("base") or None, params.attack["attack"]
     off = kind == "adapter_off" and base is not None  # the base model itself has none
     of_model = (base, None) if off else (inputs.llm, base)
-    how = params.asking["batch_tokens"], accelerator.device, dtype, params.get("template_options")
+    half = trains and Memory(**params.memory).weights != "fp32"
+    place = "cpu" if half else accelerator.device
+    how = params.asking["batch_tokens"], place, dtype, params.get("template_options")
     engine = Engine.load(of_model[0], *how, of_model[1])
+    if half:
+        keep_in_half(engine.llm)
+        engine.llm.to(accelerator.device)
     probes = read_parquet(inputs.probes)
     intervention = Intervention.load(inputs.intervention) if inputs.get("intervention") else Intervention()
 

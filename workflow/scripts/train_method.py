@@ -12,11 +12,12 @@ import torch
 from atu.common.divergence import mark_diverged, rate_of
 from atu.common.errors import DivergedError
 from atu.common.files import atomic_path, read_jsonl
+from atu.common.memory import Memory
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start
 from atu.data.protocol import protocol_of
 from atu.engine.examples import load_reference, read_items
-from atu.engine.models import add_lora, load_llm, recompute_activations, save_llm
+from atu.engine.models import load_to_train, save_llm
 from atu.engine.parts import layer_range
 from atu.methods import load
 from atu.training.epochs import train_epochs
@@ -26,11 +27,10 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     settings = params.settings
     tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
     accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
-    llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=params.get("template_options"))
-    layers, lora = layer_range(settings["layers"]), {key: settings["lora"][key] for key in ("rank", "alpha", "modules")}
-    trained = add_lora(llm, **lora, layers=layers) if lora["rank"] else llm
-    if params.gradient_checkpointing:
-        recompute_activations(llm)
+    layers, memory = layer_range(settings["layers"]), Memory(**params.memory)
+    llm, trained, tokenizer = load_to_train(
+        snakemake.input.llm, accelerator.device, memory, settings["lora"], layers, params.get("template_options")
+    )
     length, (protocol,) = settings["max_tokens"], map(protocol_of, params.protocol)
     rows = [read_jsonl(file) for file in snakemake.input.texts]
     parts = [read_items(settings["texts"], of_person, tokenizer, length, protocol) for of_person in rows]
@@ -55,6 +55,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
                     after_epoch=lambda epoch: save_llm(trained, tokenizer, part / str(epoch)),
                     title=name,
                     layers=layers,
+                    memory=memory,
                     **settings["train"],
                 )
         except DivergedError as error:

@@ -16,9 +16,12 @@ from atu.common.divergence import DIVERGED, divergence, mark_diverged, rate_of
 from atu.common.errors import DivergedError
 from atu.common.files import atomic_path, link_tree, read_tensors, write_json
 from atu.common.leftovers import scratch_folder
+from atu.common.memory import Memory
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, provenance, stage_seed, start
-from atu.engine.models import load_llm, save_llm
+from atu.engine.half import restore
+from atu.engine.models import load_to_train, save_llm
+from atu.engine.parts import layer_range
 from atu.evaluation.collapse import why_collapsed
 from atu.methods import load
 from atu.methods.atu import AlignmentData, AlignmentText
@@ -81,12 +84,13 @@ def retain_data(corpora, states):
 def run_stage(job, seed, accelerator, log):
     inputs, params = job.input, job.params
     settings, tau = params.settings, params.tau
-    llm, tokenizer = load_llm(inputs.llm, accelerator.device)
+    unlearning, memory = settings["unlearn"], Memory(**params.memory)
+    layers = layer_range(unlearning["layers"])
+    below = range(settings["layer"]) if layers is None else layers  # no adapter lies above the hook
+    llm, trained, tokenizer = load_to_train(inputs.llm, accelerator.device, memory, unlearning["lora"], below)
     corpora = [WindowedCorpus.load(path) for path in inputs.windows]
     texts = [corpus.checksum for corpus in corpora]
     predictor = EmbeddingPredictor.load(inputs.predictor, texts, accelerator.device)
-    if params.gradient_checkpointing:
-        llm.gradient_checkpointing_enable()
 
     method = load(settings["method"])
     # the alignment behind it draws as in a job of its own, where a longer run goes on from a kept model
@@ -100,7 +104,8 @@ def run_stage(job, seed, accelerator, log):
             layer=settings["layer"],
             seed=seed,
             retain=retain_data(corpora[len(inputs.targets) :], inputs.retained),
-            **settings["unlearn"] | {"tau": tau},
+            memory=memory,
+            **{key: value for key, value in unlearning.items() if key != "lora"} | {"tau": tau, "layers": layers},
         )
     log.info("tau %s: similarity %.4f -> %.4f", tau, steps[0]["similarity"], steps[-1]["similarity"])
     frames = [pd.DataFrame(steps).assign(phase="unlearn")]
@@ -114,7 +119,9 @@ def run_stage(job, seed, accelerator, log):
             steps = method.realign(accelerator, llm, predictor, corpora, scratch=scratch, **options)
         log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
         frames.append(pd.DataFrame(steps).assign(phase="align"))
-    keep(job, lambda part: save_llm(llm, tokenizer, part), pd.concat(frames).assign(tau=tau))
+    restore(llm)
+    whole = trained.merge_and_unload() if unlearning["lora"]["rank"] else llm
+    keep(job, lambda part: save_llm(whole, tokenizer, part), pd.concat(frames).assign(tau=tau))
     keep_predictor(job, predictor.save)
 
 

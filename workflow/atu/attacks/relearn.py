@@ -7,11 +7,12 @@ from accelerate import Accelerator
 
 from atu.attacks import Ask, Asked
 from atu.common.errors import ExplainedError
+from atu.common.memory import Memory
 from atu.data.protocol import STRICT
 from atu.engine.batching import random_batches
 from atu.engine.examples import collate, read_items, scored_logits
 from atu.engine.models import add_lora, recompute_activations
-from atu.training.loop import train
+from atu.training.loop import FULL, train
 from atu.training.retain import descent_loss
 
 
@@ -31,7 +32,7 @@ def attack(
     lora: dict,
     seed: int,
     between: Sequence[str] | None = None,
-    gradient_checkpointing: bool = False,
+    memory: Memory = FULL,
 ) -> list[dict[str, float]]:
     """Train on next tokens of the texts at a constant rate, and ask at some steps; step 0 is before the first.
 
@@ -39,6 +40,7 @@ def attack(
         texts: rows with a field text.
         at: steps at which is asked, the last ``steps``.
         between: the probe sets that are asked before the last step; None for all.
+        memory: how the numbers of the training are kept; the model is loaded accordingly.
         lora: rank (0: all weights train), alpha and modules as :func:`atu.engine.models.add_lora` takes them.
 
     Returns:
@@ -65,7 +67,7 @@ def attack(
     llm.requires_grad_(True)
     if lora["rank"]:
         add_lora(llm, **lora)
-    if gradient_checkpointing:
+    if memory.gradient_checkpointing:
         recompute_activations(llm)
 
     def after_step(step: int) -> None:
@@ -86,6 +88,7 @@ def attack(
         schedule="constant",
         clip_norm=clip_norm,
         fused=True,
+        memory=memory,
         after_step=after_step,
         title="relearn",
     )

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from atu.common.errors import ExplainedError
 from atu.common.files import check_weights, write_json
 from atu.common.finite import check_finite
+from atu.common.memory import Memory
+from atu.engine.half import exact_state, keep_in_half
 from atu.engine.parts import AUTO, query_value_maps
 
 if TYPE_CHECKING:  # slow to import, and not every job that reads this module loads an LLM
@@ -144,6 +146,48 @@ def chosen_layers(llm: "PreTrainedModel", layers: range) -> list[nn.Module]:
     return [stack[i] for i in layers]
 
 
+def train_alone(llm: nn.Module, parts: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """Of the weights that may train (all, or the adapters) leave those in ``parts``.
+
+    The others ask for no gradients, so that a backward pass ends at the lowest part that trains.
+
+    Returns:
+        The weights that train, none if no part has one.
+    """
+    own = {parameter for part in parts for parameter in part.parameters()}
+    for parameter in llm.parameters():
+        parameter.requires_grad_(parameter.requires_grad and parameter in own)
+    return [parameter for parameter in llm.parameters() if parameter.requires_grad]
+
+
+def load_to_train(
+    directory: str | Path,
+    device: torch.device | str,
+    memory: Memory,
+    lora: dict,
+    layers: range | None = None,
+    template_options: dict | None = None,
+) -> "tuple[PreTrainedModel, nn.Module, PreTrainedTokenizerBase]":
+    """:func:`load_llm` a model whose numbers are kept as ``memory`` says, with adapters where ``lora`` has a rank.
+
+    Returns:
+        The model, what of it is kept of a training (the model, or a ``peft.PeftModel`` around it), the tokenizer.
+
+    Raises:
+        ExplainedError: as of :func:`load_llm` and :func:`add_lora`.
+    """
+    half = memory.weights != "fp32"
+    llm, tokenizer = load_llm(directory, "cpu" if half else device, template_options=template_options)
+    if half:
+        keep_in_half(llm)
+        nn.Module.to(llm, device)
+    adapter = {key: lora[key] for key in ("rank", "alpha", "modules")}
+    trained = add_lora(llm, **adapter, layers=layers) if lora["rank"] else llm
+    if memory.gradient_checkpointing:
+        recompute_activations(llm)
+    return llm, trained, tokenizer
+
+
 def add_lora(
     llm: "PreTrainedModel", rank: int, alpha: float, modules: list[str] | str, layers: range | None = None
 ) -> nn.Module:
@@ -199,8 +243,12 @@ def name_base(directory: Path, repo: str | None, revision: str | None) -> None:
 
 
 def save_llm(llm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", directory: Path) -> None:
-    """Write a directory that ``AutoModelForCausalLM.from_pretrained`` loads."""
-    llm.save_pretrained(directory)
+    """Write a directory that ``AutoModelForCausalLM.from_pretrained`` loads, of float32 weights; of a model around
+    adapters these alone."""
+    from transformers import PreTrainedModel
+
+    # around adapters, these alone are saved, which are float32
+    llm.save_pretrained(directory, state_dict=exact_state(llm) if isinstance(llm, PreTrainedModel) else None)
     for name in ("is_local", "local_files_only"):  # how it was loaded here is nothing to tell others
         tokenizer.init_kwargs.pop(name, None)
     tokenizer.save_pretrained(directory)

@@ -19,8 +19,9 @@ from torch import Tensor
 from atu.alignment.hidden import HiddenStates, write_hidden_states
 from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import WindowedCorpus
+from atu.common.errors import ExplainedError
 from atu.engine.batching import pad, random_batches
-from atu.engine.models import hidden_states, layers_up_to
+from atu.engine.models import chosen_layers, hidden_states, layers_up_to, train_alone
 from atu.methods import Aligned
 from atu.training.loop import train
 
@@ -165,10 +166,13 @@ def unlearn(
     retain: AlignmentData | None = None,
     retain_weight: float = 0.0,
     released_padding: bool = False,
+    layers: range | None = None,
     title: str = "unlearn",
     **optimisation,
 ) -> list[dict[str, float]]:
-    """Train the LLM's first ``layer`` layers against the frozen predictor.
+    """Train the LLM's first ``layer`` layers, or adapters in them, against the frozen predictor.
+
+    A batch whose predictions are all at tau or below has a loss of zero, and no gradient.
 
     Args:
         corpora: texts about each concept to forget; a batch is of one of them.
@@ -177,6 +181,7 @@ def unlearn(
             ``retain_weight`` > 0.
         released_padding: average over padded positions too, as the released code does (defects 2
             and 3), with unmasked attention.
+        layers: that train alone, counted from 0, all of them below the hook; None for all of these and the embedding.
 
     Returns:
         One row a step: loss, unlearn_loss, retain_loss, similarity (mean cosine to the target).
@@ -191,8 +196,10 @@ def unlearn(
     others = repeat(None) if held is None else random_batches(held.lengths, batch_size, steps, retain_seed)
 
     with layers_up_to(llm, layer) as decoder:
-        llm.requires_grad_(False)
-        decoder.train().requires_grad_(True)
+        decoder.train()
+        trained = train_alone(llm, [decoder] if layers is None else chosen_layers(llm, layers))
+        if not trained:
+            raise ExplainedError(f"{title} trains no weight: no adapter lies in the layers that train")
 
         def loss_terms(batch: tuple[tuple[int, list[int]], list[int] | None]) -> dict[str, Tensor]:
             person, texts = batch[0]
@@ -210,12 +217,14 @@ def unlearn(
                 input_ids = held.input_ids(batch[1])[0].to(device)
                 terms["retain_loss"] = retain_loss(hidden_states(decoder, input_ids, mask), reference, mask)
                 terms["loss"] = terms["unlearn_loss"] + retain_weight * terms["retain_loss"]
+            if not terms["loss"]:
+                terms["loss"] = terms["loss"].detach()  # of two terms that are never below zero, both are
             return terms
 
         try:
             return train(
                 accelerator,
-                decoder.parameters(),
+                trained,
                 zip(batches, others, strict=False),
                 loss_terms,
                 steps=steps,

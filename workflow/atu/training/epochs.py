@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from atu.common.errors import ExplainedError
 from atu.engine.batching import random_batches
 from atu.engine.examples import Batch, Example, collate, scored_logits
-from atu.engine.models import chosen_layers
+from atu.engine.models import chosen_layers, train_alone
 from atu.training.loop import train
 from atu.training.method import Trained
 from atu.training.retain import descent_loss, kl_loss
@@ -56,8 +56,7 @@ def trained_parameters(
 ) -> list[nn.Parameter]:
     """The weights that train: of those that may (all, or the adapters) the ones in some layers.
 
-    What is kept is all weights, or the adapters: a method may train fewer of them, and no others. The others ask for
-    no gradients, so that a backward pass ends at the lowest layer that trains.
+    What is kept is all weights, or the adapters: a method may train fewer of them, and no others.
 
     Args:
         layers: of the decoder, counted from 0; None for those that the method chooses, or all of the model.
@@ -70,11 +69,7 @@ def trained_parameters(
         if chosen is not None:
             raise ExplainedError(f"{name} chooses the layers that train itself: set its layers to none")
         chosen = layers
-    if chosen is not None:
-        own = {parameter for layer in chosen_layers(llm, chosen) for parameter in layer.parameters()}
-        for parameter in llm.parameters():
-            parameter.requires_grad_(parameter.requires_grad and parameter in own)
-    trained = [parameter for parameter in llm.parameters() if parameter.requires_grad]
+    trained = train_alone(llm, [llm] if chosen is None else chosen_layers(llm, chosen))
     if not trained:
         raise ExplainedError(f"{name} trains no weight: none of lora.modules lies in its layers")
     return trained

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.finite import is_finite
+from atu.common.memory import Memory
 from atu.common.runtime import progress
+from atu.training.updates import Updates
 
 log_of_job = logging.getLogger("atu")
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+FULL = Memory()
 
 
 def share_of_rate(schedule: str, step: int, warmup_steps: int, steps: int) -> float:
@@ -56,6 +57,7 @@ def train(
     clip_norm: float = 1.0,
     accumulate: int = 1,
     fused: bool = False,
+    memory: Memory = FULL,
     after_step: Callable[[int], None] = lambda step: None,
     title: str = "train",
     tracked_before: int = 0,
@@ -63,12 +65,14 @@ def train(
     """Minimise ``loss_terms(batch)["loss"]`` in ``steps`` steps of ``accumulate`` batches each.
 
     Args:
-        loss_terms: a scalar "loss" and any other scalars worth logging.
+        loss_terms: a scalar "loss" and any other scalars worth logging. A loss without a graph is one whose gradient
+            is zero: no backward pass is run for it.
         optimizer: one of "sgd", "adam", "adamw".
         schedule: one of "constant", "constant_with_warmup", "linear", "cosine", as ``transformers`` has them.
         clip_norm: the gradient's norm is clipped to it.
         fused: whether the optimiser passes over the weights once: the same but for rounding, in a quarter of its time
             on a CPU, which for the demo's model is a third of a step.
+        memory: how master copies and the optimiser's state are kept.
         after_step: called with the number of each finished step.
         title: in the progress line and before the names that the accelerator's trackers see.
         tracked_before: steps that the trackers have seen before, since theirs must never fall.
@@ -82,8 +86,7 @@ def train(
             the loss of its batch, which is computed once more.
     """
     parameters = list(parameters)
-    optim = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused or None)
-    scheduler = LambdaLR(optim, lambda step: share_of_rate(schedule, step, warmup_steps, steps))
+    updates = Updates(parameters, optimizer, memory, fused, lr=learning_rate, weight_decay=weight_decay)
     if warmup_steps >= steps and schedule != "constant":  # the rate of step n is n - 1 parts of warmup_steps
         reached = f"{title}: of {steps} steps all are warm-up (warmup_steps: {warmup_steps}), so the learning rate "
         if steps == 1:
@@ -99,18 +102,17 @@ def train(
             batch = next(batches)
             with accelerator.autocast():
                 terms = loss_terms(batch)
-            accelerator.backward(terms["loss"] / accumulate)
+            if terms["loss"].requires_grad:
+                accelerator.backward(terms["loss"] / accumulate)
             for name, value in terms.items():
                 values[name] += value.item() / accumulate
-        values["grad_norm"] = nn.utils.clip_grad_norm_(parameters, clip_norm).item()
+        values["grad_norm"] = updates.clip(clip_norm)
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             raise DivergedError(f"{title}: {', '.join(bad)} not finite at step {step}; {mend}")
-        values["learning_rate"] = float(scheduler.get_last_lr()[0])
+        values["learning_rate"] = learning_rate * share_of_rate(schedule, step - 1, warmup_steps, steps)
         log.append({"step": step} | values)
         accelerator.log({f"{title}/{name}": value for name, value in values.items()}, step=tracked_before + step)
-        optim.step()
-        scheduler.step()
-        optim.zero_grad(set_to_none=True)
+        updates.step(values["learning_rate"])
         bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
         if step == steps:  # no later step would tell
             with torch.no_grad(), torch.random.fork_rng(), accelerator.autocast():

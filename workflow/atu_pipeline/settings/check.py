@@ -20,6 +20,7 @@ from atu_pipeline.settings.grids import (
     expand_grids,
     owner_of,
 )
+from atu_pipeline.settings.memory import check_memory
 from atu_pipeline.settings.messages import refuse, told, unknown
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_one_block, check_window
 from atu_pipeline.settings.sources import (
@@ -254,6 +255,7 @@ STEPS = [
     Step(resolve("targets"), (*OF_TARGETS, "targets"), ("targets",)),
     Step(resolve("dev_targets"), (*OF_TARGETS, "dev_targets"), ("dev_targets",)),
     Step(lambda draft: check_corpus(draft.config["corpus"]), ("corpus",)),
+    Step(lambda draft: check_memory(draft.config), ("memory", "precision")),
     Step(find_grids, ("methods", "method_settings"), ("grids",)),
     Step(check_methods, ("methods", "method_settings")),
     Step(check_evaluation, ("evaluation",), ("evaluation",)),

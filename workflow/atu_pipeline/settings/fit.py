@@ -68,12 +68,13 @@ def block_needs(where: str, block: dict, corpus: dict) -> Iterator[dict]:
     yield from ({"key": f"{where}.options.layers", "layer": layer} for layer in options.get("layers", []))
     if "max_tokens" in block:
         yield {"key": f"{where}.max_tokens", "tokens": block["max_tokens"]}
-    layers = block.get("layers", ALL_LAYERS)
+    trained, place = (block["unlearn"], f"{where}.unlearn") if kind_of(block) == "aligned" else (block, where)
+    layers = trained.get("layers", ALL_LAYERS)
     if layers != ALL_LAYERS:
-        yield {"key": f"{where}.layers", "range": layers}
-    if block.get("lora", {}).get("rank"):
-        kind = "modules" if layers == ALL_LAYERS else "layer_modules"
-        yield {"key": f"{where}.lora.modules", kind: block["lora"]["modules"]}
+        yield {"key": f"{place}.layers", "range": layers}
+    if trained.get("lora", {}).get("rank"):
+        kind = "modules" if layers == ALL_LAYERS and trained is block else "layer_modules"
+        yield {"key": f"{place}.lora.modules", kind: trained["lora"]["modules"]}
 
 
 def unmet_needs(needs: list[dict], described: dict) -> list[str]:

@@ -124,6 +124,17 @@ def check_aligned(name: str, block: dict) -> Iterator[str]:
             f"{where}.predictor.heads: {predictor['heads']} heads cannot share a width of {predictor['width']}; "
             "choose a width that they divide"
         )
+    if (layers := block["unlearn"]["layers"]) != ALL_LAYERS:
+        try:
+            above = layer_range(layers).stop > block["layer"]
+        except ExplainedError as error:
+            yield f"{where}.unlearn.layers: {error}"
+        else:
+            if above:
+                yield (
+                    f"{where}.unlearn.layers: {layers} are not all below the hook layer, {block['layer']}, above which "
+                    f"nothing is run; name layers up to {block['layer'] - 1}"
+                )
     for earlier, later in pairwise(block["unlearn"]["tau"]):
         if later > earlier:
             yield (

@@ -20,6 +20,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from atu.common.declared import TEXTS, declared
+from atu.common.memory import AUTO as AUTO_MEMORY
+from atu.common.memory import STATES, WEIGHTS
 from atu.data.attacks import KINDS, RELEARNED
 from atu.data.protocol import PROTOCOLS
 from atu.engine.parts import AUTO
@@ -94,6 +96,17 @@ def chosen(form_of: Callable[[dict, ValidationInfo], type[Block]], *forms: type[
     for form in forms[1:]:
         either |= form
     return Annotated[Any, PlainValidator(read, json_schema_input_type=either)]
+
+
+def word_or(word: str, form: type[Block]) -> object:
+    """The type of one word, or of a block."""
+
+    def read(value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and value != word:
+            raise misfit(f"{value!r} is neither {word} nor a block of settings")
+        return value if value == word else form.model_validate(value, context=info.context)
+
+    return Annotated[Any, PlainValidator(read, json_schema_input_type=Literal[word] | form)]
 
 
 # --- models and benchmarks ------------------------------------------------------------------------------------------
@@ -367,6 +380,10 @@ class Unlearn(Steps):
     steps: Count = Field(description="Steps a stage.")
     retain_weight: NotNegative = Field(description="Weight of the drift of hidden states on texts of others.")
     released_padding: Truth = Field(description="Whether padding is attended to, as in the released code.")
+    layers: Layers = Field(
+        description="Layers below the hook that train alone, counted from 0, such as 20-28; none: all of them train."
+    )
+    lora: Adapter = Field(description="A low-rank adapter below the hook in place of all weights; merged at its end.")
 
 
 class Aligned(Searched):
@@ -537,7 +554,17 @@ class Hardware(Block):
     gpu_tflops: Rate = Field(description="Sustained rate of one GPU.")
     cpu_tflops: Positive = Field(description="Sustained rate of one CPU thread, TFLOP/s.")
     disk_mb_per_s: Positive = Field(description="Reading and writing checkpoints, MB/s.")
+    gpu_memory_gb: Positive = Field(description="Memory of one GPU, GB, for which `memory: auto` chooses.")
     margin: numbers(ge=1) = Field(description="Time is asked for this many times the estimate.")
+
+
+class KeptIn(Block):
+    weights: Literal[WEIGHTS] = Field(
+        description="fp32; bf16 with float32 master copies; or rounded: bf16 alone, each step rounded at random."
+    )
+    optimizer_state: Literal[STATES] = Field(description="Adam's and AdamW's; paged moves to the host if need be.")
+    offload: Truth = Field(description="Whether master copies and that state lie on the host; steps are made there.")
+    gradient_checkpointing: Truth = Field(description="Whether activations are computed anew, which saves memory.")
 
 
 class Bootstrap(Block):
@@ -653,5 +680,7 @@ class Config(Block):
     threads: Count = Field(description="CPU threads of a job that runs a model.")
     device: Literal["auto", "cpu", "cuda"] = Field(description="Where models run; auto takes a GPU if there is one.")
     precision: Literal["fp32", "bf16"] = Field(description="float32, or bfloat16: autocast in training.")
-    gradient_checkpointing: Truth = Field(description="Whether activations are computed anew, which saves memory.")
+    memory: word_or(AUTO_MEMORY, KeptIn) = Field(
+        description="How trainings of the LLM keep their numbers; auto: the most exact way that fits one GPU."
+    )
     tracking: Tracking = Field(description="Where training steps are also sent; changing this reruns nothing.")

@@ -1,0 +1,66 @@
+"""How the numbers of a training run are kept: what is exact, what is small. No torch is loaded.
+
+What a GPU holds a weight that trains, in bytes (o: 8 for Adam, 0 for SGD; 2 with a state of 8 bits):
+
+    weights fp32      4 + 4 of the gradient + o, and 2 more under bf16 autocast
+    weights bf16      2 + 2 + 4 of the master copy + o; with offload 2 + 2
+    weights rounded   2 + 2 + o; with offload 2 + 2
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+WEIGHTS = ("fp32", "bf16", "rounded")
+STATES = ("fp32", "8bit", "paged_8bit")
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How a training run keeps its numbers.
+
+    Attributes:
+        weights: "fp32"; "bf16", with float32 master copies of what trains, which the optimiser changes; or "rounded":
+            bf16 alone, each step rounded stochastically, so that small ones count on average.
+        optimizer_state: of Adam and AdamW: "fp32", "8bit" (Dettmers et al. 2022, arXiv 2110.02861), or "paged_8bit",
+            which moves to the host where the GPU is full. SGD keeps none.
+        offload: whether master copies and the optimiser's state lie in the host's memory, where each step is computed.
+        gradient_checkpointing: whether activations are computed anew in the backward pass. Numbers are the same.
+    """
+
+    weights: str = "fp32"
+    optimizer_state: str = "fp32"
+    offload: bool = False
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.weights not in WEIGHTS:
+            raise ValueError(f"weights: {self.weights} is none of {', '.join(WEIGHTS)}")
+        if self.optimizer_state not in STATES:
+            raise ValueError(f"optimizer_state: {self.optimizer_state} is none of {', '.join(STATES)}")
+        if self.offload and self.weights == "fp32":
+            raise ValueError("offload: true keeps bf16 weights on the GPU; set weights to bf16 or rounded")
+        if self.offload and self.optimizer_state != "fp32":
+            raise ValueError("offload: true leaves no state on the GPU that 8 bits would make smaller; set one of them")
+
+    def changes_numbers(self) -> dict[str, str]:
+        """What of it bears on results and is not as by default; where numbers lie does not."""
+        state = self.optimizer_state.removeprefix("paged_")
+        found = {"weights": self.weights, "optimizer_state": state}
+        return {key: value for key, value in found.items() if value != "fp32"}
+
+
+# From the most exact to the least. Offloading computes the same as bf16 weights do on the GPU, and takes time instead.
+LADDER = (
+    Memory(),
+    Memory(gradient_checkpointing=True),
+    Memory(weights="bf16", gradient_checkpointing=True),
+    Memory(weights="bf16", gradient_checkpointing=True, offload=True),
+    Memory(weights="bf16", gradient_checkpointing=True, optimizer_state="8bit"),
+    Memory(weights="rounded", gradient_checkpointing=True, optimizer_state="8bit"),
+)
+
+
+def rungs(precision: str) -> Iterator[Memory]:
+    """The ways to choose from, the most exact first: without autocast to bf16, weights stay float32."""
+    yield from (memory for memory in LADDER if precision == "bf16" or memory.weights == "fp32")

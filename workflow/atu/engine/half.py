@@ -1,0 +1,58 @@
+"""Weights in bf16 while they train, their float32 values beside them: half the memory, and the same numbers."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:  # slow to import
+    from transformers import PreTrainedModel
+
+VALUES = "float32_values"  # attribute of a bf16 weight: its values before rounding
+
+
+def keep_in_half(llm: "PreTrainedModel") -> None:
+    """Keep the linear maps of a float32 model in bf16, their float32 values beside them.
+
+    Embeddings and norms stay float32, so that autocast computes what it would with float32 weights, bit by bit.
+    Called before the model goes to its device: the float32 values stay where they are.
+    """
+    embedding = llm.get_input_embeddings().weight
+    for module in llm.modules():
+        if isinstance(module, nn.Linear) and module.weight is not embedding:
+            set_values(module.weight, module.weight.data)
+            module.weight.data = module.weight.data.bfloat16()
+
+
+def values_of(weight: Tensor) -> Tensor:
+    """The float32 values of a weight; its own where it keeps no others."""
+    return getattr(weight, VALUES, weight).detach().float()
+
+
+def set_values(weight: Tensor, values: Tensor | None) -> None:
+    """Keep float32 values beside a bf16 weight; None if it has no others than its own."""
+    if values is not None:
+        setattr(weight, VALUES, values)
+    elif hasattr(weight, VALUES):
+        delattr(weight, VALUES)
+
+
+def exact_state(llm: "PreTrainedModel") -> dict[str, Tensor] | None:
+    """All weights as float32, by name, on the host; None where they are float32 already."""
+    if all(weight.dtype == torch.float32 for weight in llm.parameters()):
+        return None
+    known: dict[int, Tensor] = {}  # a weight that has two names is kept once
+    return {
+        name: known.setdefault(id(weight), values_of(weight).cpu() if weight.is_floating_point() else weight)
+        for name, weight in llm.state_dict(keep_vars=True).items()
+    }
+
+
+def restore(llm: nn.Module) -> None:
+    """Put the float32 values of all weights back, on the host: what :func:`keep_in_half` did is undone, if it was."""
+    if all(weight.dtype == torch.float32 for weight in llm.parameters()):
+        return
+    llm.to("cpu")
+    for weight in llm.parameters():
+        weight.data = values_of(weight).cpu()
+        set_values(weight, None)

@@ -1,0 +1,140 @@
+"""What each step does to the weights: the optimiser, and where its numbers are kept."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atu.common.errors import ExplainedError
+from atu.common.memory import Memory
+from atu.engine.half import set_values, values_of
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+LOW_BITS = 2**16  # what a float32 has more of than a bfloat16
+
+
+def round_stochastically(values: Tensor) -> Tensor:
+    """Float32 values as bf16: to the two neighbours with the chances that make the mean exact.
+
+    A bfloat16 is the upper half of a float32, so a random lower half is added and cut off.
+    """
+    bits = values.view(torch.int32)
+    drawn = bits + torch.randint(LOW_BITS, bits.shape, dtype=torch.int32, device=bits.device)
+    drawn = torch.where(values.isfinite(), drawn, bits)
+    return drawn.bitwise_and_(-LOW_BITS).view(torch.float32).bfloat16()
+
+
+def optimizer_class(name: str, memory: Memory) -> Callable[..., torch.optim.Optimizer]:
+    """The optimiser of a name, with states as ``memory`` says.
+
+    Raises:
+        ExplainedError: if 8-bit states are asked for and bitsandbytes is not installed.
+        KeyError: for a name that is none of :data:`OPTIMIZERS`.
+    """
+    if memory.optimizer_state == "fp32" or name == "sgd":
+        return OPTIMIZERS[name]
+    try:
+        from bitsandbytes import optim  # slow to import, and few jobs need it
+    except ImportError as error:
+        raise ExplainedError("optimizer_state of 8 bits: bitsandbytes is not installed; install it") from error
+    paged = "Paged" if memory.optimizer_state == "paged_8bit" else ""
+    return getattr(optim, paged + {"adam": "Adam8bit", "adamw": "AdamW8bit"}[name])
+
+
+class Shadow:
+    """A bf16 weight, and the float32 one in whose place the optimiser works."""
+
+    def __init__(self, weight: nn.Parameter, make: Callable, memory: Memory):
+        self.weight, self.rounded = weight, memory.weights == "rounded"
+        self.device = torch.device("cpu") if memory.offload else weight.device
+        values = values_of(weight).to(self.device)
+        set_values(weight, None if self.rounded else values)  # rounded, the weight is all there is from here on
+        self.values = nn.Parameter(values)
+        self.optim = make([self.values])
+        if self.rounded:
+            self.values.data = values.new_empty(0)
+
+    @torch.no_grad()
+    def step(self, share: float) -> None:
+        """Change the weight by its gradient times ``share``."""
+        if self.weight.grad is None:
+            return
+        if self.rounded:
+            self.values.data = self.weight.to(self.device).float()  # bf16 crosses to the host, not float32
+        self.values.grad = self.weight.grad.to(self.device).float() * share
+        self.optim.step()
+        self.weight.copy_(round_stochastically(self.values.data) if self.rounded else self.values.data.bfloat16())
+        self.values.grad = None
+        if self.rounded:
+            self.values.data = self.values.new_empty(0)
+
+
+class Updates:
+    """An optimiser over weights, float32 and bf16 ones.
+
+    Args:
+        optimizer: one of :data:`OPTIMIZERS`.
+        settings: of the optimiser.
+        memory: how master copies and states are kept.
+        fused: whether it passes over float32 weights once.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        optimizer: str,
+        memory: Memory,
+        fused: bool = False,
+        **settings: float,
+    ):
+        self.parameters = list(parameters)
+        self.keeps_moments = optimizer != "sgd"
+        self.decays = bool(settings.get("weight_decay"))
+        build: Any = optimizer_class(optimizer, memory)
+        own: dict[str, Any] = {"fused": fused or None} if build is OPTIMIZERS[optimizer] else {}
+        whole = [weight for weight in self.parameters if weight.dtype == torch.float32]
+        self.optims = [build(whole, **settings, **own)] if whole else []
+        self.shadows = [
+            Shadow(weight, lambda of: build(of, **settings, **own), memory)
+            for weight in self.parameters
+            if weight.dtype != torch.float32
+        ]
+        self.optims += [shadow.optim for shadow in self.shadows]
+        self.share = 1.0  # of their gradient, by which bf16 weights change
+
+    def clip(self, clip_norm: float) -> float:
+        """Clip the gradient's norm, and return what it was.
+
+        Gradients of bf16 weights are left as they are and scaled where they are float32, not rounded twice.
+        """
+        if not self.shadows:
+            return nn.utils.clip_grad_norm_(self.parameters, clip_norm).item()
+        gradients = [weight.grad for weight in self.parameters if weight.grad is not None]
+        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+        norm = torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
+        self.share = min(1.0, clip_norm / (norm + 1e-6))  # as torch's own clipping does
+        for gradient in gradients:
+            if gradient.dtype == torch.float32:
+                gradient.mul_(self.share)
+        return norm
+
+    def step(self, learning_rate: float) -> None:
+        """Change the weights at a rate, and forget the gradients.
+
+        A step without any gradient is one of a gradient of zero: moments and weight decay go on.
+        """
+        if all(weight.grad is None for weight in self.parameters):
+            if not (self.keeps_moments or self.decays):
+                return
+            for weight in self.parameters:
+                weight.grad = torch.zeros_like(weight)
+        for optim in self.optims:
+            for group in optim.param_groups:
+                group["lr"] = learning_rate
+        if len(self.optims) > len(self.shadows):
+            self.optims[0].step()
+        for shadow in self.shadows:
+            shadow.step(self.share)
+        for weight in self.parameters:
+            weight.grad = None

@@ -1,0 +1,21 @@
+"""Whether trainings of the LLM can keep their numbers as the config says."""
+
+from collections.abc import Iterator
+
+from atu.common.memory import AUTO, Memory
+
+
+def check_memory(config: dict) -> Iterator[str]:
+    """Faults of ``memory``: settings that contradict each other."""
+    memory = config["memory"]
+    if memory == AUTO:
+        return
+    try:
+        Memory(**memory)
+    except ValueError as error:
+        yield f"memory.{error}"
+    if memory["weights"] != "fp32" and config["precision"] != "bf16":
+        yield (
+            f"memory.weights: {memory['weights']}, but precision is {config['precision']}, which computes with float32 "
+            "weights; set precision to bf16, or memory.weights to fp32"
+        )
