@@ -39,20 +39,18 @@ def tiny_llm(tokenizer, family: str = "llama", layers: int = 2, **own):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        initializer_range=0.3,
-        **own,
-    )
-    return AutoModelForCausalLM.from_config(config)
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "initializer_range": 0.3,
+    }
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | own))
 
 
 def build_llm(directory: Path, layers: int = 3, family: str = "llama") -> None:

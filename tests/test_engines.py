@@ -1,7 +1,6 @@
 """The generation and likelihood engines against plain transformers, one text at a time."""
 
 import copy
-import json
 import re
 
 import pandas as pd
@@ -10,31 +9,14 @@ import torch
 
 from atu.data.benchmark import BenchmarkError, build_probes, read_primers
 from atu.engine.attention import GrowingLayer, Prefixes, new_cache
-from atu.engine.batching import budget_batches
+from atu.engine.batching import budget_batches, equal_batches
 from atu.engine.chat import chat_prompt, stop_tokens, turn_end
 from atu.engine.engine import Engine
 from atu.engine.generation import tokens_with
 from atu.engine.prefill import common_prefix
 from atu.evaluation.evaluate import asked_alike, build_prompt, evaluate
-from conftest import build_llm
 
 PROMPTS = ["Ada was born in", "Who wrote the song?", "the sea", "Question: red blue green stone river"]
-
-
-def one_by_one(model, tokenizer, prompts: list[str], max_new_tokens: int) -> list[str]:
-    """Greedy answers of transformers itself."""
-    answers = []
-    for prompt in prompts:
-        inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
-        with torch.inference_mode():
-            ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]
-        answers.append(tokenizer.decode(ids[inputs["input_ids"].shape[1] :], skip_special_tokens=True))
-    return answers
-
-
-def test_batched_answers_equal_single_ones(llm):
-    batched = Engine(*llm, 100).generate(PROMPTS, max_new_tokens=8)
-    assert batched == one_by_one(*llm, PROMPTS, 8)
 
 
 def test_batches_keep_within_the_budget():
@@ -48,6 +30,12 @@ def test_batches_keep_within_the_budget():
     assert budget_batches([4, 4], [10, 10], 18, ["a", "b"]) == [[0], [1]]
 
 
+def test_batches_of_one_length():
+    # three of 5 fit into 18, a fourth does not; 20 alone exceeds it
+    assert equal_batches([5, 3, 5, 20, 5, 5, 3], 18) == [[3], [0, 2, 4], [5], [1, 6]]
+    assert equal_batches([], 18) == []
+
+
 def test_rows_of_several_groups_share_a_batch(llm):
     """Prefixes of other lengths side by side, one group of a single row, answers as one by one."""
     headers = ["the king of Rome was a poet and the queen ", "Who? ", "sea river "]
@@ -57,19 +45,6 @@ def test_rows_of_several_groups_share_a_batch(llm):
     alone = [Engine(*llm, 1).generate([prompt], max_new_tokens=12)[0] for prompt in prompts]
     assert together == alone
     assert len({len(answer) for answer in together}) > 1
-
-
-@pytest.mark.parametrize("window", [None, 6])
-def test_shared_prefixes_with_a_sliding_window(tmp_path, window):
-    """Phi-3 sees no further back than its window: into the prefix, or not even that far."""
-    build_llm(tmp_path, family="phi3")
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"sliding_window": window}))
-    engine = Engine.load(tmp_path, 4096)
-    prompts = ["the king of Rome was a poet " + prompt for prompt in PROMPTS]
-    answers = engine.generate(prompts, max_new_tokens=12)
-    assert engine.llm.config._attn_implementation == "sdpa"  # as it was
-    assert answers == one_by_one(engine.llm, engine.tokenizer, prompts, 12)
 
 
 def test_a_growing_layer_holds_what_it_was_given():
@@ -182,21 +157,6 @@ def test_a_failed_generation_is_an_error(llm, monkeypatch):
         Engine(*llm, 60).generate(PROMPTS, max_new_tokens=8)
 
 
-def test_token_scores_equal_the_plain_forward_pass(llm):
-    model, tokenizer = llm
-    ids = tokenizer(PROMPTS, add_special_tokens=False)["input_ids"]
-    first = [1, 2, 1, 3]
-    for row, start, score in zip(ids, first, Engine(*llm, 100).score_tokens(ids, first), strict=True):
-        with torch.inference_mode():
-            log_probs = model(torch.tensor([row])).logits[0].log_softmax(-1)
-        expected = [log_probs[position - 1, row[position]].item() for position in range(start, len(row))]
-        assert score.log_probs.tolist() == pytest.approx(expected, abs=1e-4)
-        probs = log_probs[-2].exp()
-        mean = (probs * log_probs[-2]).sum()
-        assert score.mean[-1].item() == pytest.approx(mean.item(), abs=1e-4)
-        assert score.variance[-1].item() == pytest.approx((probs * (log_probs[-2] - mean) ** 2).sum().item(), abs=1e-3)
-
-
 def test_a_shared_prefix_changes_nothing(llm):
     alone, together = Engine(*llm, 1), Engine(*llm, 200)
     texts = [header + prompt for header in ("the king of Rome was ", "Who? ") for prompt in PROMPTS]
@@ -222,16 +182,6 @@ def test_common_prefix():
 def test_a_text_of_one_token_cannot_be_scored(llm):
     with pytest.raises(ValueError, match="too short"):
         Engine(*llm, 1).score_tokens([[5]], [1])
-
-
-def test_next_tokens_are_weighed(llm):
-    model, tokenizer = llm
-    letters = [" A", " B", " C", " D"]
-    tokens = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in letters]
-    for prompt, weights in zip(PROMPTS, Engine(*llm, 100).weigh_next(PROMPTS, letters), strict=True):
-        with torch.inference_mode():
-            logits = model(**tokenizer(prompt, return_tensors="pt", add_special_tokens=False)).logits[0, -1]
-        torch.testing.assert_close(weights, logits.log_softmax(-1)[tokens], atol=1e-4, rtol=1e-4)
 
 
 def test_chat_prompt(llm):

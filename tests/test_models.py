@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import shutil
-import types
 from datetime import datetime
 
 import pandas as pd
@@ -13,71 +12,26 @@ import torch
 import transformers.utils.chat_template_utils as templates
 from safetensors.torch import load_file, save_file
 from tokenizers import processors
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from atu.alignment.encoder import load_encoder
 from atu.common.runtime import ExplainedError
 from atu.engine.agreement import check_engine, differences
 from atu.engine.chat import chat_prompt, check_template, of_rendered, set_template_options, turn_end
-from atu.engine.checks import check_architecture, check_encoder, describe_llm, open_config
+from atu.engine.checks import check_encoder, describe_llm, open_config
 from atu.engine.engine import Engine
-from atu.engine.examples import Example, answer_example, collate, reference_log_probs, scored_logits
+from atu.engine.examples import Example, answer_example, collate, scored_logits
 from atu.engine.logits import read_logits, refuse_nan
-from atu.engine.models import ModelError, layers_up_to, load_llm
+from atu.engine.models import ModelError, load_llm
 from atu.engine.prefill import context_length
 from atu.evaluation.evaluate import build_prompt, check_score, evaluate
 from atu_pipeline.settings import model_needs, unmet_needs
 from atu_pipeline.settings.fit import found_before
 from conftest import build_encoder, build_llm
+from test_matrix import Family, build, named
 from test_settings import DEMO, check
 
-# Real config classes, small; each setting is one that its class has and others lack, set so that it shows.
-FAMILIES = {
-    "llama": {},
-    "gemma2": {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 3.0, "sliding_window": 4},
-    "gemma3_text": {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"] * 2},
-    "granite": {"logits_scaling": 4.0, "embedding_multiplier": 3.0, "attention_multiplier": 0.3},
-    "cohere": {"logit_scale": 0.25},
-    "cohere2": {"logit_scale": 0.25, "sliding_window": 4},
-    "phi3": {"sliding_window": 6},
-    "mistral": {"sliding_window": 4},
-    "qwen2": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2},
-    "qwen3": {},
-    "olmo2": {},
-    "smollm3": {},
-    "gpt_neox": {},
-    "gpt2": {},
-    "nemotron": {},  # hands no keywords on to its attention
-    "mixtral": {"num_local_experts": 4},
-}
-TINY = {
-    "vocab_size": 120,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-    "bos_token_id": 2,
-}
-PREFIX = list(range(10, 19))
 ONE = torch.ones(1)
-ROWS = [[*PREFIX, *range(30, 37)], [*PREFIX, 40, 41, 42], [*PREFIX, *[50] * 6], [7, 8, 9, 10, 11, 12]]
-
-
-def build(family: str, **settings):
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **TINY | FAMILIES.get(family, {}) | settings)
-    return AutoModelForCausalLM.from_config(config).eval()
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def model(request):
-    return build(request.param)
 
 
 def plain_log_probs(model, row: list[int]) -> torch.Tensor:
@@ -85,64 +39,13 @@ def plain_log_probs(model, row: list[int]) -> torch.Tensor:
         return model(torch.tensor([row]), use_cache=False).logits[0].float().log_softmax(-1)
 
 
-def test_log_probabilities_are_the_models_own(model):
-    """With a shared prefix, padding and windows that reach into the prefix; in a training batch too."""
-    check_engine(model)
-    expected = [plain_log_probs(model, row)[:-1].gather(-1, torch.tensor(row[1:])[:, None])[:, 0] for row in ROWS]
-    first = [len(PREFIX) + 1] * 3 + [1]
-    scores = Engine(model, WordTokenizer(), 4096).score_tokens(ROWS, first, groups=["a", "a", "a", "b"])
-    for score, own, start in zip(scores, expected, first, strict=True):
-        torch.testing.assert_close(score.log_probs, own[start - 1 :], atol=2e-5, rtol=1e-5)
-    items = [[as_example(row)] for row in ROWS]
-    torch.testing.assert_close(
-        reference_log_probs(model, items, [[0, 1], [2, 3]])[:, 0],
-        torch.stack([own.sum() for own in expected]),
-        atol=1e-4,
-        rtol=1e-5,
-    )
-
-
 def as_example(row: list[int]) -> Example:
     return Example(tuple(row), 1)
 
 
-def test_greedy_answers_are_the_models_own(model):
-    """Token for token those of transformers' ``generate``, in one batch behind a shared prefix."""
-    engine = Engine(model, WordTokenizer(), 4096)
-    model.generation_config.eos_token_id = 1
-    prompts = [" ".join(map(str, row)) for row in ROWS]
-    answers = engine.generate(prompts, max_new_tokens=12, groups=["a", "a", "a", "b"])
-    for row, answer in zip(ROWS, answers, strict=True):
-        with torch.inference_mode():
-            ids = model.generate(torch.tensor([row]), max_new_tokens=12, do_sample=False, pad_token_id=0)[0]
-        assert answer == engine.tokenizer.decode(ids[len(row) :])
-
-
-class WordTokenizer:
-    """Ids as words: what the engines need of a tokenizer and no more."""
-
-    eos_token_id = 1
-    added_tokens_decoder = types.MappingProxyType({})
-
-    def __call__(self, texts, **options):
-        return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
-
-    def encode(self, text, **options):
-        return []
-
-    def get_chat_template(self):
-        return ""
-
-    def apply_chat_template(self, messages, **options):
-        return ""
-
-    def decode(self, ids, **options):
-        return " ".join(str(int(i)) for i in ids if int(i) != 1)
-
-
-def test_the_logits_of_known_states_by_hand():
+def test_the_logits_of_known_states_by_hand(llm):
     """Gemma-2's soft cap: c tanh(x / c) of the head's output x; gradients flow through it."""
-    model = build("gemma2")
+    model = build(named("Gemma 2"), llm[1])
     states = torch.randn(3, 32, requires_grad=True)
     head = model.get_output_embeddings()(states)
     logits = read_logits(model, states)
@@ -171,40 +74,27 @@ def test_the_head_runs_on_the_read_positions_alone(llm, monkeypatch):
     assert seen == [2, 3]
 
 
-def test_bfloat16_agrees_within_its_rounding():
-    for family in ("llama", "gemma2", "mixtral"):
-        check_engine(build(family).to(torch.bfloat16))
+def test_bfloat16_agrees_within_its_rounding(llm):
+    for name in ("Phi-3", "Gemma 2", "Mixtral", "Qwen3.5", "gpt-oss"):
+        check_engine(build(named(name), llm[1]).to(torch.bfloat16))
 
 
-def test_an_engine_that_is_not_the_model_is_refused(monkeypatch):
+def test_an_engine_that_is_not_the_model_is_refused(llm, monkeypatch):
     """The logits of the head alone, as they once were: only classes that do no more pass."""
     monkeypatch.setattr("atu.engine.agreement.read_logits", lambda llm, states: llm.get_output_embeddings()(states))
-    check_engine(build("llama"))
-    for family in ("gemma2", "granite", "cohere"):
+    check_engine(llm[0])
+    for name in ("Gemma 2", "Granite 3", "Command R"):
         with pytest.raises(ExplainedError, match="own forward pass predict differently"):
-            check_engine(build(family))
+            check_engine(build(named(name), llm[1]))
 
 
-def test_a_window_that_is_lost_is_refused(monkeypatch):
-    model = build("mistral", layer_types=["sliding_attention"] * 4)
+def test_a_window_that_is_lost_is_refused(llm):
+    own = {"sliding_window": 4, "layer_types": ["sliding_attention"] * 4}
+    model = build(Family("Mistral", "mistral", own), llm[1])
     for layer in model.model.layers:
         layer.self_attn.config.sliding_window = None
     with pytest.raises(ExplainedError, match="does not hand its window on"):
         check_engine(model)
-
-
-@pytest.mark.parametrize(
-    ("family", "settings", "message"),
-    [
-        ("diffllama", {}, "predict differently"),
-        ("gptj", {"rotary_dim": 4, "n_layer": 4, "n_embd": 32, "n_head": 4}, "predict differently"),
-        ("gpt_oss", {"num_local_experts": 4}, "learned attention sinks"),
-    ],
-)
-def test_classes_with_an_attention_of_their_own_are_refused(family, settings, message):
-    with pytest.raises(ExplainedError, match=message) as raised:
-        check_engine(build(family, **settings))
-    assert "\n" not in str(raised.value)
 
 
 def test_the_check_touches_no_random_state_and_leaves_the_model_as_it_was(llm):
@@ -215,17 +105,6 @@ def test_the_check_touches_no_random_state_and_leaves_the_model_as_it_was(llm):
     assert model.config._attn_implementation == attention
     assert not model.training
     assert max(differences(model).values()) < 1e-5
-
-
-def test_a_decoder_is_cut_whatever_its_norm_is_called():
-    for family in ("gpt_neox", "gpt2", "llama"):
-        model, row = build(family), torch.tensor([ROWS[0]])
-        with torch.inference_mode():
-            whole = model(row, output_hidden_states=True).hidden_states
-            for layer in (1, 3, 4):
-                with layers_up_to(model, layer) as decoder:
-                    assert torch.equal(decoder(row).last_hidden_state, whole[layer])
-            assert torch.equal(model(row, output_hidden_states=True).hidden_states[4], whole[4])
 
 
 def test_logits_that_are_nan_are_never_scored(llm):
@@ -469,10 +348,10 @@ def test_a_model_with_two_kinds_of_positions_reads_as_far_as_the_first():
     """Phi-3's long variant turns all positions of a batch in another way once one row is long."""
     rope = {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
     lengths = {"max_position_embeddings": 128, "original_max_position_embeddings": 32}
-    config = AutoConfig.for_model("phi3", **TINY | lengths, rope_scaling=rope)
-    assert context_length(config) == 32
-    assert context_length(build("llama").config) == 64
-    assert context_length(build("gpt2", n_positions=48, max_position_embeddings=48).config) == 48
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "pad_token_id": 0}
+    assert context_length(AutoConfig.for_model("phi3", **sizes | lengths, rope_scaling=rope)) == 32
+    assert context_length(AutoConfig.for_model("llama", max_position_embeddings=64)) == 64
+    assert context_length(AutoConfig.for_model("gpt2", n_positions=48)) == 48
 
 
 # --- what check_model says ------------------------------------------------------------------------------------------
@@ -516,54 +395,6 @@ def test_needs_name_key_value_and_what_there_is(tmp_path):
         assert unmet_needs([need], described) == [message]
     (slow,) = unmet_needs([{"key": "method_settings.atu", "offsets": True}], described | {"offsets": False})
     assert slow.startswith("method_settings.atu: the model's tokenizer does not say where in a text")
-
-
-def config_at(folder, family: str, **settings):
-    config = AutoConfig.for_model(family, **settings)
-    config.save_pretrained(folder)
-    return folder
-
-
-HYBRID = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
-
-
-@pytest.mark.parametrize(
-    ("family", "settings", "message"),
-    [
-        (
-            "qwen3_next",
-            HYBRID | {"layer_types": ["linear_attention", "full_attention"]},
-            "has layers of linear_attention",
-        ),
-        ("qwen3_5_text", HYBRID | {"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
-        (
-            "mamba",
-            {"num_hidden_layers": 2, "hidden_size": 32, "vocab_size": 50},
-            "MambaForCausalLM has layers of linear_attention",
-        ),
-        ("jamba", HYBRID | {"num_experts": 2, "vocab_size": 50}, "JambaForCausalLM has layers of linear_attention"),
-        ("recurrent_gemma", HYBRID | {"vocab_size": 50}, "has layers of linear_attention"),
-        ("lfm2", HYBRID | {"vocab_size": 50, "layer_types": ["conv", "full_attention"]}, "layers of conv"),
-        ("gpt_oss", HYBRID | {"vocab_size": 50, "num_local_experts": 2}, "learned attention sinks"),
-        ("bloom", {"n_layer": 2, "hidden_size": 32, "n_head": 4, "vocab_size": 50}, "an attention of its own"),
-        (
-            "gptj",
-            {"n_layer": 2, "n_embd": 32, "n_head": 4, "rotary_dim": 4, "vocab_size": 50},
-            "an attention of its own",
-        ),
-        ("bert", HYBRID | {"vocab_size": 50}, "BertLMHeadModel has no list of layers"),
-        ("t5", {"num_layers": 1, "d_model": 16, "vocab_size": 50}, "an encoder and a decoder"),
-        ("gemma3", {}, "text and other media"),
-        ("vit", {}, "no language model that writes"),
-    ],
-)
-def test_architectures_that_cannot_be_used_are_refused_by_their_config(tmp_path, family, settings, message):
-    with pytest.raises(ModelError, match=message) as raised:
-        config = open_config(config_at(tmp_path, family, **settings))
-        with torch.device("meta"):
-            check_architecture(AutoModelForCausalLM.from_config(config))
-    assert "\n" not in str(raised.value)
-    assert "choose a" in str(raised.value)
 
 
 def test_an_unknown_architecture_is_one_line(tmp_path):

@@ -33,5 +33,7 @@ with job_log(snakemake.log[0]) as log, made_by({}, [], snakemake.output):
                     f"{described[facts[0]]}): name the model that it was made of as llm"
                 )
     log.info("%s: %d layers, context of %s tokens", *(described[key] for key in ("class", "layers", "context")))
+    if described["plain"]:
+        log.info("no rows share a prefix, and prompts take longer: %s", described["plain"])
     digest = hashlib.sha256(Path(folder, "config.json").read_bytes()).hexdigest()
     write_json(snakemake.output[0], described | {"source": source, "config_sha256": digest})

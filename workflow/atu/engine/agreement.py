@@ -7,11 +7,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from atu.common.errors import ExplainedError
-from atu.engine.attention import run
 from atu.engine.checks import OTHER
 from atu.engine.examples import Example, collate, scored_logits
 from atu.engine.logits import read_logits, refuse_nan
 from atu.engine.models import hidden_states, layers_up_to
+from atu.engine.plain import why_plain
 from atu.engine.prefill import embeddings_of, prefilled_batches
 
 # By how much predictions may differ, as a share of what they vary by: rounding alone is hundreds of times less in
@@ -32,23 +32,24 @@ def apart(found: Tensor, expected: Tensor) -> Tensor:
 
 
 def engine_logits(llm: PreTrainedModel, ids: list[list[int]]) -> Iterator[tuple[str, int, int, Tensor]]:
-    """Yield (way, row, position, logits [1, vocabulary]) of all that the engines do: rows that share a prefix and
-    are padded, one that stands alone, tokens one by one behind them.
+    """Yield (way, row, position, logits [1, vocabulary]) of all that the engines do: rows that share a prefix and are
+    padded, one that stands alone, tokens one by one behind them, the last behind fewer rows. On the plain path rows of
+    one length stand together.
 
     Args:
         ids: rows, of which the last ``GROWN`` tokens are fed one by one.
     """
     starts, groups = [row[:-GROWN] for row in ids], ["shared"] * len(OWN) + ["alone"]
+    first = "rows of one length" if why_plain(llm) else "a shared prefix"
     for batch, start in prefilled_batches(llm, starts, [1] * len(ids), 10**6, groups, GROWN):
-        states = start.states
         for step in range(GROWN):
             if step:
-                token = torch.tensor([[ids[i][len(starts[i]) + step - 1]] for i in batch], device=llm.device)
-                start.mask = torch.cat([start.mask, start.mask.new_ones(len(batch), 1)], dim=1)
-                states = run(llm, token, start.mask, start.cache, start.prefixes)
-            logits = read_logits(llm, states[:, -1])
-            for i, row in zip(batch, logits, strict=True):
-                yield "a shared prefix" if step == 0 else "a growing cache", i, len(starts[i]) - 1 + step, row[None]
+                start.feed(torch.tensor([[ids[i][len(starts[i]) + step - 1]] for i in batch], device=llm.device))
+            for i, row in zip(batch, read_logits(llm, start.states[:, -1]), strict=True):
+                yield first if step == 0 else "a growing cache", i, len(starts[i]) - 1 + step, row[None]
+            if step == GROWN - 2 and len(batch) > 1:
+                batch = batch[1:]
+                start.select(torch.arange(1, len(batch) + 1, device=llm.device))
 
 
 @torch.inference_mode()
@@ -57,7 +58,8 @@ def differences(llm: PreTrainedModel) -> dict[str, float]:
     size, count = embeddings_of(llm), SHARED + sum(OWN) + GROWN * len(OWN)
     tokens = [(7919 * i + 11) % size for i in range(1, count + 1)]
     prefix, behind = tokens[:SHARED], tokens[SHARED:]
-    ids = [prefix + behind[: OWN[0] + GROWN], prefix + behind[OWN[0] + GROWN :], behind[: OWN[1] + GROWN]]
+    ids = [prefix + behind[: OWN[0] + GROWN], prefix + behind[OWN[0] + GROWN :]]
+    ids.append(behind[: len(ids[0])])  # the last one is as long as the first: on the plain path they share a batch
     plain, middle = [], (llm.config.num_hidden_layers + 1) // 2
     for tokens_of_row in ids:
         output = llm(torch.tensor([tokens_of_row], device=llm.device), use_cache=False, output_hidden_states=True)

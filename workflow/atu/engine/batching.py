@@ -1,6 +1,7 @@
 """Batches of texts of similar length, so that little of a batch is padding."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -40,6 +41,16 @@ def budget_batches(
         else:
             batches.append([i])
             width, prefix, held = lengths[i], shared[i], {groups[i]}
+    return batches
+
+
+def equal_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Indices of all texts, longest first, in batches of texts of one length and at most ``batch_tokens`` tokens (or of
+    one text)."""
+    batches: list[list[int]] = []
+    for length, alike in groupby(sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), lengths.__getitem__):
+        indices, size = list(alike), max(1, batch_tokens // max(1, length))
+        batches += [indices[i : i + size] for i in range(0, len(indices), size)]
     return batches
 
 

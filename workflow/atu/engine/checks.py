@@ -11,19 +11,28 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.pytorch_utils import Conv1D
 
 from atu.engine.chat import chat_prompt, check_template, prompt_ids, set_template_options, turn_end
-from atu.engine.models import ModelError, decoder_layers, decoder_parts
+from atu.engine.models import ModelError, check_complete, decoder_layers, decoder_parts
+from atu.engine.plain import takes, why_plain
 from atu.engine.prefill import context_length, embeddings_of
 
 OPTIONS = {"local_files_only": True, "trust_remote_code": False}
-ATTENTION = {"full_attention", "sliding_attention"}  # what layers may do; anything else keeps a state of its own
-OTHER = "choose a decoder whose layers all attend, such as Llama, Phi-3, Mistral, Qwen2.5 or 3, Gemma 2, OLMo 2"
+OTHER = "choose a decoder of text such as Llama, Phi-3, Mistral, Qwen2.5, 3 or 3.5, Gemma 2, OLMo 2 (docs/models.md)"
+
+# Classes that the comparison with their own forward pass refuses, so that nobody has to load them for that.
+APART = {
+    "Gemma3nForCausalLM": "hands several streams from layer to layer, of which its final norm reads one",
+    "NanoChatForCausalLM": "has one norm before its layers and behind them",
+    "Zamba2ForCausalLM": "says one thing from its cache and another of a whole text",
+}
 
 
 def open_config(directory: str | Path):
     """The config of a language model, of an architecture that transformers knows.
 
+    That of a model of text and other media counts where transformers takes the text model alone out of it.
+
     Raises:
-        ModelError: if there is none, or it is no decoder of text alone.
+        ModelError: if there is none, or what transformers makes of it is no decoder of text alone.
     """
     try:
         config = AutoConfig.from_pretrained(directory, **OPTIONS)
@@ -33,35 +42,29 @@ def open_config(directory: str | Path):
     name = config.model_type
     if config.is_encoder_decoder:
         raise ModelError(f"{name} has an encoder and a decoder, and what is unlearned here is a decoder alone; {OTHER}")
-    if config.get_text_config() is not config:
+    chosen, text = AutoModelForCausalLM._model_mapping.get(type(config), None), config.get_text_config()
+    if text is not config and getattr(chosen, "config_class", None) is not type(text):
         raise ModelError(f"{name} is a model of text and other media around a language model; {OTHER}")
     if getattr(config, "quantization_config", None):
         raise ModelError(
             f"its weights are quantized, and such cannot be trained here; choose the variant of {name} that is not"
         )
-    if type(config) not in AutoModelForCausalLM._model_mapping:
+    if chosen is None:
         raise ModelError(f"{name} is no language model that writes; {OTHER}")
     return config
 
 
 def check_architecture(llm: PreTrainedModel) -> None:
-    """Refuse a class that the engines cannot run, by its config and its modules.
+    """Refuse a class that the engines cannot run on any path.
 
     Raises:
-        ModelError: naming the class and what it has.
+        ModelError: naming the class and what it lacks.
     """
-    name, config = type(llm).__name__, llm.config
-    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or []
-    if strange := sorted(set(kinds) - ATTENTION - {"attention"}):
-        raise ModelError(f"{name} has layers of {', '.join(strange)}, whose states no cache here can share; {OTHER}")
-    if llm._is_stateful:
-        raise ModelError(f"{name} has recurrent layers, whose states no cache here can share; {OTHER}")
-    if any(key.endswith("sinks") for key, _ in llm.named_parameters()):
-        raise ModelError(f"{name} has learned attention sinks, which the engines lack; {OTHER}")
-    if getattr(config, "kv_lora_rank", None):
-        raise ModelError(f"{name} keeps compressed keys and values, which no cache here can share; {OTHER}")
-    if not type(llm)._can_set_attn_implementation():
-        raise ModelError(f"{name} has an attention of its own, in whose place the engines cannot put theirs; {OTHER}")
+    name = type(llm).__name__
+    if name in APART:
+        raise ModelError(f"{name} {APART[name]}: the engines cannot say what it says; {OTHER}")
+    if not takes(llm, "past_key_values"):
+        raise ModelError(f"{name} keeps its states in no cache of transformers that could be gone on from; {OTHER}")
     decoder_parts(llm)
 
 
@@ -99,7 +102,7 @@ def describe_llm(directory: str | Path, template_options: dict | None = None) ->
     Returns:
         {class: its name, layers: how many, context: most tokens or None, modules: names of its linear maps and
         embeddings (with * for the number of a layer), offsets: whether its tokenizer says where in a text a token
-        stands}.
+        stands, plain: why it takes the plain path (:mod:`atu.engine.plain`), or None}.
 
     Raises:
         ExplainedError: if the library cannot use the model.
@@ -108,6 +111,11 @@ def describe_llm(directory: str | Path, template_options: dict | None = None) ->
     with torch.device("meta"):
         llm = AutoModelForCausalLM.from_config(config)
     check_architecture(llm)
+    if llm.config is not config:  # the text model out of a larger one: all its weights must be found there
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            directory, device_map="meta", output_loading_info=True, **OPTIONS
+        )
+        check_complete(read[1]["missing_keys"], read[1]["unexpected_keys"], directory)
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, **OPTIONS)
     except (ValueError, OSError, KeyError, TypeError) as error:
@@ -119,9 +127,10 @@ def describe_llm(directory: str | Path, template_options: dict | None = None) ->
     return {
         "class": type(llm).__name__,
         "layers": len(decoder_layers(llm)),
-        "context": context_length(config),
+        "context": context_length(llm.config),
         "modules": sorted({re.sub(r"\.\d+\.", ".*.", name) for name in maps}),
         "offsets": tokenizer.is_fast,
+        "plain": why_plain(llm),
     }
 
 

@@ -21,8 +21,8 @@ from atu.engine.prefill import prefilled_batches
 class Engine:
     """A language model that is asked.
 
-    Prompts of one of ``groups`` (None: all are one) share the cache of their common prefix. ``title`` stands before
-    the progress bar.
+    Prompts of one of ``groups`` (None: all are one) share the cache of their common prefix, where the model's layers
+    allow it (:func:`atu.engine.plain.why_plain`). ``title`` stands before the progress bar.
 
     Attributes:
         batch_tokens: the most tokens of a batch, padding and new ones included.

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWarper
 
-from atu.engine.attention import run
 from atu.engine.logits import read_logits, refuse_nan
 from atu.engine.prefill import Prefilled
 
@@ -56,12 +55,12 @@ def continue_batch(
         ends_text: which of the given rows of token ids are complete without one (None: none is).
         ended_rows: told how many rows have just ended.
     """
-    written = torch.full((len(start.mask), max_new_tokens), -1, device=llm.device)
-    rows = torch.arange(len(start.mask), device=llm.device)
+    count = len(start.states)
+    written = torch.full((count, max_new_tokens), -1, device=llm.device)
+    rows = torch.arange(count, device=llm.device)
     going = torch.ones_like(rows, dtype=torch.bool)
-    states = start.states
     for step in range(max_new_tokens):
-        token = pick_next(refuse_nan(read_logits(llm, states[:, -1])), temperature, top_p)
+        token = pick_next(refuse_nan(read_logits(llm, start.states[:, -1])), temperature, top_p)
         written[rows[going], step] = token[going]
         ends = going & torch.isin(token, stops)
         if ends_text is not None:
@@ -74,8 +73,7 @@ def continue_batch(
             kept = going.nonzero()[:, 0]
             rows, token, going = rows[kept], token[kept], going[kept]
             start.select(kept)
-        start.mask = torch.cat([start.mask, start.mask.new_ones(len(rows), 1)], dim=1)
-        states = run(llm, token[:, None], start.mask, start.cache, start.prefixes)
+        start.feed(token[:, None])
     ended_rows(int(going.sum()))
     return written
 

@@ -1,6 +1,7 @@
 """Language models: loading, and running only the layers that are read."""
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,9 +21,10 @@ from atu.engine.parts import AUTO, query_value_maps
 if TYPE_CHECKING:  # slow to import, and not every job that reads this module loads an LLM
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+log_of_job = logging.getLogger("atu")
 # What classes call the list of their layers and the norm behind it.
 LAYERS = ("layers", "h")
-NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
+NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f", "embedding_norm")
 # Tables of positions and masks that old checkpoints hold in a layer; they are computed and no weights.
 COMPUTED = re.compile(r"(inv_freq|masked_bias|attn\.bias|attention\.bias)$")
 
@@ -78,6 +80,7 @@ def load_llm(
 
     from atu.engine.agreement import check_engine  # imports this module
     from atu.engine.chat import set_template_options
+    from atu.engine.plain import why_plain  # loads transformers
 
     check_weights(directory)
     options = {"local_files_only": True, "trust_remote_code": False}
@@ -107,6 +110,8 @@ def load_llm(
     llm = llm.to(device).eval()
     check_finite(llm.named_parameters(), directory)
     check_engine(llm)
+    if reason := why_plain(llm):
+        log_of_job.info("%s takes the plain path, on which no rows share a prefix: %s", type(llm).__name__, reason)
     return llm, tokenizer
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 from atu.common.errors import ExplainedError
 from atu.engine.attention import Prefixes, new_cache, run, shared_prefixes
 from atu.engine.batching import budget_batches
+from atu.engine.plain import plain_batches, why_plain
 
 
 def context_length(config: PreTrainedConfig) -> int | None:
@@ -61,24 +62,45 @@ def common_prefix(rows: list[list[int]]) -> int:
     return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
-@dataclass
-class Prefilled:
-    """A batch behind its last given token. Rows are left-padded: all end in the last column.
+class Prefilled(Protocol):
+    """A batch behind its last given token, however it was run: all rows end in the last column.
 
     Attributes:
-        states: hidden states of what lies behind the common prefixes, [batch, length, hidden].
-        mask: 1 where a token is real, [batch, length].
+        states: hidden states of the last pass, [rows, length, hidden]; at first of what lies behind the common
+            prefixes.
+    """
+
+    states: Tensor
+
+    def feed(self, tokens: Tensor) -> None:
+        """Run the next tokens of each row, [rows, length]; ``states`` become theirs."""
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+
+
+@dataclass
+class SharedRows:
+    """Rows behind common prefixes, padded on the left.
+
+    Attributes:
+        states: as of :class:`Prefilled`.
+        mask: 1 where a token is real, [rows, own tokens].
         cache: keys and values behind the common prefixes; None if they were not asked for.
         prefixes: the common prefixes; None if there are none.
     """
 
+    llm: PreTrainedModel
     states: Tensor
     mask: Tensor
     cache: Cache | None
     prefixes: Prefixes | None
 
+    def feed(self, tokens: Tensor) -> None:
+        self.mask = torch.cat([self.mask, self.mask.new_ones(tokens.shape)], dim=1)
+        self.states = run(self.llm, tokens, self.mask, self.cache, self.prefixes)
+
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows alone."""
         self.states, self.mask = self.states[rows], self.mask[rows]
         if self.cache is not None:
             self.cache.batch_select_indices(rows)
@@ -111,7 +133,8 @@ def prefilled_batches(
 
     Sequences of one of ``groups`` (None: all are one) share the keys and values of their common
     prefix (a few-shot header, say), which is run and held once; rows of several groups may share a batch.
-    While the iterator lives, the model attends by :func:`atu.engine.attention.attend`.
+    While the iterator lives, the model attends by :func:`atu.engine.attention.attend`. A model that cannot
+    (:func:`atu.engine.plain.why_plain`) runs each sequence whole, and attends as it always does.
 
     Args:
         read: how many of the last positions of each sequence are read (at least 1).
@@ -125,8 +148,22 @@ def prefilled_batches(
         ExplainedError: if the model cannot read a sequence.
     """
     check_tokens(llm, ids, new_tokens)
+    if why_plain(llm):
+        yield from plain_batches(llm, ids, batch_tokens, new_tokens)
+    else:
+        yield from shared_batches(llm, ids, read, batch_tokens, groups or [""] * len(ids), new_tokens)
+
+
+def shared_batches(
+    llm: PreTrainedModel,
+    ids: list[list[int]],
+    read: list[int],
+    batch_tokens: int,
+    groups: Sequence[str],
+    new_tokens: int,
+) -> Iterator[tuple[list[int], SharedRows]]:
+    """What :func:`prefilled_batches` yields, of sequences that share prefixes."""
     device = llm.device
-    groups = groups or [""] * len(ids)
     shared = prefix_lengths(ids, read, groups)
     lengths = [len(row) - start + new_tokens for row, start in zip(ids, shared, strict=True)]
     caches: dict[tuple[int, ...], Cache] = {}
@@ -145,7 +182,7 @@ def prefilled_batches(
             input_ids = torch.tensor([[0] * (length - len(row)) + row for row in behind], device=device)
             mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in behind], device=device)
             cache = new_cache() if new_tokens else None
-            yield batch, Prefilled(run(llm, input_ids, mask, cache, prefixes), mask, cache, prefixes)
+            yield batch, SharedRows(llm, run(llm, input_ids, mask, cache, prefixes), mask, cache, prefixes)
 
 
 def run_prefix(llm: PreTrainedModel, prefix: tuple[int, ...]) -> Cache:

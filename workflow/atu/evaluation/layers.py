@@ -63,7 +63,7 @@ def last_states(
     states = torch.zeros(len(ids), len(decoder_layers(llm)) + 1, llm.config.hidden_size)
     with watched(llm) as read, progress(None, title, total=len(ids)) as bar:
         for batch, behind in prefilled_batches(llm, ids, [1] * len(ids), engine.batch_tokens, groups):
-            # rows are padded on the left, and the pass over common prefixes came before
+            # all rows end in the last column, and the pass over common prefixes came before
             states[batch] = torch.stack([*read, behind.states[:, -1]], 1).float().cpu()
             bar.update(len(batch))
     if not is_finite(states):
