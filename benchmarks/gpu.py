@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import torch
 import yaml
 from accelerate import Accelerator
@@ -45,7 +46,7 @@ from atu.methods import load
 from atu.methods.atu import AlignmentData, AlignmentText, align, align_loss, unlearn, unlearn_loss
 from atu.training.epochs import train_epochs
 from atu_pipeline.demands import LONG_PROMPT, SHORT_PROMPT, demand
-from atu_pipeline.resources import forward_flop, training_flop
+from atu_pipeline.resources import forward_flop, state_bytes, training_flop
 from atu_pipeline.settings import check_config
 
 # Of their config.json: the class's name there, and its sizes.
@@ -338,6 +339,10 @@ class Steps:
                 **train,
             )
 
+        on_host = state_bytes(train["optimizer"], memory) * self.size if memory.offload else 0
+        if on_host > psutil.virtual_memory().available:
+            print(f"{self.name}, {of_mode(memory)}: the host has no room for {on_host / GB:.0f} GB", flush=True)
+            return
         self.measure(
             f"train, {method}, {of_mode(memory)}",
             run,

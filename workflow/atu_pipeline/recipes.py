@@ -328,18 +328,16 @@ class Recipes:
         people, kind = self.groups.of(target).forgotten, kind_of(block)
         if kind == "aligned":
             taus = {str(n): tau for n, tau in enumerate(self.stages(method)[:stage], start=1)}
-            own = {"unlearn": not_as_usual(without(block["unlearn"], "tau")) | {"tau": taus}} | self.memory(
-                method, "unlearn"
-            )
+            own = {"unlearn": not_as_usual(without(block["unlearn"], "tau")) | {"tau": taus}}
+            own |= self.memory(method, "unlearn")
             parts = [*map(self.target, people)]
             if stage == 1:
                 parts.append(self.alignment(target, method, seed))
             else:
                 parts += [self.passed_on(target, method, seed, stage - 1), self.shared("collapse"), self.guard()]
         elif kind == "trained":
-            own = not_as_usual(block | {"lora": without(block["lora"], "merge")}, "layers") | self.memory(
-                method, "train"
-            )
+            own = not_as_usual(block | {"lora": without(block["lora"], "merge")}, "layers")
+            own |= self.memory(method, "train")
             parts = [*(self.texts(name, block["texts"]) for name in people), self.shared("precision")]
             if self.reads_reference(method):
                 parts += [self.reference(name, block["texts"], block["max_tokens"]) for name in people]
