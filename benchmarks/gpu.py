@@ -1,6 +1,6 @@
 """What each step takes on a GPU, with random weights of real shapes: seconds, and memory beside what is planned.
 
-    PYTHONPATH=workflow python benchmarks/gpu.py [--models phi-3-mini llama-3-8b qwen3.5-4b] [--tokens 512] [--steps 3]
+    PYTHONPATH=workflow python benchmarks/gpu.py [--models phi-3-mini llama-3-8b qwen3.5-4b] [--tokens 512] [--steps 4]
         [--device cuda] [--csv FILE]
 
 Nothing is downloaded. Steps: an alignment and an unlearning step as the released code takes them and as this workflow
@@ -12,11 +12,13 @@ import argparse
 import gc
 import json
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -73,7 +75,8 @@ TEXTS, WINDOWS = 16, 500  # of the corpus; distinct windows
 CHAT = "{% for m in messages %}{{ m['content'] }} t1 {% endfor %}"
 HEADER = 800  # tokens that few-shot prompts of a task share
 NEW = 5  # the first token that is no special one
-MODES = [*LADDER[:4], Memory(weights="bf16", gradient_checkpointing=True, optimizer_state="paged_8bit"), *LADDER[4:]]
+PAGED = Memory(weights="bf16", gradient_checkpointing=True, optimizer_state="paged_8bit")
+MODES = [mode for mode in (*LADDER, PAGED) if not mode.offload] + [mode for mode in LADDER if mode.offload]  # slow
 GB = 1e9
 
 
@@ -126,7 +129,7 @@ class Bench:
         Args:
             planned: bytes of the device that the plan expects.
             flop: of one step.
-            count: how many ``step`` runs, the first of which warms up if there are more.
+            count: how many ``step`` runs, where it does not return when each of them ended.
             resident: bytes that lie on the device and do not belong to the step.
         """
         on_gpu = self.device == "cuda"
@@ -140,9 +143,9 @@ class Bench:
             ends = step()
             if on_gpu:
                 torch.cuda.synchronize()
-            last = time.perf_counter()
-            first = ends[0] if isinstance(ends, list) else began
-            seconds = (last - first) / max(1, count - 1 if isinstance(ends, list) else count)
+            seconds = (time.perf_counter() - began) / count
+            if isinstance(ends, list):  # the first step warms up, and behind the last one the training looks again
+                seconds = statistics.median(later - earlier for earlier, later in pairwise(ends[:-1]))
             row |= {"seconds": seconds, "TFLOP/s": flop / seconds / 1e12 if flop else None}
             if on_gpu:
                 peak = torch.cuda.max_memory_allocated() - resident
@@ -154,15 +157,14 @@ class Bench:
         print(json.dumps(row), flush=True)
 
 
-def timed_steps(train: Callable[..., object], steps: int) -> list[float]:
-    """The ends of the first and of all steps but the first of a training that calls ``after_step``."""
+def timed_steps(train: Callable[..., object]) -> list[float]:
+    """When each step of a training ended that calls ``after_step``."""
     ends: list[float] = []
 
     def after_step(step: int) -> None:
-        if step == 1:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            ends.append(time.perf_counter())
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        ends.append(time.perf_counter())
 
     train(after_step)
     return ends
@@ -184,7 +186,7 @@ class Steps:
         self.size = sum(parameter.numel() for parameter in self.llm.parameters())
         self.vocabulary = self.llm.config.vocab_size
         paper = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-        paper["models"][paper["llm"]]["parameters"] = float(self.size)
+        paper["models"][paper["llm"]] |= {"parameters": float(self.size), "vocabulary": self.vocabulary}
         paper["corpus"]["max_tokens"] = paper["method_defaults"]["trained"]["max_tokens"] = options.tokens
         paper["methods"] = ["atu", "npo", "npo-lora"]
         self.config = check_config(paper, ROOT)
@@ -231,13 +233,9 @@ class Steps:
             self.measure(
                 "align",
                 lambda: timed_steps(
-                    lambda after: align(
-                        self.accelerator, predictor, data, steps=steps, seed=0, after_step=after, **how
-                    ),
-                    steps,
+                    lambda after: align(self.accelerator, predictor, data, steps=steps, seed=0, after_step=after, **how)
                 ),
                 planned=self.planned("align", "atu"),
-                count=steps,
                 resident=4 * self.size,
             )
         self.predictor = predictor.requires_grad_(False)
@@ -273,21 +271,20 @@ class Steps:
             with self.accelerator.autocast():
                 loss = unlearn_loss(predictor(states()).float(), target, -1.0, mask)
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.llm.parameters(), 1.0)
+            descent.step()
             self.llm.zero_grad()
 
         self.llm.requires_grad_(True)
+        descent = torch.optim.SGD(self.llm.parameters(), lr=1e-9)
         for name, once in (("align, released way", align_once), ("unlearn, released way", unlearn_once)):
 
-            def several(once: Callable[[], None] = once) -> list[float]:
-                once()
-                if self.device == "cuda":
-                    torch.cuda.synchronize()
-                ends = [time.perf_counter()]
-                for _ in range(steps - 1):
+            def several(after: Callable[[int], None], once: Callable[[], None] = once) -> None:
+                for step in range(steps):
                     once()
-                return ends
+                    after(step)
 
-            self.measure(name, several, count=steps)
+            self.measure(name, partial(timed_steps, several))
 
     def unlearning(self, memory: Memory) -> None:
         """Unlearning steps of Align-then-Unlearn."""
@@ -307,12 +304,10 @@ class Steps:
                     torch.randn(1, EMBEDDING),
                     after_step=after,
                     **settings,
-                ),
-                steps,
+                )
             ),
             planned=self.planned("unlearn_last", "atu", memory),
             flop=training_flop(self.size * self.layer / self.llm.config.num_hidden_layers, TEXTS * self.options.tokens),
-            count=steps,
         )
 
     def training(self, memory: Memory, method: str) -> None:
@@ -445,7 +440,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--layers", type=int)
     parser.add_argument("--width", type=int)
     parser.add_argument("--csv", type=Path)

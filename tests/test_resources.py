@@ -92,7 +92,7 @@ def test_memory_that_grows_with_the_batch():
     # one layer's 3.4 MB and the inputs of ten, 2 bytes * 100 * 1000 * 10
     assert resources.activation_bytes(P, tokens, "bf16", recomputed=True) == pytest.approx(3.4e6 + 2e6)
     assert resources.cache_bytes(P, tokens, "bf16") == pytest.approx(4e6)  # 2 * 2 bytes * 100 * 1000 * 10
-    assert resources.logits_bytes(1) == 3 * 4 * 131072
+    assert resources.logits_bytes(1, 131072) == 3 * 4 * 131072
 
 
 def test_work():

@@ -29,9 +29,10 @@ from atu_pipeline.resources import (
 from atu_pipeline.settings import reads_retain_set
 from atu_pipeline.settings.messages import ConfigError
 
-# Assumed where the config cannot say: weights of a model without `parameters`; tokens of a prompt; batches that are
-# set in embed_windows and compute_reference.py.
+# Assumed where the config cannot say: weights and tokens of a model whose block has none; tokens of a prompt; batches
+# that are set in embed_windows and compute_reference.py.
 PARAMETERS = 8e9
+VOCABULARY = 2**17
 LONG_PROMPT, SHORT_PROMPT = 1000, 150
 WINDOW_BATCH = 512
 REFERENCE_BATCH = 8
@@ -47,6 +48,11 @@ def parameters(config: dict, model: str) -> float:
     like = config["llm"] if any(block.get("model") == model for block in blocks) else model
     told = (config["models"][name].get("parameters") for name in (model, like))
     return float(next(filter(None, told), PARAMETERS))
+
+
+def logits(config: dict, tokens: float) -> float:
+    """Bytes of logits of ``tokens`` in a loss; of the largest vocabulary in use if the LLM's block does not say its."""
+    return logits_bytes(tokens, config["models"][config["llm"]].get("vocabulary", VOCABULARY))
 
 
 def subject_tokens(config: dict) -> float:
@@ -205,7 +211,7 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     weights = training_bytes(size, trained, train["optimizer"], config["precision"], memory, frozen=kept)
     return Demand(
         flop=train["epochs"] * passes,
-        device=weights + activation_bytes(size, batch, config["precision"], recomputed) + logits_bytes(batch),
+        device=weights + activation_bytes(size, batch, config["precision"], recomputed) + logits(config, batch),
         host=checkpoint + saved + host_bytes(size, trained, train["optimizer"], memory),
         moved=checkpoint + train["epochs"] * saved,
         kept=train["epochs"] * saved,
@@ -218,7 +224,7 @@ def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Dem
     batch = config["evaluation"]["batch_tokens"]
     return Demand(
         flop=answering_flop(size, *asked(config, sets, subject)),
-        device=WEIGHT[precision] * size + cache_bytes(size, batch, precision) + logits_bytes(LONG_PROMPT),
+        device=WEIGHT[precision] * size + cache_bytes(size, batch, precision) + logits(config, LONG_PROMPT),
         host=WEIGHT[precision] * size,
         moved=WEIGHT["fp32"] * size,
     )
@@ -256,12 +262,12 @@ def embedding(config: dict) -> Demand:
     return Demand(forward_flop(size, tokens * widest), weights + batch, weights + 2 * stored, weights, stored)
 
 
-def reading(config: dict, tokens: float, kept: float = 0.0, logits: float = 0.0) -> Demand:
+def reading(config: dict, tokens: float, kept: float = 0.0, scored: float = 0.0) -> Demand:
     """One pass of the base model over ``tokens``, its float32 weights on the device."""
     size = parameters(config, config["llm"])
     weights = WEIGHT["fp32"] * size
     batch = 2 * activation_bytes(size, REFERENCE_BATCH * config["corpus"]["max_tokens"], "fp32", recomputed=True)
-    device = weights + batch + logits_bytes(logits)
+    device = weights + batch + logits(config, scored)
     return Demand(forward_flop(size, tokens), device, weights + kept, weights + kept, kept)
 
 
@@ -277,7 +283,9 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         recomputed = memory.gradient_checkpointing
         flop += block["steps"] * training_flop(size, tokens, recomputed)
         device = training_bytes(size, trained, block["optimizer"], config["precision"], memory)
-        device += activation_bytes(size, tokens, config["precision"], recomputed) + logits_bytes(tokens)
+        device += activation_bytes(size, tokens, config["precision"], recomputed) + logits_bytes(
+            tokens, vocabulary(config)
+        )
         device, host = max(device, asking.device), WEIGHT["fp32"] * size
         host += host_bytes(size, trained, block["optimizer"], memory)
     return Demand(flop=flop, device=device, host=host, moved=asking.moved)
@@ -305,7 +313,7 @@ def scoring(config: dict, models: int) -> Demand:
     weights = WEIGHT[precision] * size
     return Demand(
         flop=models * forward_flop(size, subjects * subject_tokens(config)),
-        device=models * (weights + logits_bytes(longest)) + batch,
+        device=models * (weights + logits(config, longest)) + batch,
         host=weights,
         moved=models * WEIGHT["fp32"] * size,
     )
@@ -386,7 +394,7 @@ def demand(
             return training(config, settings, memory or memory_of(config, "train", name), people)
         case "reference_log_probs":
             longest = max(block.get("max_tokens", 0) for block in config["method_settings"].values())
-            return reading(config, 2 * config["corpus"]["texts"] * longest, logits=REFERENCE_BATCH * longest)
+            return reading(config, 2 * config["corpus"]["texts"] * longest, scored=REFERENCE_BATCH * longest)
         case "find_intervention" if not declared(ROOT, settings["method"]).reads_model:
             return Demand()
         case "find_intervention":

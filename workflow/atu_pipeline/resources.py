@@ -18,7 +18,6 @@ WEIGHT = {"fp32": 4, "bf16": 2}
 # attention (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1).
 ACTIVATION = 34
 WIDTH_PER_LAYER = 100  # hidden units a layer, about the same from Phi-3-mini (96) to Llama-3-8B (128)
-VOCABULARY = 2**17  # of the largest vocabularies in use
 LOGIT_COPIES = 3  # float32 logits, their log-softmax and its gradient
 INTERPRETER = 3e9  # Python, torch and the host's side of a GPU
 GPU_CONTEXT = 1.5e9  # what a GPU holds before the first tensor
@@ -57,7 +56,8 @@ def training_bytes(
     """Weights, gradients and optimiser state on the device, with T the weights that train (atu.common.memory).
 
     Float32 weights: 4 P (1 + frozen) + (4 + o + c) T, with o the state's bytes and c = 2 under bf16, whose autocast
-    keeps 16-bit copies of the weights that train. Others: 2 P (1 + frozen) + (2 + o + m) T, with m = 4 where master
+    keeps 16-bit copies of the weights that train until their backward pass, unless activations are computed anew.
+    Others: 2 P (1 + frozen) + (2 + o + m) T, with m = 4 where master
     copies are kept; o and m are 0 if they lie on the host.
 
     Args:
@@ -65,7 +65,7 @@ def training_bytes(
     """
     state = state_bytes(optimizer, memory)
     if memory.weights == "fp32":
-        copies = WEIGHT["bf16"] if precision == "bf16" else 0
+        copies = WEIGHT["bf16"] if precision == "bf16" and not memory.gradient_checkpointing else 0
         return WEIGHT["fp32"] * parameters * (1 + frozen) + (GRADIENT + state + copies) * trained
     held = 0.0 if memory.offload else state + (WEIGHT["fp32"] if memory.weights == "bf16" else 0)
     return WEIGHT["bf16"] * (parameters * (1 + frozen) + trained) + held * trained
@@ -89,9 +89,9 @@ def activation_bytes(parameters: float, tokens: float, precision: str, recompute
     return layer + WEIGHT[precision] * tokens * width * layers if recomputed else layer * layers
 
 
-def logits_bytes(tokens: float) -> float:
-    """Logits of ``tokens`` in a loss: 3 copies of n x 131072 float32."""
-    return LOGIT_COPIES * 4 * VOCABULARY * tokens
+def logits_bytes(tokens: float, vocabulary: int) -> float:
+    """Logits of ``tokens`` in a loss: 3 copies of n V float32."""
+    return LOGIT_COPIES * 4 * vocabulary * tokens
 
 
 def cache_bytes(parameters: float, tokens: float, precision: str) -> float:

@@ -92,7 +92,9 @@ class Updates:
         self.keeps_moments = optimizer != "sgd"
         self.decays = bool(settings.get("weight_decay"))
         build: Any = optimizer_class(optimizer, memory)
-        own: dict[str, Any] = {"fused": fused or None} if build is OPTIMIZERS[optimizer] else {}
+        # on a GPU the usual way, one kernel for all weights, needs as much memory again as these for a moment
+        at_once = fused or all(weight.is_cuda for weight in self.parameters)
+        own: dict[str, Any] = {"fused": at_once or None} if build is OPTIMIZERS[optimizer] else {}
         whole = [weight for weight in self.parameters if weight.dtype == torch.float32]
         self.optims = [build(whole, **settings, **own)] if whole else []
         self.shadows = [
