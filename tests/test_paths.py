@@ -85,6 +85,7 @@ def test_what_bears_on_a_result_is_in_its_name(paths, over, changed):
         {"threads": 2},
         {"memory": {"gradient_checkpointing": True}},
         {"evaluation": {"batch_tokens": 300}},
+        {"corpus": {"batch_tokens": 300}},
         {"dev_targets": ["2_Bo"]},
         {"targets": ["2_Bo"]},
         {"seeds": [1, 2]},

@@ -154,7 +154,7 @@ def saying(monkeypatch, tokens: list[int]) -> None:
 
     said = iter(tokens)
 
-    def next_token(logits, temperature, top_p):
+    def next_token(logits, *how):
         return torch.full((len(logits),), next(said, tokens[-1]))
 
     monkeypatch.setattr(generation, "pick_next", next_token)

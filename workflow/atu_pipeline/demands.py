@@ -283,9 +283,7 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         recomputed = memory.gradient_checkpointing
         flop += block["steps"] * training_flop(size, tokens, recomputed)
         device = training_bytes(size, trained, block["optimizer"], config["precision"], memory)
-        device += activation_bytes(size, tokens, config["precision"], recomputed) + logits_bytes(
-            tokens, vocabulary(config)
-        )
+        device += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)
         device, host = max(device, asking.device), WEIGHT["fp32"] * size
         host += host_bytes(size, trained, block["optimizer"], memory)
     return Demand(flop=flop, device=device, host=host, moved=asking.moved)

@@ -13,7 +13,7 @@ from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.demands import memory_of
 from atu_pipeline.paths import Paths, Stage
-from atu_pipeline.recipes import Recipe, checksum, holds_probes
+from atu_pipeline.recipes import WRITTEN, Recipe, checksum, holds_probes
 from atu_pipeline.requests import Requests
 from atu_pipeline.settings import Covered, Uncompared, kind_of, owner_of
 
@@ -229,8 +229,11 @@ class Inputs:
 
     def sampling(self, names: dict[str, str]) -> Covered:
         """How the model writes texts."""
-        read = ("texts", "max_new_tokens", "temperature", "top_p", "seed", "batch_tokens")
-        return Covered({key: self.config["corpus"][key] for key in read})
+        return Covered({key: self.config["corpus"][key] for key in WRITTEN})
+
+    def written_at_once(self, names: dict[str, str]) -> Uncompared:
+        """The budget of a batch of texts, on which they do not depend."""
+        return Uncompared([self.config["corpus"]["batch_tokens"]])
 
     def biographies(self, names: dict[str, str]) -> str:
         """Biographies of a subject."""

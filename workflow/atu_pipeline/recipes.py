@@ -39,6 +39,8 @@ from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_s
 
 CHECKSUMS = Path(".snakemake/checksums.json")
 UNWRITTEN = ("passage", *ATTACK_TEXTS)  # kinds of texts that no model wrote
+WRITTEN = ("texts", "max_new_tokens", "temperature", "top_p", "seed")  # what bears on texts that the model writes
+DRAWN_BY = "by a race with numbers of text, position and token"  # of such texts each token; another way, other texts
 JUDGED_BY = "nats a character under the base model"  # what is kept of answers for the guard against collapse
 NAMED = 4  # folders that a message names
 LARGE = 2**24  # bytes; checksums of larger files are kept, by what the file system says of them
@@ -278,9 +280,9 @@ class Recipes:
         if kind in UNWRITTEN or corpus["source"] == "benchmark":
             file, place = self.text_set(kind), "Utility" if subject == UTILITY else f"Target/{subject}"
             return merged(self.raw(f"{place}/{file}.json", file), {"text_sets": {kind: file}}, named)
-        written = ("texts", "max_new_tokens", "temperature", "top_p", "seed", "batch_tokens")
         intro = self.raw(f"Target/{subject}/intro.json")
-        return merged(self.llm, intro, {"corpus": {key: corpus[key] for key in written}}, named)
+        written = {"corpus": {key: corpus[key] for key in WRITTEN} | {"drawn": DRAWN_BY}}
+        return merged(self.llm, intro, written, named)
 
     @cache  # noqa: B019
     def windows(self, subject: str, k: int) -> Recipe:

@@ -72,6 +72,7 @@ if INPUTS.generated:
             device=config["device"],  # texts are written in float32
             folder=Uncompared([PATHS.benchmark()]),
             corpus=of("texts").sampling,
+            batch_tokens=of("texts").written_at_once,
             recipe=of("texts").recipe,
         script:
             "../scripts/generate_corpus.py"

@@ -12,9 +12,9 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(
     kind = snakemake.wildcards.get("kind", "positive")
     options = dict(params.corpus)
     intro = read_intro(params.folder[0], subject)
-    accelerator = start(options.pop("seed"), snakemake.threads, params.device)
-    template, budget = params.get("template_options"), options.pop("batch_tokens")
-    engine = Engine.load(snakemake.input.llm, budget, accelerator.device, template_options=template)
+    accelerator = start(options["seed"], snakemake.threads, params.device)
+    template = params.get("template_options")
+    engine = Engine.load(snakemake.input.llm, params.batch_tokens[0], accelerator.device, template_options=template)
     rows = write_texts(engine, kind, target_name(subject), intro, **options)
     if not rows:
         raise BenchmarkError(f"the model wrote no word about {target_name(subject)}: nothing could be trained on")

@@ -4,6 +4,7 @@ from itertools import cycle
 
 from atu.engine.chat import chat_prompt
 from atu.engine.engine import Engine
+from atu.engine.sampling import Sampling, seed_of
 
 # RWKU, generation/pair_generation.py and question_generation.py
 KNOWN = ("{intro} You know {name} very well.", "Please write a short biography of {name}.")
@@ -23,11 +24,14 @@ def write_texts(
     max_new_tokens: int,
     temperature: float,
     top_p: float,
+    seed: int,
 ) -> list[dict]:
-    """Sample ``texts`` texts; seeded by torch's global seed. Those without a word are left out.
+    """Sample ``texts`` texts; those without a word are left out.
 
     Args:
         kind: "positive" (biographies), "negative" (made-up ones) or "reject" (questions with a refusal).
+        temperature: at 0 all texts are alike: the likeliest.
+        seed: at least 0. Texts of another kind, or about another name, are drawn apart from these.
 
     Returns:
         Rows in the form of RWKU's text sets: id, subject, intro, and text (or instruction and output).
@@ -42,8 +46,7 @@ def write_texts(
     written = engine.generate(
         [prompt] * texts,
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
+        sampling=Sampling(temperature, top_p, seed_of(seed, kind, name)) if temperature else None,
         stop_at_newline=kind == "reject",
         title=f"{kind} texts about {name}",
     )

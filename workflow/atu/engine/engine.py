@@ -15,6 +15,7 @@ from atu.engine.generation import continue_batch, ending_by, text_behind, text_o
 from atu.engine.likelihood import TokenScores, next_token_logits, token_scores
 from atu.engine.models import load_llm
 from atu.engine.prefill import prefilled_batches
+from atu.engine.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,11 @@ class Engine:
         stop_at_newline: bool = False,
         stop_sentence: re.Pattern | None = None,
         stops: list[int] | None = None,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
+        sampling: Sampling | None = None,
         groups: Sequence[str] | None = None,
         title: str = "generate",
     ) -> list[str]:
-        """Continue each prompt; greedy at temperature 0, else nucleus sampling (seeded by torch's global seed).
+        """Continue each prompt: by the likeliest tokens, or by tokens that are drawn.
 
         An error in any batch is raised, never scored as an empty answer.
 
@@ -73,6 +73,7 @@ class Engine:
             stop_sentence: a text ends with the first period by which this is found in it.
             stops: tokens before which a text ends, in place of those that end a turn; it is then what stands behind
                 the text of its prompt (:func:`atu.engine.generation.text_behind`).
+            sampling: how tokens are drawn, by the place of a prompt among all of the call; None takes the likeliest.
 
         Returns:
             The continuations in the order of the prompts, up to the first line break if asked.
@@ -87,7 +88,7 @@ class Engine:
         answers = [""] * len(prompts)
         with progress(None, title, total=len(prompts)) as bar:
             for batch, start in prefilled_batches(llm, ids, [1] * len(ids), self.batch_tokens, groups, max_new_tokens):
-                written = continue_batch(llm, start, ends_row, max_new_tokens, temperature, top_p, ends, bar.update)
+                written = continue_batch(llm, start, ends_row, max_new_tokens, sampling, batch, ends, bar.update)
                 for i, row in zip(batch, written, strict=True):
                     tokens = row[row >= 0]
                     if stops is None:

@@ -6,10 +6,11 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWarper
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.engine.logits import read_logits, refuse_nan
 from atu.engine.prefill import Prefilled
+from atu.engine.sampling import Sampling
 
 
 @lru_cache(maxsize=2)  # the whole vocabulary is decoded: once a tokenizer, not once a mark and probe set
@@ -23,16 +24,15 @@ def tokens_with(tokenizer: PreTrainedTokenizerBase, mark: str) -> list[int]:
     return [i for i, text in enumerate(token_texts(tokenizer)) if mark in text]
 
 
-def pick_next(logits: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Next token of each row, [batch]: the likeliest at temperature 0, else drawn from the nucleus.
+def pick_next(logits: Tensor, sampling: Sampling | None, texts: list[int], position: int) -> Tensor:
+    """Next token of each row, [batch]: the likeliest, or one that is drawn.
 
     Args:
         logits: [batch, vocabulary].
+        texts: the number of each row's text.
+        position: how many tokens the texts have so far.
     """
-    if temperature == 0:
-        return logits.argmax(-1)
-    nucleus = TopPLogitsWarper(top_p)(None, logits / temperature)
-    return torch.multinomial(nucleus.softmax(-1), 1)[:, 0]
+    return logits.argmax(-1) if sampling is None else sampling.draw(logits, texts, position)
 
 
 def continue_batch(
@@ -40,18 +40,20 @@ def continue_batch(
     start: Prefilled,
     stops: Tensor,
     max_new_tokens: int,
-    temperature: float,
-    top_p: float,
+    sampling: Sampling | None,
+    texts: list[int],
     ends_text: Callable[[Tensor], Tensor] | None = None,
     ended_rows: Callable[[int], object] = lambda count: None,
 ) -> Tensor:
     """Token ids behind each row of a batch, [batch, max_new_tokens]; -1 behind its last one.
 
-    Rows that have ended are dropped, their keys and values with them: at once where tokens are drawn, else when
-    they are an eighth of the batch, since dropping copies what the others have.
+    Rows that have ended are dropped, their keys and values with them, when they are an eighth of the batch: dropping
+    copies what the others have.
 
     Args:
         stops: tokens that end any row.
+        sampling: how tokens are drawn; None takes the likeliest.
+        texts: the number of each row's text, by which it is drawn, [batch].
         ends_text: which of the given rows of token ids are complete without one (None: none is).
         ended_rows: told how many rows have just ended.
     """
@@ -60,7 +62,12 @@ def continue_batch(
     rows = torch.arange(count, device=llm.device)
     going = torch.ones_like(rows, dtype=torch.bool)
     for step in range(max_new_tokens):
+<<<<<<< HEAD
         token = pick_next(refuse_nan(read_logits(llm, start.states[:, -1])), temperature, top_p)
+=======
+        numbers = [texts[row] for row in rows.tolist()]
+        token = pick_next(refuse_nan(read_logits(llm, states[:, -1])), sampling, numbers, step)
+>>>>>>> h2
         written[rows[going], step] = token[going]
         ends = going & torch.isin(token, stops)
         if ends_text is not None:
@@ -69,7 +76,7 @@ def continue_batch(
         going &= ~ends
         if not going.any() or step == max_new_tokens - 1:
             break
-        if (~going).sum() >= (len(rows) / 8 if temperature == 0 else 1):
+        if (~going).sum() >= len(rows) / 8:
             kept = going.nonzero()[:, 0]
             rows, token, going = rows[kept], token[kept], going[kept]
             start.select(kept)
