@@ -62,12 +62,8 @@ def continue_batch(
     rows = torch.arange(count, device=llm.device)
     going = torch.ones_like(rows, dtype=torch.bool)
     for step in range(max_new_tokens):
-<<<<<<< HEAD
-        token = pick_next(refuse_nan(read_logits(llm, start.states[:, -1])), temperature, top_p)
-=======
         numbers = [texts[row] for row in rows.tolist()]
-        token = pick_next(refuse_nan(read_logits(llm, states[:, -1])), sampling, numbers, step)
->>>>>>> h2
+        token = pick_next(refuse_nan(read_logits(llm, start.states[:, -1])), sampling, numbers, step)
         written[rows[going], step] = token[going]
         ends = going & torch.isin(token, stops)
         if ends_text is not None:
