@@ -170,12 +170,6 @@ def timed_steps(train: Callable[..., object]) -> list[float]:
     return ends
 
 
-def of_mode(memory: Memory) -> str:
-    words = [memory.weights, *(["checkpointing"] if memory.gradient_checkpointing else [])]
-    words += [memory.optimizer_state] if memory.optimizer_state != "fp32" else []
-    return ", ".join([*words, *(["offload"] if memory.offload else [])])
-
-
 class Steps:
     """What is measured of one model."""
 
@@ -294,7 +288,7 @@ class Steps:
         }
         settings = {"layer": self.layer, "tau": -1.0, "steps": steps, "seed": 0, "memory": memory} | how
         self.measure(
-            f"unlearn, {how['optimizer']}, {of_mode(memory)}",
+            f"unlearn, {how['optimizer']}, {memory}",
             lambda: timed_steps(
                 lambda after: unlearn(
                     self.accelerator,
@@ -336,10 +330,10 @@ class Steps:
 
         on_host = state_bytes(train["optimizer"], memory) * self.size if memory.offload else 0
         if on_host > psutil.virtual_memory().available:
-            print(f"{self.name}, {of_mode(memory)}: the host has no room for {on_host / GB:.0f} GB", flush=True)
+            print(f"{self.name}, {memory}: the host has no room for {on_host / GB:.0f} GB", flush=True)
             return
         self.measure(
-            f"train, {method}, {of_mode(memory)}",
+            f"train, {method}, {memory}",
             run,
             planned=self.planned("train", method, memory),
             flop=training_flop(self.size, train["batch_size"] * self.options.tokens),

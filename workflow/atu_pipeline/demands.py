@@ -26,7 +26,7 @@ from atu_pipeline.resources import (
     training_bytes,
     training_flop,
 )
-from atu_pipeline.settings import reads_retain_set
+from atu_pipeline.settings import kind_of, reads_retain_set
 from atu_pipeline.settings.messages import ConfigError
 
 # Assumed where the config cannot say: weights and tokens of a model whose block has none; tokens of a prompt; batches
@@ -331,17 +331,27 @@ def memory_of(config: dict, rule: str, name: str) -> Memory:
         return Memory(**config["memory"])
     if config["device"] == "cpu":
         return Memory()
-    room, least = config["hardware"]["gpu_memory_gb"], float("inf")
-    for memory in rungs(config["precision"]):
-        needed = gpu_mem_mb(demand(rule, config, name, memory=memory)) / 1000
+    room, sizes = config["hardware"]["gpu_memory_gb"], ways(config, rule, name)
+    for memory, needed in sizes.items():
         if needed <= room:
             return memory
-        least = min(least, needed)
     table = "attacks" if rule == "attack_after" else "method_settings"
     raise ConfigError(
-        f"memory: {table}.{name} needs {least:.0f} GB of GPU memory at least, and hardware.gpu_memory_gb is {room:g}; "
-        "set a lora.rank or fewer layers, a smaller batch, or name a larger GPU"
+        f"memory: {table}.{name} needs {min(sizes.values()):.0f} GB of GPU memory at least, and "
+        f"hardware.gpu_memory_gb is {room:g}; set a lora.rank or fewer layers, a smaller batch, or name a larger GPU"
     )
+
+
+def ways(config: dict, rule: str, name: str) -> dict[Memory, float]:
+    """What a job that trains the LLM asks of a GPU, GB, by each way of keeping its numbers, the most exact first."""
+    return {
+        memory: gpu_mem_mb(demand(rule, config, name, memory=memory)) / 1000 for memory in rungs(config["precision"])
+    }
+
+
+def training_rule(config: dict, name: str) -> str | None:
+    """The rule by which a method trains the LLM; None if it does not."""
+    return {"aligned": "unlearn", "trained": "train"}.get(kind_of(config["method_settings"][name]))
 
 
 def demand(

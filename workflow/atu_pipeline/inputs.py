@@ -11,7 +11,7 @@ from atu.common.earlier import earlier_files
 from atu.data.attacks import ATTACK_TEXTS
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
-from atu_pipeline.demands import memory_of
+from atu_pipeline.demands import memory_of, training_rule
 from atu_pipeline.paths import Paths, Stage
 from atu_pipeline.recipes import WRITTEN, Recipe, checksum, holds_probes
 from atu_pipeline.requests import Requests
@@ -335,8 +335,7 @@ class Inputs:
 
     def memory(self, stage: Stage) -> Covered:
         """How its training keeps its numbers."""
-        rule = "unlearn" if kind_of(self.settings(stage)) == "aligned" else "train"
-        return Covered(asdict(memory_of(self.config, rule, stage.method)))
+        return Covered(asdict(memory_of(self.config, training_rule(self.config, stage.method), stage.method)))
 
     def key(self, stage: Stage) -> Uncompared:
         """Where in the config these settings are; variants of a grid share those of their method."""

@@ -6,8 +6,11 @@ Times are the medians of jobs of the same rule, model and method that were done 
 there are any, and else computed from the config (workflow/atu_pipeline/demands.py); disk is computed.
 """
 
+import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,10 +19,12 @@ from pathlib import Path
 from tabulate import tabulate
 
 from atu_pipeline.records import Job, measured, read_jobs
+from atu_pipeline.start import WAYS
 
 # A stage of Align-then-Unlearn reads one checkpoint while it writes the next; what is trained leaves all its epochs.
 CHECKPOINTS = {"unlearn": 2, "train": 1}
 KEPT = ("unlearn_last", "keep_weights", "find_intervention")  # rules of which a run has one job, by what it keeps
+CARDS = (24, 40, 48, 80)  # GB of GPUs in use
 # What one job asks for, as columns.
 LIMITS = {"mem_mb": ("GB", 1000), "gpu_mem_mb": ("GPU GB", 1000), "runtime": ("minutes", 1)}
 
@@ -72,6 +77,22 @@ def disk(jobs: Iterable[Job]) -> dict[tuple[str, str, str, str], tuple[float, fl
     return found
 
 
+def cards(ways: dict[str, dict[str, float]]) -> list[dict]:
+    """One row a method that trains the LLM: as the most exact way that fits each size of GPU, with the GB it asks for.
+
+    Args:
+        ways: by method the GB of each way, the most exact first.
+    """
+    rows = []
+    for method, sizes in ways.items():
+        row = {"method": method}
+        for card in CARDS:
+            fits = [f"{way} ({size:.0f})" for way, size in sizes.items() if size <= card]
+            row[f"{card} GB"] = fits[0] if fits else "-"
+        rows.append(row)
+    return rows
+
+
 def in_order(row: tuple[str, dict]) -> tuple[int, str]:
     """Targets by their rank, methods by name."""
     head = row[0].split("_")[0]
@@ -114,7 +135,10 @@ def main(arguments: list[str]) -> int:
     """Print what a run with these options of Snakemake would do."""
     began = time.monotonic()
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--rerun-incomplete", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        left = Path(folder, "ways.json")
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {WAYS: str(left)})
+        ways = json.loads(left.read_text(encoding="utf-8")) if left.exists() else {}
     if done.returncode:
         print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
         return done.returncode
@@ -124,5 +148,8 @@ def main(arguments: list[str]) -> int:
         print("nothing to be done")
         return 0
     print(report(jobs, measured(Path(directory))))
+    if rows := cards(ways.get("methods", {})):
+        print(f"\ntraining {ways['llm']}, by GPU: how `memory: auto` would keep its numbers (GB)")
+        print(tabulate(rows, headers="keys"))
     print(f"\nplanned in {time.monotonic() - began:.0f} s")
     return 0

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from atu.common.leftovers import alive, owner, remove_all_abandoned
 from atu_pipeline.cluster import GPU_OPTIONS
+from atu_pipeline.demands import training_rule, ways
 from atu_pipeline.settings import ConfigError, did_you_mean
 
+WAYS = "ATU_WAYS"  # environment variable: the file to which leave_ways writes
 RUN = Path(".snakemake/run.json")  # whose run works in the directory
 
 
@@ -106,6 +108,17 @@ def check_modules(root: Path, environments: Iterable) -> None:
             f"{sys.executable} lacks {', '.join(missing)}: {sys.executable} -m pip install --requirement "
             f"{root / 'envs/requirements.txt'}"
         )
+
+
+def leave_ways(config: dict) -> None:
+    """Leave for `atu plan` what training each method asks of a GPU, if it has said where."""
+    if WAYS not in os.environ:
+        return
+    found = {}
+    for name in config["methods"]:
+        if rule := training_rule(config, name):
+            found[name] = {str(memory): size for memory, size in ways(config, rule, name).items()}
+    Path(os.environ[WAYS]).write_text(json.dumps({"llm": config["llm"], "methods": found}), encoding="utf-8")
 
 
 def before_planning(workflow: object, check: Callable[[Iterable[str]], None]) -> None:

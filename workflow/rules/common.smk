@@ -38,6 +38,7 @@ from atu_pipeline.start import (
     check_modules,
     check_resources,
     clear_leftovers,
+    leave_ways,
     note_command,
     old_results,
     refuse_prefix,
@@ -113,3 +114,4 @@ def all_of(folder):
 experiment()
 if MAIN:
     before_planning(workflow, VARIANTS.check)
+    leave_ways(config)

@@ -43,6 +43,11 @@ class Memory:
         if self.offload and self.optimizer_state != "fp32":
             raise ValueError("offload: true leaves no state on the GPU that 8 bits would make smaller; set one of them")
 
+    def __str__(self) -> str:
+        words = [self.weights, *([f"{self.optimizer_state} state"] if self.optimizer_state != "fp32" else [])]
+        words += ["checkpointing"] if self.gradient_checkpointing else []
+        return ", ".join([*words, *(["offload"] if self.offload else [])])
+
     def changes_numbers(self) -> dict[str, str]:
         """What of it bears on results and is not as by default; where numbers lie does not."""
         state = self.optimizer_state.removeprefix("paged_")
