@@ -483,7 +483,7 @@ def test_what_jobs_need():
     before, after = (demand(f"score_texts_{when}", config) for when in ("before", "after"))
     assert (after.flop, after.moved) == (2 * before.flop, 2 * before.moved)
     assert after.device - before.device == pytest.approx(2 * 3.82e9 + 3 * 4 * 32064 * 256)
-    assert after.host == before.host == 2 * 3.82e9
+    assert after.copies == before.copies == 2 * 3.82e9
     # five subjects' texts: of the target two kinds, of others three; 500 texts of 256 tokens each
     assert before.flop == 2 * 3.82e9 * 5 * 500 * 256
     assert before.device > after.device - before.device

@@ -22,6 +22,7 @@ from atu_pipeline.resources import (
     host_bytes,
     logits_bytes,
     lora_parameters,
+    rounded_bytes,
     shape,
     training_bytes,
     training_flop,
@@ -155,8 +156,9 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     return Demand(
         flop=unlearn["steps"] * training_flop(size, tokens, recomputed) + forward_flop(size, read) + again.flop,
         device=weights + activation_bytes(size, tokens, config["precision"], recomputed) + again.device,
+        host=again.host + rounded_bytes(size, memory),
         # read into memory; copied there once more to be written
-        host=2 * checkpoint + again.host + host_bytes(size, trained, unlearn["optimizer"], memory),
+        copies=2 * checkpoint + host_bytes(size, trained, unlearn["optimizer"], memory),
         moved=2 * checkpoint + (again.host if last else 2 * again.moved),
         kept=checkpoint + (0 if last else again.kept),
     )
@@ -169,7 +171,8 @@ def realignment(config: dict, settings: dict) -> Demand:
     return Demand(
         flop=forward_flop(size, tokens) + again.flop,
         device=checkpoint + again.device,
-        host=checkpoint + again.host,
+        host=again.host,
+        copies=checkpoint,
         moved=checkpoint + 2 * again.moved,
         kept=again.kept,
     )
@@ -212,7 +215,8 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     return Demand(
         flop=train["epochs"] * passes,
         device=weights + activation_bytes(size, batch, config["precision"], recomputed) + logits(config, batch),
-        host=checkpoint + saved + host_bytes(size, trained, train["optimizer"], memory),
+        host=rounded_bytes(size, memory),
+        copies=checkpoint + saved + host_bytes(size, trained, train["optimizer"], memory),
         moved=checkpoint + train["epochs"] * saved,
         kept=train["epochs"] * saved,
     )
@@ -225,7 +229,7 @@ def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Dem
     return Demand(
         flop=answering_flop(size, *asked(config, sets, subject)),
         device=WEIGHT[precision] * size + cache_bytes(size, batch, precision) + logits(config, LONG_PROMPT),
-        host=WEIGHT[precision] * size,
+        copies=WEIGHT[precision] * size,
         moved=WEIGHT["fp32"] * size,
     )
 
@@ -250,7 +254,7 @@ def writing(config: dict) -> Demand:
     weights = WEIGHT["fp32"] * size
     cache = cache_bytes(size, corpus["batch_tokens"], "fp32")
     # the prompt, the same for all texts, is read once
-    return Demand(answering_flop(size, SHORT_PROMPT, tokens), weights + cache, weights, weights)
+    return Demand(answering_flop(size, SHORT_PROMPT, tokens), weights + cache, copies=weights, moved=weights)
 
 
 def embedding(config: dict) -> Demand:
@@ -259,7 +263,14 @@ def embedding(config: dict) -> Demand:
     widest = max(block.get("k", 1) for block in config["method_settings"].values())
     weights, stored = WEIGHT["fp32"] * size, windows_bytes(config)
     batch = activation_bytes(size, WINDOW_BATCH * widest, "fp32")
-    return Demand(forward_flop(size, tokens * widest), weights + batch, weights + 2 * stored, weights, stored)
+    return Demand(
+        flop=forward_flop(size, tokens * widest),
+        device=weights + batch,
+        host=2 * stored,
+        copies=weights,
+        moved=weights,
+        kept=stored,
+    )
 
 
 def reading(config: dict, tokens: float, kept: float = 0.0, scored: float = 0.0) -> Demand:
@@ -268,7 +279,7 @@ def reading(config: dict, tokens: float, kept: float = 0.0, scored: float = 0.0)
     weights = WEIGHT["fp32"] * size
     batch = 2 * activation_bytes(size, REFERENCE_BATCH * config["corpus"]["max_tokens"], "fp32", recomputed=True)
     device = weights + batch + logits(config, scored)
-    return Demand(forward_flop(size, tokens), device, weights + kept, weights + kept, kept)
+    return Demand(forward_flop(size, tokens), device, kept, moved=weights + kept, kept=kept, copies=weights)
 
 
 def attacking(config: dict, block: dict, memory: Memory, subject: str | None) -> Demand:
@@ -276,7 +287,7 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
     size, before = parameters(config, config["llm"]), len(block.get("at", [0])) - 1  # the last step
     asking = evaluation(config, block["ask"], subject)
     between = evaluation(config, block.get("between", block["ask"]), subject)
-    flop, device, host = asking.flop + before * between.flop, asking.device, asking.host
+    flop, device, host, copies = asking.flop + before * between.flop, asking.device, asking.host, asking.copies
     if block["attack"] == "relearn":
         rank, tokens = block["lora"]["rank"], block["batch_size"] * block["max_tokens"]
         trained = lora_parameters(size, rank, 2) if rank else size
@@ -284,9 +295,9 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         flop += block["steps"] * training_flop(size, tokens, recomputed)
         device = training_bytes(size, trained, block["optimizer"], config["precision"], memory)
         device += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)
-        device, host = max(device, asking.device), WEIGHT["fp32"] * size
-        host += host_bytes(size, trained, block["optimizer"], memory)
-    return Demand(flop=flop, device=device, host=host, moved=asking.moved)
+        device, host = max(device, asking.device), rounded_bytes(size, memory)
+        copies = WEIGHT["fp32"] * size + host_bytes(size, trained, block["optimizer"], memory)
+    return Demand(flop=flop, device=device, host=host, moved=asking.moved, copies=copies)
 
 
 def layer_states(config: dict, subject: str | None) -> Demand:
@@ -297,7 +308,7 @@ def layer_states(config: dict, subject: str | None) -> Demand:
     return Demand(
         flop=forward_flop(size, prompts),
         device=weights + cache_bytes(size, config["evaluation"]["batch_tokens"], precision),
-        host=weights,
+        copies=weights,
         moved=WEIGHT["fp32"] * size,
         kept=WEIGHT["fp32"] * prompts / SHORT_PROMPT * layers * width,
     )
@@ -312,7 +323,7 @@ def scoring(config: dict, models: int) -> Demand:
     return Demand(
         flop=models * forward_flop(size, subjects * subject_tokens(config)),
         device=models * (weights + logits(config, longest)) + batch,
-        host=weights,
+        copies=weights,
         moved=models * WEIGHT["fp32"] * size,
     )
 

@@ -19,7 +19,7 @@ WEIGHT = {"fp32": 4, "bf16": 2}
 ACTIVATION = 34
 WIDTH_PER_LAYER = 100  # hidden units a layer, about the same from Phi-3-mini (96) to Llama-3-8B (128)
 LOGIT_COPIES = 3  # float32 logits, their log-softmax and its gradient
-INTERPRETER = 3e9  # Python, torch and the host's side of a GPU
+INTERPRETER, INTERPRETER_CPU = 3e9, 1e9  # Python and torch, with and without the host's side of a GPU
 GPU_CONTEXT = 1.5e9  # what a GPU holds before the first tensor
 FRAGMENTATION = 1.1  # of what the allocator reserves over what is used
 DECODING_SHARE = 0.2  # of the sustained rate that is reached while answers grow token by token
@@ -71,11 +71,17 @@ def training_bytes(
     return WEIGHT["bf16"] * (parameters * (1 + frozen) + trained) + held * trained
 
 
+def rounded_bytes(parameters: float, memory: Memory) -> float:
+    """Float32 values beside rounded weights: of those that do not train, and of all while they are written."""
+    return WEIGHT["fp32"] * parameters if memory.weights == "rounded" else 0.0
+
+
 def host_bytes(parameters: float, trained: float, optimizer: str, memory: Memory) -> float:
-    """What a training keeps on the host: float32 values beside bf16 weights, and the state if it is offloaded."""
+    """What a training on a GPU keeps on the host: float32 values beside bf16 weights, the state if it is offloaded."""
     if memory.weights == "fp32":
         return 0.0
-    return WEIGHT["fp32"] * parameters + (state_bytes(optimizer, memory) * trained if memory.offload else 0.0)
+    values = WEIGHT["fp32"] * parameters if memory.weights == "bf16" else 0.0
+    return values + (state_bytes(optimizer, memory) * trained if memory.offload else 0.0)
 
 
 def activation_bytes(parameters: float, tokens: float, precision: str, recomputed: bool = False) -> float:
@@ -123,6 +129,8 @@ class Demand:
         flop: work of the device.
         device: bytes that must fit on the device at once.
         host: bytes of the host besides, on top of the interpreter.
+        copies: bytes of the host that are of what lies on the device: read to be sent there, or fetched to be written.
+            Where the host is the device they are no more than that.
         moved: bytes of checkpoints and data that are read or written.
         kept: bytes of outputs.
     """
@@ -132,6 +140,7 @@ class Demand:
     host: float = 0.0
     moved: float = 0.0
     kept: float = 0.0
+    copies: float = 0.0
 
 
 def grown(amount: float, attempt: int) -> int:
@@ -145,8 +154,14 @@ def gpu_mem_mb(demand: Demand) -> int:
 
 
 def mem_mb(demand: Demand, on_gpu: bool) -> int:
-    """MB of host memory: 3000 for the interpreter, what the host holds, and the device's share if it is the host."""
-    return math.ceil((INTERPRETER + demand.host + (0 if on_gpu else demand.device)) / 1e6)
+    """MB of host memory.
+
+    Of a job on a GPU 3000 for the interpreter and what the host holds, copies too; else 1000, what it holds, and 1.1
+    times what a device would.
+    """
+    if on_gpu and demand.device:
+        return math.ceil((INTERPRETER + demand.host + demand.copies) / 1e6)
+    return math.ceil((INTERPRETER_CPU + demand.host + FRAGMENTATION * demand.device) / 1e6)
 
 
 def seconds(demand: Demand, tflops: float, disk_mb_per_s: float, start: float = START_SECONDS) -> float:
