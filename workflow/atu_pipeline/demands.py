@@ -51,6 +51,11 @@ def parameters(config: dict, model: str) -> float:
     return float(next(filter(None, told), PARAMETERS))
 
 
+def depth(config: dict) -> float:
+    """Layers of the LLM; estimated if its block does not say."""
+    return config["models"][config["llm"]].get("layers") or shape(parameters(config, config["llm"]))[0]
+
+
 def logits(config: dict, tokens: float) -> float:
     """Bytes of logits of ``tokens`` in a loss; of the largest vocabulary in use if the LLM's block does not say its."""
     return logits_bytes(tokens, config["models"][config["llm"]].get("vocabulary", VOCABULARY))
@@ -147,7 +152,7 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     if unlearn["lora"]["rank"]:
         trained = adapter_bytes(config, unlearn) / WEIGHT["fp32"]
     elif unlearn["layers"] == ALL_LAYERS:
-        trained = size * min(1.0, settings["layer"] / shape(size)[0])
+        trained = size * min(1.0, settings["layer"] / depth(config))
     else:
         trained = size * layers_share(config, unlearn)
     weights = training_bytes(size, trained, unlearn["optimizer"], config["precision"], memory)
@@ -181,8 +186,7 @@ def realignment(config: dict, settings: dict) -> Demand:
 def layers_share(config: dict, settings: dict) -> float:
     """The share of the model's layers that train, of a block that may name some."""
     layers = layer_range(settings["layers"])
-    depth = shape(parameters(config, config["llm"]))[0]
-    return 1.0 if layers is None else min(1.0, len(layers) / depth)
+    return 1.0 if layers is None else min(1.0, len(layers) / depth(config))
 
 
 def adapter_bytes(config: dict, settings: dict) -> float:
@@ -203,7 +207,7 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
         saved = adapter_bytes(config, settings)
         trained = saved / WEIGHT["fp32"]
     elif own.trained_layers is not None:
-        trained = own.trained_layers * size / shape(size)[0]
+        trained = own.trained_layers * size / depth(config)
     else:
         trained = size * layers_share(config, settings)
     kept = own.second_model + (settings["retain"]["loss"] == "kl")  # base models beside the one that trains

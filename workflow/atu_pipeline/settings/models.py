@@ -130,6 +130,7 @@ class Fetched(Block):
     parameters: numbers(ge=1) = Field(
         None, description="How many weights it has; memory, time and disk of its jobs are planned by it."
     )
+    layers: Count = Field(None, description="How many layers it has; what trains of it is planned by it.")
     vocabulary: Count = Field(None, description="How many tokens it knows; memory for their logits is planned by it.")
     template: Literal["none"] = Field(
         None, description="none: it has no chat template, or none that counts, and reads messages as plain lines."
