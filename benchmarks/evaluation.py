@@ -24,8 +24,8 @@ from atu.data.rows import CHOICES
 from atu.engine.chat import stop_tokens
 from atu.engine.engine import Engine
 from atu.evaluation.evaluate import asked_alike, build_prompt, evaluate
+from fetched import ROOT, fetched
 
-ROOT = Path(__file__).parents[1]
 BATCH_SIZES = {"utility_gen": 1, "utility_rea": 8, "utility_tru": 4, "utility_flu": 8, "mia_fm": 1, "mia_rm": 1}
 OTHERS = 16
 # How often a header of the demo must be repeated to be as long as five questions of MMLU (about 350 tokens)
@@ -120,13 +120,14 @@ def scored(name: str, prediction: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--llm", default=ROOT / "resources/models/smollm2-135m-instruct")
+    parser.add_argument("--llm", type=Path)
     parser.add_argument("--benchmark", default=ROOT / "workflow/benchmarks/demo")
     parser.add_argument("--target", default="1_William_Shakespeare")
     parser.add_argument("--rwku", action="store_true", help="sets as large as RWKU's")
     parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    options.llm = options.llm or fetched("smollm2-135m-instruct")
     torch.set_num_threads(options.threads)
     engine = Engine.load(options.llm, options.batch_tokens)
     parts = [build_probes(options.benchmark, target, 0.0, 0)[0] for target in (options.target, None)]

@@ -32,8 +32,8 @@ from atu.engine.engine import Engine
 from atu.engine.models import hidden_states, layers_up_to
 from atu.evaluation.evaluate import evaluate
 from atu.methods.atu import AlignmentData, AlignmentText, align_loss, unlearn_loss
+from fetched import ROOT, fetched
 
-ROOT = Path(__file__).parents[1]
 K, LAYER_SHARE = 8, 29 / 32  # window length; the hook layer as a share of the model's depth
 
 
@@ -89,13 +89,15 @@ def operations_at_paper_scale() -> list[tuple[str, float, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--llm", default=ROOT / "resources/models/smollm2-135m-instruct")
-    parser.add_argument("--encoder", default=ROOT / "resources/models/all-minilm-l6-v2")
+    parser.add_argument("--llm", type=Path)
+    parser.add_argument("--encoder", type=Path)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    options.llm = options.llm or fetched("smollm2-135m-instruct")
+    options.encoder = options.encoder or fetched("all-minilm-l6-v2")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     engine = Engine.load(options.llm, batch_tokens=8192)
