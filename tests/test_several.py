@@ -34,6 +34,7 @@ CASES = {name: (name, "llm", NO_LORA, False, None, BATCH) for name in TRAINED} |
     "atu with an adapter": ("atu", "llm", LORA, False, None, BATCH),
 }
 TOLERANCE = 1e-4
+ASKED = ["forget_qa", "mia_fm", "utility_gen"]  # answers, likelihoods, letters
 
 
 def trained(accelerator, llm, kept, tokenizer, name, layers, batch_size, folder):
@@ -126,6 +127,40 @@ def aligned(accelerator, llm, kept, tokenizer, batch_size, folder):
     return steps
 
 
+def relearned(accelerator, models: Path, lora: dict, folder: Path) -> None:
+    """Relearning: its steps, and what the model answers before and behind them."""
+    from atu.attacks import Asked
+    from atu.attacks import load as load_attack
+    from atu.data.benchmark import build_probes
+    from atu.engine.engine import Engine
+    from atu.evaluation.evaluate import evaluate
+
+    probes, _ = build_probes(models / "benchmark", "1_Ada", 0.0, 0)
+    answers = []
+
+    def ask(step, now):
+        found = evaluate(now.engine, now.probes, ASKED, {}, 4, probability=True)
+        answers.extend([step, row.id, row.prediction, row.score] for row in found.itertuples())
+
+    steps = load_attack("relearn")(
+        Asked(Engine.load(models / "llm", 2048, "cpu", torch.float32, None, None), probes),
+        ask,
+        accelerator=accelerator,
+        texts=[{"text": text} for text in TEXTS],
+        at=[0, 3],
+        steps=3,
+        batch_size=BATCH,
+        max_tokens=32,
+        learning_rate=0.01,
+        optimizer="sgd",
+        clip_norm=1.0,
+        lora=lora,
+        seed=0,
+    )
+    with atomic_path(folder / f"relearn {lora['rank']}.json") as part:
+        part.write_text(json.dumps({"steps": steps, "answers": answers}))
+
+
 def all_cases(folder: Path) -> None:
     """Every case, one after the other; its steps beside what it leaves."""
     from atu.common.memory import Memory
@@ -143,6 +178,8 @@ def all_cases(folder: Path) -> None:
             steps = trained(accelerator, llm, kept, tokenizer, method, layers, batch_size, place)
         with atomic_path(place / "steps.json") as part:
             part.write_text(json.dumps(steps))
+    for lora in (NO_LORA, LORA):
+        relearned(accelerator, folder.parent / "models", lora, folder)
 
 
 def fails(folder: Path) -> None:
@@ -159,11 +196,13 @@ def fails(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     from atu.training import several
-    from conftest import build_llm
+    from conftest import build_benchmark, build_llm
 
+    build_benchmark(folder / "models/benchmark")
     build_llm(folder / "models/llm")
     build_llm(folder / "models/tied", tie_word_embeddings=True)
-    outputs = [str(folder / "two" / name / "steps.json") for name in CASES]
+    files = [*(f"{name}/steps.json" for name in CASES), "relearn 0.json", "relearn 2.json"]
+    outputs = [str(folder / "two" / name) for name in files]
     several.run(2, all_cases, folder / "two", outputs=outputs)
     try:
         several.run(2, fails, folder, outputs=[str(folder / "output")])
@@ -208,6 +247,17 @@ def test_two_processes_find_the_numbers_of_one(runs, name):
     first, last = (load_file(two / path) for path in (files[0], files[-1]))
     if name not in ("atu", "atu with an adapter"):  # which keep one model
         assert any(not torch.equal(values, last[key]) for key, values in first.items())
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_two_processes_relearn_and_ask_what_one_does(runs, rank):
+    log, found = (json.loads((runs / number / f"relearn {rank}.json").read_text()) for number in ("one", "two"))
+    for row, other in zip(log["steps"], found["steps"], strict=True):
+        assert other == pytest.approx(row, rel=TOLERANCE, abs=TOLERANCE)
+    for row, other in zip(log["answers"], found["answers"], strict=True):
+        assert other[:3] == row[:3]
+        assert other[3] == pytest.approx(row[3], abs=TOLERANCE)
+    assert {step for step, *_ in found["answers"]} == {0, 3}
 
 
 @pytest.mark.parametrize(("name", "models"), [("ga", 1), ("undial", 2), ("rmu", 2)])

@@ -71,6 +71,15 @@ def training_bytes(
     return WEIGHT["bf16"] * (parameters * (1 + frozen) + trained) + held * trained
 
 
+def sharded_bytes(held: float, parameters: float, vocabulary: int, gpus: int) -> float:
+    """What each of several GPUs holds of ``held`` bytes of a training, and of what is gathered while it computes: the
+    float32 weights and gradients of the largest part, a layer of P / L weights or an embedding of V h."""
+    if gpus == 1:
+        return held
+    layers, width = shape(parameters)
+    return held / gpus + (WEIGHT["fp32"] + GRADIENT) * max(parameters / layers, vocabulary * width)
+
+
 def host_bytes(parameters: float, trained: float, optimizer: str, memory: Memory) -> float:
     """What a training keeps on the host: float32 values beside bf16 weights, and the state if it is offloaded."""
     if memory.weights == "fp32":
@@ -125,6 +134,7 @@ class Demand:
         host: bytes of the host besides, on top of the interpreter.
         moved: bytes of checkpoints and data that are read or written.
         kept: bytes of outputs.
+        gpus: devices, each of which holds ``device``.
     """
 
     flop: float = 0.0
@@ -132,6 +142,7 @@ class Demand:
     host: float = 0.0
     moved: float = 0.0
     kept: float = 0.0
+    gpus: int = 1
 
 
 def grown(amount: float, attempt: int) -> int:
@@ -145,8 +156,10 @@ def gpu_mem_mb(demand: Demand) -> int:
 
 
 def mem_mb(demand: Demand, on_gpu: bool) -> int:
-    """MB of host memory: 3000 for the interpreter, what the host holds, and the device's share if it is the host."""
-    return math.ceil((INTERPRETER + demand.host + (0 if on_gpu else demand.device)) / 1e6)
+    """MB of host memory: 3000 for the interpreter of each device's process, what the host holds, and the devices' share
+    if they are the host."""
+    a_process = INTERPRETER + (0 if on_gpu else demand.device)
+    return math.ceil((demand.gpus * a_process + demand.host) / 1e6)
 
 
 def seconds(demand: Demand, tflops: float, disk_mb_per_s: float, start: float = START_SECONDS) -> float:

@@ -92,6 +92,17 @@ def shard(llm: "PreTrainedModel", device: torch.device) -> None:
                 tensor.data = tensor.data.to(device)
 
 
+def gather_once(llm: nn.Module) -> None:
+    """Gather each part and give it back, for a model that answers before it trains: what torch first gathers in its
+    inference mode takes no part in training. Which weights train must be settled."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for part in llm.modules():
+        if isinstance(part, FSDPModule):
+            part.unshard()
+            part.reshard()
+
+
 def gathered(module: nn.Module, words: str = "") -> dict[str, Tensor]:
     """Weights by name, whole, on the host of the first process; on the others nothing. A call of all of them.
 

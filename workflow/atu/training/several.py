@@ -5,6 +5,7 @@ import os
 import pickle
 import socket
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -36,6 +37,8 @@ class Work:
         try:
             self.function(*args)
         except BaseException as error:
+            if not isinstance(error, ExplainedError):
+                error.add_note(f"in process {rank}:\n{traceback.format_exc()}")  # which its pickle lacks
             self.leave(f"error {rank}", error)
             raise
         if not rank:
