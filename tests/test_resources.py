@@ -84,9 +84,12 @@ def test_auto_takes_the_most_exact_way_that_fits():
 def test_memory_of_a_model_in_shards():
     """A quarter of what one GPU would hold, and a layer's weights and gradients: 8 bytes of 12 million; or, where it is
     larger, those of an embedding of 20,000 tokens and 1000 hidden units."""
-    assert resources.sharded_bytes(4e9, P, 1000, 1) == 4e9
-    assert resources.sharded_bytes(4e9, P, 1000, 4) == pytest.approx(1e9 + 8 * 12e6)
-    assert resources.sharded_bytes(4e9, P, 20_000, 4) == pytest.approx(1e9 + 8 * 20e6)
+    full, anew = Memory(), Memory(gradient_checkpointing=True)
+    assert resources.sharded_bytes(4e9, P, 1000, "bf16", full, 1) == 4e9
+    assert resources.sharded_bytes(4e9, P, 1000, "bf16", anew, 4) == pytest.approx(1e9 + 8 * 12e6)
+    assert resources.sharded_bytes(4e9, P, 20_000, "fp32", full, 4) == pytest.approx(1e9 + 8 * 20e6)
+    # 16-bit copies of all weights, whole on each
+    assert resources.sharded_bytes(4e9, P, 1000, "bf16", full, 4) == pytest.approx(1e9 + 8 * 12e6 + 2 * P)
 
 
 def test_several_gpus_hold_what_one_does_not():
@@ -99,10 +102,11 @@ def test_several_gpus_hold_what_one_does_not():
         return config, demand({"atu": "unlearn"}.get(method, "train"), config, method, memory=Memory())
 
     (config, one), (_, four) = needed(1), needed(4)
+    assert memory_of(needed(2)[0], "train", "npo") == Memory(gradient_checkpointing=True)
     assert memory_of(needed(4)[0], "train", "npo") == Memory()
     assert set(ways(needed(2)[0], "train", "npo")) == {Memory(), Memory(gradient_checkpointing=True)}
-    # 18 bytes a weight, in quarters; a quarter of the batch's activations and logits
-    assert one.device / 4 < four.device < one.device / 4 + 8 * VOCABULARY * shape(8.03e9)[1] + 1
+    # 18 bytes a weight, in quarters; a quarter of the batch's activations and logits; 16-bit copies
+    assert one.device / 4 < four.device < one.device / 4 + 2 * 8.03e9 + 8 * VOCABULARY * shape(8.03e9)[1] + 1
     assert (four.gpus, four.flop) == (4, one.flop / 4)
     assert four.host > one.host  # each process reads the model
     found = Requests(config | {"gpus_per_job": 4}).first("train", "npo", None, 4)

@@ -159,7 +159,7 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     else:
         trained = size * layers_share(config, unlearn)
     weights = training_bytes(size, trained, unlearn["optimizer"], config["precision"], memory)
-    weights = sharded_bytes(weights, size, vocabulary(config), gpus)
+    weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     again = alignment(config, settings, 0 if last else settings["align"]["steps_between"])
     read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config)
     return Demand(
@@ -224,7 +224,7 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     recomputed, length = memory.gradient_checkpointing, people * config["corpus"]["texts"] * settings["max_tokens"]
     passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
     weights = training_bytes(size, trained, train["optimizer"], config["precision"], memory, frozen=kept)
-    weights = sharded_bytes(weights, size, vocabulary(config), gpus)
+    weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     return Demand(
         flop=train["epochs"] * passes / sharing,
         device=weights + activation_bytes(size, batch, config["precision"], recomputed) + logits(config, batch),
@@ -304,7 +304,7 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         recomputed = memory.gradient_checkpointing
         flop += block["steps"] * training_flop(size, tokens, recomputed)
         device = training_bytes(size, trained, block["optimizer"], config["precision"], memory)
-        device = sharded_bytes(device, size, vocabulary(config), gpus)
+        device = sharded_bytes(device, size, vocabulary(config), config["precision"], memory, gpus)
         # the model that is asked is the one that trains
         asking_bytes = asking.device if gpus == 1 else device + asking.device - WEIGHT[config["precision"]] * size
         device += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)

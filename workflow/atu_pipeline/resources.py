@@ -71,13 +71,17 @@ def training_bytes(
     return WEIGHT["bf16"] * (parameters * (1 + frozen) + trained) + held * trained
 
 
-def sharded_bytes(held: float, parameters: float, vocabulary: int, gpus: int) -> float:
+def sharded_bytes(held: float, parameters: float, vocabulary: int, precision: str, memory: Memory, gpus: int) -> float:
     """What each of several GPUs holds of ``held`` bytes of a training, and of what is gathered while it computes: the
-    float32 weights and gradients of the largest part, a layer of P / L weights or an embedding of V h."""
+    float32 weights and gradients of the largest part, a layer of P / L weights or an embedding of V h.
+
+    Under bf16 the 16-bit copies of all weights wait whole for the backward pass, unless activations are computed anew.
+    """
     if gpus == 1:
         return held
     layers, width = shape(parameters)
-    return held / gpus + (WEIGHT["fp32"] + GRADIENT) * max(parameters / layers, vocabulary * width)
+    copies = WEIGHT["bf16"] * parameters if precision == "bf16" and not memory.gradient_checkpointing else 0.0
+    return held / gpus + (WEIGHT["fp32"] + GRADIENT) * max(parameters / layers, vocabulary * width) + copies
 
 
 def host_bytes(parameters: float, trained: float, optimizer: str, memory: Memory) -> float:

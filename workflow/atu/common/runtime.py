@@ -151,7 +151,7 @@ def start(
     import torch
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
-    from accelerate.utils import set_seed
+    from accelerate.utils import AutocastKwargs, set_seed
     from transformers.utils import logging as transformers_logging
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -181,6 +181,8 @@ def start(
         mixed_precision="bf16" if precision == "bf16" else "no",
         log_with=trackers or None,
         project_dir=folder,
+        # else each process would keep 16-bit copies of all weights, of which it holds a part
+        kwargs_handlers=[AutocastKwargs(cache_enabled=False)] if ranks > 1 else None,
     )
     torch.set_num_threads(max(1, threads // ranks))  # accelerate has its own mind on processes that share a CPU
     # the table's provenance is written on a login node: what computed stands in the job's own log
