@@ -5,8 +5,10 @@ The processes are started from a script of its own (this file), since pytest has
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,8 @@ from conftest import ROOT
 from test_trajectories import NOTHING, OTHERS, ROWS, SGD, TEXTS, TRAINED
 
 EPOCHS, BATCH = 4, 3  # of four texts: batches of three, which two processes share as two and one, and of one
+# At 0.2 one process's part of a batch has a loss of zero and the other's has not, at 0.9 all have.
+TAUS = {"atu": -0.1, "atu with an adapter": 0.2, "atu at its end": 0.9}
 LORA = {"rank": 2, "alpha": 4, "modules": "auto"}
 NO_LORA = {"rank": 0, "alpha": 1, "modules": "auto"}
 # By name: the method's trajectory (atu for the stage), the model, LoRA, checkpointing, layers, texts a batch.
@@ -32,6 +36,7 @@ CASES = {name: (name, "llm", NO_LORA, False, None, BATCH) for name in TRAINED} |
     "rt of one layer, one text a batch": ("rt", "llm", NO_LORA, True, range(1, 2), 1),
     "atu": ("atu", "llm", NO_LORA, True, None, BATCH),
     "atu with an adapter": ("atu", "llm", LORA, False, None, BATCH),
+    "atu at its end": ("atu", "llm", NO_LORA, False, None, BATCH),
 }
 TOLERANCE = 1e-4
 ASKED = ["forget_qa", "mia_fm", "utility_gen"]  # answers, likelihoods, letters
@@ -111,10 +116,10 @@ def aligned(accelerator, llm, kept, tokenizer, batch_size, folder):
         corpora[:1],
         torch.ones(1, 16),
         layer=2,
-        tau=-0.1,
+        tau=TAUS[folder.name],
         steps=8,
         retain=AlignmentData([AlignmentText(corpora[1], HiddenStates(states, corpora[1]))]),
-        retain_weight=0.5,
+        retain_weight=0.5 if folder.name == "atu" else 0.0,
         **common,
         **SGD,
     )
@@ -194,6 +199,13 @@ def fails(folder: Path) -> None:
     accelerator.wait_for_everyone()
 
 
+def killed() -> None:
+    """The second process is killed while the first works."""
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(300)
+
+
 def main(folder: Path) -> None:
     from atu.training import several
     from conftest import build_benchmark, build_llm
@@ -204,10 +216,11 @@ def main(folder: Path) -> None:
     files = [*(f"{name}/steps.json" for name in CASES), "relearn 0.json", "relearn 2.json"]
     outputs = [str(folder / "two" / name) for name in files]
     several.run(2, all_cases, folder / "two", outputs=outputs)
-    try:
-        several.run(2, fails, folder, outputs=[str(folder / "output")])
-    except ExplainedError as error:
-        (folder / "said").write_text(str(error))
+    for function, args in ((fails, (folder,)), (killed, ())):
+        try:
+            several.run(2, function, *args, outputs=[str(folder / "output")])
+        except ExplainedError as error:
+            (folder / f"{function.__name__} said").write_text(str(error))
     several.run(1, all_cases, folder / "one")
 
 
@@ -245,7 +258,7 @@ def test_two_processes_find_the_numbers_of_one(runs, name):
             assert values.dtype == others[key].dtype == torch.float32
             assert torch.allclose(values, others[key], atol=TOLERANCE, rtol=0), (path, key)
     first, last = (load_file(two / path) for path in (files[0], files[-1]))
-    if name not in ("atu", "atu with an adapter"):  # which keep one model
+    if name not in TAUS:  # which keep one model
         assert any(not torch.equal(values, last[key]) for key, values in first.items())
 
 
@@ -269,8 +282,13 @@ def test_each_process_holds_its_half_of_every_model(runs, name, models):
 
 
 def test_a_process_that_fails_ends_all_with_its_own_words(runs):
-    assert (runs / "said").read_text() == "the second process has no texts: bring some"
+    assert (runs / "fails said").read_text() == "the second process has no texts: bring some"
     assert (runs / "output").read_text() == "0"
+
+
+def test_a_process_that_is_killed_ends_all(runs):
+    said = (runs / "killed said").read_text()
+    assert said.startswith("one of 2 processes ended without a word (process 1 terminated with signal SIGKILL)")
 
 
 def test_shares_by_hand():
