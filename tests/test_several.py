@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from atu.common.errors import ExplainedError
 from atu.common.files import atomic_path
+from atu.common.runtime import SEVERAL, start
 from atu.engine.models import load_to_train, save_llm
 from atu.engine.sharded import own_part
 from atu.methods import Trained, load
@@ -169,7 +170,6 @@ def relearned(accelerator, models: Path, lora: dict, folder: Path) -> None:
 def all_cases(folder: Path) -> None:
     """Every case, one after the other; its steps beside what it leaves."""
     from atu.common.memory import Memory
-    from atu.common.runtime import start
 
     accelerator = start(0, 1, "cpu")
     for name, (method, model, lora, recomputed, layers, batch_size) in CASES.items():
@@ -189,8 +189,6 @@ def all_cases(folder: Path) -> None:
 
 def fails(folder: Path) -> None:
     """The second process finds something wrong while the first waits for it."""
-    from atu.common.runtime import start
-
     accelerator = start(0, 1, "cpu")
     with atomic_path(folder / "output") as part:
         part.write_text(str(accelerator.process_index))
@@ -289,6 +287,16 @@ def test_a_process_that_fails_ends_all_with_its_own_words(runs):
 def test_a_process_that_is_killed_ends_all(runs):
     said = (runs / "killed said").read_text()
     assert said.startswith("one of 2 processes ended without a word (process 1 terminated with signal SIGKILL)")
+
+
+def test_fewer_gpus_than_processes(monkeypatch):
+    """As a process sees it that the launcher has started on a node of one GPU."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv(SEVERAL, "1")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(ExplainedError, match="gpus_per_job is 4, and this job sees 1 GPUs: lower it"):
+        start(0, 1)
 
 
 def test_shares_by_hand():

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -151,7 +152,7 @@ def start(
     import torch
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
-    from accelerate.utils import AutocastKwargs, set_seed
+    from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, set_seed
     from transformers.utils import logging as transformers_logging
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -181,8 +182,14 @@ def start(
         mixed_precision="bf16" if precision == "bf16" else "no",
         log_with=trackers or None,
         project_dir=folder,
-        # else each process would keep 16-bit copies of all weights, of which it holds a part
-        kwargs_handlers=[AutocastKwargs(cache_enabled=False)] if ranks > 1 else None,
+        kwargs_handlers=[
+            # else each process would keep 16-bit copies of all weights, of which it holds a part
+            AutocastKwargs(cache_enabled=False),
+            # the others wait while the first writes; of one that has ended the launcher knows
+            InitProcessGroupKwargs(timeout=timedelta(days=7)),
+        ]
+        if ranks > 1
+        else None,
     )
     torch.set_num_threads(max(1, threads // ranks))  # accelerate has its own mind on processes that share a CPU
     # the table's provenance is written on a login node: what computed stands in the job's own log

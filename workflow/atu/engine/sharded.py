@@ -77,7 +77,7 @@ def shard(llm: "PreTrainedModel", device: torch.device) -> None:
     for part in outside:
         for weight in part._parameters.values():
             readers[id(weight)] = readers.get(id(weight), 0) + 1
-    for part in [*layers, *outside]:
+    for part in [*layers, *reversed(outside)]:  # what lies in another first
         own = [weight for weight in part._parameters.values() if weight is not None]
         if own and any(readers.get(id(weight), 1) > 1 for weight in own):
             continue

@@ -4,10 +4,12 @@ import logging
 import os
 import pickle
 import socket
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from atu.common.errors import ExplainedError
 from atu.common.files import NOT_KEPT
@@ -80,11 +82,15 @@ def run(count: int, function: Callable, *args: object, outputs: Iterable[str] = 
     from torch.multiprocessing.spawn import ProcessException, start_processes
 
     where: dict[str, object] = {"world_size": count, "nproc": count, "local_world_size": count, "node_rank": 0}
+    if sys.platform == "linux":  # gloo else goes by the host's name, which may mean any network
+        where["gloo_socket_ifname"] = "lo"
     where |= {"master_addr": "127.0.0.1", "master_port": free_port(), SEVERAL.lower(): 1}
     with tempfile.TemporaryDirectory() as folder, patch_environment(**where):
         work = PrepareForLaunch(Work(function, outputs, folder), distributed_type="MULTI_GPU")
+        started: Any = start_processes(work, args=args, nprocs=count, start_method="fork", join=False)
         try:
-            start_processes(work, args=args, nprocs=count, start_method="fork")
+            while not started.join():
+                pass
         except ProcessException as error:
             # one that loses the others fails too: the first to fail knows why
             left = sorted(Path(folder).glob("error *"), key=lambda path: path.stat().st_mtime_ns)
@@ -96,4 +102,7 @@ def run(count: int, function: Callable, *args: object, outputs: Iterable[str] = 
                 "says of it",
                 passing=True,
             ) from error
+        finally:
+            for left_by_torch in started.error_files:
+                Path(left_by_torch).unlink(missing_ok=True)
         THREADS.update(pickle.loads((Path(folder) / "threads").read_bytes()))
