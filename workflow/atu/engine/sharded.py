@@ -52,6 +52,14 @@ def whole(tensor: Tensor) -> Tensor:
     return held.full_tensor() if is_shard(tensor) else held
 
 
+def own_output(part: nn.Module, inputs: tuple, output: Any) -> Any:
+    """Outputs that are no views (OPT's layers return some): an operation in place on a view would lose torch's note to
+    gather the part again in the backward pass, and gradients could be wrong."""
+    if isinstance(output, Tensor):
+        return output.clone() if output._is_view() else output
+    return tuple(own_output(part, inputs, one) for one in output) if type(output) is tuple else output
+
+
 def shard(llm: "PreTrainedModel", device: torch.device) -> None:
     """Leave a part of each weight of ``llm`` on each process; a call of all of them, on equal models.
 
@@ -81,6 +89,7 @@ def shard(llm: "PreTrainedModel", device: torch.device) -> None:
         own = [weight for weight in part._parameters.values() if weight is not None]
         if own and any(readers.get(id(weight), 1) > 1 for weight in own):
             continue
+        part.register_forward_hook(own_output)
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
         assert isinstance(part, FSDPModule)  # what fully_shard makes of it
         # losses are parts of a sum, so their gradients are added and not averaged
