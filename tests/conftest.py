@@ -53,7 +53,7 @@ def tiny_llm(tokenizer, family: str = "llama", layers: int = 2, **own):
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | own))
 
 
-def build_llm(directory: Path, layers: int = 3, family: str = "llama") -> None:
+def build_llm(directory: Path, layers: int = 3, family: str = "llama", **own) -> None:
     """A Llama or Phi-3 of a few thousand weights with a byte-level BPE tokenizer and a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -71,7 +71,7 @@ def build_llm(directory: Path, layers: int = 3, family: str = "llama") -> None:
         tokenizer_object=bpe, pad_token="<pad>", eos_token="<|end|>", chat_template=CHAT
     )
     sizes = {"max_position_embeddings": 512, "pad_token_id": tokenizer.pad_token_id}
-    tiny_llm(tokenizer, family, layers, **sizes).save_pretrained(directory)
+    tiny_llm(tokenizer, family, layers, **sizes | own).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 

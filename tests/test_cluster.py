@@ -119,6 +119,8 @@ def test_accounts_that_are_none_or_numbers(tmp_path):
     assert {"slurm_account='12-34'", "slurm_partition='7'"} <= set(options["default-resources"])
     assert "unlearn:gpu_model='a100-sxm4-80gb'" in options["set-resources"]
     assert "gpu_option=gres" in profile(tmp_path, gpu_option="gres")["default-resources"]
+    assert "gpu=1" in profile(tmp_path)["resources"]
+    assert "gpu=8" in profile(tmp_path, gpus_at_most="8")["resources"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,11 @@ def test_accounts_that_are_none_or_numbers(tmp_path):
         ({"gpu": 0, "gpu_model": "a100"}, ""),  # ICU runs no model
         ({"gpu": 1}, " --gpus=1"),
         ({"gpu": 1, "gpu_model": "a100-sxm4-80gb"}, " --gpus=a100-sxm4-80gb:1"),
-        ({"gpu": 2, "gpu_option": "gres"}, " --gres=gpu:2"),
+        ({"gpu": 2, "gpu_option": "gres"}, " --gres=gpu:2 --nodes=1"),
+        ({"gpu": 4, "gpu_model": "a100-sxm4-80gb"}, " --gpus=a100-sxm4-80gb:4 --nodes=1"),
+        ({"gpu": 8, "gpu_model": "h100-80", "gpu_option": "both"}, " --gpus=h100-80:8 --gres=gpu:h100-80:8 --nodes=1"),
+        ({"gpu": 1, "gpu_option": "both"}, " --gpus=1 --gres=gpu:1"),
+        ({"gpu": 8, "nodes": 1}, " --gpus=8"),  # which the plugin hands on itself
         ({"gpu": 1, "gpu_option": "gres", "gpu_model": "a100-sxm4-80gb"}, " --gres=gpu:a100-sxm4-80gb:1"),
         ({"gpu": 1, "gres": "gpu:tesla:1,lscratch:10"}, " --gres=gpu:tesla:1,lscratch:10"),
     ],

@@ -8,8 +8,9 @@ from atu.common.memory import Memory
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS
 from atu_pipeline import demands, resources
-from atu_pipeline.demands import demand, memory_of
-from atu_pipeline.resources import Demand
+from atu_pipeline.demands import VOCABULARY, demand, memory_of, ways
+from atu_pipeline.requests import Requests
+from atu_pipeline.resources import Demand, shape
 from atu_pipeline.settings import ConfigError
 from test_settings import DEMO, PAPER, check
 
@@ -78,6 +79,42 @@ def test_auto_takes_the_most_exact_way_that_fits():
         memory_of(chosen(20), "train", "npo")
     with pytest.raises(ConfigError):  # without bf16 there is nothing smaller
         memory_of(chosen(80, precision="fp32"), "train", "npo")
+
+
+def test_memory_of_a_model_in_shards():
+    """A quarter of what one GPU would hold, and a layer's weights and gradients: 8 bytes of 12 million; or, where it is
+    larger, those of an embedding of 20,000 tokens and 1000 hidden units."""
+    full, anew = Memory(), Memory(gradient_checkpointing=True)
+    assert resources.sharded_bytes(4e9, P, 1000, "bf16", full, 1) == 4e9
+    assert resources.sharded_bytes(4e9, P, 1000, "bf16", anew, 4) == pytest.approx(1e9 + 8 * 12e6)
+    assert resources.sharded_bytes(4e9, P, 20_000, "fp32", full, 4) == pytest.approx(1e9 + 8 * 20e6)
+    # 16-bit copies of all weights, whole on each
+    assert resources.sharded_bytes(4e9, P, 1000, "bf16", full, 4) == pytest.approx(1e9 + 8 * 12e6 + 2 * P)
+
+
+def test_several_gpus_hold_what_one_does_not():
+    """NPO on 8 billion weights: one GPU of 80 GB has no room for float32 weights and moments, four have."""
+
+    def needed(gpus, method="npo"):
+        over = {"gpus_per_job": gpus, "methods": ["npo", "rmu", "atu"], "memory": "auto"}
+        config = check(PAPER, **over)
+        config["models"][config["llm"]]["parameters"] = 8.03e9
+        return config, demand({"atu": "unlearn"}.get(method, "train"), config, method, memory=Memory())
+
+    (config, one), (_, four) = needed(1), needed(4)
+    assert memory_of(needed(2)[0], "train", "npo") == Memory(gradient_checkpointing=True)
+    assert memory_of(needed(4)[0], "train", "npo") == Memory()
+    assert set(ways(needed(2)[0], "train", "npo")) == {Memory(), Memory(gradient_checkpointing=True)}
+    # 18 bytes a weight, in quarters; a quarter of the batch's activations and logits; 16-bit copies
+    assert one.device / 4 < four.device < one.device / 4 + 2 * 8.03e9 + 8 * VOCABULARY * shape(8.03e9)[1] + 1
+    assert (four.gpus, four.flop) == (4, one.flop / 4)
+    assert four.host > one.host  # each process reads the model
+    found = Requests(config | {"gpus_per_job": 4}).first("train", "npo", None, 4)
+    assert found["gpu"] == 4
+    assert found["gpu_mem_mb"] == resources.gpu_mem_mb(four)
+    assert Requests(config | {"gpus_per_job": 4}).first("evaluate_after", "npo", None, 4)["gpu"] == 1
+    # RMU's batch is computed whole on each
+    assert needed(4, "rmu")[1].flop == needed(1, "rmu")[1].flop
 
 
 def test_lora():

@@ -303,6 +303,15 @@ def test_conda_and_pip_agree():
         ({"llm": "smollm2-135m"}, "llm: unknown 'smollm2-135m'; did you mean smollm2-135m-instruct?"),
         ({"threads": "two"}, "threads: 'two' is not a whole number"),
         ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
+        ({"gpus_per_job": 0}, "gpus_per_job: 0 is less than the minimum of 1"),
+        (
+            {"gpus_per_job": 4, "precision": "bf16", "memory": {"weights": "bf16"}},
+            "memory: with gpus_per_job: 4 only weights and optimizer_state of fp32 can be sharded; set both to fp32",
+        ),
+        (
+            {"gpus_per_job": 2, "memory": {"optimizer_state": "8bit"}},
+            "memory: with gpus_per_job: 2 only weights and optimizer_state of fp32 can be sharded",
+        ),
         (
             {"method_settings": {"atu": {"layers": 3}}},
             "method_settings.atu.layers: unknown 'layers'; did you mean layer?",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -191,7 +192,7 @@ def test_the_command_of_a_failed_job_plans_it_under_the_same_settings(tiny, tmp_
             ["--set-threads", "evaluate_befor=2"],
             "config: set-threads: unknown rule 'evaluate_befor'; did you mean eval",
         ),
-        (["--default-resources", "gpu_option=gress"], "config: gpu_option: gress is not one of gpus, gres"),
+        (["--default-resources", "gpu_option=gress"], "config: gpu_option: gress is not one of gpus, gres, both"),
         (["--default-resources", "gpu_option='gres'", "--set-resources", "unlearn:runtime=480"], None),
     ],
 )
@@ -199,3 +200,18 @@ def test_resources_that_no_job_would_get(workflow, options, fault):
     done = workflow.run("before", "--dry-run", *options, check=False)
     assert done.returncode == (1 if fault else 0)
     assert not fault or done.stderr.splitlines()[-1].startswith(fault)
+
+
+@pytest.mark.parametrize("wrapped", [lambda number: number, lambda number: SimpleNamespace(value=number)])
+def test_fewer_gpus_than_a_job_needs(wrapped):
+    def given(**resources):
+        found = {name: wrapped(number) for name, number in resources.items()}
+        own = {"overwrite_resources": {}, "overwrite_threads": {}, "default_resources": None}
+        return SimpleNamespace(resources=found, **own)
+
+    for enough, gpus in ((given(gpu=4), 4), (given(gpu=1), 1), (given(gpu=1), 0), (given(), 4)):
+        start.check_resources(enough, [], gpus)
+    with pytest.raises(
+        ConfigError, match="gpus_per_job is 4, and this run has 2 GPUs: start it with --resources gpu=4"
+    ):
+        start.check_resources(given(gpu=2), [], 4)

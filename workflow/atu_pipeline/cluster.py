@@ -1,8 +1,8 @@
 """Slurm: what is checked before anything is submitted, and what the executor plugin is taught.
 
 Before: will the run see that jobs end, and do jobs of an earlier run still work here? Taught, since version 2.8 lacks
-it: GPUs by --gpus or by --gres alone, of any name; --slurm-no-account; preempted jobs that will not come back; where
-Slurm is, if Snakemake runs in one of its jobs.
+it: GPUs by --gpus, by --gres alone or by both, of any name, several on one node; --slurm-no-account; preempted jobs
+that will not come back; where Slurm is, if Snakemake runs in one of its jobs.
 """
 
 import os
@@ -58,7 +58,7 @@ def status_fault(shown: str, command: str, interval: int) -> str | None:
 
 # The executor plugin calls its jobs by the run's id, behind a prefix of the user's.
 PLUGINS_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-GPU_OPTIONS = ("gpus", "gres")  # of sbatch
+GPU_OPTIONS = ("gpus", "gres", "both")  # of sbatch
 QUEUE = "%A|%j|%Z"  # id, name, working directory
 
 
@@ -96,24 +96,31 @@ def check_cluster(executor: object) -> None:
 def gpu_request(job: object) -> str:
     """How sbatch is asked for a job's GPUs; once, where the plugin asks by --gres and by --gpus.
 
-    By the job's resources: ``gres`` as it is; else ``gpu`` of them, of ``gpu_model``, by ``gpu_option`` (gpus or gres).
+    By the job's resources: ``gres`` as it is; else ``gpu`` of them, of ``gpu_model``, by ``gpu_option`` (gpus, gres or
+    both). Several are asked for on one node, unless ``nodes`` says otherwise: Slurm would take --gpus=4 from several.
 
     Raises:
         WorkflowError: for a name that no GPU has, so that it could be more than a name.
     """
     from snakemake_interface_common.exceptions import WorkflowError
 
-    wanted, count, model = (job.resources.get(name) for name in ("gres", "gpu", "gpu_model"))
+    given, count, model = (job.resources.get(name) for name in ("gres", "gpu", "gpu_model"))
     option = job.resources.get("gpu_option") or "gpus"
     if option not in GPU_OPTIONS:
-        raise WorkflowError(f"gpu_option is {option!r}: set it to gpus or gres")
-    if not wanted and count:
-        wanted = ":".join([*["gpu"] * (option == "gres"), *([str(model)] if model else []), str(count)])
-    elif wanted:
-        option = "gres"
-    if wanted and not re.fullmatch(r"[\w.:,-]+", wanted):
-        raise WorkflowError(f"{wanted!r} names no GPU as sinfo --format=%G lists them: correct gpu_model or gres")
-    return f" --{option}={wanted}" if wanted else ""
+        raise WorkflowError(f"gpu_option is {option!r}: set it to gpus, gres or both")
+    asked = {}
+    if given:
+        asked = {"gres": given}
+    elif count:
+        named = ":".join([*([str(model)] if model else []), str(count)])
+        asked = {"gpus": named, "gres": f"gpu:{named}"}
+        asked = asked if option == "both" else {option: asked[option]}
+    for wanted in asked.values():
+        if not re.fullmatch(r"[\w.:,-]+", wanted):
+            raise WorkflowError(f"{wanted!r} names no GPU as sinfo --format=%G lists them: correct gpu_model or gres")
+    if asked and (count or 0) > 1 and job.resources.get("nodes") is None:
+        asked["nodes"] = "1"
+    return "".join(f" --{name}={value}" for name, value in asked.items())
 
 
 def step_gpus(asked: Callable[[object], str]) -> Callable[[object], str]:

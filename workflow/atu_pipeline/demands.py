@@ -1,7 +1,8 @@
 """What each rule's jobs need under a config: the sizes that atu_pipeline.resources computes with."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
+from math import ceil
 from statistics import mean
 
 from atu import ROOT
@@ -24,10 +25,12 @@ from atu_pipeline.resources import (
     lora_parameters,
     rounded_bytes,
     shape,
+    sharded_bytes,
     training_bytes,
     training_flop,
 )
 from atu_pipeline.settings import kind_of, reads_retain_set
+from atu_pipeline.settings.memory import shards
 from atu_pipeline.settings.messages import ConfigError
 
 # Assumed where the config cannot say: weights and tokens of a model whose block has none; tokens of a prompt; batches
@@ -57,8 +60,13 @@ def depth(config: dict) -> float:
 
 
 def logits(config: dict, tokens: float) -> float:
-    """Bytes of logits of ``tokens`` in a loss; of the largest vocabulary in use if the LLM's block does not say its."""
-    return logits_bytes(tokens, config["models"][config["llm"]].get("vocabulary", VOCABULARY))
+    """Bytes of logits of ``tokens`` in a loss."""
+    return logits_bytes(tokens, vocabulary(config))
+
+
+def vocabulary(config: dict) -> int:
+    """Tokens that the LLM knows; of the largest vocabulary in use if its block does not say."""
+    return config["models"][config["llm"]].get("vocabulary", VOCABULARY)
 
 
 def subject_tokens(config: dict) -> float:
@@ -146,8 +154,9 @@ def windows_bytes(config: dict) -> float:
 
 def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False) -> Demand:
     """One stage: train the LLM at tau and write it; before the last align the predictor on it again."""
-    size, unlearn = parameters(config, config["llm"]), settings["unlearn"]
-    tokens = unlearn["batch_size"] * config["corpus"]["max_tokens"] * (2 if unlearn["retain_weight"] else 1)
+    size, unlearn, gpus = parameters(config, config["llm"]), settings["unlearn"], config["gpus_per_job"]
+    of_text = config["corpus"]["max_tokens"] * (2 if unlearn["retain_weight"] else 1)
+    tokens, own = unlearn["batch_size"] * of_text, ceil(unlearn["batch_size"] / gpus) * of_text
     checkpoint, recomputed = WEIGHT["fp32"] * size, memory.gradient_checkpointing
     if unlearn["lora"]["rank"]:
         trained = adapter_bytes(config, unlearn) / WEIGHT["fp32"]
@@ -156,16 +165,19 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     else:
         trained = size * layers_share(config, unlearn)
     weights = training_bytes(size, trained, unlearn["optimizer"], config["precision"], memory)
+    weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     again = alignment(config, settings, 0 if last else settings["align"]["steps_between"])
     read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config)
     return Demand(
-        flop=unlearn["steps"] * training_flop(size, tokens, recomputed) + forward_flop(size, read) + again.flop,
-        device=weights + activation_bytes(size, tokens, config["precision"], recomputed) + again.device,
-        host=again.host + rounded_bytes(size, memory),
-        # read into memory; copied there once more to be written
-        copies=2 * checkpoint + host_bytes(size, trained, unlearn["optimizer"], memory),
+        # each GPU reads all texts for the alignment
+        flop=unlearn["steps"] * training_flop(size, tokens, recomputed) / gpus + forward_flop(size, read) + again.flop,
+        device=weights + activation_bytes(size, own, config["precision"], recomputed) + again.device,
+        host=gpus * again.host + rounded_bytes(size, memory),
+        # read into memory, by each GPU's process; copied there once more to be written
+        copies=(gpus + 1) * checkpoint + host_bytes(size, trained, unlearn["optimizer"], memory),
         moved=2 * checkpoint + (again.host if last else 2 * again.moved),
         kept=checkpoint + (0 if last else again.kept),
+        gpus=gpus,
     )
 
 
@@ -212,17 +224,25 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
         trained = size * layers_share(config, settings)
     kept = own.second_model + (settings["retain"]["loss"] == "kl")  # base models beside the one that trains
     sequences = (2 if settings["texts"] == "pair" else 1) + reads_retain_set(settings)
-    batch = train["batch_size"] * settings["max_tokens"] * sequences
+    # a batch is shared if a method says how (atu.training.shares)
+    gpus = config["gpus_per_job"]
+    sharing = gpus if own.mean_over and "others" not in own.reads else 1
+    batch = ceil(train["batch_size"] / sharing) * settings["max_tokens"] * sequences
     recomputed, length = memory.gradient_checkpointing, people * config["corpus"]["texts"] * settings["max_tokens"]
     passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
     weights = training_bytes(size, trained, train["optimizer"], config["precision"], memory, frozen=kept)
+    weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     return Demand(
-        flop=train["epochs"] * passes,
+        flop=train["epochs"] * passes / sharing,
         device=weights + activation_bytes(size, batch, config["precision"], recomputed) + logits(config, batch),
         host=rounded_bytes(size, memory),
-        copies=checkpoint + saved + host_bytes(size, trained, train["optimizer"], memory),
+        # each GPU's process reads the model, and on several copies it there
+        copies=checkpoint * (gpus * (1 + kept) if gpus > 1 else 1)
+        + saved
+        + host_bytes(size, trained, train["optimizer"], memory),
         moved=checkpoint + train["epochs"] * saved,
         kept=train["epochs"] * saved,
+        gpus=gpus,
     )
 
 
@@ -291,17 +311,22 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
     size, before = parameters(config, config["llm"]), len(block.get("at", [0])) - 1  # the last step
     asking = evaluation(config, block["ask"], subject)
     between = evaluation(config, block.get("between", block["ask"]), subject)
-    flop, device, host, copies = asking.flop + before * between.flop, asking.device, asking.host, asking.copies
+    flop, device, host, gpus = asking.flop + before * between.flop, asking.device, asking.host, 1
+    copies = asking.copies
     if block["attack"] == "relearn":
-        rank, tokens = block["lora"]["rank"], block["batch_size"] * block["max_tokens"]
+        gpus = config["gpus_per_job"]
+        rank, tokens = block["lora"]["rank"], ceil(block["batch_size"] / gpus) * block["max_tokens"]
         trained = lora_parameters(size, rank, 2) if rank else size
         recomputed = memory.gradient_checkpointing
         flop += block["steps"] * training_flop(size, tokens, recomputed)
         device = training_bytes(size, trained, block["optimizer"], config["precision"], memory)
+        device = sharded_bytes(device, size, vocabulary(config), config["precision"], memory, gpus)
+        # the model that is asked is the one that trains
+        asking_bytes = asking.device if gpus == 1 else device + asking.device - WEIGHT[config["precision"]] * size
         device += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)
-        device, host = max(device, asking.device), rounded_bytes(size, memory)
-        copies = WEIGHT["fp32"] * size + host_bytes(size, trained, block["optimizer"], memory)
-    return Demand(flop=flop, device=device, host=host, moved=asking.moved, copies=copies)
+        device, host = max(device, asking_bytes), rounded_bytes(size, memory)
+        copies = gpus * WEIGHT["fp32"] * size + host_bytes(size, trained, block["optimizer"], memory)
+    return Demand(flop=flop, device=device, host=host, moved=asking.moved, copies=copies, gpus=gpus)
 
 
 def layer_states(config: dict, subject: str | None) -> Demand:
@@ -360,7 +385,9 @@ def memory_of(config: dict, rule: str, name: str) -> Memory:
 def ways(config: dict, rule: str, name: str) -> dict[Memory, float]:
     """What a job that trains the LLM asks of a GPU, GB, by each way of keeping its numbers, the most exact first."""
     return {
-        memory: gpu_mem_mb(demand(rule, config, name, memory=memory)) / 1000 for memory in rungs(config["precision"])
+        memory: gpu_mem_mb(demand(rule, config, name, memory=memory)) / 1000
+        for memory in rungs(config["precision"])
+        if config["gpus_per_job"] == 1 or shards(asdict(memory))
     }
 
 

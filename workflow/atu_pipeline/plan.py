@@ -46,8 +46,8 @@ def by_rule(jobs: Iterable[Job], known: dict) -> list[dict]:
         rows.append(
             {"rule": rule, "jobs": len(group), "measured": sum(job.kind in known for job in group)}
             | {"GPUs": most["gpu"], "hours": sum(hours(job, known) for job in group)}
-            | {"GPU-hours": sum(hours(job, known) for job in on_gpu)}
-            | {"GPU-hours asked": sum(job.resources.get("runtime", 0) / 60 for job in on_gpu)}
+            | {"GPU-hours": sum(job.resources["gpu"] * hours(job, known) for job in on_gpu)}
+            | {"GPU-hours asked": sum(job.resources["gpu"] * job.resources.get("runtime", 0) / 60 for job in on_gpu)}
             | {title: most[name] / unit for name, (title, unit) in LIMITS.items()}
         )
     return rows
@@ -114,7 +114,7 @@ def report(jobs: list[Job], known: dict) -> str:
             name = job.wildcards.get(title)
             if name:
                 rows[name]["jobs"] += 1
-                rows[name]["GPU-hours"] += hours(job, known) if job.resources.get("gpu") else 0.0
+                rows[name]["GPU-hours"] += job.resources.get("gpu", 0) * hours(job, known)
         table = []
         for name, row in sorted(rows.items(), key=in_order):
             runs = [size for run, size in space.items() if run[place] == name]

@@ -38,7 +38,7 @@ class Requests:
         rate, start = on_gpu if self.on_gpu else on_cpu
         expected = resources.seconds(needed, rate, self.hardware["disk_mb_per_s"], start)
         return {
-            "gpu": int(self.on_gpu and needed.device > 0),
+            "gpu": needed.gpus if self.on_gpu and needed.device > 0 else 0,
             "gpu_mem_mb": resources.gpu_mem_mb(needed) if self.on_gpu else 0,
             "mem_mb": resources.mem_mb(needed, self.on_gpu),
             "runtime": resources.minutes(expected, self.hardware["margin"]),

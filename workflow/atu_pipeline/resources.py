@@ -76,6 +76,19 @@ def rounded_bytes(parameters: float, memory: Memory) -> float:
     return WEIGHT["fp32"] * parameters if memory.weights == "rounded" else 0.0
 
 
+def sharded_bytes(held: float, parameters: float, vocabulary: int, precision: str, memory: Memory, gpus: int) -> float:
+    """What each of several GPUs holds of ``held`` bytes of a training, and of what is gathered while it computes: the
+    float32 weights and gradients of the largest part, a layer of P / L weights or an embedding of V h.
+
+    Under bf16 the 16-bit copies of all weights wait whole for the backward pass, unless activations are computed anew.
+    """
+    if gpus == 1:
+        return held
+    layers, width = shape(parameters)
+    copies = WEIGHT["bf16"] * parameters if precision == "bf16" and not memory.gradient_checkpointing else 0.0
+    return held / gpus + (WEIGHT["fp32"] + GRADIENT) * max(parameters / layers, vocabulary * width) + copies
+
+
 def host_bytes(parameters: float, trained: float, optimizer: str, memory: Memory) -> float:
     """What a training on a GPU keeps on the host: float32 values beside bf16 weights, the state if it is offloaded."""
     if memory.weights == "fp32":
@@ -133,6 +146,7 @@ class Demand:
             Where the host is the device they are no more than that.
         moved: bytes of checkpoints and data that are read or written.
         kept: bytes of outputs.
+        gpus: devices, each of which holds ``device``.
     """
 
     flop: float = 0.0
@@ -141,6 +155,7 @@ class Demand:
     moved: float = 0.0
     kept: float = 0.0
     copies: float = 0.0
+    gpus: int = 1
 
 
 def grown(amount: float, attempt: int) -> int:
@@ -156,12 +171,12 @@ def gpu_mem_mb(demand: Demand) -> int:
 def mem_mb(demand: Demand, on_gpu: bool) -> int:
     """MB of host memory.
 
-    Of a job on a GPU 3000 for the interpreter and what the host holds, copies too; else 1000, what it holds, and 1.1
-    times what a device would.
+    Of a job on GPUs 3000 for the interpreter of each one's process, and what the host holds, copies too; else 1000 for
+    each process with 1.1 times what a device would hold, and what the host does.
     """
     if on_gpu and demand.device:
-        return math.ceil((INTERPRETER + demand.host + demand.copies) / 1e6)
-    return math.ceil((INTERPRETER_CPU + demand.host + FRAGMENTATION * demand.device) / 1e6)
+        return math.ceil((demand.gpus * INTERPRETER + demand.host + demand.copies) / 1e6)
+    return math.ceil((demand.gpus * (INTERPRETER_CPU + FRAGMENTATION * demand.device) + demand.host) / 1e6)
 
 
 def seconds(demand: Demand, tflops: float, disk_mb_per_s: float, start: float = START_SECONDS) -> float:

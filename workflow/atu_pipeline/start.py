@@ -152,11 +152,13 @@ def refuse_prefix(modifier: object) -> None:
         )
 
 
-def check_resources(settings: object, rules: Iterable[str]) -> None:
-    """Refuse resources set for a rule that there is not, which Snakemake passes over, and a wrong way to ask for GPUs.
+def check_resources(settings: object, rules: Iterable[str], gpus: int) -> None:
+    """Refuse resources set for a rule that there is not, which Snakemake passes over, a wrong way to ask for GPUs, and
+    fewer of them than a job needs, to which Snakemake would lower what the job asks for.
 
     Args:
         settings: Snakemake's settings of resources, from the command line or a profile.
+        gpus: of a job that trains the LLM.
 
     Raises:
         ConfigError: naming the option.
@@ -170,6 +172,13 @@ def check_resources(settings: object, rules: Iterable[str]) -> None:
     asked = settings.default_resources and settings.default_resources.get("gpu_option").raw  # as it was written
     if asked and asked.strip("'\"") not in GPU_OPTIONS:
         raise ConfigError(f"gpu_option: {asked} is not one of {', '.join(GPU_OPTIONS)}")
+    limit = settings.resources.get("gpu")
+    limit = getattr(limit, "value", limit)  # by Snakemake's version an object or a number
+    if gpus > 1 and isinstance(limit, int) and limit < gpus:
+        raise ConfigError(
+            f"gpus_per_job is {gpus}, and this run has {limit} GPUs: start it with --resources gpu={gpus} or more "
+            "(`gpus_at_most` of the Slurm profile), or lower gpus_per_job"
+        )
 
 
 def old_results() -> list[str]:

@@ -16,8 +16,10 @@ from atu.data.protocol import PROTOCOL, protocol_of
 from atu.engine.engine import Engine
 from atu.engine.half import keep_in_half
 from atu.engine.intervention import Intervention
+from atu.engine.sharded import ranks
 from atu.evaluation.evaluate import COLUMNS, evaluate
 from atu.reporting.tables import NOT_RUN
+from atu.training.several import run
 
 
 def settings_of(job, accelerator):
@@ -55,7 +57,7 @@ def answers(job):
     off = kind == "adapter_off" and base is not None  # the base model itself has none
     of_model = (base, None) if off else (inputs.llm, base)
     half = trains and Memory(**params.memory).weights != "fp32"
-    place = "cpu" if half else accelerator.device
+    place = "cpu" if half or ranks() > 1 else accelerator.device
     how = params.asking["batch_tokens"], place, dtype, params.get("template_options")
     engine = Engine.load(of_model[0], *how, of_model[1])
     if half:
@@ -79,6 +81,15 @@ def answers(job):
     return pd.concat(found, ignore_index=True)
 
 
+def write(job, log, predictions):
+    """Keep the answers, and log their scores."""
+    for (step, name), group in predictions.groupby(["step", "set"], sort=False):
+        log.info("step %3d %-14s %6.1f  (n=%d)", step, name, 100 * group["score"].mean(), len(group))
+    predictions.attrs[PROTOCOL] = job.params.asking["protocol"]
+    with atomic_path(job.output[0]) as part:
+        predictions.to_parquet(part, index=False)
+
+
 inputs = snakemake.input
 read = [inputs.llm, inputs.probes, *inputs.texts, *filter(None, [inputs.get("intervention"), inputs.get("base")])]
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, read, snakemake.output):
@@ -86,10 +97,8 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, read, sn
     if diverged or Path(inputs.llm, NOT_RUN).exists():
         log.warning("%s: there is no model to attack", diverged or "this stage was not run")
         predictions = pd.DataFrame(columns=[*COLUMNS, "step"])
+        write(snakemake, log, predictions)
     else:
-        predictions = answers(snakemake)
-    for (step, name), group in predictions.groupby(["step", "set"], sort=False):
-        log.info("step %3d %-14s %6.1f  (n=%d)", step, name, 100 * group["score"].mean(), len(group))
-    predictions.attrs[PROTOCOL] = snakemake.params.asking["protocol"]
-    with atomic_path(snakemake.output[0]) as part:
-        predictions.to_parquet(part, index=False)
+        trains = snakemake.params.attack["attack"] == "relearn"
+        count = snakemake.config["gpus_per_job"] if trains else 1
+        run(count, lambda: write(snakemake, log, answers(snakemake)), outputs=snakemake.output)

@@ -21,25 +21,28 @@ from atu.engine.models import load_to_train, save_llm
 from atu.engine.parts import layer_range
 from atu.methods import load
 from atu.training.epochs import train_epochs
+from atu.training.several import run
 
-with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
-    params, seed = snakemake.params, int(snakemake.wildcards.seed)
+
+def train(job, log):
+    """All epochs, in each of the processes that train one model."""
+    params, seed = job.params, int(job.wildcards.seed)
     settings = params.settings
-    tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
-    accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
+    tracking, title = job.config["tracking"], str(Path(job.output.steps).parent)
+    accelerator = start(seed, job.threads, params.device, params.precision, tracking, title)
     layers, memory = layer_range(settings["layers"]), Memory(**params.memory)
     llm, trained, tokenizer = load_to_train(
-        snakemake.input.llm, accelerator.device, memory, settings["lora"], layers, params.get("template_options")
+        job.input.llm, accelerator.device, memory, settings["lora"], layers, params.get("template_options")
     )
     length, (protocol,) = settings["max_tokens"], map(protocol_of, params.protocol)
-    rows = [read_jsonl(file) for file in snakemake.input.texts]
+    rows = [read_jsonl(file) for file in job.input.texts]
     parts = [read_items(settings["texts"], of_person, tokenizer, length, protocol) for of_person in rows]
     items = [item for part in parts for item in part]
-    others = [row for file in snakemake.input.retain for row in read_jsonl(file)]
-    files = snakemake.input.reference
+    others = [row for file in job.input.retain for row in read_jsonl(file)]
+    files = job.input.reference
     references = [load_reference(*each) for each in zip(files, parts if files else [], strict=True)]
-    name = snakemake.wildcards.method
-    with atomic_path(snakemake.output.epochs) as part:
+    name = job.wildcards.method
+    with atomic_path(job.output.epochs) as part:
         try:
             with rate_of(f"{params.key[0]}.train.learning_rate"):
                 steps = train_epochs(
@@ -68,6 +71,10 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
             steps = []
     if steps:
         log.info("loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
-    with atomic_path(snakemake.output.steps) as part:
+    with atomic_path(job.output.steps) as part:
         pd.DataFrame(steps, columns=None if steps else ["step", "loss", "epoch"]).to_csv(part, index=False)
     accelerator.end_training()
+
+
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
+    run(snakemake.config["gpus_per_job"], train, snakemake, log, outputs=snakemake.output)

@@ -26,6 +26,7 @@ from atu.evaluation.collapse import why_collapsed
 from atu.methods import load
 from atu.methods.atu import AlignmentData, AlignmentText
 from atu.reporting.tables import NOT_RUN, read_predictions
+from atu.training.several import run
 
 
 def collapsed_before(guard, normal, llm, fluency_share):
@@ -125,6 +126,21 @@ def run_stage(job, seed, accelerator, log):
     keep_predictor(job, predictor.save)
 
 
+def unlearn(job, log):
+    """One stage, in each of the processes that train one model."""
+    params, seed = job.params, stage_seed(int(job.wildcards.seed), job.params.stage)
+    tracking, title = job.config["tracking"], str(Path(job.output.steps).parent)
+    accelerator = start(seed, job.threads, params.device, params.precision, tracking, title)
+    try:
+        run_stage(job, seed, accelerator, log)
+    except DivergedError as error:
+        if not params.in_grid[0]:
+            raise
+        log.warning("%s: this rate of the grid is marked, and never chosen", error)
+        give_up(job, error)
+    accelerator.end_training()
+
+
 # what the guard reads was asked of the stage before, and bears on nothing but whether this one is run
 judged_by = [*snakemake.input.guard, *snakemake.input.normal]
 read = [path for path in snakemake.input if path not in judged_by]
@@ -143,14 +159,4 @@ with (
         log.warning("the stage before has collapsed (%s): stage %d is not run", "; ".join(why), params.stage)
         pass_on(job)
     else:
-        seed = stage_seed(int(job.wildcards.seed), params.stage)
-        tracking, run = job.config["tracking"], str(Path(job.output.steps).parent)
-        accelerator = start(seed, job.threads, params.device, params.precision, tracking, run)
-        try:
-            run_stage(job, seed, accelerator, log)
-        except DivergedError as error:
-            if not params.in_grid[0]:
-                raise
-            log.warning("%s: this rate of the grid is marked, and never chosen", error)
-            give_up(job, error)
-        accelerator.end_training()
+        run(job.config["gpus_per_job"], unlearn, job, log, outputs=job.output)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from atu.attacks import Ask, Asked
 from atu.common.errors import ExplainedError
@@ -12,8 +13,11 @@ from atu.data.protocol import STRICT
 from atu.engine.batching import random_batches
 from atu.engine.examples import collate, read_items, scored_logits
 from atu.engine.models import add_lora, recompute_activations
+from atu.engine.sharded import gather_once, shard
+from atu.training.epochs import scored_tokens
 from atu.training.loop import FULL, train
 from atu.training.retain import descent_loss
+from atu.training.shares import Share
 
 
 def attack(
@@ -36,6 +40,9 @@ def attack(
 ) -> list[dict[str, float]]:
     """Train on next tokens of the texts at a constant rate, and ask at some steps; step 0 is before the first.
 
+    On several processes all call it, with the model on the host; it is sharded here. They share the batches of
+    training, and each asks all.
+
     Args:
         texts: rows with a field text.
         at: steps at which is asked, the last ``steps``.
@@ -50,8 +57,8 @@ def attack(
         ExplainedError: if there is no text of two tokens, or a step is asked for that is not reached.
         DivergedError: as of :func:`atu.training.loop.train`.
     """
-    engine = asked.engine
-    llm, device = engine.llm, engine.llm.device
+    engine, share = asked.engine, Share.of(accelerator)
+    llm = engine.llm
     items = read_items("passage", texts, engine.tokenizer, max_tokens, STRICT)
     if not items:
         raise ExplainedError("relearn: there is nothing to train on: no text is longer than one token")
@@ -62,13 +69,25 @@ def attack(
         part = between is not None and step < steps
         ask(step, replace(asked, probes=asked.probes[asked.probes["set"].isin(between)]) if part else asked)
 
-    if 0 in at:
+    if 0 in at and share.ranks == 1:
         ask_at(0)
     llm.requires_grad_(True)
     if lora["rank"]:
         add_lora(llm, **lora)
     if memory.gradient_checkpointing:
         recompute_activations(llm)
+
+    if share.ranks > 1:
+        shard(llm, accelerator.device)
+        gather_once(llm)
+        if 0 in at:  # an adapter that was not trained changes nothing
+            llm.eval()
+            ask_at(0)
+    device = llm.device
+
+    def loss_terms(chosen: list[int]) -> dict[str, Tensor]:
+        loss = descent_loss(*scored_logits(llm, collate(items, share.part(chosen), device)))
+        return {"loss": share.weighed(loss, scored_tokens(items, chosen))}
 
     def after_step(step: int) -> None:
         if step in at:
@@ -81,7 +100,7 @@ def attack(
         accelerator,
         [weights for weights in llm.parameters() if weights.requires_grad],
         random_batches([len(item[0].ids) for item in items], batch_size, steps, seed),
-        lambda chosen: {"loss": descent_loss(*scored_logits(llm, collate(items, chosen, device)))},
+        loss_terms,
         steps=steps,
         optimizer=optimizer,
         learning_rate=learning_rate,

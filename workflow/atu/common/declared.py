@@ -68,6 +68,7 @@ class Declared:
     below_max_tokens: tuple[str, ...] = ()
     second_model: bool = False
     trained_layers: int | None = None
+    mean_over: str = ""
     reads_model: bool = True
 
 

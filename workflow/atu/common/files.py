@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,16 +27,22 @@ MODEL_FILES = (
     "adapter_config.json",
 )
 
+NOT_KEPT: set[Path] = set()  # what this process writes as others do, and another one keeps
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; rename it to ``path`` if the block succeeds.
 
-    The block may create a file or a directory. If it raises (disk full, Ctrl-C), the
-    temporary is removed and whatever stood at ``path`` before is untouched. What jobs that
-    were killed have left of earlier tries is removed first.
+    A path of ``NOT_KEPT`` is written elsewhere, and removed behind the block. The block may create a file or a
+    directory. If it raises (disk full, Ctrl-C), the temporary is removed and whatever stood at ``path`` before is
+    untouched. What jobs that were killed have left of earlier tries is removed first.
     """
     path = Path(path)
+    if path in NOT_KEPT:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            yield Path(elsewhere, path.name)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent, path.name)
     scratch = new_folder(path.parent, path.name)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ from atu.common.files import write_json
 
 T = TypeVar("T")
 THREADS: dict[str, int] = {}  # what start() was given, for the job's record
+SEVERAL = "ATU_SEVERAL"  # the environment variable of processes that train one model together
 COMMIT = "ATU_COMMIT"  # the environment variable that says which code runs
 ARCHIVED = "workflow/commit.txt"  # which `git archive` fills in
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
@@ -104,10 +106,11 @@ def mark(path: Path, error: BaseException) -> None:
 def progress(items: Iterable[T] | None, title: str, total: int | None = None) -> tqdm:
     """A progress line with an estimate of the time left; one line every 10 s where stderr is no terminal.
 
-    Iterate over it, or with ``items`` None call its ``update``.
+    Iterate over it, or with ``items`` None call its ``update``. Of several processes the first shows it.
     """
     interval = 0.5 if sys.stderr.isatty() else 10
-    return tqdm(items, desc=title, total=total, mininterval=interval, leave=sys.stderr.isatty())
+    quiet = os.environ.get("RANK", "0") != "0"
+    return tqdm(items, desc=title, total=total, mininterval=interval, leave=sys.stderr.isatty(), disable=quiet)
 
 
 def stage_seed(seed: int, stage: int) -> int:
@@ -129,6 +132,9 @@ def start(
 ):
     """Seed every random generator and return an ``accelerate.Accelerator``.
 
+    In one of several processes (:mod:`atu.training.several`) it joins the others: over GPUs, or over CPUs where there
+    are none or ``device`` is "cpu".
+
     Args:
         seed: seeds ``random``, NumPy and torch; below 2**32.
         threads: CPU threads torch may use; part of what makes numbers repeat.
@@ -141,15 +147,23 @@ def start(
     Raises:
         RuntimeError: if ``device`` is "cuda" and there is none.
         MissingPackageError: for a tracker's.
+        ExplainedError: if there are fewer GPUs than processes.
     """
     import torch
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
-    from accelerate.utils import set_seed
+    from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, set_seed
     from transformers.utils import logging as transformers_logging
 
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device is 'cuda' but torch sees no GPU; set device to 'auto' or 'cpu', or ask for a GPU")
+    ranks = int(os.environ.get("WORLD_SIZE", 1)) if os.environ.get(SEVERAL) else 1
+    on_gpus = ranks > 1 and device != "cpu" and torch.cuda.is_available()
+    if on_gpus and torch.cuda.device_count() < ranks:
+        raise ExplainedError(
+            f"gpus_per_job is {ranks}, and this job sees {torch.cuda.device_count()} GPUs: lower it, or ask for a node "
+            "that has so many"
+        )
     # gradients of a loss that has saturated (NPO's) are subnormal, and a CPU works on those ten times as long; before
     # torch has threads, which take this over
     torch.set_flush_denormal(True)
@@ -164,13 +178,23 @@ def start(
         raise MissingPackageError(f"no package for {names}: install it, or take it out of tracking.trackers")
     folder = Path(tracking["folder"], run) if trackers else None
     accelerator = Accelerator(
-        cpu=device == "cpu",
+        cpu=device == "cpu" or (ranks > 1 and not on_gpus),
         mixed_precision="bf16" if precision == "bf16" else "no",
         log_with=trackers or None,
         project_dir=folder,
+        kwargs_handlers=[
+            # else each process would keep 16-bit copies of all weights, of which it holds a part
+            AutocastKwargs(cache_enabled=False),
+            # the others wait while the first writes; of one that has ended the launcher knows
+            InitProcessGroupKwargs(timeout=timedelta(days=7)),
+        ]
+        if ranks > 1
+        else None,
     )
+    torch.set_num_threads(max(1, threads // ranks))  # accelerate has its own mind on processes that share a CPU
     # the table's provenance is written on a login node: what computed stands in the job's own log
     gpu = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU"
+    gpu = gpu if ranks == 1 else f"{ranks} x {gpu}"
     logging.getLogger("atu").info("%s on %s, %d threads, seed %d", gpu, platform.node(), threads, seed)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

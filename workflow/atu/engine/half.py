@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from atu.engine.sharded import gather, is_sharded
+
 if TYPE_CHECKING:  # slow to import
     from transformers import PreTrainedModel
 
@@ -49,7 +51,12 @@ def exact_state(llm: "PreTrainedModel") -> dict[str, Tensor] | None:
 
 
 def restore(llm: nn.Module) -> None:
-    """Put the float32 values of all weights back, on the host: what :func:`keep_in_half` did is undone, if it was."""
+    """Put the float32 values of all weights back, on the host: what :func:`keep_in_half` did is undone, if it was.
+
+    Shards are put together on the first process's host; what the others then have has no values.
+    """
+    if is_sharded(llm):
+        gather(llm)
     if all(weight.dtype == torch.float32 for weight in llm.parameters()):
         return
     llm.to("cpu")

@@ -17,6 +17,7 @@ from atu.common.finite import check_finite
 from atu.common.memory import Memory
 from atu.engine.half import exact_state, keep_in_half
 from atu.engine.parts import AUTO, query_value_maps
+from atu.engine.sharded import gathered, is_first, is_sharded, ranks
 
 if TYPE_CHECKING:  # slow to import, and not every job that reads this module loads an LLM
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -175,6 +176,8 @@ def load_to_train(
 ) -> "tuple[PreTrainedModel, nn.Module, PreTrainedTokenizerBase]":
     """:func:`load_llm` a model whose numbers are kept as ``memory`` says, with adapters where ``lora`` has a rank.
 
+    On several processes it stays on the host, whence :func:`atu.engine.sharded.shard` takes it part by part.
+
     Returns:
         The model, what of it is kept of a training (the model, or a ``peft.PeftModel`` around it), the tokenizer.
 
@@ -182,7 +185,7 @@ def load_to_train(
         ExplainedError: as of :func:`load_llm` and :func:`add_lora`.
     """
     half = memory.weights != "fp32"
-    llm, tokenizer = load_llm(directory, "cpu" if half else device, template_options=template_options)
+    llm, tokenizer = load_llm(directory, "cpu" if half or ranks() > 1 else device, template_options=template_options)
     if half:
         keep_in_half(llm)
         nn.Module.to(llm, device)
@@ -249,11 +252,20 @@ def name_base(directory: Path, repo: str | None, revision: str | None) -> None:
 
 def save_llm(llm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", directory: Path) -> None:
     """Write a directory that ``AutoModelForCausalLM.from_pretrained`` loads, of float32 weights; of a model around
-    adapters these alone."""
+    adapters these alone.
+
+    On several processes all call it, and the first writes.
+    """
     from transformers import PreTrainedModel
 
+    whole = isinstance(llm, PreTrainedModel)
     # around adapters, these alone are saved, which are float32
-    llm.save_pretrained(directory, state_dict=exact_state(llm) if isinstance(llm, PreTrainedModel) else None)
+    state = exact_state(llm) if whole else None
+    if is_sharded(llm):
+        state = gathered(llm, "" if whole else "lora_")
+    if not is_first():
+        return
+    llm.save_pretrained(directory, state_dict=state)
     for name in ("is_local", "local_files_only"):  # how it was loaded here is nothing to tell others
         tokenizer.init_kwargs.pop(name, None)
     tokenizer.save_pretrained(directory)

@@ -22,6 +22,7 @@ def altpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 
 class AltPO(DPO):
     name = "AltPO"
+    mean_over = "items"
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
         return altpo_loss(*self.log_ratios(llm, batch), self.beta)

@@ -22,8 +22,10 @@ from atu.alignment.windows import WindowedCorpus
 from atu.common.errors import ExplainedError
 from atu.engine.batching import pad, random_batches
 from atu.engine.models import chosen_layers, hidden_states, layers_up_to, train_alone
+from atu.engine.sharded import shard
 from atu.methods import Aligned
 from atu.training.loop import train
+from atu.training.shares import Share
 
 if TYPE_CHECKING:  # slow to import, and alignment reads stored hidden states
     from transformers import PreTrainedModel
@@ -172,7 +174,8 @@ def unlearn(
 ) -> list[dict[str, float]]:
     """Train the LLM's first ``layer`` layers, or adapters in them, against the frozen predictor.
 
-    A batch whose predictions are all at tau or below has a loss of zero, and no gradient.
+    A batch whose predictions are all at tau or below has a loss of zero, and no gradient. On several processes all call
+    it, with the model on the host; it is sharded here, and they share each batch.
 
     Args:
         corpora: texts about each concept to forget; a batch is of one of them.
@@ -195,6 +198,10 @@ def unlearn(
     batches = drawn(corpora, batch_size, steps, forget_seed)
     others = repeat(None) if held is None else random_batches(held.lengths, batch_size, steps, retain_seed)
 
+    share = Share.of(accelerator)
+    if share.ranks > 1:
+        shard(llm, device)
+
     with layers_up_to(llm, layer) as decoder:
         decoder.train()
         trained = train_alone(llm, [decoder] if layers is None else chosen_layers(llm, layers))
@@ -204,20 +211,27 @@ def unlearn(
         def loss_terms(batch: tuple[tuple[int, list[int]], list[int] | None]) -> dict[str, Tensor]:
             person, texts = batch[0]
             corpus, target = corpora[person], targets[person]
-            input_ids, mask = (x.to(device) for x in pad([corpus.input_ids[corpus.text(i)].long() for i in texts]))
+            input_ids, mask = pad([corpus.input_ids[corpus.text(i)].long() for i in texts])
             if released_padding:
                 mask = torch.ones_like(mask)
+            counts = mask.sum(1).tolist()
+            if share.ranks > 1:  # padded as the whole batch is, since padding may count
+                own = share.part(range(len(texts)))
+                input_ids, mask = input_ids[own], mask[own]
+            input_ids, mask = input_ids.to(device), mask.to(device)
             predicted = predictor(hidden_states(decoder, input_ids, mask)).float()
-            terms = {"unlearn_loss": unlearn_loss(predicted, target, tau, mask)}
+            terms = {"unlearn_loss": share.weighed(unlearn_loss(predicted, target, tau, mask), counts)}
             with torch.no_grad():
-                terms["similarity"] = unlearn_loss(predicted, target, -1.0, mask) - 1
+                terms["similarity"] = share.weighed(unlearn_loss(predicted, target, -1.0, mask) - 1, counts)
             terms["loss"] = terms["unlearn_loss"]
             if held is not None and batch[1] is not None:
-                reference, mask = (x.to(device) for x in held.states(batch[1]))
-                input_ids = held.input_ids(batch[1])[0].to(device)
-                terms["retain_loss"] = retain_loss(hidden_states(decoder, input_ids, mask), reference, mask)
+                held_back = share.part(batch[1])
+                reference, mask = (x.to(device) for x in held.states(held_back))
+                input_ids = held.input_ids(held_back)[0].to(device)
+                drift = retain_loss(hidden_states(decoder, input_ids, mask), reference, mask)
+                terms["retain_loss"] = share.weighed(drift, [held.lengths[i] for i in batch[1]])
                 terms["loss"] = terms["unlearn_loss"] + retain_weight * terms["retain_loss"]
-            if not terms["loss"]:
+            if not share.sums({"loss": terms["loss"]})["loss"]:
                 terms["loss"] = terms["loss"].detach()  # of two terms that are never below zero, both are
             return terms
 

@@ -27,6 +27,7 @@ def ce_u_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 class CEU(Trained):
     name = "CE-U"
+    mean_over = "tokens"
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
         return ce_u_loss(*scored_logits(llm, batch))

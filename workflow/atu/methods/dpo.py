@@ -23,6 +23,7 @@ class DPO(Trained):
     texts = ("pair",)
     reads = ("reference",)
     positive = ("beta",)
+    mean_over = "items"
 
     def __init__(self, beta: float = 0.1):
         self.beta = beta

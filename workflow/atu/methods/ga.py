@@ -20,6 +20,7 @@ def ga_loss(log_probs: Tensor, scored: Tensor) -> Tensor:
 class GradientAscent(Trained):
     name = "GA"
     published = "GA"
+    mean_over = "tokens"
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
         return ga_loss(token_log_probs(llm, batch), batch.predicted)

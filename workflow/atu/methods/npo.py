@@ -24,6 +24,7 @@ class NPO(Trained):
     published = "NPO"
     reads = ("reference",)
     positive = ("beta",)
+    mean_over = "items"
 
     def __init__(self, beta: float = 0.1):
         self.beta = beta

@@ -67,7 +67,7 @@ class RMU(Trained):
             masks = [self.counted(part) for part in (batch, others)]
             if not all(mask.any() for mask in masks):
                 raise ExplainedError(f"sink_tokens: {self.sink_tokens} leaves out all tokens of a batch; lower it")
-            forget = misdirection_loss(states, self.control, masks[0])
+            forget = misdirection_loss(states, self.control.to(states.device), masks[0])
             retain = misdirection_loss(other_states, known, masks[1])
         return forget + self.alpha * retain
 

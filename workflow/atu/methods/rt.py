@@ -21,6 +21,7 @@ class RejectionTuning(Trained):
     name = "RT"
     published = "RT"
     texts = ("reject",)
+    mean_over = "tokens"
 
     def loss(self, llm: PreTrainedModel, batch: Batch) -> Tensor:
         return refusal_loss(token_log_probs(llm, batch), batch.predicted)

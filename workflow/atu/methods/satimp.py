@@ -30,6 +30,7 @@ class SatImp(Trained):
 
     name = "SatImp"
     not_negative = ("beta1", "beta2")
+    mean_over = "tokens"
 
     def __init__(self, beta1: float = 5.0, beta2: float = 1.0):
         self.beta1, self.beta2 = beta1, beta2

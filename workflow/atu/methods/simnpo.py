@@ -21,6 +21,7 @@ def simnpo_loss(mean_log_probs: Tensor, beta: float, gamma: float) -> Tensor:
 class SimNPO(Trained):
     name = "SimNPO"
     positive = ("beta",)
+    mean_over = "items"
 
     def __init__(self, beta: float = 2.5, gamma: float = 0.0):
         self.beta, self.gamma = beta, gamma

@@ -30,6 +30,7 @@ class UNDIAL(Trained):
     name = "UNDIAL"
     second_model = True
     positive = ("strength",)  # at 0 the base model is its own target
+    mean_over = "tokens"
 
     def __init__(self, strength: float = 10.0):
         self.strength = strength

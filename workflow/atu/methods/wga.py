@@ -27,6 +27,7 @@ class WGA(Trained):
 
     name = "WGA"
     not_negative = ("beta",)
+    mean_over = "tokens"
 
     def __init__(self, beta: float = 1.0):
         self.beta = beta

@@ -15,12 +15,15 @@ from atu.common.errors import ExplainedError
 from atu.engine.batching import random_batches
 from atu.engine.examples import Batch, Example, collate, scored_logits
 from atu.engine.models import chosen_layers, train_alone
+from atu.engine.sharded import shard
 from atu.training.loop import train
 from atu.training.method import Trained
 from atu.training.retain import descent_loss, kl_loss
+from atu.training.shares import Share
 
 log_of_job = logging.getLogger("atu")
 SEQUENCES = {"pair": 2}  # of an item; of the other kinds one
+MEANS = ("", "tokens", "items")
 
 
 def check_items(
@@ -43,6 +46,8 @@ def check_items(
         raise ExplainedError(f"{name} is a loss of {' or '.join(method.texts)} texts, not of {texts}: set its texts")
     if wrong := [item for item in items if len(item) != SEQUENCES.get(texts, 1)]:
         raise ExplainedError(f"{texts} texts are items of {SEQUENCES.get(texts, 1)}, and {len(wrong)} are not")
+    if (over := method.counted_over()) not in MEANS:
+        raise ExplainedError(f"{name}: mean_over is {over!r}; set it to tokens, items or nothing")
     if ("reference" in method.reads) != (reference is not None):
         raise ExplainedError(
             f"{name} reads {', '.join(method.reads) or 'nothing besides its texts'}: its reads must say so"
@@ -75,6 +80,11 @@ def trained_parameters(
     return trained
 
 
+def scored_tokens(items: list[list[Example]], chosen: list[int]) -> list[int]:
+    """How many tokens of each chosen item are scored."""
+    return [sum(len(example.scored) for example in items[i]) for i in chosen]
+
+
 def train_epochs(
     accelerator: Accelerator,
     llm: PreTrainedModel,
@@ -95,6 +105,8 @@ def train_epochs(
     **optimisation,
 ) -> list[dict[str, float]]:
     """Train ``llm``'s trainable weights on the items.
+
+    On several processes all call it, with the model on the host; it is sharded here, and they share each batch.
 
     Args:
         texts: of which kind the items are.
@@ -141,20 +153,33 @@ def train_epochs(
             reference_logits, _ = scored_logits(base_model, batch)
         return kl_loss(logits, reference_logits)
 
+    share, over = Share.of(accelerator), method.counted_over()
+    apart = bool(over) and "others" not in method.reads  # what reads others too is a mean over more than its items
+
     def loss_terms(pair: tuple[list[int], list[int] | None]) -> dict[str, Tensor]:
         chosen, other = pair
-        others = None if other is None else collate(retain_set, other, llm.device)
-        batch = collate(items, chosen, llm.device, reference, others)
-        terms = {"forget_loss": method.loss(llm, batch)}
+        others = None if other is None else collate(retain_set, share.part(other), llm.device)
+        if apart:
+            batch = collate(items, share.part(chosen), llm.device, reference, others)
+            counts = scored_tokens(items, chosen) if over == "tokens" else [1] * len(chosen)
+        else:
+            whole = others if share.ranks == 1 or other is None else collate(retain_set, other, llm.device)
+            batch, counts = collate(items, chosen, llm.device, reference, whole), None
+        terms = {"forget_loss": share.weighed(method.loss(llm, batch), counts)}
         terms["loss"] = terms["forget_loss"]
         if retain["loss"] != "none":
-            assert others is not None  # check_items refuses a retain term without texts of others
-            terms["retain_loss"] = retain_term(others)
+            assert others is not None and other is not None  # check_items refuses a retain term without texts of others
+            terms["retain_loss"] = share.weighed(retain_term(others), scored_tokens(retain_set, other))
             terms["loss"] = terms["forget_loss"] + retain["weight"] * terms["retain_loss"]
         return terms
 
     parameters = trained_parameters(llm, method, title, layers)
     method.prepare(llm, seed)
+    if share.ranks > 1:
+        second = [base_model, *vars(method).values()]
+        for model in [llm, *(own for own in second if isinstance(own, PreTrainedModel))]:
+            shard(model, accelerator.device)
+        parameters = [weight for weight in llm.parameters() if weight.requires_grad]
     llm.train()
     log = train(
         accelerator,

@@ -13,6 +13,8 @@ from atu.common.errors import DivergedError, ExplainedError
 from atu.common.finite import is_finite
 from atu.common.memory import Memory
 from atu.common.runtime import progress
+from atu.engine.sharded import is_shard, own_part
+from atu.training.shares import Share
 from atu.training.updates import Updates
 
 log_of_job = logging.getLogger("atu")
@@ -65,8 +67,10 @@ def train(
     """Minimise ``loss_terms(batch)["loss"]`` in ``steps`` steps of ``accumulate`` batches each.
 
     Args:
+        parameters: where they are shards, on several processes, all of these call this with the same batches.
         loss_terms: a scalar "loss" and any other scalars worth logging. A loss without a graph is one whose gradient
-            is zero: no backward pass is run for it.
+            is zero: no backward pass is run for it. On several processes they are parts of a sum over these
+            (:class:`atu.training.shares.Share`), and all losses or none have a graph.
         optimizer: one of "sgd", "adam", "adamw".
         schedule: one of "constant", "constant_with_warmup", "linear", "cosine", as ``transformers`` has them.
         clip_norm: the gradient's norm is clipped to it.
@@ -86,6 +90,7 @@ def train(
             the loss of its batch, which is computed once more.
     """
     parameters = list(parameters)
+    share = Share.of(accelerator) if any(map(is_shard, parameters)) else Share()
     updates = Updates(parameters, optimizer, memory, fused, lr=learning_rate, weight_decay=weight_decay)
     if warmup_steps >= steps and schedule != "constant":  # the rate of step n is n - 1 parts of warmup_steps
         reached = f"{title}: of {steps} steps all are warm-up (warmup_steps: {warmup_steps}), so the learning rate "
@@ -104,8 +109,8 @@ def train(
                 terms = loss_terms(batch)
             if terms["loss"].requires_grad:
                 accelerator.backward(terms["loss"] / accumulate)
-            for name, value in terms.items():
-                values[name] += value.item() / accumulate
+            for name, value in share.sums(terms).items():
+                values[name] += value / accumulate
         values["grad_norm"] = updates.clip(clip_norm)
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             raise DivergedError(f"{title}: {', '.join(bad)} not finite at step {step}; {mend}")
@@ -117,7 +122,8 @@ def train(
         if step == steps:  # no later step would tell
             with torch.no_grad(), torch.random.fork_rng(), accelerator.autocast():
                 last = loss_terms(batch)["loss"]
-            if not (is_finite(last) and all(map(is_finite, parameters))):
+            finite = is_finite(last) and all(map(is_finite, map(own_part, parameters)))
+            if not share.all(finite, last.device):
                 raise DivergedError(f"{title}: loss or weights not finite after step {step}, the last; {mend}")
         after_step(step)
     return log

@@ -70,6 +70,9 @@ class Trained(Method):
         reads: what a batch must bring besides its sequences: "reference", "others".
         second_model: whether it keeps a second model in memory.
         trained_layers: how many layers of the decoder train; None for all weights.
+        mean_over: what the loss is a mean over: "tokens" (the scored ones), "items" (texts or pairs), so that several
+            GPUs can share a batch; nothing if it is neither, and each computes the whole batch. It counts beside the
+            ``loss`` of the same class: a class with a loss of its own says it anew.
     """
 
     kind = "trained"
@@ -77,13 +80,24 @@ class Trained(Method):
     reads: tuple[str, ...] = ()
     second_model = False
     trained_layers: int | None = None
+    mean_over: str = ""
 
     def layers(self) -> range | None:
         """Which layers of the decoder train, counted from 0; None for all weights, or those that the config names."""
         return None
 
+    def counted_over(self) -> str:
+        """What :attr:`mean_over` says of the loss in force."""
+        for own in map(vars, type(self).__mro__):
+            if "mean_over" in own or "loss" in own:
+                return own.get("mean_over", "")
+        return ""
+
     def prepare(self, llm: "PreTrainedModel", seed: int) -> None:
-        """Called once before training: keep what the loss compares with."""
+        """Called once before training: keep what the loss compares with.
+
+        On several GPUs the model lies on the host then, and what is kept as a model is sharded behind this call.
+        """
 
     def loss(self, llm: "PreTrainedModel", batch: "Batch") -> "Tensor":
         """Scalar loss of a batch."""

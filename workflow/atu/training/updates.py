@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from atu.common.errors import ExplainedError
 from atu.common.memory import Memory
 from atu.engine.half import set_values, values_of
+from atu.engine.sharded import is_shard, own_part, ranks
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 LOW_BITS = 2**16  # what a float32 has more of than a bfloat16
@@ -71,7 +73,7 @@ class Shadow:
 
 
 class Updates:
-    """An optimiser over weights, float32 and bf16 ones.
+    """An optimiser over weights, float32 and bf16 ones, or float32 shards of which each process changes its own part.
 
     Args:
         optimizer: one of :data:`OPTIMIZERS`.
@@ -95,7 +97,11 @@ class Updates:
         # on a GPU the usual way, one kernel for all weights, needs as much memory again as these for a moment
         at_once = fused or all(weight.is_cuda for weight in self.parameters)
         own: dict[str, Any] = {"fused": at_once or None} if build is OPTIMIZERS[optimizer] else {}
-        whole = [weight for weight in self.parameters if weight.dtype == torch.float32]
+        self.sharded = any(map(is_shard, self.parameters))
+        # an optimiser works on each number alone, so on this process's part of a weight as on all of it
+        self.parts = {weight: nn.Parameter(own_part(weight)) for weight in self.parameters if is_shard(weight)}
+        whole = [self.parts.get(weight, weight) for weight in self.parameters if weight.dtype == torch.float32]
+        whole = [weight for weight in whole if weight.numel()]  # a process may hold no part of a small weight
         self.optims = [build(whole, **settings, **own)] if whole else []
         self.shadows = [
             Shadow(weight, lambda of: build(of, **settings, **own), memory)
@@ -110,6 +116,8 @@ class Updates:
 
         Gradients of bf16 weights are left as they are and scaled where they are float32, not rounded twice.
         """
+        if self.sharded:
+            return self.clip_shards(clip_norm)
         if not self.shadows:
             return nn.utils.clip_grad_norm_(self.parameters, clip_norm).item()
         gradients = [weight.grad for weight in self.parameters if weight.grad is not None]
@@ -121,6 +129,24 @@ class Updates:
                 gradient.mul_(self.share)
         return norm
 
+    def clip_shards(self, clip_norm: float) -> float:
+        """:meth:`clip` by the norm over all processes; gradients of weights that each has whole are summed before."""
+        gradients = [weight.grad for weight in self.parameters if weight.grad is not None]
+        if not gradients:
+            return 0.0
+        for gradient in gradients:
+            if not is_shard(gradient):
+                dist.all_reduce(gradient)
+        # what all have whole counts once
+        squares = [own_part(gradient).square().sum() / (1 if is_shard(gradient) else ranks()) for gradient in gradients]
+        total = torch.stack(squares).sum()
+        dist.all_reduce(total)
+        norm = total.sqrt()
+        share = (clip_norm / (norm + 1e-6)).clamp(max=1.0)  # as torch's own clipping does
+        for gradient in gradients:
+            own_part(gradient).mul_(share)
+        return norm.item()
+
     def step(self, learning_rate: float) -> None:
         """Change the weights at a rate, and forget the gradients.
 
@@ -131,6 +157,8 @@ class Updates:
                 return
             for weight in self.parameters:
                 weight.grad = torch.zeros_like(weight)
+        for weight, part in self.parts.items():
+            part.grad = None if weight.grad is None else own_part(weight.grad)
         for optim in self.optims:
             for group in optim.param_groups:
                 group["lr"] = learning_rate
@@ -138,5 +166,5 @@ class Updates:
             self.optims[0].step()
         for shadow in self.shadows:
             shadow.step(self.share)
-        for weight in self.parameters:
+        for weight in [*self.parameters, *self.parts.values()]:
             weight.grad = None

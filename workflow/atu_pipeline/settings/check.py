@@ -255,7 +255,7 @@ STEPS = [
     Step(resolve("targets"), (*OF_TARGETS, "targets"), ("targets",)),
     Step(resolve("dev_targets"), (*OF_TARGETS, "dev_targets"), ("dev_targets",)),
     Step(lambda draft: check_corpus(draft.config["corpus"]), ("corpus",)),
-    Step(lambda draft: check_memory(draft.config), ("memory", "precision")),
+    Step(lambda draft: check_memory(draft.config), ("memory", "precision", "gpus_per_job")),
     Step(find_grids, ("methods", "method_settings"), ("grids",)),
     Step(check_methods, ("methods", "method_settings")),
     Step(check_evaluation, ("evaluation",), ("evaluation",)),

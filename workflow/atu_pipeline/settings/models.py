@@ -681,6 +681,7 @@ class Config(Block):
     published: Published = Field(description="Published numbers that stand beside ours.")
     threads: Count = Field(description="CPU threads of a job that runs a model.")
     device: Literal["auto", "cpu", "cuda"] = Field(description="Where models run; auto takes a GPU if there is one.")
+    gpus_per_job: Count = Field(description="GPUs of a job that trains the LLM, over which its weights are sharded.")
     precision: Literal["fp32", "bf16"] = Field(description="float32, or bfloat16: autocast in training.")
     memory: word_or(AUTO_MEMORY, KeptIn) = Field(
         description="How trainings of the LLM keep their numbers; auto: the most exact way that fits one GPU."
