@@ -100,6 +100,7 @@ def test_work():
     assert resources.training_flop(P, 10) == 7.2e9
     assert resources.training_flop(P, 10, recomputed=True) == 9.6e9
     assert resources.answering_flop(P, prompt=10, new=2) == pytest.approx(4.8e9)  # 2 P (10 + 2 / 0.2)
+    assert resources.answering_flop(P, prompt=10, new=2, share=0.01) == pytest.approx(50.4e9)  # 2 P (10 + 2 / 0.01)
 
 
 def test_from_work_to_what_is_asked_for():
@@ -221,6 +222,14 @@ def test_what_the_base_model_reads_of_answers_takes_time():
     assert (after.moved, before.moved) == (2 * asked.moved, asked.moved)  # it is loaded once more
     config["evaluation"]["probability"] = True
     assert demand("evaluate_after", config).flop - after.flop == pytest.approx(read, rel=1e-2)
+
+
+@pytest.mark.parametrize(("device", "share"), [("cpu", 0.06), ("auto", 0.01)])
+def test_answers_that_are_written_alone_take_longer(device, share):
+    config = check(PAPER, device=device, evaluation={"batch_invariant": True})
+    prompts, answers = demands.asked(config, ["forget_qa"])
+    expected = 2 * demands.parameters(config, config["llm"]) * (prompts + answers / share)
+    assert demands.evaluation(config, ["forget_qa"]).flop == pytest.approx(expected)
 
 
 def test_fewer_questions_between_the_stages_take_less():

@@ -26,7 +26,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
     settings = params.settings
     tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
-    accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
+    accelerator = start(seed, snakemake.threads, params.device, params.precision, params.deterministic, tracking, run)
     layers, memory = layer_range(settings["layers"]), Memory(**params.memory)
     llm, trained, tokenizer = load_to_train(
         snakemake.input.llm, accelerator.device, memory, settings["lora"], layers, params.get("template_options")

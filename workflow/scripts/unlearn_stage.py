@@ -145,7 +145,7 @@ with (
     else:
         seed = stage_seed(int(job.wildcards.seed), params.stage)
         tracking, run = job.config["tracking"], str(Path(job.output.steps).parent)
-        accelerator = start(seed, job.threads, params.device, params.precision, tracking, run)
+        accelerator = start(seed, job.threads, params.device, params.precision, params.deterministic, tracking, run)
         try:
             run_stage(job, seed, accelerator, log)
         except DivergedError as error:
