@@ -5,6 +5,8 @@
 Steps (AdamW on all weights, under bf16 autocast or in float32) are timed in turns; each way is run twice from the same
 weights, and what then differs is counted. The same probes are asked in bf16 under three budgets of a batch, and half of
 them alone; answers and scores that are not those of the largest budget are counted. In float32 too, by `--precision`.
+
+On a GPU cuBLAS has its workspaces either way: it reads that setting once a process.
 """
 
 import argparse
