@@ -58,7 +58,7 @@ def test_other_settings_are_asked_again(kept, changed):
 
 
 def test_another_model_is_asked_again(kept, monkeypatch):
-    """Weights that were made again under the same settings, another device, other code."""
+    """Weights that were made again under the same settings, another device, other code, operations of other kinds."""
     wider = kept.with_name(kept.name.replace("01234567", "89abcdef"))
     assert earlier_predictions(wider, WIDER, "another model") == {}
     weights = Path("weights")
@@ -68,9 +68,10 @@ def test_another_model_is_asked_again(kept, monkeypatch):
         (weights / "model.safetensors").write_text(content)
         record(weights, RECIPE)
         monkeypatch.setattr(earlier, "library", lambda code=code: code)
-        answering.append(asked_of([weights], device))
-        assert asked_of([weights], device) == answering[-1]
-    assert len(set(answering)) == 4
+        answering.append(asked_of([weights], device, True))
+        assert asked_of([weights], device, True) == answering[-1]
+    answering.append(asked_of([weights], device, False))
+    assert len(set(answering)) == 5
 
 
 def test_damaged_and_copied_answers_are_asked_again(kept):

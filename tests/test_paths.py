@@ -71,6 +71,7 @@ OF_TEXTS = {"texts", "windows"} | ALIGNED
         ({"evaluation": {"between": ["forget_qa"]}}, {"between", "run", "after"}),
         ({"evaluation": {"before_and_after": ["forget_qa", "neighbor_qa"]}}, ASKED - {"between"}),
         ({"precision": "bf16"}, ALIGNED | ASKED),
+        ({"evaluation": {"batch_invariant": True}}, ASKED | {"run"}),
     ],
 )
 def test_what_bears_on_a_result_is_in_its_name(paths, over, changed):
@@ -83,6 +84,7 @@ def test_what_bears_on_a_result_is_in_its_name(paths, over, changed):
     "over",
     [
         {"threads": 2},
+        {"deterministic": False},
         {"memory": {"gradient_checkpointing": True}},
         {"evaluation": {"batch_tokens": 300}},
         {"corpus": {"batch_tokens": 300}},

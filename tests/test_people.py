@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
 
 from atu.common.recipe import RecipeError, check, record
 from atu.engine.batching import random_batches
@@ -189,7 +190,7 @@ def test_each_person_is_pushed_from_its_own_name(monkeypatch):
     corpora = [Corpus(1), Corpus(2)]
     targets = torch.tensor([[1.0], [2.0]])
     settings = {"layer": 1, "tau": 0.0, "batch_size": 1, "steps": 20, "seed": 0}
-    unlearn(SimpleNamespace(device="cpu"), decoder, torch.nn.Identity(), corpora, targets, **settings)
+    unlearn(Accelerator(cpu=True), decoder, torch.nn.Identity(), corpora, targets, **settings)
     assert {value for (value,) in read} == {1.0, 2.0}
     seed = torch.randint(2**31, (2,), generator=torch.Generator().manual_seed(0)).tolist()[0]
     people = [person for person, _ in drawn(corpora, 1, 20, seed)]

@@ -108,7 +108,7 @@ def test_several_gpus_hold_what_one_does_not():
     # 18 bytes a weight, in quarters; a quarter of the batch's activations and logits; 16-bit copies
     assert one.device / 4 < four.device < one.device / 4 + 2 * 8.03e9 + 8 * VOCABULARY * shape(8.03e9)[1] + 1
     assert (four.gpus, four.flop) == (4, one.flop / 4)
-    assert four.host > one.host  # each process reads the model
+    assert four.copies > one.copies  # each process reads the model
     found = Requests(config | {"gpus_per_job": 4}).first("train", "npo", None, 4)
     assert found["gpu"] == 4
     assert found["gpu_mem_mb"] == resources.gpu_mem_mb(four)
@@ -137,6 +137,7 @@ def test_work():
     assert resources.training_flop(P, 10) == 7.2e9
     assert resources.training_flop(P, 10, recomputed=True) == 9.6e9
     assert resources.answering_flop(P, prompt=10, new=2) == pytest.approx(4.8e9)  # 2 P (10 + 2 / 0.2)
+    assert resources.answering_flop(P, prompt=10, new=2, share=0.01) == pytest.approx(50.4e9)  # 2 P (10 + 2 / 0.01)
 
 
 def test_from_work_to_what_is_asked_for():
@@ -260,6 +261,14 @@ def test_what_the_base_model_reads_of_answers_takes_time():
     assert (after.moved, before.moved) == (2 * asked.moved, asked.moved)  # it is loaded once more
     config["evaluation"]["probability"] = True
     assert demand("evaluate_after", config).flop - after.flop == pytest.approx(read, rel=1e-2)
+
+
+@pytest.mark.parametrize(("device", "share"), [("cpu", 0.06), ("auto", 0.01)])
+def test_answers_that_are_written_alone_take_longer(device, share):
+    config = check(PAPER, device=device, evaluation={"batch_invariant": True})
+    prompts, answers = demands.asked(config, ["forget_qa"])
+    expected = 2 * demands.parameters(config, config["llm"]) * (prompts + answers / share)
+    assert demands.evaluation(config, ["forget_qa"]).flop == pytest.approx(expected)
 
 
 def test_fewer_questions_between_the_stages_take_less():

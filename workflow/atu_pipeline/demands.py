@@ -13,6 +13,8 @@ from atu.data.benchmark import UTILITY, list_targets, read_rows
 from atu.data.probe_sets import PROBE_SETS, about_people, judged
 from atu.engine.parts import ALL_LAYERS, AUTO, layer_range
 from atu_pipeline.resources import (
+    ALONE_SHARE,
+    DECODING_SHARE,
     WEIGHT,
     Demand,
     activation_bytes,
@@ -246,12 +248,19 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     )
 
 
+def decoding_share(config: dict) -> float:
+    """The share of the sustained rate at which answers to probes grow."""
+    if config["evaluation"]["batch_invariant"]:
+        return ALONE_SHARE["cpu" if config["device"] == "cpu" else "gpu"]
+    return DECODING_SHARE
+
+
 def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Demand:
     """Asking the probes of one target, shared ones, or both; weights and cache in the precision of evaluation."""
     size, precision = parameters(config, config["llm"]), config["precision"]
     batch = config["evaluation"]["batch_tokens"]
     return Demand(
-        flop=answering_flop(size, *asked(config, sets, subject)),
+        flop=answering_flop(size, *asked(config, sets, subject), decoding_share(config)),
         device=WEIGHT[precision] * size + cache_bytes(size, batch, precision) + logits(config, LONG_PROMPT),
         copies=WEIGHT[precision] * size,
         moved=WEIGHT["fp32"] * size,

@@ -170,12 +170,17 @@ class Inputs:
 
     def asking(self, about: "Stage | dict[str, str]") -> dict:
         """How a model is asked, whatever it is asked."""
-        kept = ("batch_tokens", "max_new_tokens", "protocol", "probability")
-        return {key: self.config["evaluation"][key] for key in kept}
+        kept = ("max_new_tokens", "protocol", "probability")
+        return {key: self.config["evaluation"][key] for key in kept} | {"batch_tokens": self.budget()}
+
+    def budget(self) -> int | None:
+        """The most tokens of a batch of prompts; None if each is read alone."""
+        asked = self.config["evaluation"]
+        return None if asked["batch_invariant"] else asked["batch_tokens"]
 
     def batch_tokens(self, about: "Stage | dict[str, str]") -> Uncompared:
-        """The budget of a batch, on which no result depends."""
-        return Uncompared([self.config["evaluation"]["batch_tokens"]])
+        """The budget of a batch, by which last digits alone differ; the recipe says whether there is none."""
+        return Uncompared([self.budget()])
 
     def protocol(self, about: "Stage | dict[str, str]") -> Uncompared:
         """By which plain texts are trained on; the recipes of what reads such texts say it."""

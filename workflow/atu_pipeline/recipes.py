@@ -1,7 +1,7 @@
 """What each result depends on: the settings that made it, nested as in the config (atu/common/recipe.py checks them).
 
 A setting that bears on a result stands in its recipe and in those of all that is made from it; one that bears on
-time or memory alone stands in none.
+time, memory or last digits alone (device, threads, deterministic) stands in none: the job's record has it.
 """
 
 import hashlib
@@ -416,14 +416,18 @@ class Recipes:
         if not self.config["collapse"]["stop"] or not asked["between"]:
             return {}
         written = [name for name in asked["between"] if name in generated()]
-        kept = {key: asked[key] for key in ("max_new_tokens", "protocol")}
+        kept = {key: asked[key] for key in ("max_new_tokens", "protocol")} | self.alone()
         return {"guard": kept | {"sets": judged_specs(written)}}
+
+    def alone(self) -> dict:
+        """Whether each prompt is read alone, if so: then no digit of an answer depends on what else is asked."""
+        return {"batch_invariant": True} if self.config["evaluation"]["batch_invariant"] else {}
 
     @cache  # noqa: B019
     def asking(self, when: str) -> Recipe:
         """How probes are asked, and which."""
         asked = self.config["evaluation"]
-        own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol", when)}}
+        own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol", when)} | self.alone()}
         sets = judged_specs(asked[when], asked["probability"])
         return merged(self.primers(), self.shared("precision"), own, {"probe_sets": sets})
 
@@ -449,7 +453,7 @@ class Recipes:
     def attack(self, attack: str, person: str) -> Recipe:
         """What is asked of a model under an attack, and what the attack reads about a person."""
         block, asked = self.config["attacks"][attack], self.config["evaluation"]
-        own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol")}}
+        own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol")} | self.alone()}
         texts = [self.texts(*each) for each in self.attack_texts(attack, person)]
         parts = [*texts, self.probes(person), self.shared("precision"), own]
         if block["attack"] == "relearn":
@@ -483,6 +487,7 @@ class Recipes:
         """The texts of which scores are taken, and how."""
         texts = [self.texts(*each) for group in self.text_groups(person).values() for each in group]
         own = {"corpus": {"max_tokens": self.config["corpus"]["max_tokens"]}}
+        own |= {"evaluation": alone} if (alone := self.alone()) else {}
         return merged(*texts, self.shared("precision", "text_scores"), own)
 
     @cache  # noqa: B019
@@ -508,7 +513,11 @@ class Recipes:
     def prompts(self, person: str) -> Recipe:
         """The prompts about a person on which hidden states of layers are read."""
         asked, protocol = self.config["layer_probe"]["ask"], self.config["evaluation"]["protocol"]
-        own = {"evaluation": {"protocol": protocol}, "layer_probe": {"ask": asked}, "probe_sets": specs(asked)}
+        own = {
+            "evaluation": {"protocol": protocol} | self.alone(),
+            "layer_probe": {"ask": asked},
+            "probe_sets": specs(asked),
+        }
         return merged(self.probes(person), self.primers(), self.shared("precision"), own)
 
     @cache  # noqa: B019

@@ -23,6 +23,9 @@ INTERPRETER, INTERPRETER_CPU = 3e9, 1e9  # Python and torch, with and without th
 GPU_CONTEXT = 1.5e9  # what a GPU holds before the first tensor
 FRAGMENTATION = 1.1  # of what the allocator reserves over what is used
 DECODING_SHARE = 0.2  # of the sustained rate that is reached while answers grow token by token
+# ... each alone: measured on a CPU; on a GPU reckoned, not measured (weights of 16 bits, read at 2 TB/s for each token,
+# give 2 TFLOP/s, and two thirds of the time are lost between kernels)
+ALONE_SHARE = {"cpu": 0.06, "gpu": 0.01}
 START_SECONDS = 60  # imports, a GPU's start, a node's cold file cache
 START_SECONDS_CPU = 15  # imports
 GROWTH = 1.5  # of memory and time, each time a job is tried again
@@ -129,9 +132,9 @@ def training_flop(parameters: float, tokens: float, recomputed: bool = False) ->
     return (8 if recomputed else 6) * parameters * tokens
 
 
-def answering_flop(parameters: float, prompt: float, new: float) -> float:
-    """Generation: 2 P (prompt + new / 0.2), since tokens one by one reach a fifth of the sustained rate."""
-    return forward_flop(parameters, prompt + new / DECODING_SHARE)
+def answering_flop(parameters: float, prompt: float, new: float, share: float = DECODING_SHARE) -> float:
+    """Generation: 2 P (prompt + new / share), since tokens one by one reach a share of the sustained rate."""
+    return forward_flop(parameters, prompt + new / share)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ INPUTS = VARIANTS.own
 PATHS, RECIPES = INPUTS.paths, INPUTS.recipes
 
 # What bears on the numbers of every job that runs a model.
-COMPUTE = {key: config[key] for key in ("device", "precision")}
+COMPUTE = {key: config[key] for key in ("device", "precision", "deterministic")}
 
 
 wildcard_constraints:

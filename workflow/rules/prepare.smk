@@ -70,6 +70,7 @@ if INPUTS.generated:
         params:
             template_options=of("texts").template_options,
             device=config["device"],  # texts are written in float32
+            deterministic=config["deterministic"],
             folder=Uncompared([PATHS.benchmark()]),
             corpus=of("texts").sampling,
             batch_tokens=of("texts").written_at_once,
@@ -162,6 +163,7 @@ rule embed_windows:
         **of("windows").resources("embed_windows"),
     params:
         device=config["device"],  # embeddings are float32
+        deterministic=config["deterministic"],
         max_tokens=of("windows").most_tokens,
         recipe=of("windows").recipe,
     script:

@@ -15,7 +15,7 @@ from atu.methods.atu import AlignmentData, AlignmentText
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
     tracking, run = snakemake.config["tracking"], str(Path(snakemake.output.steps).parent)
-    accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
+    accelerator = start(seed, snakemake.threads, params.device, params.precision, params.deterministic, tracking, run)
     parts = [
         AlignmentText.load(windows, states)
         for windows, states in zip(snakemake.input.windows, snakemake.input.hidden_states, strict=True)

@@ -49,7 +49,7 @@ def settings_of(job, accelerator):
 def answers(job):
     """The answers at every step at which the attack asks."""
     inputs, params, found = job.input, job.params, []
-    accelerator = start(0, job.threads, params.device, params.precision)
+    accelerator = start(0, job.threads, params.device, params.precision, params.deterministic)
     # what trains has float32 weights, and computes in the precision that is set
     trains = params.attack["attack"] == "relearn"
     dtype = torch.bfloat16 if params.precision == "bf16" and not trains else torch.float32

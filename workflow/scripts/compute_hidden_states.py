@@ -8,7 +8,7 @@ from atu.engine.models import load_llm
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params = snakemake.params
-    accelerator = start(0, snakemake.threads, params.device, params.precision)
+    accelerator = start(0, snakemake.threads, params.device, params.precision, params.deterministic)
     llm, _ = load_llm(snakemake.input.llm, accelerator.device)
     corpus = WindowedCorpus.load(snakemake.input.windows)
     with accelerator.autocast():

@@ -10,7 +10,7 @@ from atu.engine.models import load_llm
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params = snakemake.params
-    accelerator = start(0, snakemake.threads, params.device, params.precision)
+    accelerator = start(0, snakemake.threads, params.device, params.precision, params.deterministic)
     llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=params.get("template_options"))
     (protocol,) = map(protocol_of, params.protocol)
     items = read_items(params.kind, read_jsonl(snakemake.input.texts), tokenizer, params.max_tokens, protocol)

@@ -10,7 +10,7 @@ from atu.common.runtime import job_log, start
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
     params = snakemake.params
-    accelerator = start(0, snakemake.threads, params.device)
+    accelerator = start(0, snakemake.threads, params.device, deterministic=params.deterministic)
     tokenizer = AutoTokenizer.from_pretrained(snakemake.input.llm, local_files_only=True)
     encoder = load_encoder(snakemake.input.encoder, accelerator.device)
     texts = [row["text"] for row in read_jsonl(snakemake.input.corpus)]

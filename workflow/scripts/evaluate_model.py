@@ -42,9 +42,9 @@ def answers(engine, sets):
 
 def ask(sets, earlier, checkpoint):
     """The answers of the model to the probes of all sets, earlier ones among them, as the base model sees them."""
-    inputs, protocol = snakemake.input, protocol_of(snakemake.params.asking["protocol"])
-    accelerator = start(0, snakemake.threads, snakemake.params.device, snakemake.params.precision)
-    options = snakemake.params.get("template_options")
+    inputs, params = snakemake.input, snakemake.params
+    protocol, options = protocol_of(params.asking["protocol"]), params.get("template_options")
+    accelerator = start(0, snakemake.threads, params.device, params.precision, params.deterministic)
     engine = load(checkpoint, accelerator, options, inputs.get("base") or None)
     asked, base = [name for name in sets if name not in earlier], inputs.get("unmodified")
     found = answers(engine, asked)
@@ -74,7 +74,7 @@ with (
 ):
     params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.checkpoint_subdir)
     device = "cpu" if params.device == "cpu" or not torch.cuda.is_available() else "cuda"
-    answering = asked_of(models, device)
+    answering = asked_of(models, device, params.deterministic)
     sets, earlier = list(params.sets), earlier_predictions(snakemake.output[0], params.recipe, answering)
     asked = [name for name in sets if name not in earlier]
     if earlier:

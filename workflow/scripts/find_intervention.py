@@ -13,7 +13,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     method = load(settings["method"], **settings["options"])
     llm = tokenizer = None
     if method.reads_model:
-        accelerator = start(0, snakemake.threads, params.device, params.precision)
+        accelerator = start(0, snakemake.threads, params.device, params.precision, params.deterministic)
         template = params.get("template_options")
         llm, tokenizer = load_llm(snakemake.input.llm, accelerator.device, template_options=template)
     texts = [row for file in snakemake.input.texts for row in read_jsonl(file)]

@@ -12,7 +12,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, fetched(
     kind = snakemake.wildcards.get("kind", "positive")
     options = dict(params.corpus)
     intro = read_intro(params.folder[0], subject)
-    accelerator = start(options["seed"], snakemake.threads, params.device)
+    accelerator = start(options["seed"], snakemake.threads, params.device, deterministic=params.deterministic)
     template = params.get("template_options")
     engine = Engine.load(snakemake.input.llm, params.batch_tokens[0], accelerator.device, template_options=template)
     rows = write_texts(engine, kind, target_name(subject), intro, **options)

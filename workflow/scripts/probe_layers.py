@@ -26,7 +26,7 @@ with job_log(snakemake.log[0]) as log, made_by(params.recipe, read, snakemake.ou
         states = pd.DataFrame(columns=COLUMNS)
         states.attrs[PROTOCOL] = params.asking["protocol"]
     else:
-        accelerator = start(0, snakemake.threads, params.device, params.precision)
+        accelerator = start(0, snakemake.threads, params.device, params.precision, params.deterministic)
         dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
         how = params.asking["batch_tokens"], accelerator.device, dtype, params.get("template_options")
         engine = Engine.load(inputs.llm, *how, inputs.get("base") or None)

@@ -51,7 +51,9 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     else:
         seed = stage_seed(int(snakemake.wildcards.seed), params.stage)
         tracking, run = snakemake.config["tracking"], str(Path(outputs.steps).parent)
-        accelerator = start(seed, snakemake.threads, params.device, params.precision, tracking, run)
+        accelerator = start(
+            seed, snakemake.threads, params.device, params.precision, params.deterministic, tracking, run
+        )
         try:
             predictor, steps = realign(inputs, params, seed, accelerator, snakemake.resources.tmpdir)
             log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])

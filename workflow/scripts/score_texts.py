@@ -19,7 +19,7 @@ from atu.reporting.tables import NOT_RUN
 def scores(job):
     """The scores of all texts; texts of one group come one behind the other."""
     inputs, params = job.input, job.params
-    accelerator = start(0, job.threads, params.device, params.precision)
+    accelerator = start(0, job.threads, params.device, params.precision, params.deterministic)
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
     how = *params.batch_tokens, accelerator.device, dtype
     files = iter(inputs.texts)

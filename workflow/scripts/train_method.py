@@ -29,7 +29,7 @@ def train(job, log):
     params, seed = job.params, int(job.wildcards.seed)
     settings = params.settings
     tracking, title = job.config["tracking"], str(Path(job.output.steps).parent)
-    accelerator = start(seed, job.threads, params.device, params.precision, tracking, title)
+    accelerator = start(seed, job.threads, params.device, params.precision, params.deterministic, tracking, title)
     layers, memory = layer_range(settings["layers"]), Memory(**params.memory)
     llm, trained, tokenizer = load_to_train(
         job.input.llm, accelerator.device, memory, settings["lora"], layers, params.get("template_options")

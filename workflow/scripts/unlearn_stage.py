@@ -130,7 +130,7 @@ def unlearn(job, log):
     """One stage, in each of the processes that train one model."""
     params, seed = job.params, stage_seed(int(job.wildcards.seed), job.params.stage)
     tracking, title = job.config["tracking"], str(Path(job.output.steps).parent)
-    accelerator = start(seed, job.threads, params.device, params.precision, tracking, title)
+    accelerator = start(seed, job.threads, params.device, params.precision, params.deterministic, tracking, title)
     try:
         run_stage(job, seed, accelerator, log)
     except DivergedError as error:

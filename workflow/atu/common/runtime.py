@@ -26,6 +26,7 @@ from atu.common.files import write_json
 T = TypeVar("T")
 THREADS: dict[str, int] = {}  # what start() was given, for the job's record
 SEVERAL = "ATU_SEVERAL"  # the environment variable of processes that train one model together
+UNREPEATABLE = "does not have a deterministic implementation"  # torch's words
 COMMIT = "ATU_COMMIT"  # the environment variable that says which code runs
 ARCHIVED = "workflow/commit.txt"  # which `git archive` fills in
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
@@ -33,6 +34,10 @@ PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "sna
 
 class MissingPackageError(ExplainedError, RuntimeError):
     """A package that a setting asks for is not installed."""
+
+
+class UnrepeatableError(ExplainedError, RuntimeError):
+    """An operation would give other numbers each time, and ``deterministic`` is on."""
 
 
 # The same job would meet these again: wrong data and settings, a number that is not finite, a missing module. The rest
@@ -59,6 +64,25 @@ def comes_again(error: BaseException) -> bool:
 
 
 @contextmanager
+def unrepeatable_explained() -> Iterator[None]:
+    """Turn what torch says of an operation without a deterministic form into a line that names the mend.
+
+    Raises:
+        UnrepeatableError: in place of torch's RuntimeError; all other errors pass as they are.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if UNREPEATABLE not in str(error):
+            raise
+        operation = str(error).partition(UNREPEATABLE)[0].strip().rpartition("\n")[-1]
+        raise UnrepeatableError(
+            f"deterministic: {operation} has no form on this device that repeats its numbers; set deterministic to "
+            "false, and runs differ in their last digits, or choose a model or a device without it"
+        ) from error
+
+
+@contextmanager
 def job_log(path: str | Path) -> Iterator[logging.Logger]:
     """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again.
 
@@ -78,7 +102,8 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
         log.addHandler(handler)
     # The traceback goes to the file alone: Python prints it to the terminal itself.
     try:
-        yield log
+        with unrepeatable_explained():
+            yield log
         times = {"started": started, "wall_seconds": round(time.time() - started, 3)}
         write_json(path.with_suffix(".json"), provenance() | THREADS | times)
     except ExplainedError as error:
@@ -122,11 +147,25 @@ def stage_seed(seed: int, stage: int) -> int:
     return number if number < 2**32 else random.Random(number).getrandbits(32)
 
 
+def repeat_numbers(deterministic: bool) -> None:
+    """Have torch take operations alone that give the same numbers each time on the same machine, or whichever are
+    fastest. Called before CUDA starts: cuBLAS reads its setting once.
+    """
+    import torch
+
+    if deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # the streams of cuBLAS share no workspace
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = False  # the fastest algorithm of a trial may be another one each time
+
+
 def start(
     seed: int,
     threads: int,
     device: str = "auto",
     precision: str = "fp32",
+    deterministic: bool = True,
     tracking: dict | None = None,
     run: str = "",
 ):
@@ -140,6 +179,8 @@ def start(
         threads: CPU threads torch may use; part of what makes numbers repeat.
         device: "auto" (GPU if there is one), "cpu" or "cuda".
         precision: "fp32", or "bf16" for autocast on float32 weights.
+        deterministic: whether operations that may give other numbers each time are refused (:func:`job_log` says
+            how to mend that) and such a form is taken of the others.
         tracking: {trackers: names that accelerate knows, project, folder}; every step that the accelerator
             logs goes there, until its ``end_training``.
         run: what the trackers call it.
@@ -155,6 +196,7 @@ def start(
     from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, set_seed
     from transformers.utils import logging as transformers_logging
 
+    repeat_numbers(deterministic)
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device is 'cuda' but torch sees no GPU; set device to 'auto' or 'cpu', or ask for a GPU")
     ranks = int(os.environ.get("WORLD_SIZE", 1)) if os.environ.get(SEVERAL) else 1
@@ -232,17 +274,20 @@ def code_version(root: Path) -> str | None:
 def provenance(**settings) -> dict:
     """Versions, commit, device, the given settings and their hash: recorded beside each result.
 
+    ``deterministic`` is whether torch takes deterministic operations alone, None where it is not loaded.
     The commit is that of the start: whoever starts jobs leaves it in the environment (:data:`COMMIT`).
     """
-    gpu = None
+    gpu = deterministic = None
     if "torch" in sys.modules:
         import torch
 
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        deterministic = torch.are_deterministic_algorithms_enabled()
     return {
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "git_commit": os.environ.get(COMMIT) or None,
         "gpu": gpu,
+        "deterministic": deterministic,
         "cpu_count": os.cpu_count(),
         "settings": settings,
         "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),

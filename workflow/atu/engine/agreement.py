@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from atu.common.errors import ExplainedError
+from atu.common.runtime import unrepeatable_explained
 from atu.engine.checks import OTHER
 from atu.engine.examples import Example, collate, scored_logits
 from atu.engine.logits import read_logits, refuse_nan
@@ -89,7 +90,8 @@ def check_engine(llm: PreTrainedModel) -> None:
     """
     name = type(llm).__name__
     try:
-        found = differences(llm)
+        with unrepeatable_explained():
+            found = differences(llm)
     except (ExplainedError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:

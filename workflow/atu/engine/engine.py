@@ -26,20 +26,21 @@ class Engine:
     allow it (:func:`atu.engine.plain.why_plain`). ``title`` stands before the progress bar.
 
     Attributes:
-        batch_tokens: the most tokens of a batch, padding and new ones included.
+        batch_tokens: the most tokens of a batch, padding and new ones included; the shape of a batch bears on the last
+            digits of what is in it. None: each prompt is run alone, and no other bears on it.
         special_tokens: whether the tokenizer adds its special tokens to prompts, although a template has its own.
     """
 
     llm: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    batch_tokens: int
+    batch_tokens: int | None
     special_tokens: bool = False
 
     @classmethod
     def load(
         cls,
         directory: str | Path,
-        batch_tokens: int,
+        batch_tokens: int | None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         template_options: dict | None = None,

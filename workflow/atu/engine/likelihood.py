@@ -26,7 +26,7 @@ def next_token_logits(
     llm: PreTrainedModel,
     ids: list[list[int]],
     read: list[int],
-    batch_tokens: int,
+    batch_tokens: int | None,
     title: str,
     groups: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:

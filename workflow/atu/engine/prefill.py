@@ -125,7 +125,7 @@ def prefilled_batches(
     llm: PreTrainedModel,
     ids: list[list[int]],
     read: list[int],
-    batch_tokens: int,
+    batch_tokens: int | None,
     groups: Sequence[str] | None = None,
     new_tokens: int = 0,
 ) -> Iterator[tuple[list[int], Prefilled]]:
@@ -138,7 +138,8 @@ def prefilled_batches(
 
     Args:
         read: how many of the last positions of each sequence are read (at least 1).
-        batch_tokens: the most tokens, padding and ``new_tokens`` included, of a batch.
+        batch_tokens: the most tokens, padding and ``new_tokens`` included, of a batch. None: every sequence is run
+            whole and alone, so that all that is found of it depends on itself, to the last bit.
         new_tokens: tokens that will be generated behind each sequence; 0 if the cache is not needed.
 
     Yields:
@@ -148,6 +149,8 @@ def prefilled_batches(
         ExplainedError: if the model cannot read a sequence.
     """
     check_tokens(llm, ids, new_tokens)
+    if batch_tokens is None:  # how much a row shares depends on who else is in its group: it is in one of its own
+        batch_tokens, groups = 1, [str(i) for i in range(len(ids))]
     if why_plain(llm):
         yield from plain_batches(llm, ids, batch_tokens, new_tokens)
     else:

@@ -28,15 +28,19 @@ def library() -> str:
     return whole.hexdigest()[:16]
 
 
-def asked_of(model: Iterable[str | Path], device: str) -> str:
-    """A digest of what answers: weights and whatever is applied to them as they are now, the code, the device.
+def asked_of(model: Iterable[str | Path], device: str, deterministic: bool) -> str:
+    """A digest of what answers: weights and whatever is applied to them as they are now, the code, the device and how
+    it computes.
 
     Args:
         model: folders with records of what was written into them.
         device: of torch, such as "cpu".
+        deterministic: as of :func:`atu.common.runtime.start`.
     """
     held = [read_record(path)["sha256"] for path in model]
-    return hashlib.sha256(json.dumps([held, library(), device], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([held, library(), device, deterministic], sort_keys=True).encode()).hexdigest()[
+        :16
+    ]
 
 
 def earlier_predictions(path: str | Path, recipe: Mapping, asked: str) -> dict[str, pd.DataFrame]:

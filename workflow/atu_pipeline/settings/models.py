@@ -526,7 +526,12 @@ class Evaluation(Block):
     between: all_or_many("all, or a list of probe sets") = Field(
         description="Probe sets that the stages between are asked."
     )
-    batch_tokens: Count = Field(description="The most tokens of a batch, with padding and answers.")
+    batch_tokens: Count = Field(
+        description="The most tokens of a batch, with padding and answers; of no matter where `batch_invariant` is on."
+    )
+    batch_invariant: Truth = Field(
+        description="Whether each prompt is read alone, so that no answer depends on others; slow (docs/repeatable.md)."
+    )
     max_new_tokens: Count = Field(description="The most tokens of an answer.")
     protocol: Literal[tuple(PROTOCOLS)] = Field(
         description="How is asked and scored, and plain texts trained on: as RWKU's code does, or strictly."
@@ -683,6 +688,9 @@ class Config(Block):
     device: Literal["auto", "cpu", "cuda"] = Field(description="Where models run; auto takes a GPU if there is one.")
     gpus_per_job: Count = Field(description="GPUs of a job that trains the LLM, over which its weights are sharded.")
     precision: Literal["fp32", "bf16"] = Field(description="float32, or bfloat16: autocast in training.")
+    deterministic: Truth = Field(
+        description="Whether the same machine gives the same numbers each time; an operation that cannot is refused."
+    )
     memory: word_or(AUTO_MEMORY, KeptIn) = Field(
         description="How trainings of the LLM keep their numbers; auto: the most exact way that fits one GPU."
     )
