@@ -156,6 +156,37 @@ def test_what_is_kept_is_float32(tmp_path, tokenizer):
     assert all(torch.equal(value, weights[name]) for name, value in llm.state_dict().items())
 
 
+def test_a_weight_of_two_maps_keeps_its_values(tokenizer):
+    """As those of Zamba2's shared layers, of which each is a module of its own."""
+    llm = tiny(tokenizer)
+    llm.model.layers[2].mlp.up_proj.weight = llm.model.layers[0].mlp.up_proj.weight
+    exact = llm.model.layers[0].mlp.up_proj.weight.data.clone()
+    keep_in_half(llm)
+    assert torch.equal(values_of(llm.model.layers[2].mlp.up_proj.weight), exact)
+    restore(llm)
+    assert torch.equal(llm.model.layers[2].mlp.up_proj.weight, exact)
+
+
+def test_the_linear_maps_of_gpt_2_are_halved_too(tokenizer, caplog):
+    llm, half = (tiny_llm(tokenizer, "gpt2", layers=2, n_positions=16).eval() for _ in range(2))
+    keep_in_half(half)
+    assert half.transformer.h[0].mlp.c_fc.weight.dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(*(model(input_ids=torch.arange(12)[None]).logits for model in (llm, half)))
+    assert not caplog.records
+
+
+def test_what_stays_float32_in_a_model_of_experts_is_told(tokenizer, caplog):
+    llm = tiny_llm(tokenizer, "mixtral", layers=2, num_local_experts=4)
+    keep_in_half(llm)
+    (said,) = caplog.records
+    # by hand: of 2 layers 4 experts of 3 maps of 32 x 64, the norms 5 x 32, the routers' linear maps aside
+    whole = sum(weight.numel() for weight in llm.parameters())
+    router = llm.model.layers[0].mlp.gate.weight
+    kept = 2 * 4 * 3 * 32 * 64 + 5 * 32 + (2 * router.numel() if router.dtype == torch.float32 else 0)
+    assert said.getMessage().startswith(f"{100 * kept / whole:.0f}% of the weights of MixtralForCausalLM lie in no")
+
+
 def test_only_the_parts_that_are_named_train(tokenizer):
     llm = tiny(tokenizer)
     trained = train_alone(llm, chosen_layers(llm, range(1, 2)))
