@@ -10,7 +10,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from atu.common.memory import LADDER, Memory, rungs
 from atu.engine.half import exact_state, keep_in_half, restore, values_of
-from atu.engine.models import chosen_layers, save_llm, train_alone
+from atu.engine.models import (
+    chosen_layers,
+    hidden_states,
+    layers_up_to,
+    load_llm,
+    load_to_train,
+    merge_adapters,
+    save_llm,
+    train_alone,
+)
 from atu.training.loop import train
 from atu.training.updates import Updates, round_stochastically
 from conftest import build_llm, tiny_llm
@@ -185,6 +194,31 @@ def test_what_stays_float32_in_a_model_of_experts_is_told(tokenizer, caplog):
     router = llm.model.layers[0].mlp.gate.weight
     kept = 2 * 4 * 3 * 32 * 64 + 5 * 32 + (2 * router.numel() if router.dtype == torch.float32 else 0)
     assert said.getMessage().startswith(f"{100 * kept / whole:.0f}% of the weights of MixtralForCausalLM lie in no")
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "rounded"])
+def test_merged_adapters_compute_what_the_model_that_is_kept_does(tmp_path, tokenizer, weights):
+    """An alignment behind a stage, and that of a longer run on what the stage has kept, read the same states."""
+    build_llm(tmp_path / "base")
+    memory, lora = Memory(weights=weights), {"rank": 2, "alpha": 4, "modules": "auto"}
+    llm, trained, tokenizer = load_to_train(tmp_path / "base", "cpu", memory, lora)
+    torch.manual_seed(0)
+    for name, weight in llm.named_parameters():
+        if "lora_B" in name:
+            weight.data = torch.randn_like(weight)
+
+    def states(of):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), layers_up_to(of, 2) as decoder:
+            ids = torch.arange(12)[None]
+            return hidden_states(decoder, ids, torch.ones_like(ids))
+
+    beside, merged = states(llm), merge_adapters(llm, trained, memory, "cpu")
+    half = merged.model.layers[0].mlp.up_proj.weight
+    assert half.dtype == (torch.float32 if weights == "fp32" else torch.bfloat16)
+    save_llm(merged, tokenizer, tmp_path / "kept")
+    kept = states(load_llm(tmp_path / "kept")[0])
+    assert torch.equal(states(merged), kept)
+    assert not torch.equal(beside, kept)
 
 
 def test_only_the_parts_that_are_named_train(tokenizer):
