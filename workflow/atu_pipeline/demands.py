@@ -56,9 +56,20 @@ def depth(config: dict) -> float:
     return config["models"][config["llm"]].get("layers") or shape(parameters(config, config["llm"]))[0]
 
 
+def vocabulary(config: dict) -> int:
+    """Tokens that the LLM knows; as many as the largest vocabulary in use has if its block does not say."""
+    return config["models"][config["llm"]].get("vocabulary", VOCABULARY)
+
+
+def embedding_parameters(config: dict) -> float:
+    """Weights of the LLM's embedding: a vector a token."""
+    size = parameters(config, config["llm"])
+    return min(size, vocabulary(config) * shape(size)[1])
+
+
 def logits(config: dict, tokens: float) -> float:
-    """Bytes of logits of ``tokens`` in a loss; of the largest vocabulary in use if the LLM's block does not say its."""
-    return logits_bytes(tokens, config["models"][config["llm"]].get("vocabulary", VOCABULARY))
+    """Bytes of logits of ``tokens`` in a loss."""
+    return logits_bytes(tokens, vocabulary(config))
 
 
 def subject_tokens(config: dict) -> float:
@@ -149,13 +160,15 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     size, unlearn = parameters(config, config["llm"]), settings["unlearn"]
     tokens = unlearn["batch_size"] * config["corpus"]["max_tokens"] * (2 if unlearn["retain_weight"] else 1)
     checkpoint, recomputed = WEIGHT["fp32"] * size, memory.gradient_checkpointing
+    whole = unlearn["layers"] == ALL_LAYERS and not unlearn["lora"]["rank"]
     if unlearn["lora"]["rank"]:
         trained = adapter_bytes(config, unlearn) / WEIGHT["fp32"]
-    elif unlearn["layers"] == ALL_LAYERS:
+    elif whole:
         trained = size * min(1.0, settings["layer"] / depth(config))
     else:
         trained = size * layers_share(config, unlearn)
-    weights = training_bytes(size, trained, unlearn["optimizer"], config["precision"], memory)
+    embedding = {"embedding": embedding_parameters(config), "embedding_trains": whole}
+    weights = training_bytes(size, trained, unlearn["optimizer"], config["precision"], memory, **embedding)
     again = alignment(config, settings, 0 if last else settings["align"]["steps_between"])
     read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config)
     return Demand(
@@ -215,7 +228,9 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     batch = train["batch_size"] * settings["max_tokens"] * sequences
     recomputed, length = memory.gradient_checkpointing, people * config["corpus"]["texts"] * settings["max_tokens"]
     passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
-    weights = training_bytes(size, trained, train["optimizer"], config["precision"], memory, frozen=kept)
+    whole = settings["layers"] == ALL_LAYERS and own.trained_layers is None and not settings["lora"]["rank"]
+    embedding = {"embedding": embedding_parameters(config), "embedding_trains": whole}
+    weights = training_bytes(size, trained, train["optimizer"], config["precision"], memory, kept, **embedding)
     return Demand(
         flop=train["epochs"] * passes,
         device=weights + activation_bytes(size, batch, config["precision"], recomputed) + logits(config, batch),
@@ -297,7 +312,8 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         trained = lora_parameters(size, rank, 2) if rank else size
         recomputed = memory.gradient_checkpointing
         flop += block["steps"] * training_flop(size, tokens, recomputed)
-        device = training_bytes(size, trained, block["optimizer"], config["precision"], memory)
+        embedding = {"embedding": embedding_parameters(config), "embedding_trains": not rank}
+        device = training_bytes(size, trained, block["optimizer"], config["precision"], memory, **embedding)
         device += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)
         device, host = max(device, asking.device), rounded_bytes(size, memory)
         copies = WEIGHT["fp32"] * size + host_bytes(size, trained, block["optimizer"], memory)
