@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from atu.common.errors import ExplainedError
 from atu.common.memory import LADDER, Memory, rungs
 from atu.engine.half import exact_state, keep_in_half, restore, values_of
 from atu.engine.models import (
@@ -124,6 +125,13 @@ def test_a_loss_without_a_graph_is_a_step_of_no_gradient(optimizer, memory):
     assert torch.equal(end(graph=True), end(graph=False))
 
 
+def test_a_loss_that_no_weight_bears_on_is_refused():
+    how = {"steps": 2, "optimizer": "sgd", "learning_rate": 0.1}
+    weight, frozen = torch.nn.Parameter(torch.ones(3)), torch.full((3,), 0.5)
+    with pytest.raises(ExplainedError, match=r"train: the loss is 1\.5 and depends on no weight that trains"):
+        train(Accelerator(cpu=True), [weight], iter(lambda: None, 0), lambda _: {"loss": frozen.sum()}, **how)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("llm")
@@ -226,6 +234,16 @@ def test_only_the_parts_that_are_named_train(tokenizer):
     trained = train_alone(llm, chosen_layers(llm, range(1, 2)))
     assert {id(weight) for weight in trained} == {id(weight) for weight in llm.model.layers[1].parameters()}
     assert train_alone(copy.deepcopy(llm), chosen_layers(llm, range(2, 3))) == []  # of another model
+
+
+def test_what_names_a_result():
+    """Where numbers lie changes none, unless they are rounded there: the host and a GPU draw other random numbers."""
+    assert Memory(weights="bf16", offload=True).changes_numbers() == HALF.changes_numbers() == {"weights": "bf16"}
+    paged = Memory(optimizer_state="paged_8bit", gradient_checkpointing=True)
+    assert paged.changes_numbers() == {"optimizer_state": "8bit"}
+    here, there = (Memory(weights="rounded", offload=offload).changes_numbers() for offload in (False, True))
+    assert here == {"weights": "rounded"}
+    assert there == here | {"rounded_on": "host"}
 
 
 def test_the_ladder():
