@@ -204,6 +204,19 @@ def test_what_stays_float32_in_a_model_of_experts_is_told(tokenizer, caplog):
     assert said.getMessage().startswith(f"{100 * kept / whole:.0f}% of the weights of MixtralForCausalLM lie in no")
 
 
+def test_adapters_begin_alike_over_float32_and_bf16_weights(tmp_path, tokenizer):
+    build_llm(tmp_path)
+    lora, found = {"rank": 2, "alpha": 4, "modules": "auto"}, []
+    for memory in (Memory(), HALF):
+        torch.manual_seed(0)
+        llm, _, _ = load_to_train(tmp_path, "cpu", memory, lora)
+        found.append({name: weight for name, weight in llm.named_parameters() if "lora" in name})
+        base = llm.model.layers[0].self_attn.q_proj.base_layer.weight
+        assert base.dtype == (torch.bfloat16 if memory == HALF else torch.float32)
+    assert {weight.dtype for weight in found[1].values()} == {torch.float32}
+    assert all(torch.equal(weight, found[0][name]) for name, weight in found[1].items())
+
+
 @pytest.mark.parametrize("weights", ["fp32", "bf16", "rounded"])
 def test_merged_adapters_compute_what_the_model_that_is_kept_does(tmp_path, tokenizer, weights):
     """An alignment behind a stage, and that of a longer run on what the stage has kept, read the same states."""

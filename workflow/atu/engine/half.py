@@ -1,6 +1,8 @@
 """Weights in bf16 while they train, their float32 values beside them: half the memory, and the same numbers."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,6 +54,19 @@ def set_values(weight: Tensor, values: Tensor | None) -> None:
         setattr(weight, VALUES, values)
     elif hasattr(weight, VALUES):
         delattr(weight, VALUES)
+
+
+@contextmanager
+def exact_weights(llm: nn.Module) -> Iterator[None]:
+    """Inside the block bf16 weights that keep float32 values have these in their place, where they lie."""
+    halved = {weight: weight.data for weight in llm.parameters() if hasattr(weight, VALUES)}
+    for weight in halved:
+        weight.data = getattr(weight, VALUES)
+    try:
+        yield
+    finally:
+        for weight, half in halved.items():
+            weight.data = half
 
 
 def exact_state(llm: "PreTrainedModel") -> dict[str, Tensor] | None:

@@ -15,7 +15,7 @@ from atu.common.errors import ExplainedError
 from atu.common.files import check_weights, write_json
 from atu.common.finite import check_finite
 from atu.common.memory import Memory
-from atu.engine.half import exact_state, keep_in_half, restore
+from atu.engine.half import exact_state, exact_weights, keep_in_half, restore
 from atu.engine.parts import AUTO, query_value_maps
 
 if TYPE_CHECKING:  # slow to import, and not every job that reads this module loads an LLM
@@ -222,7 +222,11 @@ def add_lora(
         where = {"layers_to_transform": list(layers), "layers_pattern": decoder_parts(llm)[0]}
     scale: Any = alpha  # peft takes any number, and its annotation an integer
     config = LoraConfig(r=rank, lora_alpha=scale, target_modules=modules, task_type="CAUSAL_LM", **where)
-    return get_peft_model(llm, config)
+    device = llm.device
+    with exact_weights(llm):  # else peft would round what adapters begin with to bf16
+        trained = get_peft_model(llm, config)
+    nn.Module.to(llm, device)
+    return trained
 
 
 def merge_adapters(
