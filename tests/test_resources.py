@@ -88,6 +88,29 @@ def test_what_is_asked_for_knows_the_embedding():
     assert device(50_000, layers="2-5") - device(1, layers="2-5") == pytest.approx(2 * 50_000_000, rel=1e-3)
 
 
+def test_between_two_steps_there_are_no_gradients():
+    """By hand: float32 weights and two moments; bf16 ones, master copies and two moments; offloaded, weights alone."""
+    for memory, bytes_a_weight in (
+        (Memory(), 12),
+        (Memory(weights="bf16"), 14),
+        (Memory(weights="bf16", offload=True), 2),
+    ):
+        assert resources.training_bytes(P, P, "adamw", "bf16", memory, gradients=False) == bytes_a_weight * P
+
+
+def test_a_model_that_is_relearned_is_asked_with_the_weights_that_train():
+    """Adapters: float32 weights, 4 bytes each, and the keys and values of a batch of prompts."""
+    relearn = {"attack": "relearn", "lora": {"rank": 1}}
+    config = check(PAPER, attacks={"relearn-target": relearn})
+    memory = Memory(gradient_checkpointing=True)
+    cache = resources.cache_bytes(3.82e9, config["evaluation"]["batch_tokens"], "bf16")
+    asked = demand("attack_after", config, "relearn-target", memory=memory).device
+    assert asked > 4 * 3.82e9 + cache
+    half = demand("attack_after", config, "relearn-target", memory=Memory(weights="bf16", gradient_checkpointing=True))
+    embedding = demands.embedding_parameters(config)
+    assert asked - half.device == pytest.approx(2 * (3.82e9 - embedding), rel=1e-2)
+
+
 def test_memory_of_the_host_while_training():
     """Float32 values of all weights beside bf16 ones, and two moments where they are offloaded."""
     assert resources.host_bytes(P, P, "adamw", Memory()) == 0

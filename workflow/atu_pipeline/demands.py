@@ -312,10 +312,15 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         trained = lora_parameters(size, rank, 2) if rank else size
         recomputed = memory.gradient_checkpointing
         flop += block["steps"] * training_flop(size, tokens, recomputed)
+        of = size, trained, block["optimizer"], config["precision"], memory
         embedding = {"embedding": embedding_parameters(config), "embedding_trains": not rank}
-        device = training_bytes(size, trained, block["optimizer"], config["precision"], memory, **embedding)
-        device += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)
-        device, host = max(device, asking.device), rounded_bytes(size, memory)
+        step = training_bytes(*of, **embedding)
+        step += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)
+        # it is asked as it trains, its weights and the optimiser's state as they are
+        between_steps = training_bytes(*of, **embedding, gradients=False)
+        between_steps += cache_bytes(size, config["evaluation"]["batch_tokens"], config["precision"])
+        device = max(step, between_steps + logits(config, LONG_PROMPT))
+        host = rounded_bytes(size, memory)
         copies = WEIGHT["fp32"] * size + host_bytes(size, trained, block["optimizer"], memory)
     return Demand(flop=flop, device=device, host=host, moved=asking.moved, copies=copies)
 

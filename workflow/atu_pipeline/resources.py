@@ -59,6 +59,7 @@ def training_bytes(
     frozen: int = 0,
     embedding: float = 0.0,
     embedding_trains: bool = False,
+    gradients: bool = True,
 ) -> float:
     """Weights, gradients and optimiser state on the device, with T the weights that train (atu.common.memory).
 
@@ -71,16 +72,17 @@ def training_bytes(
         frozen: copies of the base model that stay in memory besides.
         embedding: how many of the weights are the embedding's.
         embedding_trains: whether these are among the ones that train.
+        gradients: whether they are there, and the copies; not between two steps.
     """
-    state = state_bytes(optimizer, memory)
+    state, gradient = state_bytes(optimizer, memory), GRADIENT if gradients else 0
     if memory.weights == "fp32":
-        copies = WEIGHT["bf16"] if precision == "bf16" and not memory.gradient_checkpointing else 0
-        return WEIGHT["fp32"] * parameters * (1 + frozen) + (GRADIENT + state + copies) * trained
+        copies = WEIGHT["bf16"] if gradients and precision == "bf16" and not memory.gradient_checkpointing else 0
+        return WEIGHT["fp32"] * parameters * (1 + frozen) + (gradient + state + copies) * trained
     held = 0.0 if memory.offload else state + (WEIGHT["fp32"] if memory.weights == "bf16" else 0)
     whole = (WEIGHT["fp32"] - WEIGHT["bf16"]) * embedding * (1 + frozen)
     if embedding_trains:
-        whole += (GRADIENT - WEIGHT["bf16"] + state - held) * embedding
-    return WEIGHT["bf16"] * (parameters * (1 + frozen) + trained) + held * trained + whole
+        whole += (gradient / 2 + state - held) * embedding
+    return WEIGHT["bf16"] * parameters * (1 + frozen) + (gradient / 2 + held) * trained + whole
 
 
 def rounded_bytes(parameters: float, memory: Memory) -> float:
