@@ -203,6 +203,8 @@ def test_rows_of_the_published_tables():
         ("atu", {}, []),
         ("atu", {"encoder": "all-MiniLM-L6-v2"}, ["encoder: all-MiniLM-L6-v2, published all-mpnet-base-v2"]),
         ("atu", {"align": {"steps": 9}}, ["method_settings.atu.align.steps: 9, published 15000"]),
+        ("atu", {"unlearn": {"layers": "1-3"}}, ["method_settings.atu.unlearn.layers: 1-3, published none"]),
+        ("atu", {"unlearn": {"lora": {"rank": 8}}}, ["method_settings.atu.unlearn.lora.rank: 8, published 0"]),
         ("atu-layer10", {}, ["method_settings.atu-layer10.layer: 10, published 29"]),
         ("npo-first", {}, ["method_settings.npo-first.layers: 0-4, published none"]),
     ],

@@ -50,6 +50,68 @@ def test_memory_of_training(optimizer, precision, trained, memory, bytes_a_weigh
     assert more == pytest.approx((4 if memory.weights == "fp32" else 2) * P)
 
 
+@pytest.mark.parametrize(
+    ("memory", "more"),
+    [
+        # by hand, AdamW: 4 of the weight, 4 of its gradient, 8 of its moments, less what any other weight holds
+        (Memory(), 0),
+        (Memory(weights="bf16"), 16 - 16),
+        (Memory(weights="bf16", offload=True), 16 - 4),
+        (Memory(weights="bf16", optimizer_state="8bit"), 10.1 - 10.1),
+        (Memory(weights="rounded", optimizer_state="8bit"), 10.1 - 6.1),
+        (Memory(weights="rounded", offload=True), 16 - 4),
+    ],
+)
+def test_an_embedding_stays_float32_on_the_gpu(memory, more):
+    size = 1e6
+    plain = resources.training_bytes(P, P, "adamw", "bf16", memory)
+    found = resources.training_bytes(P, P, "adamw", "bf16", memory, embedding=size, embedding_trains=True)
+    assert found - plain == pytest.approx(more * size)
+    # where it does not train, its weights alone: 2 bytes more, and so of each model beside
+    plain = resources.training_bytes(P, 0, "adamw", "bf16", memory, frozen=1)
+    found = resources.training_bytes(P, 0, "adamw", "bf16", memory, frozen=1, embedding=size)
+    assert found - plain == pytest.approx(0 if memory.weights == "fp32" else 4 * size)
+
+
+def test_what_is_asked_for_knows_the_embedding():
+    """Offloaded NPO by AdamW on 10 layers of width 1000: 12 bytes more for each of 50,000 vectors; in layers, 2."""
+    model = {"phi-3-mini-4k-instruct": {"parameters": P, "layers": 10}}
+    memory = Memory(weights="bf16", offload=True)
+
+    def device(vocabulary, **npo):
+        model["phi-3-mini-4k-instruct"]["vocabulary"] = vocabulary
+        config = check(PAPER, methods=["npo"], models=model, method_settings={"npo": npo})
+        block = config["method_settings"]["npo"]
+        batch = block["train"]["batch_size"] * block["max_tokens"]
+        return demand("train", config, "npo", memory=memory).device - resources.logits_bytes(batch, vocabulary)
+
+    assert device(50_000) - device(1) == pytest.approx(12 * 50_000_000, rel=1e-3)
+    assert device(50_000, layers="2-5") - device(1, layers="2-5") == pytest.approx(2 * 50_000_000, rel=1e-3)
+
+
+def test_between_two_steps_there_are_no_gradients():
+    """By hand: float32 weights and two moments; bf16 ones, master copies and two moments; offloaded, weights alone."""
+    for memory, bytes_a_weight in (
+        (Memory(), 12),
+        (Memory(weights="bf16"), 14),
+        (Memory(weights="bf16", offload=True), 2),
+    ):
+        assert resources.training_bytes(P, P, "adamw", "bf16", memory, gradients=False) == bytes_a_weight * P
+
+
+def test_a_model_that_is_relearned_is_asked_with_the_weights_that_train():
+    """Adapters: float32 weights, 4 bytes each, and the keys and values of a batch of prompts."""
+    relearn = {"attack": "relearn", "lora": {"rank": 1}}
+    config = check(PAPER, attacks={"relearn-target": relearn})
+    memory = Memory(gradient_checkpointing=True)
+    cache = resources.cache_bytes(3.82e9, config["evaluation"]["batch_tokens"], "bf16")
+    asked = demand("attack_after", config, "relearn-target", memory=memory).device
+    assert asked > 4 * 3.82e9 + cache
+    half = demand("attack_after", config, "relearn-target", memory=Memory(weights="bf16", gradient_checkpointing=True))
+    embedding = demands.embedding_parameters(config)
+    assert asked - half.device == pytest.approx(2 * (3.82e9 - embedding), rel=1e-2)
+
+
 def test_memory_of_the_host_while_training():
     """Float32 values of all weights beside bf16 ones, and two moments where they are offloaded."""
     assert resources.host_bytes(P, P, "adamw", Memory()) == 0

@@ -8,9 +8,19 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from atu.common.errors import ExplainedError
 from atu.common.memory import LADDER, Memory, rungs
 from atu.engine.half import exact_state, keep_in_half, restore, values_of
-from atu.engine.models import chosen_layers, save_llm, train_alone
+from atu.engine.models import (
+    chosen_layers,
+    hidden_states,
+    layers_up_to,
+    load_llm,
+    load_to_train,
+    merge_adapters,
+    save_llm,
+    train_alone,
+)
 from atu.training.loop import train
 from atu.training.updates import Updates, round_stochastically
 from conftest import build_llm, tiny_llm
@@ -115,6 +125,13 @@ def test_a_loss_without_a_graph_is_a_step_of_no_gradient(optimizer, memory):
     assert torch.equal(end(graph=True), end(graph=False))
 
 
+def test_a_loss_that_no_weight_bears_on_is_refused():
+    how = {"steps": 2, "optimizer": "sgd", "learning_rate": 0.1}
+    weight, frozen = torch.nn.Parameter(torch.ones(3)), torch.full((3,), 0.5)
+    with pytest.raises(ExplainedError, match=r"train: the loss is 1\.5 and depends on no weight that trains"):
+        train(Accelerator(cpu=True), [weight], iter(lambda: None, 0), lambda _: {"loss": frozen.sum()}, **how)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("llm")
@@ -156,11 +173,90 @@ def test_what_is_kept_is_float32(tmp_path, tokenizer):
     assert all(torch.equal(value, weights[name]) for name, value in llm.state_dict().items())
 
 
+def test_a_weight_of_two_maps_keeps_its_values(tokenizer):
+    """As those of Zamba2's shared layers, of which each is a module of its own."""
+    llm = tiny(tokenizer)
+    llm.model.layers[2].mlp.up_proj.weight = llm.model.layers[0].mlp.up_proj.weight
+    exact = llm.model.layers[0].mlp.up_proj.weight.data.clone()
+    keep_in_half(llm)
+    assert torch.equal(values_of(llm.model.layers[2].mlp.up_proj.weight), exact)
+    restore(llm)
+    assert torch.equal(llm.model.layers[2].mlp.up_proj.weight, exact)
+
+
+def test_the_linear_maps_of_gpt_2_are_halved_too(tokenizer, caplog):
+    llm, half = (tiny_llm(tokenizer, "gpt2", layers=2, n_positions=16).eval() for _ in range(2))
+    keep_in_half(half)
+    assert half.transformer.h[0].mlp.c_fc.weight.dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(*(model(input_ids=torch.arange(12)[None]).logits for model in (llm, half)))
+    assert not caplog.records
+
+
+def test_what_stays_float32_in_a_model_of_experts_is_told(tokenizer, caplog):
+    llm = tiny_llm(tokenizer, "mixtral", layers=2, num_local_experts=4)
+    keep_in_half(llm)
+    (said,) = caplog.records
+    # by hand: of 2 layers 4 experts of 3 maps of 32 x 64, the norms 5 x 32, the routers' linear maps aside
+    whole = sum(weight.numel() for weight in llm.parameters())
+    router = llm.model.layers[0].mlp.gate.weight
+    kept = 2 * 4 * 3 * 32 * 64 + 5 * 32 + (2 * router.numel() if router.dtype == torch.float32 else 0)
+    assert said.getMessage().startswith(f"{100 * kept / whole:.0f}% of the weights of MixtralForCausalLM lie in no")
+
+
+def test_adapters_begin_alike_over_float32_and_bf16_weights(tmp_path, tokenizer):
+    build_llm(tmp_path)
+    lora, found = {"rank": 2, "alpha": 4, "modules": "auto"}, []
+    for memory in (Memory(), HALF):
+        torch.manual_seed(0)
+        llm, _, _ = load_to_train(tmp_path, "cpu", memory, lora)
+        found.append({name: weight for name, weight in llm.named_parameters() if "lora" in name})
+        base = llm.model.layers[0].self_attn.q_proj.base_layer.weight
+        assert base.dtype == (torch.bfloat16 if memory == HALF else torch.float32)
+    assert {weight.dtype for weight in found[1].values()} == {torch.float32}
+    assert all(torch.equal(weight, found[0][name]) for name, weight in found[1].items())
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "rounded"])
+def test_merged_adapters_compute_what_the_model_that_is_kept_does(tmp_path, tokenizer, weights):
+    """An alignment behind a stage, and that of a longer run on what the stage has kept, read the same states."""
+    build_llm(tmp_path / "base")
+    memory, lora = Memory(weights=weights), {"rank": 2, "alpha": 4, "modules": "auto"}
+    llm, trained, tokenizer = load_to_train(tmp_path / "base", "cpu", memory, lora)
+    torch.manual_seed(0)
+    for name, weight in llm.named_parameters():
+        if "lora_B" in name:
+            weight.data = torch.randn_like(weight)
+
+    def states(of):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), layers_up_to(of, 2) as decoder:
+            ids = torch.arange(12)[None]
+            return hidden_states(decoder, ids, torch.ones_like(ids))
+
+    beside, merged = states(llm), merge_adapters(llm, trained, memory, "cpu")
+    half = merged.model.layers[0].mlp.up_proj.weight
+    assert half.dtype == (torch.float32 if weights == "fp32" else torch.bfloat16)
+    save_llm(merged, tokenizer, tmp_path / "kept")
+    kept = states(load_llm(tmp_path / "kept")[0])
+    assert torch.equal(states(merged), kept)
+    assert not torch.equal(beside, kept)
+
+
 def test_only_the_parts_that_are_named_train(tokenizer):
     llm = tiny(tokenizer)
     trained = train_alone(llm, chosen_layers(llm, range(1, 2)))
     assert {id(weight) for weight in trained} == {id(weight) for weight in llm.model.layers[1].parameters()}
     assert train_alone(copy.deepcopy(llm), chosen_layers(llm, range(2, 3))) == []  # of another model
+
+
+def test_what_names_a_result():
+    """Where numbers lie changes none, unless they are rounded there: the host and a GPU draw other random numbers."""
+    assert Memory(weights="bf16", offload=True).changes_numbers() == HALF.changes_numbers() == {"weights": "bf16"}
+    paged = Memory(optimizer_state="paged_8bit", gradient_checkpointing=True)
+    assert paged.changes_numbers() == {"optimizer_state": "8bit"}
+    here, there = (Memory(weights="rounded", offload=offload).changes_numbers() for offload in (False, True))
+    assert here == {"weights": "rounded"}
+    assert there == here | {"rounded_on": "host"}
 
 
 def test_the_ladder():

@@ -61,14 +61,20 @@ def depth(config: dict) -> float:
     return config["models"][config["llm"]].get("layers") or shape(parameters(config, config["llm"]))[0]
 
 
+def vocabulary(config: dict) -> int:
+    """Tokens that the LLM knows; as many as the largest vocabulary in use has if its block does not say."""
+    return config["models"][config["llm"]].get("vocabulary", VOCABULARY)
+
+
+def embedding_parameters(config: dict) -> float:
+    """Weights of the LLM's embedding: a vector a token."""
+    size = parameters(config, config["llm"])
+    return min(size, vocabulary(config) * shape(size)[1])
+
+
 def logits(config: dict, tokens: float) -> float:
     """Bytes of logits of ``tokens`` in a loss."""
     return logits_bytes(tokens, vocabulary(config))
-
-
-def vocabulary(config: dict) -> int:
-    """Tokens that the LLM knows; of the largest vocabulary in use if its block does not say."""
-    return config["models"][config["llm"]].get("vocabulary", VOCABULARY)
 
 
 def subject_tokens(config: dict) -> float:
@@ -160,13 +166,15 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     of_text = config["corpus"]["max_tokens"] * (2 if unlearn["retain_weight"] else 1)
     tokens, own = unlearn["batch_size"] * of_text, ceil(unlearn["batch_size"] / gpus) * of_text
     checkpoint, recomputed = WEIGHT["fp32"] * size, memory.gradient_checkpointing
+    whole = unlearn["layers"] == ALL_LAYERS and not unlearn["lora"]["rank"]
     if unlearn["lora"]["rank"]:
         trained = adapter_bytes(config, unlearn) / WEIGHT["fp32"]
-    elif unlearn["layers"] == ALL_LAYERS:
+    elif whole:
         trained = size * min(1.0, settings["layer"] / depth(config))
     else:
         trained = size * layers_share(config, unlearn)
-    weights = training_bytes(size, trained, unlearn["optimizer"], config["precision"], memory)
+    embedding = {"embedding": embedding_parameters(config), "embedding_trains": whole}
+    weights = training_bytes(size, trained, unlearn["optimizer"], config["precision"], memory, **embedding)
     weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     again = alignment(config, settings, 0 if last else settings["align"]["steps_between"])
     read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config)
@@ -232,7 +240,9 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     batch = ceil(train["batch_size"] / sharing) * settings["max_tokens"] * sequences
     recomputed, length = memory.gradient_checkpointing, people * config["corpus"]["texts"] * settings["max_tokens"]
     passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
-    weights = training_bytes(size, trained, train["optimizer"], config["precision"], memory, frozen=kept)
+    whole = settings["layers"] == ALL_LAYERS and own.trained_layers is None and not settings["lora"]["rank"]
+    embedding = {"embedding": embedding_parameters(config), "embedding_trains": whole}
+    weights = training_bytes(size, trained, train["optimizer"], config["precision"], memory, kept, **embedding)
     weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     return Demand(
         flop=train["epochs"] * passes / sharing,
@@ -328,12 +338,16 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         trained = lora_parameters(size, rank, 2) if rank else size
         recomputed = memory.gradient_checkpointing
         flop += block["steps"] * training_flop(size, tokens, recomputed)
-        device = training_bytes(size, trained, block["optimizer"], config["precision"], memory)
-        device = sharded_bytes(device, size, vocabulary(config), config["precision"], memory, gpus)
-        # the model that is asked is the one that trains
-        asking_bytes = asking.device if gpus == 1 else device + asking.device - WEIGHT[config["precision"]] * size
-        device += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)
-        device, host = max(device, asking_bytes), rounded_bytes(size, memory)
+        of = size, trained, block["optimizer"], config["precision"], memory
+        sharded = size, vocabulary(config), config["precision"], memory, gpus
+        embedding = {"embedding": embedding_parameters(config), "embedding_trains": not rank}
+        step = sharded_bytes(training_bytes(*of, **embedding), *sharded)
+        step += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)
+        # it is asked as it trains, its weights and the optimiser's state as they are
+        between_steps = sharded_bytes(training_bytes(*of, **embedding, gradients=False), *sharded)
+        between_steps += cache_bytes(size, config["evaluation"]["batch_tokens"], config["precision"])
+        device = max(step, between_steps + logits(config, LONG_PROMPT))
+        host = rounded_bytes(size, memory)
         copies = gpus * WEIGHT["fp32"] * size + host_bytes(size, trained, block["optimizer"], memory)
     return Demand(flop=flop, device=device, host=host, moved=asking.moved, copies=copies, gpus=gpus)
 

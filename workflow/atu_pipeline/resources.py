@@ -54,24 +54,38 @@ def state_bytes(optimizer: str, memory: Memory) -> float:
 
 
 def training_bytes(
-    parameters: float, trained: float, optimizer: str, precision: str, memory: Memory, frozen: int = 0
+    parameters: float,
+    trained: float,
+    optimizer: str,
+    precision: str,
+    memory: Memory,
+    frozen: int = 0,
+    embedding: float = 0.0,
+    embedding_trains: bool = False,
+    gradients: bool = True,
 ) -> float:
     """Weights, gradients and optimiser state on the device, with T the weights that train (atu.common.memory).
 
     Float32 weights: 4 P (1 + frozen) + (4 + o + c) T, with o the state's bytes and c = 2 under bf16, whose autocast
     keeps 16-bit copies of the weights that train until their backward pass, unless activations are computed anew.
-    Others: 2 P (1 + frozen) + (2 + o + m) T, with m = 4 where master
-    copies are kept; o and m are 0 if they lie on the host.
+    Others: 2 P (1 + frozen) + (2 + o + m) T, with m = 4 where master copies are kept; o and m are 0 if they lie on the
+    host. The embedding, E weights, stays float32 on the device: 4 E (1 + frozen) of it, and 4 + o for each that trains.
 
     Args:
         frozen: copies of the base model that stay in memory besides.
+        embedding: how many of the weights are the embedding's.
+        embedding_trains: whether these are among the ones that train.
+        gradients: whether they are there, and the copies; not between two steps.
     """
-    state = state_bytes(optimizer, memory)
+    state, gradient = state_bytes(optimizer, memory), GRADIENT if gradients else 0
     if memory.weights == "fp32":
-        copies = WEIGHT["bf16"] if precision == "bf16" and not memory.gradient_checkpointing else 0
-        return WEIGHT["fp32"] * parameters * (1 + frozen) + (GRADIENT + state + copies) * trained
+        copies = WEIGHT["bf16"] if gradients and precision == "bf16" and not memory.gradient_checkpointing else 0
+        return WEIGHT["fp32"] * parameters * (1 + frozen) + (gradient + state + copies) * trained
     held = 0.0 if memory.offload else state + (WEIGHT["fp32"] if memory.weights == "bf16" else 0)
-    return WEIGHT["bf16"] * (parameters * (1 + frozen) + trained) + held * trained
+    whole = (WEIGHT["fp32"] - WEIGHT["bf16"]) * embedding * (1 + frozen)
+    if embedding_trains:
+        whole += (gradient / 2 + state - held) * embedding
+    return WEIGHT["bf16"] * parameters * (1 + frozen) + (gradient / 2 + held) * trained + whole
 
 
 def rounded_bytes(parameters: float, memory: Memory) -> float:

@@ -19,8 +19,7 @@ from atu.common.leftovers import scratch_folder
 from atu.common.memory import Memory
 from atu.common.recipe import made_by
 from atu.common.runtime import job_log, provenance, stage_seed, start
-from atu.engine.half import restore
-from atu.engine.models import load_to_train, save_llm
+from atu.engine.models import load_to_train, merge_adapters, save_llm
 from atu.engine.parts import layer_range
 from atu.evaluation.collapse import why_collapsed
 from atu.methods import load
@@ -88,7 +87,10 @@ def run_stage(job, seed, accelerator, log):
     unlearning, memory = settings["unlearn"], Memory(**params.memory)
     layers = layer_range(unlearning["layers"])
     below = range(settings["layer"]) if layers is None else layers  # no adapter lies above the hook
-    llm, trained, tokenizer = load_to_train(inputs.llm, accelerator.device, memory, unlearning["lora"], below)
+    how = memory, unlearning["lora"], below
+    # adapters draw their first weights: what is drawn behind them is as without any, and as in a job of its own
+    with torch.random.fork_rng():
+        llm, trained, tokenizer = load_to_train(inputs.llm, accelerator.device, *how)
     corpora = [WindowedCorpus.load(path) for path in inputs.windows]
     texts = [corpus.checksum for corpus in corpora]
     predictor = EmbeddingPredictor.load(inputs.predictor, texts, accelerator.device)
@@ -109,6 +111,8 @@ def run_stage(job, seed, accelerator, log):
             **{key: value for key, value in unlearning.items() if key != "lora"} | {"tau": tau, "layers": layers},
         )
     log.info("tau %s: similarity %.4f -> %.4f", tau, steps[0]["similarity"], steps[-1]["similarity"])
+    if unlearning["lora"]["rank"]:  # before the alignment, which is on the model that is kept
+        llm = merge_adapters(llm, trained, memory, accelerator.device)
     frames = [pd.DataFrame(steps).assign(phase="unlearn")]
     if job.output.get("predictor"):
         options = {"layer": settings["layer"], "precision": params.precision, "seed": seed}
@@ -120,9 +124,7 @@ def run_stage(job, seed, accelerator, log):
             steps = method.realign(accelerator, llm, predictor, corpora, scratch=scratch, **options)
         log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
         frames.append(pd.DataFrame(steps).assign(phase="align"))
-    restore(llm)
-    whole = trained.merge_and_unload() if unlearning["lora"]["rank"] else llm
-    keep(job, lambda part: save_llm(whole, tokenizer, part), pd.concat(frames).assign(tau=tau))
+    keep(job, lambda part: save_llm(llm, tokenizer, part), pd.concat(frames).assign(tau=tau))
     keep_predictor(job, predictor.save)
 
 

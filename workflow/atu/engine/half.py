@@ -1,5 +1,8 @@
 """Weights in bf16 while they train, their float32 values beside them: half the memory, and the same numbers."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +13,8 @@ from atu.engine.sharded import gather, is_sharded
 if TYPE_CHECKING:  # slow to import
     from transformers import PreTrainedModel
 
+log_of_job = logging.getLogger("atu")
+TELLING = 0.1  # share of the weights, beside the embedding, that stay float32: norms and biases are far less
 VALUES = "float32_values"  # attribute of a bf16 weight: its values before rounding
 
 
@@ -19,11 +24,25 @@ def keep_in_half(llm: "PreTrainedModel") -> None:
     Embeddings and norms stay float32, so that autocast computes what it would with float32 weights, bit by bit.
     Called before the model goes to its device: the float32 values stay where they are.
     """
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear maps
+
     embedding = llm.get_input_embeddings().weight
     for module in llm.modules():
-        if isinstance(module, nn.Linear) and module.weight is not embedding:
+        if not isinstance(module, nn.Linear | Conv1D) or module.weight is embedding:
+            continue
+        if module.weight.dtype == torch.float32:  # else another map has the same weight: its values are kept already
             set_values(module.weight, module.weight.data)
             module.weight.data = module.weight.data.bfloat16()
+    # of a model of experts most weights, which are one tensor of all maps of a layer
+    others = [weight for weight in llm.parameters() if weight.dtype == torch.float32 and weight is not embedding]
+    share = sum(weight.numel() for weight in others) / sum(weight.numel() for weight in llm.parameters())
+    if share > TELLING:
+        log_of_job.warning(
+            "%.0f%% of the weights of %s lie in no linear map of their own and stay float32: more memory is needed "
+            "than is planned",
+            100 * share,
+            type(llm).__name__,
+        )
 
 
 def values_of(weight: Tensor) -> Tensor:
@@ -37,6 +56,19 @@ def set_values(weight: Tensor, values: Tensor | None) -> None:
         setattr(weight, VALUES, values)
     elif hasattr(weight, VALUES):
         delattr(weight, VALUES)
+
+
+@contextmanager
+def exact_weights(llm: nn.Module) -> Iterator[None]:
+    """Inside the block bf16 weights that keep float32 values have these in their place, where they lie."""
+    halved = {weight: weight.data for weight in llm.parameters() if hasattr(weight, VALUES)}
+    for weight in halved:
+        weight.data = getattr(weight, VALUES)
+    try:
+        yield
+    finally:
+        for weight, half in halved.items():
+            weight.data = half
 
 
 def exact_state(llm: "PreTrainedModel") -> dict[str, Tensor] | None:

@@ -15,7 +15,7 @@ from atu.common.errors import ExplainedError
 from atu.common.files import check_weights, write_json
 from atu.common.finite import check_finite
 from atu.common.memory import Memory
-from atu.engine.half import exact_state, keep_in_half
+from atu.engine.half import exact_state, exact_weights, keep_in_half, restore
 from atu.engine.parts import AUTO, query_value_maps
 from atu.engine.sharded import gathered, is_first, is_sharded, ranks
 
@@ -225,7 +225,34 @@ def add_lora(
         where = {"layers_to_transform": list(layers), "layers_pattern": decoder_parts(llm)[0]}
     scale: Any = alpha  # peft takes any number, and its annotation an integer
     config = LoraConfig(r=rank, lora_alpha=scale, target_modules=modules, task_type="CAUSAL_LM", **where)
-    return get_peft_model(llm, config)
+    device = llm.device
+    with exact_weights(llm):  # else peft would round what adapters begin with to bf16
+        trained = get_peft_model(llm, config)
+    nn.Module.to(llm, device)
+    return trained
+
+
+def merge_adapters(
+    llm: "PreTrainedModel", trained: nn.Module, memory: Memory, device: torch.device | str
+) -> "PreTrainedModel":
+    """Put adapters into the float32 weights below them, and keep the weights as :func:`load_to_train` did.
+
+    What the model computes then is, bit by bit, what it does when it is saved and loaded: adapters beside the weights
+    compute something that is rounded otherwise.
+
+    Args:
+        llm, trained: as of :func:`load_to_train`, with adapters.
+
+    Returns:
+        The model without adapters.
+    """
+    restore(llm)
+    whole: Any = trained
+    merged = whole.merge_and_unload()
+    if memory.weights != "fp32":
+        keep_in_half(merged)
+        nn.Module.to(merged, device)
+    return merged
 
 
 def recompute_activations(llm: "PreTrainedModel") -> None:

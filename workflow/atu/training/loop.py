@@ -85,7 +85,7 @@ def train(
         One row a step: step, the loss terms, grad_norm (before clipping), learning_rate.
 
     Raises:
-        ExplainedError: if the only step is warm-up, at a rate of 0.
+        ExplainedError: if the only step is warm-up, at a rate of 0; or a loss without a graph is not zero.
         DivergedError: at the first loss or gradient that is not finite; or if after the last step a weight is not, or
             the loss of its batch, which is computed once more.
     """
@@ -109,6 +109,11 @@ def train(
                 terms = loss_terms(batch)
             if terms["loss"].requires_grad:
                 accelerator.backward(terms["loss"] / accumulate)
+            elif terms["loss"].isfinite() and terms["loss"]:  # it would be logged, and train nothing
+                raise ExplainedError(
+                    f"{title}: the loss is {terms['loss'].item():.4g} and depends on no weight that trains; let "
+                    "weights train that it reads"
+                )
             for name, value in share.sums(terms).items():
                 values[name] += value / accumulate
         values["grad_norm"] = updates.clip(clip_norm)
