@@ -414,6 +414,18 @@ def ways(config: dict, rule: str, name: str) -> dict[Memory, float]:
     }
 
 
+def optimizer_of(config: dict, rule: str, name: str) -> str:
+    """The optimiser of a job that trains the LLM.
+
+    Args:
+        rule: train, unlearn or attack_after.
+        name: of the method or the attack.
+    """
+    if rule == "attack_after":
+        return config["attacks"][name]["optimizer"]
+    return config["method_settings"][name][rule]["optimizer"]
+
+
 def training_rule(config: dict, name: str) -> str | None:
     """The rule by which a method trains the LLM; None if it does not."""
     return {"aligned": "unlearn", "trained": "train"}.get(kind_of(config["method_settings"][name]))

@@ -33,7 +33,7 @@ from atu.data.probe_sets import (
     kind_in_use,
 )
 from atu.engine.parts import ALL_LAYERS
-from atu_pipeline.demands import memory_of
+from atu_pipeline.demands import memory_of, optimizer_of
 from atu_pipeline.people import Groups
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of, told_about
 
@@ -319,7 +319,7 @@ class Recipes:
 
     def memory(self, name: str, rule: str) -> dict:
         """How the trainings of a rule for a method or an attack keep their numbers, as far as results depend on it."""
-        changed = memory_of(self.config, rule, name).changes_numbers()
+        changed = memory_of(self.config, rule, name).changes_numbers(optimizer_of(self.config, rule, name))
         return {"memory": changed} if changed else {}
 
     @cache  # noqa: B019

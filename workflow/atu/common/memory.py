@@ -48,13 +48,13 @@ class Memory:
         words += ["checkpointing"] if self.gradient_checkpointing else []
         return ", ".join([*words, *(["offload"] if self.offload else [])])
 
-    def changes_numbers(self) -> dict[str, str]:
+    def changes_numbers(self, optimizer: str) -> dict[str, str]:
         """What of it bears on results and is not as by default.
 
         Where numbers lie does not, but for steps that are rounded at random: host and GPU draw other numbers.
         """
         state = self.optimizer_state.removeprefix("paged_")
-        found = {"weights": self.weights, "optimizer_state": state}
+        found = {"weights": self.weights, "optimizer_state": "fp32" if optimizer == "sgd" else state}
         if self.weights == "rounded" and self.offload:
             found["rounded_on"] = "host"
         return {key: value for key, value in found.items() if value != "fp32"}
