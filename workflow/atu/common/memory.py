@@ -49,7 +49,7 @@ class Memory:
         return ", ".join([*words, *(["offload"] if self.offload else [])])
 
     def changes_numbers(self, optimizer: str) -> dict[str, str]:
-        """What of it bears on results and is not as by default.
+        """What of it bears on the results of an optimiser and is not as by default; SGD keeps no state.
 
         Where numbers lie does not, but for steps that are rounded at random: host and GPU draw other numbers.
         """
