@@ -111,4 +111,6 @@ rule paper:
 
 if MAIN and not IMPORTED:  # whose other rules are not known yet
     gpus = 0 if config["device"] == "cpu" else config["gpus_per_job"]
-    check_resources(workflow.resource_settings, [rule.name for rule in workflow.rules], gpus)
+    check_resources(
+        workflow.resource_settings, [rule.name for rule in workflow.rules], gpus
+    )
