@@ -58,6 +58,7 @@ class Family:
 ALTERNATING = ["sliding_attention", "full_attention"] * 2
 LINEAR = ["linear_attention", "full_attention"] * 2
 HEAD = {"head_dim": 8}
+GEMMA_4 = HEAD | {"sliding_window": 4, "layer_types": ALTERNATING, "global_head_dim": 16}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 DELTA_NET = HEAD | {
     "linear_num_value_heads": 4,
@@ -100,11 +101,8 @@ FAMILIES = [
     Family(
         "Gemma 4, text",
         "gemma4_text",
-        HEAD
+        GEMMA_4
         | {
-            "sliding_window": 4,
-            "layer_types": ALTERNATING,
-            "global_head_dim": 16,
             "num_global_key_value_heads": 1,
             "attention_k_eq_v": True,
             "num_kv_shared_layers": 0,
@@ -138,11 +136,8 @@ FAMILIES = [
     Family(
         "Gemma 4 E2B, E4B, text",
         "gemma4_text",
-        HEAD
+        GEMMA_4
         | {
-            "sliding_window": 4,
-            "layer_types": ALTERNATING,
-            "global_head_dim": 16,
             "num_kv_shared_layers": 2,
             "hidden_size_per_layer_input": 8,
             "vocab_size_per_layer_input": 400,
