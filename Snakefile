@@ -110,7 +110,9 @@ rule paper:
 
 
 if MAIN and not IMPORTED:  # whose other rules are not known yet
-    gpus = 0 if config["device"] == "cpu" else config["gpus_per_job"]
+    counted = () if config["device"] == "cpu" else ("gpus_per_job", "gpus_per_evaluation")
     check_resources(
-        workflow.resource_settings, [rule.name for rule in workflow.rules], gpus
+        workflow.resource_settings,
+        [rule.name for rule in workflow.rules],
+        {key: config[key] for key in counted},
     )

@@ -175,6 +175,9 @@ def test_several_gpus_hold_what_one_does_not():
     assert found["gpu"] == 4
     assert found["gpu_mem_mb"] == resources.gpu_mem_mb(four)
     assert Requests(config | {"gpus_per_job": 4}).first("evaluate_after", "npo", None, 4)["gpu"] == 1
+    alone, apart = (demand("evaluate_after", config | {"gpus_per_evaluation": gpus}, "npo") for gpus in (1, 4))
+    assert (apart.gpus, apart.flop, apart.device, apart.copies) == (4, alone.flop / 4, alone.device, 4 * alone.copies)
+    assert Requests(config | {"gpus_per_evaluation": 4}).first("evaluate_after", "npo", None, 4)["gpu"] == 4
     # RMU's batch is computed whole on each
     assert needed(4, "rmu")[1].flop == needed(1, "rmu")[1].flop
 

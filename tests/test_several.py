@@ -18,8 +18,10 @@ from safetensors.torch import load_file
 from atu.common.errors import ExplainedError
 from atu.common.files import atomic_path
 from atu.common.runtime import SEVERAL, start
+from atu.data.probe_sets import PROBE_SETS
 from atu.engine.models import load_to_train, save_llm
 from atu.engine.sharded import own_part
+from atu.engine.shared import SharedEngine, parts
 from atu.methods import Trained, load
 from atu.training.shares import Share
 from conftest import ROOT
@@ -167,6 +169,23 @@ def relearned(accelerator, models: Path, lora: dict, folder: Path) -> None:
         part.write_text(json.dumps({"steps": steps, "answers": answers}))
 
 
+def asked(models: Path, folder: Path) -> None:
+    """All probes of a person and how unlikely the model finds its own answers, by an engine that processes share."""
+    from atu.data.benchmark import build_probes
+    from atu.data.protocol import STRICT
+    from atu.evaluation.evaluate import evaluate
+    from atu.evaluation.surprise import add_surprises
+
+    probes, _ = build_probes(models / "benchmark", "1_Ada", 0.0, 0)
+    sets = [name for name in PROBE_SETS if name in set(probes["set"])]
+    engine = SharedEngine.load(models / "llm", 2048, "cpu", torch.float32)
+    primers = dict.fromkeys(("truthfulqa", "triviaqa"), "Q: Who?\nA: Ada.\n\n")
+    found = evaluate(engine, probes, sets, primers, 6, probability=True)
+    found = add_surprises(found, engine, STRICT, own=True)
+    with atomic_path(folder / "asked.json") as part:
+        part.write_text(found.to_json(orient="records"))
+
+
 def all_cases(folder: Path) -> None:
     """Every case, one after the other; its steps beside what it leaves."""
     from atu.common.memory import Memory
@@ -185,6 +204,7 @@ def all_cases(folder: Path) -> None:
             part.write_text(json.dumps(steps))
     for lora in (NO_LORA, LORA):
         relearned(accelerator, folder.parent / "models", lora, folder)
+    asked(folder.parent / "models", folder)
 
 
 def fails(folder: Path) -> None:
@@ -211,7 +231,7 @@ def main(folder: Path) -> None:
     build_benchmark(folder / "models/benchmark")
     build_llm(folder / "models/llm")
     build_llm(folder / "models/tied", tie_word_embeddings=True)
-    files = [*(f"{name}/steps.json" for name in CASES), "relearn 0.json", "relearn 2.json"]
+    files = [*(f"{name}/steps.json" for name in CASES), "relearn 0.json", "relearn 2.json", "asked.json"]
     outputs = [str(folder / "two" / name) for name in files]
     several.run(2, all_cases, folder / "two", outputs=outputs)
     for function, args in ((fails, (folder,)), (killed, ())):
@@ -271,6 +291,35 @@ def test_two_processes_relearn_and_ask_what_one_does(runs, rank):
     assert {step for step, *_ in found["answers"]} == {0, 3}
 
 
+def test_two_processes_that_share_probes_answer_as_one(runs):
+    one, two = (json.loads((runs / number / "asked.json").read_text()) for number in ("one", "two"))
+    assert len(one) == len(two) > 20
+    ways = set()
+    for row, other in zip(one, two, strict=True):
+        same = ("set", "id", "prompt", "prediction")
+        assert [other[key] for key in same] == [row[key] for key in same]
+        assert other["score"] == pytest.approx(row["score"], abs=TOLERANCE)
+        details, others = json.loads(row["details"]), json.loads(other["details"])
+        assert others == pytest.approx(details, rel=TOLERANCE, abs=TOLERANCE)
+        ways.add(PROBE_SETS[row["set"]].ask)
+    assert ways == {"generate", "next_token", "choices", "text"}
+
+
+def test_parts_by_hand():
+    """Eight tokens in groups of five and three: each process takes whole groups where it can."""
+    assert parts([2, 1, 1, 3, 1], ["a", "b", "b", "a", "b"], 2) == [[0, 3], [1, 2, 4]]
+    assert parts([1, 1, 1, 1], None, 2) == [[0, 1], [2, 3]]
+    assert parts([9, 1, 1], None, 2) == [[0], [1, 2]]
+    assert parts([4], None, 3) == [[], [0], []]
+    assert parts([], None, 2) == [[], []]
+
+
+def test_what_is_drawn_is_not_shared(monkeypatch):
+    monkeypatch.setattr("atu.engine.shared.ranks", lambda: 2)
+    with pytest.raises(ValueError, match="texts that are drawn are not shared"):
+        SharedEngine(None, None, None).generate(["a"], sampling=object(), max_new_tokens=1)
+
+
 @pytest.mark.parametrize(("name", "models"), [("ga", 1), ("undial", 2), ("rmu", 2)])
 def test_each_process_holds_its_half_of_every_model(runs, name, models):
     halves = [(runs / "two" / name / f"held {rank}").read_text().split() for rank in (0, 1)]
@@ -295,7 +344,7 @@ def test_fewer_gpus_than_processes(monkeypatch):
     monkeypatch.setenv(SEVERAL, "1")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(ExplainedError, match="gpus_per_job is 4, and this job sees 1 GPUs: lower it"):
+    with pytest.raises(ExplainedError, match="this job is one of 4 GPUs, and sees 1: lower gpus_per_job"):
         start(0, 1)
 
 

@@ -209,9 +209,9 @@ def test_fewer_gpus_than_a_job_needs(wrapped):
         own = {"overwrite_resources": {}, "overwrite_threads": {}, "default_resources": None}
         return SimpleNamespace(resources=found, **own)
 
-    for enough, gpus in ((given(gpu=4), 4), (given(gpu=1), 1), (given(gpu=1), 0), (given(), 4)):
-        start.check_resources(enough, [], gpus)
-    with pytest.raises(
-        ConfigError, match="gpus_per_job is 4, and this run has 2 GPUs: start it with --resources gpu=4"
-    ):
-        start.check_resources(given(gpu=2), [], 4)
+    for enough, gpus in ((given(gpu=4), 4), (given(gpu=1), 1), (given(), 4)):
+        start.check_resources(enough, [], {"gpus_per_job": gpus})
+    start.check_resources(given(gpu=1), [], {})
+    for key, other in (("gpus_per_job", "gpus_per_evaluation"), ("gpus_per_evaluation", "gpus_per_job")):
+        with pytest.raises(ConfigError, match=f"{key} is 4, and this run has 2 GPUs: start it with --resources gpu=4"):
+            start.check_resources(given(gpu=2), [], {other: 2, key: 4})

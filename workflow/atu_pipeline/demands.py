@@ -287,7 +287,14 @@ def judging(config: dict, sets: list[str], subject: str | None = None, own: bool
     again = (3 if own else 1) * sum(asked(config, [name for name in sets if name in judged()], subject))
     if config["evaluation"]["probability"]:
         again += sum(asked(config, [name for name in sets if name in about_people()], subject))
-    return replace(whole, flop=whole.flop + forward_flop(size, again), moved=whole.moved * (1 if own else 2))
+    gpus = config["gpus_per_evaluation"]  # each asks its part, on a copy of the model
+    return replace(
+        whole,
+        flop=(whole.flop + forward_flop(size, again)) / gpus,
+        moved=whole.moved * (1 if own else 2),
+        copies=whole.copies * gpus,
+        gpus=gpus,
+    )
 
 
 def writing(config: dict) -> Demand:

@@ -5,7 +5,7 @@ import atexit
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -152,13 +152,13 @@ def refuse_prefix(modifier: object) -> None:
         )
 
 
-def check_resources(settings: object, rules: Iterable[str], gpus: int) -> None:
+def check_resources(settings: object, rules: Iterable[str], gpus: Mapping[str, int]) -> None:
     """Refuse resources set for a rule that there is not, which Snakemake passes over, a wrong way to ask for GPUs, and
     fewer of them than a job needs, to which Snakemake would lower what the job asks for.
 
     Args:
         settings: Snakemake's settings of resources, from the command line or a profile.
-        gpus: of a job that trains the LLM.
+        gpus: of one job, by the key of the config that says so.
 
     Raises:
         ConfigError: naming the option.
@@ -174,11 +174,12 @@ def check_resources(settings: object, rules: Iterable[str], gpus: int) -> None:
         raise ConfigError(f"gpu_option: {asked} is not one of {', '.join(GPU_OPTIONS)}")
     limit = settings.resources.get("gpu")
     limit = getattr(limit, "value", limit)  # by Snakemake's version an object or a number
-    if gpus > 1 and isinstance(limit, int) and limit < gpus:
-        raise ConfigError(
-            f"gpus_per_job is {gpus}, and this run has {limit} GPUs: start it with --resources gpu={gpus} or more "
-            "(`gpus_at_most` of the Slurm profile), or lower gpus_per_job"
-        )
+    for key, asked_for in gpus.items():
+        if asked_for > 1 and isinstance(limit, int) and limit < asked_for:
+            raise ConfigError(
+                f"{key} is {asked_for}, and this run has {limit} GPUs: start it with --resources gpu={asked_for} or "
+                f"more (`gpus_at_most` of the Slurm profile), or lower {key}"
+            )
 
 
 def old_results() -> list[str]:

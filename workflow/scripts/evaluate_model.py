@@ -13,19 +13,20 @@ from atu.data.benchmark import read_primers
 from atu.data.probe_sets import judged
 from atu.data.protocol import PROTOCOL, protocol_of
 from atu.engine.chat import of_rendered
-from atu.engine.engine import Engine
 from atu.engine.intervention import Intervention
+from atu.engine.shared import SharedEngine
 from atu.evaluation.earlier import ASKED, asked_of, earlier_predictions
 from atu.evaluation.evaluate import COLUMNS, evaluate
 from atu.evaluation.surprise import add_surprises
 from atu.reporting.tables import NOT_RUN, summarize
+from atu.training.several import run
 
 
 def load(folder, accelerator, options, base=None):
     """The engine of a model, or of an adapter and the model under it."""
     params = snakemake.params
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    return Engine.load(folder, params.asking["batch_tokens"], accelerator.device, dtype, options, base)
+    return SharedEngine.load(folder, params.asking["batch_tokens"], accelerator.device, dtype, options, base)
 
 
 def answers(engine, sets):
@@ -64,18 +65,12 @@ def beside(found, earlier, sets):
     return pd.concat(parts, ignore_index=True)
 
 
-# the base model's answers are there to judge by; they are not read here
-inputs, folder = snakemake.input, snakemake.input.get("intervention")
-models = [*filter(None, [inputs.llm, folder, inputs.get("base"), inputs.get("unmodified")])]
-read = [*dict.fromkeys(models), *inputs.probes, *fetched(inputs.primers)]
-with (
-    job_log(snakemake.log[0]) as log,
-    made_by(snakemake.params.recipe, read, snakemake.output),
-):
-    params, checkpoint = snakemake.params, Path(snakemake.input.llm, snakemake.params.checkpoint_subdir)
+def made(job, log):
+    """The predictions of all sets, those that were made before among them; in each of the processes that ask."""
+    inputs, params, checkpoint = job.input, job.params, Path(job.input.llm, job.params.checkpoint_subdir)
     device = "cpu" if params.device == "cpu" or not torch.cuda.is_available() else "cuda"
-    answering = asked_of(models, device, params.deterministic)
-    sets, earlier = list(params.sets), earlier_predictions(snakemake.output[0], params.recipe, answering)
+    answering = asked_of(MODELS, device, params.deterministic)
+    sets, earlier = list(params.sets), earlier_predictions(job.output[0], params.recipe, answering)
     asked = [name for name in sets if name not in earlier]
     if earlier:
         log.info("answered before, and not asked again: %s", ", ".join(earlier))
@@ -83,21 +78,34 @@ with (
     if (checkpoint / NOT_RUN).exists():
         log.warning("this stage was not run, as one before it has collapsed: nothing is asked")
         sets = asked = []
+    predictions = pd.DataFrame(columns=COLUMNS)
     if diverged:
         log.warning("%s: there is no model to ask", diverged)
-        predictions = pd.DataFrame(columns=COLUMNS)
         predictions.attrs["diverged"] = diverged  # which goes into the file's metadata
-    else:
-        predictions = pd.DataFrame(columns=COLUMNS)
-        own = not inputs.get("unmodified") and set(earlier) & set(judged())  # what is made of its answers is made anew
-        if asked or (sets and own):
-            predictions = ask(sets, earlier, checkpoint)
-        elif sets:
-            predictions = beside(predictions, earlier, sets)
-        if sets:  # what was not asked is not answered
-            predictions.attrs[ASKED] = answering
-    predictions.attrs[PROTOCOL] = params.asking["protocol"]
+        return predictions
+    own = not inputs.get("unmodified") and set(earlier) & set(judged())  # what is made of its answers is made anew
+    if asked or (sets and own):
+        predictions = ask(sets, earlier, checkpoint)
+    elif sets:
+        predictions = beside(predictions, earlier, sets)
+    if sets:  # what was not asked is not answered
+        predictions.attrs[ASKED] = answering
+    return predictions
+
+
+def write(job, log):
+    """Keep the predictions, and log their scores."""
+    predictions = made(job, log)
+    predictions.attrs[PROTOCOL] = job.params.asking["protocol"]
     for row in summarize(predictions).query("split == 'all'").itertuples():
         log.info("%-14s %8.2f  (n=%d)", row.metric, row.value, row.n)
-    with atomic_path(snakemake.output[0]) as part:
+    with atomic_path(job.output[0]) as part:
         predictions.to_parquet(part, index=False)
+
+
+# the base model's answers are there to judge by; they are not read here
+inputs, folder = snakemake.input, snakemake.input.get("intervention")
+MODELS = [*filter(None, [inputs.llm, folder, inputs.get("base"), inputs.get("unmodified")])]
+read = [*dict.fromkeys(MODELS), *inputs.probes, *fetched(inputs.primers)]
+with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, read, snakemake.output):
+    run(snakemake.config["gpus_per_evaluation"], write, snakemake, log, outputs=snakemake.output)

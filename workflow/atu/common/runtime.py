@@ -203,8 +203,8 @@ def start(
     on_gpus = ranks > 1 and device != "cpu" and torch.cuda.is_available()
     if on_gpus and torch.cuda.device_count() < ranks:
         raise ExplainedError(
-            f"gpus_per_job is {ranks}, and this job sees {torch.cuda.device_count()} GPUs: lower it, or ask for a node "
-            "that has so many"
+            f"this job is one of {ranks} GPUs, and sees {torch.cuda.device_count()}: lower gpus_per_job or "
+            "gpus_per_evaluation, or ask for a node that has so many"
         )
     # gradients of a loss that has saturated (NPO's) are subnormal, and a CPU works on those ten times as long; before
     # torch has threads, which take this over

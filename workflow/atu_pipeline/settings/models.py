@@ -687,6 +687,7 @@ class Config(Block):
     threads: Count = Field(description="CPU threads of a job that runs a model.")
     device: Literal["auto", "cpu", "cuda"] = Field(description="Where models run; auto takes a GPU if there is one.")
     gpus_per_job: Count = Field(description="GPUs of a job that trains the LLM, over which its weights are sharded.")
+    gpus_per_evaluation: Count = Field(description="GPUs of a job that asks probes; each asks its part.")
     precision: Literal["fp32", "bf16"] = Field(description="float32, or bfloat16: autocast in training.")
     deterministic: Truth = Field(
         description="Whether the same machine gives the same numbers each time; an operation that cannot is refused."
