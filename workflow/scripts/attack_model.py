@@ -101,4 +101,5 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, read, sn
     else:
         trains = snakemake.params.attack["attack"] == "relearn"
         count = snakemake.config["gpus_per_job"] if trains else 1
-        run(count, lambda: write(snakemake, log, answers(snakemake)), outputs=snakemake.output)
+        places = {"device": snakemake.params.device, "outputs": snakemake.output}
+        run(count, lambda: write(snakemake, log, answers(snakemake)), **places)

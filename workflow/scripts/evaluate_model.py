@@ -8,7 +8,7 @@ import torch
 from atu.common.divergence import divergence
 from atu.common.files import atomic_path, read_parquet
 from atu.common.recipe import fetched, made_by
-from atu.common.runtime import job_log, start
+from atu.common.runtime import device_there, job_log, start
 from atu.data.benchmark import read_primers
 from atu.data.probe_sets import judged
 from atu.data.protocol import PROTOCOL, protocol_of
@@ -68,8 +68,7 @@ def beside(found, earlier, sets):
 def made(job, log):
     """The predictions of all sets, those that were made before among them; in each of the processes that ask."""
     inputs, params, checkpoint = job.input, job.params, Path(job.input.llm, job.params.checkpoint_subdir)
-    device = "cpu" if params.device == "cpu" or not torch.cuda.is_available() else "cuda"
-    answering = asked_of(MODELS, device, params.deterministic)
+    answering = asked_of(MODELS, device_there(params.device), params.deterministic)
     sets, earlier = list(params.sets), earlier_predictions(job.output[0], params.recipe, answering)
     asked = [name for name in sets if name not in earlier]
     if earlier:
@@ -108,4 +107,5 @@ inputs, folder = snakemake.input, snakemake.input.get("intervention")
 MODELS = [*filter(None, [inputs.llm, folder, inputs.get("base"), inputs.get("unmodified")])]
 read = [*dict.fromkeys(MODELS), *inputs.probes, *fetched(inputs.primers)]
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, read, snakemake.output):
-    run(snakemake.config["gpus_per_evaluation"], write, snakemake, log, outputs=snakemake.output)
+    count, places = snakemake.config["gpus_per_evaluation"], {"device": snakemake.params.device}
+    run(count, write, snakemake, log, **places, outputs=snakemake.output)

@@ -77,4 +77,5 @@ def train(job, log):
 
 
 with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemake.input, snakemake.output):
-    run(snakemake.config["gpus_per_job"], train, snakemake, log, outputs=snakemake.output)
+    count, places = snakemake.config["gpus_per_job"], {"device": snakemake.params.device}
+    run(count, train, snakemake, log, **places, outputs=snakemake.output)

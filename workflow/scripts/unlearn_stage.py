@@ -161,4 +161,4 @@ with (
         log.warning("the stage before has collapsed (%s): stage %d is not run", "; ".join(why), params.stage)
         pass_on(job)
     else:
-        run(job.config["gpus_per_job"], unlearn, job, log, outputs=job.output)
+        run(job.config["gpus_per_job"], unlearn, job, log, device=job.params.device, outputs=job.output)

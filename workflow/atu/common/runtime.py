@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from atu.common.errors import ExplainedError
 from atu.common.files import write_json
+from atu.common.gpus import take_gpus
 
 T = TypeVar("T")
 THREADS: dict[str, int] = {}  # what start() was given, for the job's record
@@ -160,6 +161,17 @@ def repeat_numbers(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = False  # the fastest algorithm of a trial may be another one each time
 
 
+def device_there(device: str) -> str:
+    """Whether :func:`start` will run models on "cuda" or on "cpu"; a GPU of this machine is taken."""
+    if device == "cpu":
+        return "cpu"
+    if not os.environ.get(SEVERAL):  # several processes share what was taken for all of them
+        take_gpus(1)
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def start(
     seed: int,
     threads: int,
@@ -196,6 +208,7 @@ def start(
     from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, set_seed
     from transformers.utils import logging as transformers_logging
 
+    device_there(device)
     repeat_numbers(deterministic)
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device is 'cuda' but torch sees no GPU; set device to 'auto' or 'cpu', or ask for a GPU")

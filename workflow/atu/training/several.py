@@ -13,6 +13,7 @@ from typing import Any
 
 from atu.common.errors import ExplainedError
 from atu.common.files import NOT_KEPT
+from atu.common.gpus import take_gpus
 from atu.common.runtime import SEVERAL, THREADS
 
 log_of_job = logging.getLogger("atu")
@@ -62,13 +63,14 @@ class Work:
         part.rename(self.folder / name)
 
 
-def run(count: int, function: Callable, *args: object, outputs: Iterable[str] = ()) -> None:
-    """Call ``function(*args)`` in ``count`` processes that train one model; with one, here.
+def run(count: int, function: Callable, *args: object, device: str = "cpu", outputs: Iterable[str] = ()) -> None:
+    """Call ``function(*args)`` in ``count`` processes that train or ask one model; with one, here.
 
     Each calls :func:`atu.common.runtime.start`, which has it join the others. The first alone writes, logs and tracks.
     They are forked: nothing may have touched a GPU before.
 
     Args:
+        device: as of :func:`atu.common.runtime.start`; unless it is "cpu", so many GPUs are taken.
         outputs: files and folders that the function writes by ``atomic_path``; the others' are thrown away.
 
     Raises:
@@ -78,6 +80,8 @@ def run(count: int, function: Callable, *args: object, outputs: Iterable[str] = 
     if count == 1:
         function(*args)
         return
+    if device != "cpu":
+        take_gpus(count)
     from accelerate.utils import PrepareForLaunch, patch_environment
     from torch.multiprocessing.spawn import ProcessException, start_processes
 
