@@ -1,5 +1,6 @@
 """What jobs ask for: the formulas against numbers worked out by hand, and what follows for the paper's config."""
 
+import json
 import shutil
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from atu.common.memory import Memory
 from atu.data.benchmark import UTILITY
 from atu.data.probe_sets import PROBE_SETS
-from atu_pipeline import demands, resources
+from atu_pipeline import demands, plan, resources, start
 from atu_pipeline.demands import VOCABULARY, demand, memory_of, ways
+from atu_pipeline.records import Job
 from atu_pipeline.requests import Requests
 from atu_pipeline.resources import Demand, shape
 from atu_pipeline.settings import ConfigError
@@ -427,3 +429,22 @@ def test_estimates_of_the_demos_jobs_are_within_a_factor_of_three(rule, about, t
     rates = config["hardware"]["cpu_tflops"] * threads, config["hardware"]["disk_mb_per_s"]
     expected = resources.seconds(demand(rule, config, **about), *rates, resources.START_SECONDS_CPU)
     assert measured / 3 < expected < 3 * measured
+
+
+def test_plans_show_what_trains_and_all_where_nothing_can_be_planned(monkeypatch, tmp_path):
+    """Of two LLMs, by the methods of planned jobs; of the config's own alone where it is refused."""
+    paper = check(PAPER, methods=["npo"], memory="auto", hardware={"gpu_memory_gb": 24})
+    other = check(PAPER, methods=["npo", "icu"], llm="llama-3-8b-instruct")
+    monkeypatch.setenv(start.WAYS, str(tmp_path / "ways.json"))
+    start.leave_ways([paper, other])
+    found = json.loads((tmp_path / "ways.json").read_text())
+    assert list(found) == ["phi-3-mini-4k-instruct", "llama-3-8b-instruct"]
+    assert "icu" not in found["llama-3-8b-instruct"]
+    jobs = [Job("train", wildcards={"llm": "llama-3-8b-instruct", "method": "npo"}), Job("evaluate_after")]
+    lines = plan.trainings(found, jobs).splitlines()
+    assert lines[1].startswith("training llama-3-8b-instruct, by GPU")
+    assert [line.split()[0] for line in lines[4:]] == ["npo"]
+    refused = plan.trainings(found, None)
+    assert "training phi-3-mini-4k-instruct" in refused
+    assert "llama" not in refused
+    assert plan.trainings(found, jobs[1:]) == plan.trainings({}, None) == ""

@@ -304,6 +304,7 @@ def test_conda_and_pip_agree():
         ({"threads": "two"}, "threads: 'two' is not a whole number"),
         ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
         ({"gpus_per_job": 0}, "gpus_per_job: 0 is less than the minimum of 1"),
+        ({"gradient_checkpointing": True}, "gradient_checkpointing: is a key of the block memory now"),
         (
             {"gpus_per_job": 4, "precision": "bf16", "memory": {"weights": "bf16"}},
             "memory: with gpus_per_job: 4 only weights and optimizer_state of fp32 can be sharded; set both to fp32",

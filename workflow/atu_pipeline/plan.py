@@ -23,6 +23,7 @@ from atu_pipeline.start import WAYS
 
 # A stage of Align-then-Unlearn reads one checkpoint while it writes the next; what is trained leaves all its epochs.
 CHECKPOINTS = {"unlearn": 2, "train": 1}
+TRAIN = ("train", "unlearn", "unlearn_last")
 KEPT = ("unlearn_last", "keep_weights", "find_intervention")  # rules of which a run has one job, by what it keeps
 CARDS = (24, 40, 48, 80)  # GB of GPUs in use
 # What one job asks for, as columns.
@@ -93,6 +94,26 @@ def cards(ways: dict[str, dict[str, float]]) -> list[dict]:
     return rows
 
 
+def trainings(ways: dict[str, dict[str, dict[str, float]]], jobs: Iterable[Job] | None) -> str:
+    """How each method that trains would fit each size of GPU, a table an LLM; nothing for what no job trains.
+
+    Args:
+        ways: by LLM and method as of :func:`cards`.
+        jobs: that are planned; None for all methods of the first LLM, the config's own.
+    """
+    if jobs is not None:
+        planned = {(job.wildcards.get("llm"), job.wildcards.get("method")) for job in jobs if job.rule in TRAIN}
+        ways = {llm: {name: of[name] for name in of if (llm, name) in planned} for llm, of in ways.items()}
+    else:
+        ways = dict(list(ways.items())[:1])
+    return "\n".join(
+        f"\ntraining {llm}, by GPU: how `memory: auto` would keep its numbers (GB)\n"
+        + tabulate(cards(of), headers="keys")
+        for llm, of in ways.items()
+        if of
+    )
+
+
 def in_order(row: tuple[str, dict]) -> tuple[int, str]:
     """Targets by their rank, methods by name."""
     head = row[0].split("_")[0]
@@ -141,6 +162,7 @@ def main(arguments: list[str]) -> int:
         ways = json.loads(left.read_text(encoding="utf-8")) if left.exists() else {}
     if done.returncode:
         print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
+        print(trainings(ways, None))  # by which a GPU or a way to train is chosen, where that is what is wrong
         return done.returncode
     directory = arguments[arguments.index("--directory") + 1] if "--directory" in arguments else "."
     jobs, _ = read_jobs(done.stdout.splitlines())
@@ -148,8 +170,6 @@ def main(arguments: list[str]) -> int:
         print("nothing to be done")
         return 0
     print(report(jobs, measured(Path(directory))))
-    if rows := cards(ways.get("methods", {})):
-        print(f"\ntraining {ways['llm']}, by GPU: how `memory: auto` would keep its numbers (GB)")
-        print(tabulate(rows, headers="keys"))
+    print(trainings(ways, jobs))
     print(f"\nplanned in {time.monotonic() - began:.0f} s")
     return 0

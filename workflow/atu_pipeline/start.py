@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from atu.common.leftovers import alive, owner, remove_all_abandoned
@@ -110,15 +111,20 @@ def check_modules(root: Path, environments: Iterable) -> None:
         )
 
 
-def leave_ways(config: dict) -> None:
-    """Leave for `atu plan` what training each method asks of a GPU, if it has said where."""
-    if WAYS not in os.environ:
-        return
-    found = {}
-    for name in config["methods"]:
-        if rule := training_rule(config, name):
-            found[name] = {str(memory): size for memory, size in ways(config, rule, name).items()}
-    Path(os.environ[WAYS]).write_text(json.dumps({"llm": config["llm"], "methods": found}), encoding="utf-8")
+def leave_ways(configs: Iterable[dict]) -> None:
+    """Leave for `atu plan` what training each method asks of a GPU, by LLM and method, if it has said where.
+
+    Args:
+        configs: the config, and those that experiments run under.
+    """
+    found: dict[str, dict] = {}
+    for config in configs:
+        of_llm, blocks = found.setdefault(config["llm"], {}), config["method_settings"]
+        shown = (experiment.get("methods", []) for experiment in config["experiments"].values())
+        for name in dict.fromkeys(chain(config["methods"], *shown)):
+            if name in blocks and name not in of_llm and (rule := training_rule(config, name)):
+                of_llm[name] = {str(memory): size for memory, size in ways(config, rule, name).items()}
+    Path(os.environ[WAYS]).write_text(json.dumps(found), encoding="utf-8")
 
 
 def before_planning(workflow: object, check: Callable[[Iterable[str]], None]) -> None:

@@ -34,6 +34,7 @@ from atu_pipeline.settings import (
     template_of,
 )
 from atu_pipeline.start import (
+    WAYS,
     before_planning,
     check_modules,
     check_resources,
@@ -111,7 +112,8 @@ def all_of(folder):
     ]
 
 
+if MAIN and WAYS in os.environ:  # first, as what fits no GPU is refused next
+    leave_ways(inputs.config for inputs in VARIANTS.all())
 experiment()
 if MAIN:
     before_planning(workflow, VARIANTS.check)
-    leave_ways(config)

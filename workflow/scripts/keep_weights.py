@@ -21,7 +21,9 @@ with (
         link_tree(checkpoint, part)
         if adapter:
             name_base(part, *snakemake.params.base)
-    trained_by = snakemake.params.recipe.get("evaluation", {})  # the protocol, where plain texts were read
-    settings = snakemake.params.settings | trained_by
+    recipe = snakemake.params.recipe
+    trained_by = recipe.get("evaluation", {})  # the protocol, where plain texts were read
+    kept_in = {key: recipe[key] for key in ("memory",) if key in recipe}  # where it bears on the numbers
+    settings = snakemake.params.settings | trained_by | kept_in
     write_json(part / "provenance.json", provenance(run=dict(snakemake.wildcards), **settings))
     log.info("kept %s", snakemake.output[0])

@@ -70,11 +70,15 @@ class Block(BaseModel):
             raise ValidationError.from_exception_data(cls.__name__, faults) from error
 
 
+MOVED = {"gradient_checkpointing": "memory"}  # keys of earlier configs, and the block that they are in today
+
+
 def retold(fault: ErrorDetails, known: list[str]) -> InitErrorDetails:
     """A fault as pydantic takes it back; one about an unknown key of this very block says what is known."""
     kind = fault["type"]
     if kind == "extra_forbidden" and len(fault["loc"]) == 1:
-        kind = misfit(unknown_name(str(fault["loc"][0]), known))
+        key = str(fault["loc"][0])
+        kind = misfit(f"is a key of the block {MOVED[key]} now" if key in MOVED else unknown_name(key, known))
     elif kind in ("misfit", "kind"):
         kind = PydanticCustomError(kind, fault["msg"])
     return InitErrorDetails(type=kind, loc=fault["loc"], input=fault["input"], ctx=fault.get("ctx", {}))
