@@ -65,7 +65,7 @@ rule all:
     input:
         all_of(OWN),
         f"{OWN}/tables/known.csv",
-        lambda wildcards: experiment().kept(),
+        lambda wildcards: experiment().kept() if config["with_models"] else [],
     localrule: True
 
 
@@ -110,7 +110,9 @@ rule paper:
 
 
 if MAIN and not IMPORTED:  # whose other rules are not known yet
-    counted = () if config["device"] == "cpu" else ("gpus_per_job", "gpus_per_evaluation")
+    counted = (
+        () if config["device"] == "cpu" else ("gpus_per_job", "gpus_per_evaluation")
+    )
     check_resources(
         workflow.resource_settings,
         [rule.name for rule in workflow.rules],

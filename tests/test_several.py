@@ -171,12 +171,15 @@ def relearned(accelerator, models: Path, lora: dict, folder: Path) -> None:
 
 def asked(models: Path, folder: Path) -> None:
     """All probes of a person and how unlikely the model finds its own answers, by an engine that processes share."""
+    import pandas as pd
+
     from atu.data.benchmark import build_probes
     from atu.data.protocol import STRICT
     from atu.evaluation.evaluate import evaluate
     from atu.evaluation.surprise import add_surprises
 
-    probes, _ = build_probes(models / "benchmark", "1_Ada", 0.0, 0)
+    people = [build_probes(models / "benchmark", name, 0.0, 0)[0] for name in ("1_Ada", None)]
+    probes = pd.concat(people, ignore_index=True)
     sets = [name for name in PROBE_SETS if name in set(probes["set"])]
     engine = SharedEngine.load(models / "llm", 2048, "cpu", torch.float32)
     primers = dict.fromkeys(("truthfulqa", "triviaqa"), "Q: Who?\nA: Ada.\n\n")

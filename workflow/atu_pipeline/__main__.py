@@ -9,6 +9,7 @@ COMMANDS = {
     "plan": "what a run would do: jobs, GPU-hours, memory, disk; takes Snakemake's options",
     "status": "what the last run has done, what failed, how long is left; takes its directory",
     "runs": "the results here by name, settings and size; --delete removes what no config needs",
+    "predictions": "save what models answered in a folder of a few MB, or load it and go on from there",
     "lineage": "from a number to the jobs behind it; takes --help",
 }
 
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int | None:
         except BrokenPipeError:  # of `atu runs | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-    known = "\n".join(f"  atu {command:9}{said}" for command, said in COMMANDS.items())
+    known = "\n".join(f"  atu {command:12}{said}" for command, said in COMMANDS.items())
     asked = name in ("-h", "--help")
     print(known if asked else f"unknown command {name}; there are:\n{known}", file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2

@@ -104,12 +104,14 @@ def placed(kind):
 
 
 def all_of(folder):
-    """What an experiment shows, and its models: looked up when it is asked for."""
-    return lambda wildcards: [
-        experiment(folder).checked(),
-        *experiment(folder).shown(),
-        *experiment(folder).cards(),
-    ]
+    """What an experiment shows, and its models if they are asked for: looked up when it is asked for."""
+
+    def listed(wildcards):
+        asked = experiment(folder)
+        models = [asked.checked(), *asked.cards()] if config["with_models"] else []
+        return [*models, *asked.shown()]
+
+    return listed
 
 
 if MAIN and WAYS in os.environ:  # first, as what fits no GPU is refused next

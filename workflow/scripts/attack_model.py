@@ -14,9 +14,8 @@ from atu.common.recipe import made_by
 from atu.common.runtime import job_log, start
 from atu.data.protocol import PROTOCOL, protocol_of
 from atu.engine.engine import Engine
-from atu.engine.half import keep_in_half
 from atu.engine.intervention import Intervention
-from atu.engine.sharded import ranks
+from atu.engine.models import load_kept_in
 from atu.evaluation.evaluate import COLUMNS, evaluate
 from atu.reporting.tables import NOT_RUN
 from atu.training.several import run
@@ -50,19 +49,15 @@ def answers(job):
     """The answers at every step at which the attack asks."""
     inputs, params, found = job.input, job.params, []
     accelerator = start(0, job.threads, params.device, params.precision, params.deterministic)
-    # what trains has float32 weights, and computes in the precision that is set
-    trains = params.attack["attack"] == "relearn"
-    dtype = torch.bfloat16 if params.precision == "bf16" and not trains else torch.float32
-    base, kind = inputs.get("base") or None, params.attack["attack"]
+    base, kind, options = inputs.get("base") or None, params.attack["attack"], params.get("template_options")
     off = kind == "adapter_off" and base is not None  # the base model itself has none
-    of_model = (base, None) if off else (inputs.llm, base)
-    half = trains and Memory(**params.memory).weights != "fp32"
-    place = "cpu" if half or ranks() > 1 else accelerator.device
-    how = params.asking["batch_tokens"], place, dtype, params.get("template_options")
-    engine = Engine.load(of_model[0], *how, of_model[1])
-    if half:
-        keep_in_half(engine.llm)
-        engine.llm.to(accelerator.device)
+    checkpoint, under = (base, None) if off else (inputs.llm, base)
+    trains, budget = kind == "relearn", params.asking["batch_tokens"]
+    if trains:  # and computes in the precision that is set
+        engine = Engine(*load_kept_in(checkpoint, accelerator.device, Memory(**params.memory), options, under), budget)
+    else:
+        dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
+        engine = Engine.load(checkpoint, budget, accelerator.device, dtype, options, under)
     probes = read_parquet(inputs.probes)
     intervention = Intervention.load(inputs.intervention) if inputs.get("intervention") else Intervention()
 

@@ -166,6 +166,26 @@ def train_alone(llm: nn.Module, parts: Iterable[nn.Module]) -> list[nn.Parameter
     return [parameter for parameter in llm.parameters() if parameter.requires_grad]
 
 
+def load_kept_in(
+    directory: str | Path,
+    device: torch.device | str,
+    memory: Memory,
+    template_options: dict | None = None,
+    base: str | Path | None = None,
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """:func:`load_llm` a model that is to train, with numbers kept as ``memory`` says.
+
+    On several processes it stays on the host, whence :func:`atu.engine.sharded.shard` takes it part by part.
+    """
+    half = memory.weights != "fp32"
+    place = "cpu" if half or ranks() > 1 else device
+    llm, tokenizer = load_llm(directory, place, template_options=template_options, base=base)
+    if half:
+        keep_in_half(llm)
+        nn.Module.to(llm, device)
+    return llm, tokenizer
+
+
 def load_to_train(
     directory: str | Path,
     device: torch.device | str,
@@ -174,9 +194,7 @@ def load_to_train(
     layers: range | None = None,
     template_options: dict | None = None,
 ) -> "tuple[PreTrainedModel, nn.Module, PreTrainedTokenizerBase]":
-    """:func:`load_llm` a model whose numbers are kept as ``memory`` says, with adapters where ``lora`` has a rank.
-
-    On several processes it stays on the host, whence :func:`atu.engine.sharded.shard` takes it part by part.
+    """:func:`load_kept_in`, with adapters where ``lora`` has a rank.
 
     Returns:
         The model, what of it is kept of a training (the model, or a ``peft.PeftModel`` around it), the tokenizer.
@@ -184,11 +202,7 @@ def load_to_train(
     Raises:
         ExplainedError: as of :func:`load_llm` and :func:`add_lora`.
     """
-    half = memory.weights != "fp32"
-    llm, tokenizer = load_llm(directory, "cpu" if half or ranks() > 1 else device, template_options=template_options)
-    if half:
-        keep_in_half(llm)
-        nn.Module.to(llm, device)
+    llm, tokenizer = load_kept_in(directory, device, memory, template_options)
     adapter = {key: lora[key] for key in ("rank", "alpha", "modules")}
     trained = add_lora(llm, **adapter, layers=layers) if lora["rank"] else llm
     if memory.gradient_checkpointing:

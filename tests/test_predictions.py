@@ -1,0 +1,69 @@
+"""What models answered is kept apart from them: tables are made of it elsewhere, and a run goes on from it."""
+
+import json
+import shutil
+from filecmp import cmpfiles
+
+import pytest
+
+from atu.common.recipe import RecipeError
+from atu_pipeline import predictions
+
+ALONE = ("--config", "with_models=false")
+MODEL_RULES = {"check_model", "write_texts", "embed_windows", "hidden_states", "align", "unlearn", "unlearn_last"}
+MODEL_RULES |= {"evaluate_before", "evaluate_between", "evaluate_after", "train", "keep_weights", "keep_model"}
+
+
+@pytest.fixture
+def stored(finished, tmp_path_factory):
+    """A folder with the predictions of a finished run."""
+    folder = tmp_path_factory.mktemp("stored")
+    predictions.save(folder, finished.directory)
+    return folder
+
+
+def test_tables_and_figures_without_a_model(finished, workflow, stored):
+    assert not [path for path in stored.rglob("*") if path.suffix == ".safetensors"]
+    said = predictions.load(stored, workflow.directory)
+    assert "results added, 0 were there" in said
+    jobs = workflow.planned(*ALONE)
+    assert {"overall_table", "plot"} <= set(jobs)
+    assert not MODEL_RULES & set(jobs)
+    workflow.run(*ALONE)
+    made, again = (place / "results" for place in (finished.directory, workflow.directory))
+    names = [path.relative_to(made) for path in made.rglob("*") if path.suffix in (".csv", ".md", ".html", ".png")]
+    names = [path.as_posix() for path in names if path.parts[0] in ("tables", "figures", "answers")]
+    assert len(names) > 12
+    assert cmpfiles(made, again, names, shallow=False) == (names, [], [])
+    (row,) = json.loads((stored / predictions.MADE_BY).read_text())
+    assert row["first"] < row["last"]
+    assert row["versions"]["torch"]
+
+
+def test_a_run_goes_on_with_what_is_lacking(finished, workflow, stored):
+    """Another person is computed whole, and nothing of the first again."""
+    predictions.load(stored, workflow.directory)
+    options = ("--config", "with_models=false", "targets=[1_Ada,2_Bo]")
+    outputs = workflow.planned_outputs(*options)
+    assert any("2_Bo/seed" in line for line in outputs)
+    assert not [line for line in outputs if "1_Ada/seed" in line or "before/1_Ada" in line]
+    assert {"keep_model", "check_model"}.isdisjoint(workflow.planned(*options))
+
+
+def test_what_is_there_stays(copy, stored):
+    before = {path: path.read_bytes() for path in copy.directory.glob("results/**/*.parquet")}
+    said = predictions.load(stored, copy.directory)
+    assert " 0 results added" in said
+    assert {path: path.read_bytes() for path in before} == before
+    assert " 0 results added" in predictions.save(stored, copy.directory)
+    assert len(json.loads((stored / predictions.MADE_BY).read_text())) == 1
+
+
+def test_what_was_changed_is_refused(workflow, stored, capsys):
+    path = next(stored.rglob("evaluations/*.parquet"))
+    path.write_bytes(path.read_bytes() + b" ")
+    assert predictions.main(["load", str(stored), "--directory", str(workflow.directory)]) == 1
+    assert "is no longer the file that was written" in capsys.readouterr().err
+    shutil.rmtree(stored / "results")
+    with pytest.raises(RecipeError, match="holds no results; name a folder"):
+        predictions.load(stored, workflow.directory)
