@@ -22,8 +22,9 @@ KINDS = {"integer": "whole number", "number": "number", "boolean": "true or fals
 EXAMPLES = {"Aligned": ("method_settings", "atu"), "Trained": ("method_defaults", "trained")}
 HEAD = """# Configuration
 
-Written by `make reference` from `workflow/atu_pipeline/settings/models.py` (types, limits, descriptions) and `config.yaml`
-(defaults). A file that is laid over `config.yaml` names only what differs: [Quickstart](quickstart.md#change-a-setting).
+Written by `make reference` from `workflow/atu_pipeline/settings/models.py` (types, limits, descriptions) and
+`config.yaml` (defaults). A file over `config.yaml` names only what differs: see
+[how to change a setting](quickstart.md#change-a-setting).
 """
 
 
