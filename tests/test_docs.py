@@ -161,14 +161,14 @@ def command_of(block: Block) -> list[str]:
     return shlex.split(said[0])[1:]
 
 
-def written_out(block: Block, folder: Path) -> list[str]:
-    """The arguments of its command, with its settings in a file and its data in a folder."""
+def written_out(block: Block, folder: Path, people: int = 2) -> list[str]:
+    """The arguments of its command, with its settings in a file and its data, of some people, in a folder."""
     words = command_of(block)
     (name,) = [word for word in words if word.endswith(".yaml") and not (ROOT / word).exists()]
-    people = folder / "mine/Target"
-    people.mkdir(parents=True)
-    for rank, person in ((3, "Leonardo_da_Vinci"), (4, "Isaac_Newton")):
-        (people / f"{rank}_{person}").symlink_to(ROOT / f"workflow/benchmarks/demo/Target/{rank}_{person}")
+    place = folder / "mine/Target"
+    place.mkdir(parents=True)
+    for target in sorted((ROOT / "workflow/benchmarks/demo/Target").iterdir())[:people]:
+        (place / target.name).symlink_to(target)
     (folder / "my-model").mkdir()
     (folder / name).write_text(block.text.replace("/data/", f"{folder}/"), encoding="utf-8")
     return [
@@ -201,7 +201,7 @@ def test_settings_of_what_a_reader_adds_pass_the_check(checkout, tmp_path):
     configs = [block for block in CONFIGS if block.page.name == OWN]
     assert len(configs) == 2
     for number, block in enumerate(configs):
-        given = written_out(block, tmp_path / str(number))
+        given = written_out(block, tmp_path / str(number), people=4)
         done = subprocess.run(
             [sys.executable, "-c", CHECK, *given],
             capture_output=True,
