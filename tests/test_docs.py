@@ -224,7 +224,7 @@ def commands() -> dict[str, list[str]]:
                 found.setdefault(tuple(words), f"{block.place} {' '.join(words)}")
     for page in PAGES:
         for text in re.findall(rf"`((?:make|{SNAKEMAKE}|{re.escape(ATU)}) [^`]+)`", prose(page).replace("\n", " ")):
-            if "..." not in text:
+            if "..." not in text and not text.endswith("--help"):
                 found.setdefault(tuple(shlex.split(text)), f"{page.name} {text}")
     return {place: list(words) for words, place in found.items()}
 
