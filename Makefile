@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    the tests
-.PHONY: demo paper-demo baselines robustness rates test test-fast test-slow lint docs plan status bench clean help
+.PHONY: demo paper-demo baselines robustness rates test test-fast test-slow lint reference docs docs-serve plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -12,6 +12,8 @@ DEMO = $(SNAKEMAKE) --profile workflow/profiles/demo
 BASELINES = $(DEMO) --configfile workflow/configs/demo.yaml workflow/configs/baselines.yaml
 SHOW = echo; cat results/tables/main.md; echo; echo "All numbers: results/tables/main.csv   \
 Figures: results/figures/   Report: $(CURDIR)/results/report.html"; echo
+# the theme's notice about its successor is no fault of a page
+MKDOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs
 WORKERS = --numprocesses auto --dist worksteal
 ifneq ($(TARGETS),)
 DEMO += --config "targets=$(TARGETS)"
@@ -26,12 +28,14 @@ help:
 	@echo "make test                                 run the tests that start no cluster: some ten minutes on two cores"
 	@echo "make test-fast                            those that start no program: a minute or two"
 	@echo "make test-slow                            those on a real Slurm, a full disk, the real model and the published tables"
-	@echo "make docs                                 write docs/configuration.md and the config's schema from the models"
+	@echo "make reference                            write docs/configuration.md and the config's schema from the models"
+	@echo "make docs                                 build the documentation into site/, in an environment of its own"
+	@echo "make docs-serve                           show the documentation while you write"
 	@echo "make lint                                 ruff, snakefmt, mypy, codespell, snakemake --lint"
 	@echo "make plan [ARGS='--profile slurm ...']    what a run would do: jobs, GPU-hours, memory, disk"
 	@echo "make status                               what the last run has done, what failed, how long is left"
 	@echo "make bench                                time single steps against the released code's way (after make demo)"
-	@echo "make clean                                remove results, logs and downloads"
+	@echo "make clean                                remove results, logs, downloads and the site"
 
 .venv/ready: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -83,8 +87,19 @@ lint: .venv/ready
 	.venv/bin/codespell
 	$(SNAKEMAKE) --lint
 
-docs: .venv/ready
+reference: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python -m atu_pipeline.settings.reference
+
+.venv-docs/ready: envs/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check --requirement envs/docs.txt
+	touch .venv-docs/ready
+
+docs: reference .venv-docs/ready
+	$(MKDOCS) build
+
+docs-serve: reference .venv-docs/ready
+	$(MKDOCS) serve
 
 bench: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python benchmarks/steps.py
@@ -97,4 +112,4 @@ status: .venv/ready
 	@.venv/bin/atu status
 
 clean:
-	rm -rf results resources logs .snakemake
+	rm -rf results resources logs .snakemake site

@@ -585,7 +585,7 @@ and compares the engines with transformers' own plain calls, within 1e-4 in floa
 {{}}
 On the **{SHARED}** path prompts that begin alike share the keys and values of their beginning. On the **{PLAIN}** path
 each row is run whole, in batches of one length, with transformers' own cache: the same numbers, more time. The log of
-the job says when that path is taken, and why. Families that do not stand here are tried as well: every job compares the
+the job says when that path is taken, and why. Families that are not listed are tried as well: every job compares the
 real model that it loads, too, and refuses it where numbers differ.
 
 A directory of Qwen3.5 with its images will do: transformers takes the text model out of it.

@@ -154,7 +154,7 @@ def test_config_yaml_and_the_models_have_the_same_keys():
 
 def test_what_is_written_from_the_models_is_up_to_date():
     for path, text in reference.written(ROOT).items():
-        assert (ROOT / path).read_text() == text, "run make docs"
+        assert (ROOT / path).read_text() == text, "run make reference"
 
 
 def test_editors_know_the_shipped_configs():

@@ -191,7 +191,7 @@ class Asked(Block):
     check_totals: Truth = Field(
         None, description="Whether the run stops if there are not as many probes as RWKU publishes."
     )
-    primers: dict[str, Primer] = Field(None, description="Few-shot texts that stand in source files, by name.")
+    primers: dict[str, Primer] = Field(None, description="Few-shot texts that are strings in source files, by name.")
     groups: dict[str, Annotated[list[Target], Field(min_length=1)]] = Field(
         None, description="Names for lists of targets."
     )
@@ -466,7 +466,7 @@ class Quantize(Asking):
 
 
 class FewShot(Asking):
-    """Known facts about the person stand before the question."""
+    """Known facts about the person come before the question."""
 
     attack: Literal["few_shot"] = Field(description="The kind.")
     shots: Count = Field(description="How many.")
@@ -574,12 +574,12 @@ class KeptIn(Block):
         description="fp32; bf16 with float32 master copies; or rounded: bf16 alone, each step rounded at random."
     )
     optimizer_state: Literal[STATES] = Field(description="Adam's and AdamW's; paged moves to the host if need be.")
-    offload: Truth = Field(description="Whether master copies and that state lie on the host; steps are made there.")
-    gradient_checkpointing: Truth = Field(description="Whether activations are computed anew, which saves memory.")
+    offload: Truth = Field(description="Whether master copies and that state are on the host; steps are made there.")
+    gradient_checkpointing: Truth = Field(description="Whether activations are computed again, which saves memory.")
 
 
 class Bootstrap(Block):
-    resamples: whole_numbers(ge=100, le=1_000_000) = Field(description="How often targets and probes are drawn anew.")
+    resamples: whole_numbers(ge=100, le=1_000_000) = Field(description="How often targets and probes are drawn.")
     seed: Seed = Field(description="Seed by which they are drawn.")
 
 
@@ -676,7 +676,7 @@ class Config(Block):
     attacks: dict[FileName, Attack] = Field(description="Attacks on kept models and on the base model, by name.")
     layer_probe: LayerProbe = Field(description="Classifiers that tell the target from neighbours by hidden states.")
     text_scores: dict[FileName, TextGroup] = Field(
-        description="Groups of texts of which the table `text_scores` has scores, by name."
+        description="Groups of texts whose scores the table `text_scores` has, by name."
     )
     selection: Selection = Field(description="Which stage of each method the table `selected` chooses.")
     collapse: Collapse = Field(description="When a model counts as collapsed.")
@@ -687,7 +687,7 @@ class Config(Block):
     )
     paper: distinct(Text) = Field(description="Experiments that the target `paper` runs.")
     before: Before = Field(description="Which unmodified models the target `before` asks, and how.")
-    published: Published = Field(description="Published numbers that stand beside ours.")
+    published: Published = Field(description="Published numbers to compare with ours.")
     with_models: Truth = Field(description="Whether the unlearned models are asked for, besides tables and figures.")
     threads: Count = Field(description="CPU threads of a job that runs a model.")
     device: Literal["auto", "cpu", "cuda"] = Field(description="Where models run; auto takes a GPU if there is one.")

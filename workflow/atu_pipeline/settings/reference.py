@@ -1,6 +1,6 @@
 """What is written from the models of the config: the schema for editors, and docs/configuration.md.
 
-``python -m atu_pipeline.settings.reference`` (``make docs``) writes both anew.
+``python -m atu_pipeline.settings.reference`` (``make reference``) writes both.
 """
 
 import json
@@ -22,8 +22,9 @@ KINDS = {"integer": "whole number", "number": "number", "boolean": "true or fals
 EXAMPLES = {"Aligned": ("method_settings", "atu"), "Trained": ("method_defaults", "trained")}
 HEAD = """# Configuration
 
-Written by `make docs` from `workflow/atu_pipeline/settings/models.py` (types, limits, descriptions) and `config.yaml`
-(defaults). A file that is laid over `config.yaml` names only what differs.
+Written by `make reference` from `workflow/atu_pipeline/settings/models.py` (types, limits, descriptions) and
+`config.yaml` (defaults). A file over `config.yaml` names only what differs: see
+[how to change a setting](quickstart.md#change-a-setting).
 """
 
 
