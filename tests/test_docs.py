@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from atu_pipeline import lineage, runs
+from atu_pipeline import lineage, predictions, runs
 from atu_pipeline.__main__ import COMMANDS
 from atu_pipeline.experiment import Experiment, folder_of
 from conftest import ROOT
@@ -295,6 +295,8 @@ def test_a_command_of_atu_can_be_given(words, monkeypatch):
                 check(given)
         case "lineage":
             assert lineage.parse(rest).path.startswith("results/")
+        case "predictions":
+            assert predictions.parse(rest).folder
 
 
 @pytest.mark.parametrize("words", of_program("make"))

@@ -101,13 +101,18 @@ def load(folder: Path, directory: Path) -> str:
     return f"{directory}: {new} results added, {len(found) - new} were there"
 
 
-def main(arguments: list[str]) -> int:
-    """Save or load."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """What is to be done."""
     parser = argparse.ArgumentParser(prog="atu predictions", description=__doc__.split("\n\n")[0])
     parser.add_argument("action", choices=("save", "load"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--directory", type=Path, default=Path(), help="where results/ is")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Save or load."""
+    options = parse(arguments)
     try:
         print({"save": save, "load": load}[options.action](options.folder, options.directory))
     except RecipeError as error:
