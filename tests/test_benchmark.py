@@ -28,7 +28,10 @@ from conftest import build_benchmark
 DEMO = Path(__file__).parents[1] / "workflow/benchmarks/demo"
 EXAMPLES = Path(__file__).parents[2] / "shared/data/rwku-examples.json"
 ATTACK_TYPES = PROBE_SETS["forget_aa"].types
-LEAST = {"forget_fb": 12, "forget_qa": 12, "forget_aa": 18, "neighbor_fb": 12, "neighbor_qa": 12, "mia_fm": 5}
+# Of the two people by whom settings are chosen, and of the others, with whom methods are compared.
+DEV_TARGETS = ("1_William_Shakespeare", "2_Albert_Einstein")
+LEAST = {"forget_fb": 16, "forget_qa": 16, "forget_aa": 27, "neighbor_fb": 16, "neighbor_qa": 16, "mia_fm": 5}
+LEAST_HELD_OUT = LEAST | {"forget_fb": 20, "forget_qa": 20, "forget_aa": 36}
 
 
 def test_names():
@@ -40,10 +43,11 @@ def test_names():
 def test_shipped_targets_have_enough_probes(target):
     probes, missing = build_probes(DEMO, target, dev_share=0.5, seed=0)
     counts = probes["set"].value_counts()
-    assert {name: counts[name] >= least for name, least in LEAST.items()} == dict.fromkeys(LEAST, True)
+    expected = LEAST if target in DEV_TARGETS else LEAST_HELD_OUT
+    assert {name: counts[name] for name, least in expected.items() if counts[name] < least} == {}
     types = Counter(probes.loc[probes["set"] == "forget_aa", "type"])
     assert set(types) == set(ATTACK_TYPES)
-    assert min(types.values()) >= 2
+    assert min(types.values()) >= expected["forget_aa"] // len(ATTACK_TYPES)
     assert set(missing) == set(PROBE_SETS) - set(LEAST)
     assert not probes.duplicated(["set", "query"]).any()
     # by probe: each set and each attack type has both dev and test probes
