@@ -28,10 +28,7 @@ from conftest import build_benchmark
 DEMO = Path(__file__).parents[1] / "workflow/benchmarks/demo"
 EXAMPLES = Path(__file__).parents[2] / "shared/data/rwku-examples.json"
 ATTACK_TYPES = PROBE_SETS["forget_aa"].types
-# Of the two people by whom settings are chosen, and of the others, with whom methods are compared.
-DEV_TARGETS = ("1_William_Shakespeare", "2_Albert_Einstein")
-LEAST = {"forget_fb": 16, "forget_qa": 16, "forget_aa": 27, "neighbor_fb": 16, "neighbor_qa": 16, "mia_fm": 5}
-LEAST_HELD_OUT = LEAST | {"forget_fb": 20, "forget_qa": 20, "forget_aa": 36}
+LEAST = {"forget_fb": 12, "forget_qa": 12, "forget_aa": 18, "neighbor_fb": 12, "neighbor_qa": 12, "mia_fm": 5}
 
 
 def test_names():
@@ -43,11 +40,10 @@ def test_names():
 def test_shipped_targets_have_enough_probes(target):
     probes, missing = build_probes(DEMO, target, dev_share=0.5, seed=0)
     counts = probes["set"].value_counts()
-    expected = LEAST if target in DEV_TARGETS else LEAST_HELD_OUT
-    assert {name: counts[name] for name, least in expected.items() if counts[name] < least} == {}
+    assert {name: counts[name] >= least for name, least in LEAST.items()} == dict.fromkeys(LEAST, True)
     types = Counter(probes.loc[probes["set"] == "forget_aa", "type"])
     assert set(types) == set(ATTACK_TYPES)
-    assert min(types.values()) >= expected["forget_aa"] // len(ATTACK_TYPES)
+    assert min(types.values()) >= 2
     assert set(missing) == set(PROBE_SETS) - set(LEAST)
     assert not probes.duplicated(["set", "query"]).any()
     # by probe: each set and each attack type has both dev and test probes
