@@ -2,15 +2,19 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from filecmp import cmpfiles
 
 import pytest
 
 from atu.common.recipe import RecipeError
 from atu_pipeline import predictions
+from conftest import ROOT
 
 ALONE = ("--config", "with_models=false")
 MODEL_RULES = {"check_model", "write_texts", "embed_windows", "hidden_states", "align", "unlearn", "unlearn_last"}
+MODEL_RULES |= {"attack_before", "attack_after", "score_texts_before", "score_texts_after", "download_model"}
 MODEL_RULES |= {"evaluate_before", "evaluate_between", "evaluate_after", "train", "keep_weights", "keep_model"}
 
 
@@ -38,6 +42,25 @@ def test_tables_and_figures_without_a_model(finished, workflow, stored):
     (row,) = json.loads((stored / predictions.MADE_BY).read_text())
     assert row["first"] < row["last"]
     assert row["versions"]["torch"]
+
+
+COMMITTED = ROOT / "predictions/demo"
+ATTACKED = json.dumps({"robustness": {"targets": ["3_Leonardo_da_Vinci"]}})
+
+
+@pytest.mark.full
+def test_committed_predictions_make_the_tables_of_the_results_page(tmp_path):
+    """They fit the settings in force: nothing but tables is left to make."""
+    predictions.load(COMMITTED, tmp_path)
+    profile = ROOT / "workflow/profiles/demo"
+    command = [sys.executable, "-m", "snakemake", "robustness", "--profile", str(profile), "--directory", str(tmp_path)]
+    command += ["--dry-run", "--quiet", "rules", "--config", "with_models=false", f"experiments={ATTACKED}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    pairs = [line.split() for line in done.stdout.splitlines()]
+    jobs = {pair[0] for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+    assert {"robustness_table", "text_scores_table", "matched_table"} <= jobs
+    assert not MODEL_RULES & jobs
 
 
 def test_a_run_goes_on_with_what_is_lacking(finished, workflow, stored):
