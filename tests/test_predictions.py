@@ -63,14 +63,13 @@ def test_committed_predictions_make_the_tables_of_the_results_page(tmp_path):
     assert not MODEL_RULES & jobs
 
 
-def test_a_run_goes_on_with_what_is_lacking(finished, workflow, stored):
-    """Another person is computed whole, and nothing of the first again."""
+def test_a_run_goes_on_with_what_is_lacking(workflow, stored):
+    """A further method is computed, and nothing of the first again: the models were there before the answers."""
+    workflow.run("download")
     predictions.load(stored, workflow.directory)
-    options = ("--config", "with_models=false", "targets=[1_Ada,2_Bo]")
-    outputs = workflow.planned_outputs(*options)
-    assert any("2_Bo/seed" in line for line in outputs)
-    assert not [line for line in outputs if "1_Ada/seed" in line or "before/1_Ada" in line]
-    assert {"keep_model", "check_model"}.isdisjoint(workflow.planned(*options))
+    jobs = workflow.planned("--config", "with_models=false", "methods=[atu,icu]")
+    assert (jobs["find_intervention"], jobs["evaluate_after"]) == (1, 1)
+    assert not (MODEL_RULES - {"evaluate_after"}) & set(jobs)
 
 
 def test_what_is_there_stays(copy, stored):
