@@ -30,6 +30,7 @@ def test_tables_and_figures_without_a_model(finished, workflow, stored):
     assert not [path for path in stored.rglob("*") if path.suffix == ".safetensors"]
     said = predictions.load(stored, workflow.directory)
     assert "results added, 0 were there" in said
+    assert len({(workflow.directory / path).stat().st_mtime_ns for path in predictions.kept(workflow.directory)}) == 1
     jobs = workflow.planned(*ALONE)
     assert {"overall_table", "plot"} <= set(jobs)
     assert not MODEL_RULES & set(jobs)
@@ -74,8 +75,10 @@ def test_a_run_goes_on_with_what_is_lacking(workflow, stored):
 
 def test_what_is_there_stays(copy, stored):
     before = {path: path.read_bytes() for path in copy.directory.glob("results/**/*.parquet")}
+    dates = {path: path.stat().st_mtime_ns for path in before}
     said = predictions.load(stored, copy.directory)
     assert " 0 results added" in said
+    assert {path: path.stat().st_mtime_ns for path in before} == dates  # an answer older than its model stays older
     assert {path: path.read_bytes() for path in before} == before
     assert " 0 results added" in predictions.save(stored, copy.directory)
     assert len(json.loads((stored / predictions.MADE_BY).read_text())) == 1

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,6 @@ def copy(path: Path, source: Path, goal: Path) -> bool:
     if (goal / path).exists():
         return False
     for file in (record_path(source / path), source / path):  # the file last: where it is, its record is
-        (goal / path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(goal / file.relative_to(source)) as part:
             shutil.copyfile(file, part)
     return True
@@ -85,20 +85,23 @@ def save(folder: Path, directory: Path) -> str:
 
 
 def load(folder: Path, directory: Path) -> str:
-    """Add the results of a folder to a directory; all get the date of now, since what is older is made anew.
+    """Add the results of a folder to a directory. They get one date, that of now: what is older than what it was made
+    of is made anew. What was there keeps its own.
 
     Raises:
         RecipeError: for a result that is not what was written.
     """
-    found, new = list(kept(folder)), 0
+    found, new = list(kept(folder)), []
     if not found:
         raise RecipeError(f"{folder} holds no results; name a folder that `atu predictions save` has filled")
     for path in found:
         check_unchanged(folder / path)
-        new += copy(path, folder, directory)
-    for path in found:
-        os.utime(directory / path)
-    return f"{directory}: {new} results added, {len(found) - new} were there"
+        if copy(path, folder, directory):
+            new.append(directory / path)
+    now = time.time()
+    for path in new:
+        os.utime(path, (now, now))
+    return f"{directory}: {len(new)} results added, {len(found) - len(new)} were there"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
