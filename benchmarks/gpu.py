@@ -1,7 +1,7 @@
 """What each step takes on a GPU, with random weights of real shapes: seconds, and memory beside what is planned.
 
     PYTHONPATH=workflow python benchmarks/gpu.py [--models phi-3-mini llama-3-8b qwen3.5-4b] [--tokens 512] [--steps 4]
-        [--device cuda] [--csv FILE]
+        [--parts ...] [--device cuda] [--csv FILE]
 
 Nothing is downloaded. Steps: an alignment and an unlearning step as the released code takes them and as this workflow
 does, training steps in each way of keeping their numbers (atu/common/memory.py), and an evaluation of a target of
@@ -31,7 +31,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch.nn.functional import normalize
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from atu import ROOT
 from atu.alignment.hidden import HiddenStates, write_hidden_states
@@ -69,6 +69,7 @@ SHAPES = {
         | {"num_key_value_heads": 4, "head_dim": 256, "num_hidden_layers": 32, "tie_word_embeddings": True},
     ),
 }
+KEPT = {"qwen3.5-4b": 1.2e7}  # its activation_bytes (docs/gpus.md)
 ENCODER = {"vocab_size": 30527, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}  # mpnet-base
 EMBEDDING, K = 768, 8  # of a window, tokens in one
 TEXTS, WINDOWS = 16, 500  # of the corpus; distinct windows
@@ -76,8 +77,10 @@ CHAT = "{% for m in messages %}{{ m['content'] }} t1 {% endfor %}"
 HEADER = 800  # tokens that few-shot prompts of a task share
 NEW = 5  # the first token that is no special one
 PAGED = Memory(weights="bf16", gradient_checkpointing=True, optimizer_state="paged_8bit")
-MODES = [mode for mode in (*LADDER, PAGED) if not mode.offload] + [mode for mode in LADDER if mode.offload]  # slow
+MODES = (*LADDER, PAGED)
 GB = 1e9
+# Methods of Steps, in their order: `alignment` trains the predictor that `modes` need, `evaluation` leaves bf16 weights.
+PARTS = ("agreement", "float32_rate", "alignment", "released", "modes", "lora", "offload", "evaluation")
 
 
 def build_llm(name: str, device: str, layers: int | None, width: int | None) -> PreTrainedModel:
@@ -97,6 +100,13 @@ def build_tokenizer(size: int) -> PreTrainedTokenizerFast:
     words = Tokenizer(WordLevel({f"t{i}": i for i in range(size)}, unk_token="t0"))
     words.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="t0", eos_token="t1", chat_template=CHAT)
+
+
+def cache_bytes(config: PreTrainedConfig) -> float:
+    """Keys and values of a token in 16 bits, in the layers that keep them."""
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    recurrent = (getattr(config, "layer_types", None) or []).count("linear_attention")
+    return 4.0 * (config.num_hidden_layers - recurrent) * config.num_key_value_heads * size
 
 
 def random_rows(count: int, length: int, vocabulary: int) -> list[list[int]]:
@@ -180,7 +190,8 @@ class Steps:
         self.size = sum(parameter.numel() for parameter in self.llm.parameters())
         self.vocabulary = self.llm.config.vocab_size
         paper = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-        paper["models"][paper["llm"]] |= {"parameters": float(self.size), "vocabulary": self.vocabulary}
+        known = {"parameters": float(self.size), "vocabulary": self.vocabulary, "cache_bytes": cache_bytes(self.llm.config)}
+        paper["models"][paper["llm"]] |= known | ({"activation_bytes": KEPT[name]} if name in KEPT else {})
         paper["corpus"]["max_tokens"] = paper["method_defaults"]["trained"]["max_tokens"] = options.tokens
         paper["methods"] = ["atu", "npo", "npo-lora"]
         self.config = check_config(paper, ROOT)
@@ -341,8 +352,15 @@ class Steps:
         )
 
     def modes(self) -> None:
-        """Training and unlearning in each way of keeping their numbers."""
-        for memory in MODES:
+        """Training and unlearning in each way of keeping their numbers on the device."""
+        self.ways([memory for memory in MODES if not memory.offload])
+
+    def offload(self) -> None:
+        """The same with steps that the host makes, which take long."""
+        self.ways([memory for memory in MODES if memory.offload])
+
+    def ways(self, memories: list[Memory]) -> None:
+        for memory in memories:
             if memory.weights != "fp32":
                 self.llm.to("cpu")
                 keep_in_half(self.llm)
@@ -358,6 +376,9 @@ class Steps:
             restore(self.llm)
             self.llm.to(self.device)
             self.llm.gradient_checkpointing_disable()
+
+    def lora(self) -> None:
+        """Training of adapters."""
         lora = self.config["method_settings"]["npo-lora"]["lora"]
         for memory in (LADDER[1], LADDER[2]):
             if memory.weights != "fp32":
@@ -438,15 +459,18 @@ def main() -> None:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--width", type=int)
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
+    if options.steps < 3:
+        parser.error("--steps: the first step warms up and the last one is not timed; give 3 or more")
     torch.manual_seed(0)
     bench = Bench(options.device)
     for name in options.models:
         steps = Steps(name, options, bench)
-        steps.agreement()
-        for measure in (steps.float32_rate, steps.alignment, steps.released, steps.modes, steps.evaluation):
-            measure()
-        del steps, measure
+        for part in PARTS:
+            if part in options.parts:
+                getattr(steps, part)()
+        del steps
         gc.collect()
         if options.csv:
             pd.DataFrame(bench.rows).to_csv(options.csv, index=False)

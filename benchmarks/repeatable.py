@@ -1,9 +1,10 @@
 """What repeats, and its price: steps with and without `deterministic`, answers with and without `batch_invariant`.
 
     PYTHONPATH=workflow python benchmarks/repeatable.py [--llm DIR] [--steps 8] [--tokens 256] [--batch 8] [--probes 12]
+        [--states fp32 8bit]
 
-Steps (AdamW on all weights, under bf16 autocast or in float32) are timed in turns; each way is run twice from the same
-weights, and what then differs is counted. The same probes are asked in bf16 under three budgets of a batch, and half of
+Steps (AdamW on all weights, under bf16 autocast or in float32) are timed in turns, with each kind of state; each way is
+run twice from the same weights, and what then differs is counted. The same probes are asked in bf16 under three budgets of a batch, and half of
 them alone; answers and scores that are not those of the largest budget are counted. In float32 too, by `--precision`.
 
 On a GPU cuBLAS has its workspaces either way: it reads that setting once a process.
@@ -18,11 +19,13 @@ import pandas as pd
 import torch
 from tabulate import tabulate
 
+from atu.common.memory import STATES, Memory
 from atu.common.runtime import repeat_numbers, start
 from atu.data.benchmark import build_probes, read_primers
 from atu.engine.engine import Engine
 from atu.engine.models import load_llm
 from atu.evaluation.evaluate import evaluate
+from atu.training.updates import optimizer_class
 
 ROOT = Path(__file__).parents[1]
 SETS = ["forget_fb", "neighbor_qa", "utility_gen", "mia_fm"]  # written, weighed behind a few-shot header, read
@@ -40,9 +43,9 @@ def seconds(work: Callable[[], object]) -> float:
     return clock() - begun
 
 
-def train(llm, batch: torch.Tensor, steps: int, accelerator) -> list[float]:
+def train(llm, batch: torch.Tensor, steps: int, state: str, accelerator) -> list[float]:
     """Seconds of each step."""
-    optimizer = torch.optim.AdamW(llm.parameters(), lr=1e-5)
+    optimizer = optimizer_class("adamw", Memory(optimizer_state=state))(llm.parameters(), lr=1e-5)
 
     def step():
         with accelerator.autocast():
@@ -58,18 +61,20 @@ def compare_steps(options, accelerator) -> None:
     llm, _ = load_llm(options.llm, accelerator.device)
     first = {name: weight.to("cpu", copy=True) for name, weight in llm.state_dict().items()}
     batch = torch.randint(5, llm.config.vocab_size, (options.batch, options.tokens), device=llm.device)
-    times: dict[bool, list[float]] = {True: [], False: []}
-    ends: dict[bool, list[dict]] = {True: [], False: []}
-    for on in (False, True, True, False):  # in turns, as others' load comes and goes
-        llm.load_state_dict(first)
-        repeat_numbers(on)
-        times[on] += train(llm, batch, options.steps, accelerator)[1:]
-        ends[on].append({name: weight.to("cpu", copy=True) for name, weight in llm.state_dict().items()})
     rows = []
-    for on, (one, other) in ends.items():
-        unlike = sum(not torch.equal(one[name], other[name]) for name in one)
-        rows.append((on, pd.Series(times[on]).median(), min(times[on]), f"{unlike} of {len(one)}"))
-    print(tabulate(rows, ["deterministic", "median step (s)", "fastest (s)", "weights that differ"], floatfmt=".4f"))
+    for state in options.states:
+        times: dict[bool, list[float]] = {True: [], False: []}
+        ends: dict[bool, list[dict]] = {True: [], False: []}
+        for on in (False, True, True, False):  # in turns, as others' load comes and goes
+            llm.load_state_dict(first)
+            repeat_numbers(on)
+            times[on] += train(llm, batch, options.steps, state, accelerator)[1:]
+            ends[on].append({name: weight.to("cpu", copy=True) for name, weight in llm.state_dict().items()})
+        for on, (one, other) in ends.items():
+            unlike = sum(not torch.equal(one[name], other[name]) for name in one)
+            rows.append((state, on, pd.Series(times[on]).median(), min(times[on]), f"{unlike} of {len(one)}"))
+    columns = ["state", "deterministic", "median step (s)", "fastest (s)", "weights that differ"]
+    print(tabulate(rows, columns, floatfmt=".4f"), flush=True)
 
 
 def compare_answers(options, accelerator) -> None:
@@ -104,6 +109,7 @@ def main() -> None:
     parser.add_argument("--llm", default=ROOT / "resources/models/smollm2-135m-instruct")
     parser.add_argument("--target", default="1_William_Shakespeare")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--states", nargs="+", choices=STATES, default=["fp32"])
     for name, value in (("steps", 8), ("tokens", 256), ("batch", 8), ("probes", 12), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()

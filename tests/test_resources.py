@@ -106,7 +106,7 @@ def test_a_model_that_is_relearned_is_asked_with_the_weights_that_train():
     relearn = {"attack": "relearn", "lora": {"rank": 1}}
     config = check(PAPER, attacks={"relearn-target": relearn})
     memory = Memory(gradient_checkpointing=True)
-    cache = resources.cache_bytes(3.82e9, config["evaluation"]["batch_tokens"], "bf16")
+    cache = demands.key_values(config, config["evaluation"]["batch_tokens"], "bf16")
     asked = demand("attack_after", config, "relearn-target", memory=memory).device
     assert asked > 4 * 3.82e9 + cache
     half = demand("attack_after", config, "relearn-target", memory=Memory(weights="bf16", gradient_checkpointing=True))
@@ -195,7 +195,11 @@ def test_memory_that_grows_with_the_batch():
     assert resources.activation_bytes(P, tokens, "fp32") == pytest.approx(68e6)
     # one layer's 3.4 MB and the inputs of ten, 2 bytes * 100 * 1000 * 10
     assert resources.activation_bytes(P, tokens, "bf16", recomputed=True) == pytest.approx(3.4e6 + 2e6)
-    assert resources.cache_bytes(P, tokens, "bf16") == pytest.approx(4e6)  # 2 * 2 bytes * 100 * 1000 * 10
+    assert resources.cache_bytes(P, tokens, "bf16") == pytest.approx(5.2e6)  # 1.3 * 2 * 2 bytes * 100 * 1000 * 10
+    # a token's own 2 MB in ten layers, in place of 340 kB; and its own 20 kB of keys and values, in place of 40
+    assert resources.activation_bytes(P, tokens, "fp32", of_token=2e6) == pytest.approx(400e6)
+    assert resources.activation_bytes(P, tokens, "bf16", recomputed=True, of_token=2e6) == pytest.approx(20e6 + 2e6)
+    assert resources.cache_bytes(P, tokens, "fp32", of_token=2e4) == pytest.approx(5.2e6)
     assert resources.logits_bytes(1, 131072) == 3 * 4 * 131072
 
 
@@ -330,7 +334,7 @@ def test_what_the_base_model_reads_of_answers_takes_time():
     assert demand("evaluate_after", config).flop - after.flop == pytest.approx(read, rel=1e-2)
 
 
-@pytest.mark.parametrize(("device", "share"), [("cpu", 0.06), ("auto", 0.01)])
+@pytest.mark.parametrize(("device", "share"), [("cpu", 0.06), ("auto", 0.004)])
 def test_answers_that_are_written_alone_take_longer(device, share):
     config = check(PAPER, device=device, evaluation={"batch_invariant": True})
     prompts, answers = demands.asked(config, ["forget_qa"])

@@ -77,6 +77,18 @@ def logits(config: dict, tokens: float) -> float:
     return logits_bytes(tokens, vocabulary(config))
 
 
+def activations(config: dict, tokens: float, precision: str, recomputed: bool = False) -> float:
+    """Bytes of the LLM's activations of ``tokens`` that wait for the backward pass."""
+    own = config["models"][config["llm"]].get("activation_bytes")
+    return activation_bytes(parameters(config, config["llm"]), tokens, precision, recomputed, own)
+
+
+def key_values(config: dict, tokens: float, precision: str) -> float:
+    """Bytes of the LLM's keys and values of ``tokens``."""
+    own = config["models"][config["llm"]].get("cache_bytes")
+    return cache_bytes(parameters(config, config["llm"]), tokens, precision, own)
+
+
 def subject_tokens(config: dict) -> float:
     """Tokens of one subject's texts: as many texts as RWKU has or the model writes, all of full length."""
     return config["corpus"]["texts"] * config["corpus"]["max_tokens"]
@@ -181,7 +193,7 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     return Demand(
         # each GPU reads all texts for the alignment
         flop=unlearn["steps"] * training_flop(size, tokens, recomputed) / gpus + forward_flop(size, read) + again.flop,
-        device=weights + activation_bytes(size, own, config["precision"], recomputed) + again.device,
+        device=weights + activations(config, own, config["precision"], recomputed) + again.device,
         host=gpus * again.host + rounded_bytes(size, memory),
         # read into memory, by each GPU's process; copied there once more to be written
         copies=(gpus + 1) * checkpoint + host_bytes(size, trained, unlearn["optimizer"], memory),
@@ -246,7 +258,7 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     return Demand(
         flop=train["epochs"] * passes / sharing,
-        device=weights + activation_bytes(size, batch, config["precision"], recomputed) + logits(config, batch),
+        device=weights + activations(config, batch, config["precision"], recomputed) + logits(config, batch),
         host=rounded_bytes(size, memory),
         # each GPU's process reads the model, and on several copies it there
         copies=checkpoint * (gpus * (1 + kept) if gpus > 1 else 1)
@@ -271,7 +283,7 @@ def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Dem
     batch = config["evaluation"]["batch_tokens"]
     return Demand(
         flop=answering_flop(size, *asked(config, sets, subject), decoding_share(config)),
-        device=WEIGHT[precision] * size + cache_bytes(size, batch, precision) + logits(config, LONG_PROMPT),
+        device=WEIGHT[precision] * size + key_values(config, batch, precision) + logits(config, LONG_PROMPT),
         copies=WEIGHT[precision] * size,
         moved=WEIGHT["fp32"] * size,
     )
@@ -302,7 +314,7 @@ def writing(config: dict) -> Demand:
     size, corpus = parameters(config, config["llm"]), config["corpus"]
     tokens = corpus["texts"] * corpus["max_new_tokens"]
     weights = WEIGHT["fp32"] * size
-    cache = cache_bytes(size, corpus["batch_tokens"], "fp32")
+    cache = key_values(config, corpus["batch_tokens"], "fp32")
     # the prompt, the same for all texts, is read once
     return Demand(answering_flop(size, SHORT_PROMPT, tokens), weights + cache, copies=weights, moved=weights)
 
@@ -327,7 +339,7 @@ def reading(config: dict, tokens: float, kept: float = 0.0, scored: float = 0.0)
     """One pass of the base model over ``tokens``, its float32 weights on the device."""
     size = parameters(config, config["llm"])
     weights = WEIGHT["fp32"] * size
-    batch = 2 * activation_bytes(size, REFERENCE_BATCH * config["corpus"]["max_tokens"], "fp32", recomputed=True)
+    batch = 2 * activations(config, REFERENCE_BATCH * config["corpus"]["max_tokens"], "fp32", recomputed=True)
     device = weights + batch + logits(config, scored)
     return Demand(forward_flop(size, tokens), device, kept, moved=weights + kept, kept=kept, copies=weights)
 
@@ -349,10 +361,10 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         sharded = size, vocabulary(config), config["precision"], memory, gpus
         embedding = {"embedding": embedding_parameters(config), "embedding_trains": not rank}
         step = sharded_bytes(training_bytes(*of, **embedding), *sharded)
-        step += activation_bytes(size, tokens, config["precision"], recomputed) + logits(config, tokens)
+        step += activations(config, tokens, config["precision"], recomputed) + logits(config, tokens)
         # it is asked as it trains, its weights and the optimiser's state as they are
         between_steps = sharded_bytes(training_bytes(*of, **embedding, gradients=False), *sharded)
-        between_steps += cache_bytes(size, config["evaluation"]["batch_tokens"], config["precision"])
+        between_steps += key_values(config, config["evaluation"]["batch_tokens"], config["precision"])
         device = max(step, between_steps + logits(config, LONG_PROMPT))
         host = rounded_bytes(size, memory)
         copies = gpus * WEIGHT["fp32"] * size + host_bytes(size, trained, block["optimizer"], memory)
@@ -366,7 +378,7 @@ def layer_states(config: dict, subject: str | None) -> Demand:
     (layers, width), weights = shape(size), WEIGHT[precision] * size
     return Demand(
         flop=forward_flop(size, prompts),
-        device=weights + cache_bytes(size, config["evaluation"]["batch_tokens"], precision),
+        device=weights + key_values(config, config["evaluation"]["batch_tokens"], precision),
         copies=weights,
         moved=WEIGHT["fp32"] * size,
         kept=WEIGHT["fp32"] * prompts / SHORT_PROMPT * layers * width,
@@ -377,7 +389,7 @@ def scoring(config: dict, models: int) -> Demand:
     """Reading all groups of texts by one model, or two in turn; logits of one text at a time."""
     size, precision, longest = parameters(config, config["llm"]), config["precision"], config["corpus"]["max_tokens"]
     subjects = sum(block.get("subjects") or 1 for block in config["text_scores"].values())
-    batch = activation_bytes(size, config["evaluation"]["batch_tokens"], precision, recomputed=True)
+    batch = activations(config, config["evaluation"]["batch_tokens"], precision, recomputed=True)
     weights = WEIGHT[precision] * size
     return Demand(
         flop=models * forward_flop(size, subjects * subject_tokens(config)),

@@ -2,7 +2,8 @@
 
 Estimates on the safe side, for a scheduler to place jobs by; no result depends on them. Sizes are in bytes
 unless a name says otherwise, work is in floating-point operations (FLOP). Of a language model its number of
-weights is enough: layers and width follow from it closely enough for memory that grows with the batch.
+weights is enough: layers and width follow from it closely enough for memory that grows with the batch, where its
+block does not say what a token takes.
 """
 
 import math
@@ -18,14 +19,15 @@ WEIGHT = {"fp32": 4, "bf16": 2}
 # attention (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1).
 ACTIVATION = 34
 WIDTH_PER_LAYER = 100  # hidden units a layer, about the same from Phi-3-mini (96) to Llama-3-8B (128)
+CACHE_GROWTH = 1.3  # keys and values are copied as they grow; measured on an H200 (docs/gpus.md)
 LOGIT_COPIES = 3  # float32 logits, their log-softmax and its gradient
 INTERPRETER, INTERPRETER_CPU = 3e9, 1e9  # Python and torch, with and without the host's side of a GPU
 GPU_CONTEXT = 1.5e9  # what a GPU holds before the first tensor
 FRAGMENTATION = 1.1  # of what the allocator reserves over what is used
 DECODING_SHARE = 0.2  # of the sustained rate that is reached while answers grow token by token
-# ... each alone: measured on a CPU; on a GPU reckoned, not measured (weights of 16 bits, read at 2 TB/s for each token,
-# give 2 TFLOP/s, and two thirds of the time are lost between kernels)
-ALONE_SHARE = {"cpu": 0.06, "gpu": 0.01}
+# ... each alone: measured on a CPU; an H200 takes 1 ms a layer and token, nearly all of it between kernels, which of 4e9
+# weights is 0.24 TFLOP/s
+ALONE_SHARE = {"cpu": 0.06, "gpu": 0.004}
 START_SECONDS = 60  # imports, a GPU's start, a node's cold file cache
 START_SECONDS_CPU = 15  # imports
 GROWTH = 1.5  # of memory and time, each time a job is tried again
@@ -114,14 +116,19 @@ def host_bytes(parameters: float, trained: float, optimizer: str, memory: Memory
     return values + (state_bytes(optimizer, memory) * trained if memory.offload else 0.0)
 
 
-def activation_bytes(parameters: float, tokens: float, precision: str, recomputed: bool = False) -> float:
+def activation_bytes(
+    parameters: float, tokens: float, precision: str, recomputed: bool = False, of_token: float | None = None
+) -> float:
     """Activations of ``tokens`` that wait for the backward pass.
 
     34 n h L in 16 bits, twice that in 32; if they are recomputed, only each layer's input is kept, n h L
     elements, and the activations of one layer at a time.
+
+    Args:
+        of_token: what one token keeps in 16 bits, in place of 34 h L.
     """
     layers, width = shape(parameters)
-    layer = ACTIVATION * tokens * width * WEIGHT[precision] / WEIGHT["bf16"]
+    layer = tokens * (of_token / layers if of_token else ACTIVATION * width) * WEIGHT[precision] / WEIGHT["bf16"]
     return layer + WEIGHT[precision] * tokens * width * layers if recomputed else layer * layers
 
 
@@ -130,10 +137,15 @@ def logits_bytes(tokens: float, vocabulary: int) -> float:
     return LOGIT_COPIES * 4 * vocabulary * tokens
 
 
-def cache_bytes(parameters: float, tokens: float, precision: str) -> float:
-    """Keys and values of ``tokens``: 2 n h L elements."""
+def cache_bytes(parameters: float, tokens: float, precision: str, of_token: float | None = None) -> float:
+    """Keys and values of ``tokens``: 1.3 times 2 n h L elements.
+
+    Args:
+        of_token: what one token takes in 16 bits, in place of 4 h L.
+    """
     layers, width = shape(parameters)
-    return 2 * WEIGHT[precision] * tokens * width * layers
+    elements = of_token / WEIGHT["bf16"] if of_token else 2 * width * layers
+    return CACHE_GROWTH * WEIGHT[precision] * tokens * elements
 
 
 def forward_flop(parameters: float, tokens: float) -> float:

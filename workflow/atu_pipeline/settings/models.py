@@ -136,6 +136,16 @@ class Fetched(Block):
     )
     layers: Count = Field(None, description="How many layers it has; what trains of it is planned by it.")
     vocabulary: Count = Field(None, description="How many tokens it knows; memory for their logits is planned by it.")
+    activation_bytes: numbers(ge=1) = Field(
+        None,
+        description="What a token of a training keeps for the backward pass, in 16 bits, all layers; memory is planned "
+        "by it. An estimate by `parameters` without it, which is half of what Qwen3.5-4B needs: 1.2e+7.",
+    )
+    cache_bytes: numbers(ge=1) = Field(
+        None,
+        description="Keys and values of a token, in 16 bits: 4 x layers x heads that have keys of their own x size of "
+        "a head; memory is planned by it. As many heads as there are without it.",
+    )
     template: Literal["none"] = Field(
         None, description="none: it has no chat template, or none that counts, and reads messages as plain lines."
     )

@@ -20,7 +20,7 @@ OWN_FOLDERS = ("answers", "checks", "experiments", "figures", "tables")
 # What the names of targets must not have, since they become names of files and parts of Snakemake's patterns.
 UNUSABLE = re.compile(r"[{}\x00-\x1f\x7f\\]")
 # What a model's block says of its use.
-NOT_FETCHED = ("parameters", "layers", "vocabulary", "template", "template_options")
+NOT_FETCHED = ("parameters", "layers", "vocabulary", "activation_bytes", "cache_bytes", "template", "template_options")
 # Below this temperature all texts that a model samples are alike.
 LEAST_TEMPERATURE = 0.01
 
