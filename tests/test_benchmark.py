@@ -14,6 +14,8 @@ from atu.data.benchmark import (
     difference_from_published,
     list_targets,
     normalize_row,
+    of_dev,
+    of_test,
     read_intro,
     read_primers,
     read_rows,
@@ -296,6 +298,9 @@ def test_a_set_without_a_test_probe(tmp_path):
     folder.mkdir(parents=True)
     (folder / "forget_level2.json").write_text(json.dumps([row(query=f"Who {i}?") for i in range(4)]))
     assert build_probes(tmp_path, "1_Bo", 0.8, 0)[0]["split"].tolist().count("test") == 1  # round(0.8 x 4) = 3 are dev
+    of_dev_target = build_probes(tmp_path, "1_Bo", 1.0, 0)[0]
+    assert set(of_dev_target["split"]) == {"dev target"}
+    assert len(of_dev(of_dev_target)) == len(of_test(of_dev_target)) == 4
     with pytest.raises(BenchmarkError, match=r"forget_qa has no test probe: with split.dev_share 0.9 all of its 4"):
         build_probes(tmp_path, "1_Bo", 0.9, 0)
 

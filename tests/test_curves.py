@@ -206,9 +206,9 @@ def test_attacks_stand_at_the_level_of_the_kept_model(tmp_path):
         ["npo", "kept at 25%", "at 25%: 30.0 → 60.0"]
     ]
     assert "under coarse" not in table
-    one = under_attacks(table).loc[("neighbor_qa", "npo")]
-    assert one.to_dict() == {"under again": "at 25%: 30.0 → 60.0", "under reworded": "at 25%: 50.0 → 40.0 (2 of 4)"}
-    assert (under_attacks(table).loc[("neighbor_qa", ["ga", "atu"]), :] == "").all(axis=None)
+    one = under_attacks(table).loc["npo"]
+    assert one.to_dict() == {"again": "at 25%: 30.0 → 60.0", "reworded": "at 25%: 50.0 → 40.0 (2 of 4)"}
+    assert (under_attacks(table).loc[["ga", "atu"]] == "").all(axis=None)
     assert silent == [
         "GA: its kept model recalls 25%, and an earlier stage had forgotten as much.",
         "ATU: some of its runs have no kept model that could be attacked.",

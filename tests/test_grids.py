@@ -3,9 +3,10 @@
 import pytest
 
 from atu.common.names import display_name, written_out
+from atu.data.benchmark import UTILITY
 from atu_pipeline.lineage import conditions, given_config
 from atu_pipeline.recipes import Recipes
-from atu_pipeline.settings import ConfigError, experiment_of, model_needs, unlike, unmet_needs
+from atu_pipeline.settings import ConfigError, experiment_of, model_needs, share_of, unlike, unmet_needs
 from test_settings import DEMO, PAPER, check, refused
 
 
@@ -149,6 +150,12 @@ def test_what_is_chosen_from_on_dev_probes_needs_some():
     assert refused(DEMO, **over, split={"dev_share": 0}) == (
         "method_settings.npo.grid: a list is chosen from on dev probes, and there are none; set split.dev_share above 0"
     )
+    by_target = {"by": "target", "dev_share": 0}
+    assert refused(DEMO, **over, split=by_target) == (
+        "method_settings.npo.grid: a list is chosen from on dev probes, and none of 3_Leonardo_da_Vinci is a dev target, "
+        "as split.by has it; run a target of dev_targets too"
+    )
+    assert check(DEMO, **over, split=by_target, targets=["1", "3"])["grids"]
     asked = {"before_and_after": ["forget_qa"], "between": []}
     assert refused(DEMO, **over, evaluation=asked).startswith(
         "method_settings.npo.grid: a list is chosen from by forget_qa and neighbor_qa; ask both in evaluation.before_"
@@ -193,6 +200,16 @@ def test_a_stage_is_chosen_where_there_is_something_to_choose_by(over, said):
     with pytest.raises(ConfigError) as fault:
         experiment_of("mine", config)
     assert str(fault.value) == said
+
+
+def test_a_split_by_target():
+    config = check(DEMO, split={"by": "target", "dev_share": 0})
+    assert [share_of(config, subject) for subject in ("1_William_Shakespeare", "3_Leonardo_da_Vinci", UTILITY)] == [1, 0, 0]
+    assert "selected" not in experiment_of("", config)["shows"]
+    assert "selected" in experiment_of("", check(DEMO, split={"by": "target", "dev_share": 0}, targets=["2", "3"]))["shows"]
+    assert refused(DEMO, split={"by": "target"}) == (
+        "split.dev_share: 0.5, and nothing reads it where split.by is target; set it to 0"
+    )
 
 
 def test_a_share_that_leaves_no_dev_probe(tiny):

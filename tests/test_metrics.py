@@ -236,6 +236,16 @@ def test_shares_of_answers_that_are_no_speech():
     assert summarize_speech(predictions[predictions["set"] == "mia_fm"]).empty
 
 
+def test_probes_of_a_dev_target_are_chosen_on_and_reported():
+    """Of a target whose probes are all dev; what all share is test alone."""
+    rows = [("forget_qa", "dev target", 1.0), ("forget_qa", "dev target", 0.0), ("utility_flu", "test", 5.0)]
+    predictions = pd.DataFrame(rows, columns=["set", "split", "score"]).assign(prediction="Ada")
+    found = summarize(predictions).set_index(["split", "metric"])["value"]
+    assert [found[split, "forget_qa"] for split in ("dev", "test", "all")] == [50, 50, 50]
+    assert found.loc["dev"].index.tolist() == ["forget_qa"]
+    assert summarize_speech(predictions).set_index(["split", "metric"]).loc[("test", "forget_empty"), "n"] == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "refuses"),
     [

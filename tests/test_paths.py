@@ -66,6 +66,7 @@ OF_TEXTS = {"texts", "windows"} | ALIGNED
         ({"evaluation": {"protocol": "rwku"}}, ASKED | {"run"}),
         ({"collapse": {"fluency_share": 0.4}}, {"run", "after"}),
         ({"split": {"seed": 1}}, {"probes"} | ASKED),
+        ({"split": {"by": "target", "dev_share": 0.0}}, {"probes"} | ASKED),
         # what is asked between stages decides whether later ones are run
         ({"evaluation": {"max_new_tokens": 9}}, ASKED | {"run"}),
         ({"evaluation": {"between": ["forget_qa"]}}, {"between", "run", "after"}),

@@ -1028,7 +1028,10 @@ def test_a_grid_without_dev_probes(tiny):
     mine |= {"benchmark": "mine", "targets": "all", "dev_targets": [], "methods": ["ga"]}
     mine |= {"method_settings": {"ga": {"train": {"learning_rate": [1e-5, 1e-4]}}}}
     said = refused(DEMO, **(mine | {"split": {"dev_share": 0.1}}))
-    assert said.startswith("split.dev_share: at 0.1 no row of forget_level2.json of 1_Ada, 2_Bo, 3_Cy is a dev probe")
+    assert said == (
+        "method_settings.ga.train.learning_rate: a list is chosen from on dev probes, and no row of forget_level2.json of "
+        "1_Ada, 2_Bo, 3_Cy is one; set split.dev_share higher"
+    )
     assert list(check(DEMO, **(mine | {"split": {"dev_share": 0.2}}))["grids"]) == ["ga"]
 
 

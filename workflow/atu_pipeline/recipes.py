@@ -35,7 +35,7 @@ from atu.data.probe_sets import (
 from atu.engine.parts import ALL_LAYERS
 from atu_pipeline.demands import memory_of, optimizer_of
 from atu_pipeline.people import Groups
-from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, template_of, told_about
+from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, share_of, template_of, told_about
 
 CHECKSUMS = Path(".snakemake/checksums.json")
 UNWRITTEN = ("passage", *ATTACK_TEXTS)  # kinds of texts that no model wrote
@@ -248,12 +248,16 @@ class Recipes:
         read_as = {"check_totals": counted} | self.kind()
         return merged(self.raw("Target"), own, {"benchmarks": {self.benchmark: read_as}})
 
+    def split(self, subject: str) -> dict:
+        """By what the probes of a subject are split."""
+        return {"dev_share": share_of(self.config, subject), "seed": self.config["split"]["seed"]}
+
     @cache  # noqa: B019
     def probes(self, subject: str) -> Recipe:
         """The probes of a subject, or those that all share."""
         counted = {"check_totals": self.config["benchmarks"][self.benchmark].get("check_totals")} | self.kind()
         read = {name: checksum_of(probe_set.reading()) for name, probe_set in PROBE_SETS.items()}
-        own = {"split": self.config["split"], "benchmarks": {self.benchmark: counted}, "rows": read}
+        own = {"split": self.split(subject), "benchmarks": {self.benchmark: counted}, "rows": read}
         return merged(self.rows_of(subject), own)
 
     def rows_of(self, subject: str) -> Recipe:

@@ -42,7 +42,7 @@ rule prepare_probes:
         **small_job(),
     params:
         folder=Uncompared([PATHS.benchmark()]),
-        split=config["split"],
+        split=lambda wildcards: RECIPES.split(wildcards.subject),
         recipe=lambda wildcards: RECIPES.probes(wildcards.subject),
     script:
         "../scripts/prepare_probes.py"

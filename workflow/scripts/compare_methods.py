@@ -47,9 +47,10 @@ with job_log(snakemake.log[0]) as log:
         notes += [COLLAPSED_NOTE] if any(marks[name]["collapsed"] for name in table["method"]) else []
         named = table.assign(cell=cells, method=table["method"].map(called))
         wide = named.pivot(index=["kept", "method"], columns="measure", values="cell")[measures]
-        wide = wide.join(under_attacks(named))
         order = wide.sort_index(key=lambda names: names.map(KEPT.index) if names.name == "kept" else names)
-        text = "\n\n".join([order.reset_index().to_markdown(index=False), *notes])
+        attacked = under_attacks(named)
+        tables = [order.reset_index(), *([attacked.reset_index()] if len(attacked.columns) else [])]
+        text = "\n\n".join([*(shown.to_markdown(index=False) for shown in tables), *notes])
     with atomic_path(output.markdown) as part:
         part.write_text(text + "\n", encoding="utf-8")
     record(output.long, params.recipe)

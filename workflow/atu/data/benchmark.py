@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # slow to import, and planning makes no tables
     import pandas as pd
 
 UTILITY = "utility"  # the subject of sets that all targets share
+DEV, TEST = "dev", "test"  # settings may be chosen on these; these are only ever reported
+OF_DEV_TARGET = "dev target"  # both: numbers of a target on whom settings were chosen, which tables tell from others'
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "context", "answers", "choices", "mc1", "mc2"]
 COLUMNS += ["answer_is_text"]  # whether the row's answer was one text, where others have lists
 
@@ -126,13 +128,17 @@ def normalize_row(name: str, row: dict) -> dict:
 
 def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
     """Mark ``dev_share`` of the probes of each set, and of each type that a set declares, as dev, the rest as test; in
-    place.
+    place. A share of 1 marks all as those of a dev target.
 
     Which ones depends on the seed and the texts of the probes, not on the order of rows.
 
     Raises:
         BenchmarkError: if a set has no test probe left.
     """
+    if dev_share == 1:
+        for probe in probes:
+            probe["split"] = OF_DEV_TARGET
+        return
     groups = defaultdict(list)
     for probe in probes:
         groups[probe["set"], probe["type"] if PROBE_SETS[probe["set"]].types else ""].append(probe)
@@ -140,14 +146,24 @@ def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
         group.sort(key=lambda probe: hashlib.sha256(f"{seed} {probe['query']}".encode()).hexdigest())
         dev = round(dev_share * len(group))
         for rank, probe in enumerate(group):
-            probe["split"] = "dev" if rank < dev else "test"
+            probe["split"] = DEV if rank < dev else TEST
     for name in dict.fromkeys(probe["set"] for probe in probes):
         splits = [probe["split"] for probe in probes if probe["set"] == name]
-        if "test" not in splits:
+        if TEST not in splits:
             raise BenchmarkError(
                 f"{name} has no test probe: with split.dev_share {dev_share:g} all of its {len(splits)} are dev "
                 f"probes; lower split.dev_share, or give {PROBE_SETS[name].file}.json more rows"
             )
+
+
+def of_dev(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows, of a column split, on which settings may be chosen."""
+    return rows[rows["split"] != TEST]
+
+
+def of_test(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows, of a column split, that tables and figures report."""
+    return rows[rows["split"] != DEV]
 
 
 def build_probes(

@@ -28,10 +28,9 @@ def score_before(
     model: str,
     resamples: int,
     seed: int,
-    split: str = "test",
     others: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The scores of the base model, means over targets.
+    """The scores of the base model on test probes, means over targets.
 
     Args:
         predictions: of each target.
@@ -43,7 +42,7 @@ def score_before(
         :func:`atu.reporting.tables.summarize`. n: probes of all targets;
         known: those of forget and neighbour sets of whose answer at least half was recalled, missing for other sets.
     """
-    probes = [probe_scores([frame], split) for frame in predictions]
+    probes = [probe_scores([frame]) for frame in predictions]
     check_one_protocol({f"target {i}": frame.attrs.get(PROTOCOL) for i, frame in enumerate(predictions, start=1)})
     ours = with_readings(intervals(probes, resamples, seed), [[frame] for frame in predictions], resamples, seed)
     asked = pd.concat(probes)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from atu.data.benchmark import of_test
 from atu.data.metrics import PERCENT
 from atu.data.probe_sets import PROBE_SETS, of_role, typed
 from atu.reporting.published import bounds, evaluations, probe_scores, resampled
@@ -74,7 +75,7 @@ def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> p
 def looks_trained_on(files: tuple[str, ...]) -> dict[str, dict[str, pd.DataFrame]]:
     """Test texts of one evaluation by score and set, each with ``score``: higher is more like training data."""
     texts = read_membership(files)
-    texts = texts[texts["split"] == "test"]
+    texts = of_test(texts)
     found: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in SCORES}
     for (kind, probe_set), part in texts.groupby(["type", "set"]):
         name = next(key for key, written in SCORES.items() if kind == f"{PROBE_SETS[probe_set].short}, {written}")

@@ -7,12 +7,12 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from atu.common.names import in_words
-from atu.data.benchmark import target_name
+from atu.data.benchmark import TEST, target_name
 from atu.reporting.tables import HEADINGS, NO_SPEECH, NO_SPEECH_NOTE, summarize, summarize_speech
 
 
-def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") -> pd.DataFrame:
-    """Scores of the base and the unlearned model, one row a metric that both were asked.
+def score_table(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Scores of the base and the unlearned model on test probes, one row a metric that both were asked.
 
     Args:
         before, after: predictions of probes.
@@ -24,7 +24,7 @@ def score_table(before: pd.DataFrame, after: pd.DataFrame, split: str = "test") 
     scores = []
     for predictions in (before, after):
         rows = pd.concat([summarize(predictions), summarize_speech(predictions)])
-        scores.append(rows[rows["split"] == split].set_index("metric"))
+        scores.append(rows[rows["split"] == TEST].set_index("metric"))
     both = [name for name in HEADINGS | NO_SPEECH if name in scores[0].index and name in scores[1].index]
     names = [name for name in both if name in HEADINGS or any(part.loc[name, "value"] > 0 for part in scores)]
     values = {"Before": scores[0].loc[names, "value"], "After": scores[1].loc[names, "value"]}

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from atu.common.names import display_name, in_words
+from atu.data.benchmark import of_test
 from atu.data.metrics import PERCENT
 from atu.data.probe_sets import PROBE_SETS, of_role, primary
 from atu.reporting.robustness import change, counted, of_primary
@@ -142,9 +143,9 @@ def compare(methods: dict[str, dict[str, Curve]], resamples: int, seed: int) -> 
 
 
 def read_runs(
-    rows: list[dict], kept: str, forget: str = FORGET, split: str = "test", read: Callable = read_predictions
+    rows: list[dict], kept: str, forget: str = FORGET, read: Callable = read_predictions
 ) -> dict[str, dict[str, Curve]]:
-    """Runs by method and target (and seed), from the predictions of their stages.
+    """Runs by method and target (and seed), from the test predictions of their stages.
 
     Args:
         rows: of target, method, seed, stage and files (Parquet predictions), as the tables are made of.
@@ -159,7 +160,7 @@ def read_runs(
 
     def scores(files: tuple, name: str) -> pd.Series:
         asked = read(files)
-        chosen = asked[(asked["set"] == name) & (asked["split"] == split)]
+        chosen = of_test(asked[asked["set"] == name])
         return chosen.set_index("id")["score"].sort_index()
 
     stages: dict[tuple[str, str], dict[int, tuple]] = {}
@@ -270,12 +271,16 @@ def with_attacks(table: pd.DataFrame, attacks: pd.DataFrame, rows: list[dict]) -
 
 
 def under_attacks(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of attacks with one row a kept set and method, whichever level they are of.
+    """The cells of attacks, one row a method, whichever level they are of: they are the same beside every kept set.
 
     Args:
         table: from :func:`with_attacks`.
+
+    Returns:
+        method, and a column an attack.
     """
-    return table.groupby(["kept", "method"])[[name for name in table if name.startswith(UNDER)]].max()
+    columns = {name: name.removeprefix(UNDER) for name in table if name.startswith(UNDER)}
+    return table.groupby("method")[[*columns]].max().rename(columns=columns)
 
 
 def attacks_note(notes: list[str]) -> str:

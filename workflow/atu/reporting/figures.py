@@ -19,6 +19,7 @@ from matplotlib.transforms import Bbox
 
 from atu.common.files import atomic_path
 from atu.common.names import display_name, tau_name
+from atu.data.benchmark import TEST
 from atu.data.probe_sets import PROBE_SETS, of_role, primary, recalled, typed
 from atu.reporting.breakdown import remarked
 from atu.reporting.layers import BASE, CONTROL
@@ -48,7 +49,7 @@ LINE = 60  # characters of a legend's size in it
 def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     """Mean over targets and seeds of the test split: rows (method, stage, tau), columns metrics."""
     rows = reported(long, dev_targets)
-    rows = rows[rows["split"] == "test"]
+    rows = rows[rows["split"] == TEST]
     keys = [rows["method"], rows["stage"], rows["tau"].fillna(float("inf"))]
     return rows.pivot_table(index=keys, columns="metric", values="value", aggfunc="mean").reset_index()
 
@@ -195,7 +196,7 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
 
 def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
     """Forget and neighbour recall of every target before and after the last stage."""
-    rows = long[long["split"] == "test"]
+    rows = long[long["split"] == TEST]
     if rows.empty:
         return nothing()
     last = rows.groupby(["target", "method"])["stage"].transform("max")

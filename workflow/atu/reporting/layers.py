@@ -12,6 +12,7 @@ import pandas as pd
 
 from atu.common.errors import ExplainedError
 from atu.common.files import read_parquet
+from atu.data.benchmark import of_test
 from atu.data.metrics import PERCENT
 from atu.data.probe_sets import PROBE_SETS
 from atu.reporting.published import bounds
@@ -60,7 +61,7 @@ def read_states(file: str) -> States | None:
 
 def fewest(probes: pd.DataFrame) -> int:
     """Of the test probes about the target and about neighbours, by way of asking, how many there are of the rarest."""
-    sizes = probes[probes["split"] == "test"].groupby(["about", "way"]).size()
+    sizes = of_test(probes).groupby(["about", "way"]).size()
     every = pd.MultiIndex.from_product([(0, 1), probes["way"].unique()])
     return int(sizes.reindex(every, fill_value=0).min())
 
@@ -71,7 +72,7 @@ def assign_folds(probes: pd.DataFrame, folds: int, rng: np.random.Generator) -> 
     Each fold has as many probes of either side, and of each way of asking, as the others, or one more.
     """
     found = np.full(len(probes), -1)
-    for _, alike in probes[probes["split"] == "test"].groupby(["about", "way"]):
+    for _, alike in of_test(probes).groupby(["about", "way"]):
         found[rng.permutation(alike.index)] = np.arange(len(alike)) % folds
     return found
 

@@ -6,6 +6,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
+from atu.data.benchmark import of_test
 from atu.data.probe_sets import AVERAGES, PROBE_SETS
 from atu.data.protocol import PROTOCOL, READINGS, protocol_of
 from atu.reporting.tables import HEADINGS, REMARKED, check_one_protocol, read_predictions, remark
@@ -17,16 +18,16 @@ COLUMNS = ["run", "seeds", "published_row", "metric", "reading", "targets", "pro
 COLUMNS += [*REMARKED, "published", "difference", "outside", "status", "source", "second_hand"]
 
 
-def probe_scores(predictions: list[pd.DataFrame], split: str = "test") -> pd.DataFrame:
-    """Each probe's mean score over the runs of one target.
+def probe_scores(predictions: list[pd.DataFrame]) -> pd.DataFrame:
+    """Each test probe's mean score over the runs of one target.
 
     Args:
         predictions: of one evaluation for each seed.
 
     Returns:
-        One row a probe of the split: set, id, query, score.
+        One row a test probe: set, id, query, score.
     """
-    asked = pd.concat([frame[frame["split"] == split] for frame in predictions], ignore_index=True)
+    asked = pd.concat(map(of_test, predictions), ignore_index=True)
     return asked.groupby(["set", "id"], as_index=False).agg(query=("query", "first"), score=("score", "mean"))
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from atu.common.names import display_name
 from atu.data.attacks import BESIDE, COMPARED, KINDS
+from atu.data.benchmark import of_test
 from atu.data.metrics import PERCENT, PROBABILITY
 from atu.data.probe_sets import PROBE_SETS, primary
 from atu.evaluation.collapse import measured
@@ -34,7 +35,7 @@ def read_measures(files: tuple[str, ...]) -> dict[str, pd.DataFrame]:
 
 def of_same(predictions: pd.DataFrame, ids: set[str]) -> float:
     """Mean score, in percent, of the test probes with some ids; NaN of none."""
-    chosen = predictions[(predictions["split"] == "test") & predictions["id"].isin(ids)]
+    chosen = of_test(predictions[predictions["id"].isin(ids)])
     return PERCENT * chosen["score"].mean() if len(chosen) else float("nan")
 
 

@@ -9,6 +9,7 @@ from scipy.special import stdtrit  # Student's t; scipy.stats has it too, and ta
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.files import parquet_attrs, read_parquet
 from atu.common.names import label, written_out
+from atu.data.benchmark import DEV, TEST, of_dev, of_test
 from atu.data.metrics import BEST_WRONG, NO_ANSWER, PERCENT, PROBABILITY, is_refusal
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_role, primary, recalled
 from atu.data.protocol import PROTOCOL, Protocol, ProtocolError, protocol_of
@@ -44,7 +45,7 @@ def known_probes(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def by_split(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The probes of each split, and all of them."""
-    return {split: predictions[predictions["split"] == split] for split in ("dev", "test")} | {"all": predictions}
+    return {DEV: of_dev(predictions), TEST: of_test(predictions), "all": predictions}
 
 
 class ScoreError(ExplainedError, ValueError):
@@ -291,7 +292,7 @@ def stage_rows(
         Rows with method and stage (0 is the base model) beside the columns of the table; and by method its targets.
     """
     rows = reported(long, dev_targets)
-    rows = rows[rows["split"] == "test"].assign(tau=rows["tau"].astype(float).fillna(np.inf))
+    rows = rows[rows["split"] == TEST].assign(tau=rows["tau"].astype(float).fillna(np.inf))
     wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
     shown = [name for name in NO_SPEECH if name in wide and (wide[name] > 0).any()]
     wide = wide.reindex(columns=[*(name for name in HEADINGS if name in wide), *shown])
@@ -407,7 +408,7 @@ def stages_of(runs: list[dict], grids: Grids) -> list[dict]:
 def dev_rows(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     """What settings and stages are chosen by: recall of the primary forget and neighbour set on dev probes, of the dev
     targets, or of all if there are none."""
-    rows = long[(long["split"] == "dev") & long["metric"].isin([primary("forget"), primary("neighbour")])]
+    rows = long[(long["split"] == DEV) & long["metric"].isin([primary("forget"), primary("neighbour")])]
     chosen_on = rows["target"].isin(dev_targets)
     return rows[chosen_on] if chosen_on.any() else rows
 

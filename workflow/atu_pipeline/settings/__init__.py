@@ -14,6 +14,7 @@ from atu_pipeline.settings.printing import Covered, Rows, Uncompared
 from atu_pipeline.settings.published import check_benchmark, check_protocol, published_row, unlike
 from atu_pipeline.settings.share import check_one_kind, share_library
 from atu_pipeline.settings.sources import fetched_from, template_of
+from atu_pipeline.settings.split import share_of
 from atu_pipeline.settings.texts import told_about
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "reads_retain_set",
     "refuse",
     "share_library",
+    "share_of",
     "template_of",
     "told_about",
     "unknown",

@@ -31,6 +31,7 @@ from atu_pipeline.settings.sources import (
     check_utility,
     known_targets,
 )
+from atu_pipeline.settings.split import check_split
 from atu_pipeline.settings.targets import check_groups, resolve_targets
 
 SOURCES = (("llm", "models"), ("encoder", "models"), ("benchmark", "benchmarks"))
@@ -231,7 +232,7 @@ def check_choices(draft: Draft) -> Iterator[str]:
     config = draft.config
     for method in config["grids"]:
         block, asked = config["method_settings"][method], config["evaluation"]["before_and_after"]
-        yield from check_choice(method, block, config["split"]["dev_share"], asked)
+        yield from check_choice(method, block, asked)
 
 
 def check_own_primers(draft: Draft) -> Iterator[str]:
@@ -255,11 +256,12 @@ STEPS = [
     Step(resolve("targets"), (*OF_TARGETS, "targets"), ("targets",)),
     Step(resolve("dev_targets"), (*OF_TARGETS, "dev_targets"), ("dev_targets",)),
     Step(lambda draft: check_corpus(draft.config["corpus"]), ("corpus",)),
+    Step(lambda draft: check_split(draft.config["split"]), ("split",), ("split",)),
     Step(lambda draft: check_memory(draft.config), ("memory", "precision", "gpus_per_job")),
     Step(find_grids, ("methods", "method_settings"), ("grids",)),
     Step(check_methods, ("methods", "method_settings")),
     Step(check_evaluation, ("evaluation",), ("evaluation",)),
-    Step(check_choices, ("grids", "method_settings", "split", "evaluation"), ("grids",)),
+    Step(check_choices, ("grids", "method_settings", "evaluation"), ("grids",)),
     Step(lambda draft: check_names("methods", draft.config["methods"]), ("methods",)),
     Step(check_between, ("evaluation",)),
     Step(check_own_primers, (*OF_TARGETS, "targets", "evaluation")),

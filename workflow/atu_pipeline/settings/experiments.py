@@ -8,11 +8,12 @@ from atu.data.probe_sets import primary
 from atu_pipeline.settings.attacks import check_attacks
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay
 from atu_pipeline.settings.figures import drawn_from
-from atu_pipeline.settings.grids import check_variants, without_dev_probes
+from atu_pipeline.settings.grids import check_variants
 from atu_pipeline.settings.layer_probe import check_layer_probe
 from atu_pipeline.settings.messages import refuse, told
 from atu_pipeline.settings.methods import check_external, check_method, check_names, check_window, reads_retain_set
 from atu_pipeline.settings.published import PUBLISHED, check_benchmark, check_protocol, check_rows
+from atu_pipeline.settings.split import without_dev
 from atu_pipeline.settings.targets import resolve_targets
 from atu_pipeline.settings.texts import check_text_scores
 
@@ -185,10 +186,8 @@ def check_selected(key: str, config: dict, targets: list[str]) -> Iterator[str]:
         targets: that are run.
     """
     evaluation, needed = config["evaluation"], [primary("forget"), primary("neighbour")]
-    if config["split"]["dev_share"] == 0:
-        yield f"{key}: selected is chosen on dev probes, and there are none; set split.dev_share above 0"
-    elif lacking := without_dev_probes(config, targets):
-        yield f"{key}: selected is chosen on dev probes, and no row of {lacking} is one; set split.dev_share higher"
+    if why := without_dev(config, targets):
+        yield f"{key}: selected is chosen on dev probes, and {why}"
     for when in ("between", "before_and_after"):
         if not set(needed) <= set(evaluation[when]):
             yield f"{key}: selected is chosen by {' and '.join(needed)}; ask both in evaluation.{when}"

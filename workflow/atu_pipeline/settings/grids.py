@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 
 from atu.common.names import written_out
-from atu.data.benchmark import BenchmarkError, read_rows
-from atu.data.probe_sets import PROBE_SETS, primary
+from atu.data.probe_sets import primary
 from atu_pipeline.settings.blocks import grid_of, has_grid, nested, overlay, rate_of, steps_of
 from atu_pipeline.settings.messages import ConfigError, told
+from atu_pipeline.settings.split import without_dev
 
 PLAIN = re.compile(r"[A-Za-z0-9._+-]{1,24}")  # a value that a name can have
 
@@ -143,49 +143,26 @@ def value_at(block: dict, key: str) -> object:
     return block
 
 
-def check_choice(method: str, block: dict, dev_share: float, asked: list[str]) -> Iterator[str]:
+def check_choice(method: str, block: dict, asked: list[str]) -> Iterator[str]:
     """Faults of a grid from which nothing could be chosen.
 
     Args:
         asked: probe sets that the last stage is asked.
     """
-    key = f"method_settings.{method}.{'grid' if 'grid' in block else f'{steps_of(block)}.learning_rate'}"
     chosen_by = [primary("forget"), primary("neighbour")]
-    if dev_share == 0:
-        yield f"{key}: a list is chosen from on dev probes, and there are none; set split.dev_share above 0"
     if not set(chosen_by) <= set(asked):
-        yield (f"{key}: a list is chosen from by {' and '.join(chosen_by)}; ask both in evaluation.before_and_after")
+        where = place_of(method, block)
+        yield f"{where}: a list is chosen from by {' and '.join(chosen_by)}; ask both in evaluation.before_and_after"
+
+
+def place_of(method: str, block: dict) -> str:
+    """Where in a config a method's values to choose from stand."""
+    return f"method_settings.{method}.{'grid' if 'grid' in block else f'{steps_of(block)}.learning_rate'}"
 
 
 def check_grid_probes(config: dict) -> Iterator[str]:
-    """Faults of a benchmark of one's own that leaves no dev probes by which settings can be chosen."""
-    if config["grids"] and (lacking := without_dev_probes(config, config["targets"])):
-        yield (
-            f"split.dev_share: at {config['split']['dev_share']:g} no row of {lacking} is a dev probe, and settings of "
-            f"{', '.join(config['grids'])} are chosen on them; set it higher"
-        )
-
-
-def without_dev_probes(config: dict, targets: list[str]) -> str | None:
-    """Of a benchmark of one's own, the file of a primary set of which no row is a dev probe, and of whom; None if all
-    have some, or none are kept for it.
-
-    Args:
-        targets: that are run; of these the dev targets count, if there are any.
-
-    Raises:
-        ConfigError: if a file cannot be read.
-    """
-    benchmark, share = config["benchmarks"][config["benchmark"]], config["split"]["dev_share"]
-    if benchmark["source"] == "hub" or share == 0:
-        return None
-    judged = [name for name in targets if name in config["dev_targets"]] or targets
-    for name in (primary("forget"), primary("neighbour")):
-        file = PROBE_SETS[name].file
-        try:
-            sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in judged]
-        except BenchmarkError as error:
-            raise ConfigError(f"benchmarks.{config['benchmark']}.path: {error}") from error
-        if not any(round(share * size) for size in sizes):
-            return f"{file}.json of {', '.join(judged[:3])}"  # a higher share mends the other set too
-    return None
+    """Faults of a config with grids that leaves no dev probes by which settings can be chosen."""
+    if config["grids"] and (why := without_dev(config, config["targets"])):
+        for method in config["grids"]:
+            where = place_of(method, config["method_settings"][method])
+            yield f"{where}: a list is chosen from on dev probes, and {why}"

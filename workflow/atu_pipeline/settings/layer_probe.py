@@ -6,6 +6,7 @@ from atu.data.benchmark import read_rows
 from atu.data.probe_sets import PROBE_SETS, ProbeSet, about_people
 from atu.data.rows import BenchmarkError
 from atu_pipeline.settings.messages import unknown
+from atu_pipeline.settings.split import share_of
 
 SIDES = ("forget", "neighbour")
 
@@ -49,6 +50,7 @@ def check_enough(targets: list[str], sets: list[ProbeSet], config: dict) -> Iter
     most = 0
     for target in targets:
         sizes: dict[tuple, int] = {}
+        share = share_of(config, target)  # of a dev target, whose share is 1, all are shown
         for probe_set in sets:
             try:
                 rows = len(read_rows(source["path"], target, probe_set.file) or [])
@@ -56,7 +58,7 @@ def check_enough(targets: list[str], sets: list[ProbeSet], config: dict) -> Iter
                 yield f"benchmarks.{config['benchmark']}.path: {error}"
                 return
             kind = probe_set.role, way(probe_set)
-            sizes[kind] = sizes.get(kind, 0) + rows - round(config["split"]["dev_share"] * rows)
+            sizes[kind] = sizes.get(kind, 0) + rows - (0 if share == 1 else round(share * rows))
         most = max(most, min(sizes.values(), default=0))
     if most < folds:
         yield (

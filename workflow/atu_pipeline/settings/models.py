@@ -515,7 +515,13 @@ Attack = told_by(
 
 
 class Split(Block):
-    dev_share: ShareBelowOne = Field(description="Share of the probes of each set on which settings may be chosen.")
+    by: Literal["probe", "target"] = Field(
+        description="probe: settings are chosen on a share of everyone's probes; target: on all probes of dev targets, "
+        "and all of the others', and what all share, are test probes."
+    )
+    dev_share: ShareBelowOne = Field(
+        description="By probe: share of the probes of each set on which settings may be chosen."
+    )
     seed: Seed = Field(description="Seed by which probes are split.")
 
 
