@@ -13,6 +13,7 @@ from atu.evaluation.earlier import ASKED
 from atu.reporting.figures import FIGURES
 from atu.reporting.tables import (
     choose_rates,
+    find_fallen,
     find_collapsed,
     find_diverged,
     find_unreached,
@@ -270,6 +271,16 @@ def test_the_rate_is_chosen_on_dev_probes():
         ExplainedError, match="ga: nothing of its grid can be chosen, since no dev probe was known before"
     ):
         choose_rates(long.assign(value=0.0), grids, ["1_Ada"])
+
+
+def test_settings_at_which_a_judged_run_collapsed():
+    """Runs of dev targets judge; where there are none, all do. What is of no grid is nobody's choice."""
+    rows = [("1_Ada", "ga@1", False), ("1_Ada", "ga@2", True), ("2_Bo", "ga@1", True), ("1_Ada", "rmu", True)]
+    collapsed = pd.DataFrame(rows, columns=["target", "method", "collapsed"])
+    grids = {"ga": {"ga@1": tried(1.0), "ga@2": tried(2.0)}}
+    assert find_fallen(collapsed, grids, ["1_Ada"]) == {"ga@2"}
+    assert find_fallen(collapsed, grids, []) == {"ga@1", "ga@2"}
+    assert find_fallen(collapsed.iloc[:0], grids, []) == set()
 
 
 def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):

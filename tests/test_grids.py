@@ -6,6 +6,7 @@ from atu.common.names import display_name, written_out
 from atu.data.benchmark import UTILITY
 from atu_pipeline.lineage import conditions, given_config
 from atu_pipeline.recipes import Recipes
+from atu_pipeline.settings.draws import at_place
 from atu_pipeline.settings import ConfigError, experiment_of, model_needs, share_of, unlike, unmet_needs
 from test_settings import DEMO, PAPER, check, refused
 
@@ -200,6 +201,55 @@ def test_a_stage_is_chosen_where_there_is_something_to_choose_by(over, said):
     with pytest.raises(ConfigError) as fault:
         experiment_of("mine", config)
     assert str(fault.value) == said
+
+
+def test_a_place_in_a_range_or_a_list():
+    """Halfway: by magnitude 1e-4, by number 5,000 rounded to two digits; of three values the second."""
+    assert at_place({"low": 1e-6, "high": 1e-2}, 0.5) == 1e-4
+    assert at_place({"low": 1e-6, "high": 1e-2, "log": False}, 0.5) == 0.005
+    assert [at_place({"low": 2, "high": 9, "log": False}, place) for place in (0.0, 0.5, 0.99)] == [2, 6, 9]
+    assert at_place({"low": 0.123, "high": 0.456, "log": False}, 0.0) == 0.123  # not 0.12, which is below it
+    assert [at_place(["a", "b", "c"], place) for place in (0.0, 0.5, 1.0)] == ["a", "b", "c"]
+
+
+def test_a_search_draws_as_many_settings_as_it_has_trials():
+    grid = {"train.learning_rate": {"low": "1e-6", "high": 1e-3}, "train.epochs": [1, 2, 3]}
+
+    def trials(count, name="npo"):
+        over = with_grid(name, grid)
+        return check(DEMO, **over, search={"trials": count})["grids"][name]
+
+    found = trials(8)
+    assert len(found) == 8
+    rates = [one["learning_rate"] for one in found.values()]
+    assert all(1e-6 <= rate <= 1e-3 and rate == float(f"{rate:.1e}") for rate in rates)
+    assert sum(rate < 10**-4.5 for rate in rates) == 4  # half of them in the lower half, by magnitude
+    assert {one["settings"]["train.epochs"] for one in found.values()} == {1, 2, 3}
+    assert [*trials(4)] == [*found][:4]
+    others = [one["settings"] for one in trials(8, "ga").values()]
+    assert others == [one["settings"] for one in found.values()]  # the same points for every method
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"low": 1e-3, "high": 1e-6}, "0.001 to 1e-06 does not rise"),
+        ({"low": 0, "high": 1e-3}, "0 to 0.001 does not lie above 0; set log: false"),
+        ({"low": "a", "high": 1}, "'a' to 1 is no range of numbers"),
+        (1e-3, "0.001 is neither a list of values nor a range of low and high"),
+    ],
+)
+def test_a_range_that_is_none(values, said):
+    key = "train.learning_rate"
+    assert refused(DEMO, **with_grid("npo", {key: values})).endswith(f"grid.{key}: {said}")
+
+
+def test_more_trials_than_there_are_settings():
+    grid = {"train.epochs": {"low": 1, "high": 3}, "train.batch_size": [4, 8]}
+    assert refused(DEMO, **with_grid("npo", grid), search={"trials": 8}) == (
+        "method_settings.npo.grid: it has 6 settings that differ, and search.trials is 8; widen it, or set search.trials "
+        "to 6"
+    )
 
 
 def test_a_split_by_target():

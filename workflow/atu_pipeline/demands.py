@@ -339,7 +339,7 @@ def reading(config: dict, tokens: float, kept: float = 0.0, scored: float = 0.0)
     """One pass of the base model over ``tokens``, its float32 weights on the device."""
     size = parameters(config, config["llm"])
     weights = WEIGHT["fp32"] * size
-    batch = 2 * activations(config, REFERENCE_BATCH * config["corpus"]["max_tokens"], "fp32", recomputed=True)
+    batch = 2 * activation_bytes(size, REFERENCE_BATCH * config["corpus"]["max_tokens"], "fp32", recomputed=True)
     device = weights + batch + logits(config, scored)
     return Demand(forward_flop(size, tokens), device, kept, moved=weights + kept, kept=kept, copies=weights)
 
@@ -389,7 +389,7 @@ def scoring(config: dict, models: int) -> Demand:
     """Reading all groups of texts by one model, or two in turn; logits of one text at a time."""
     size, precision, longest = parameters(config, config["llm"]), config["precision"], config["corpus"]["max_tokens"]
     subjects = sum(block.get("subjects") or 1 for block in config["text_scores"].values())
-    batch = activations(config, config["evaluation"]["batch_tokens"], precision, recomputed=True)
+    batch = activation_bytes(size, config["evaluation"]["batch_tokens"], precision, recomputed=True)
     weights = WEIGHT[precision] * size
     return Demand(
         flop=models * forward_flop(size, subjects * subject_tokens(config)),

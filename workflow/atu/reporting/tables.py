@@ -399,6 +399,19 @@ def find_unreached(runs: list[dict], grids: Grids, dev_targets: list[str]) -> se
     return {run["method"] for run in judged if not any(was_asked(read_parquet(file)) for file in run["files"])}
 
 
+def find_fallen(collapsed: pd.DataFrame, grids: Grids, dev_targets: list[str]) -> set[str]:
+    """The variants of grids of which a run by which they are judged (of :func:`dev_rows`) has collapsed at some stage.
+
+    Args:
+        collapsed: from :func:`find_collapsed`.
+    """
+    variants = {variant for method in grids.values() for variant in method}
+    rows = collapsed[collapsed["method"].isin(variants)]
+    of_dev = rows[rows["target"].isin(dev_targets)]
+    judged = of_dev if len(of_dev) else rows
+    return set(judged.loc[judged["collapsed"].astype(bool), "method"])
+
+
 def stages_of(runs: list[dict], grids: Grids) -> list[dict]:
     """The stages behind the base model of all variants of grids."""
     variants = {variant for method in grids.values() for variant in method}
@@ -430,8 +443,8 @@ def choose_rates(
 
     Args:
         grids: methods without rows are left out.
-        diverged, unreached: variants that have no score and are never chosen, from :func:`find_diverged` and
-            :func:`find_unreached`: a mean over what is left of their runs would favour what destroys models.
+        diverged, unreached: variants that have no score and are never chosen, from :func:`find_diverged`, and from
+            :func:`find_unreached` and :func:`find_fallen`: a score would favour what destroys models.
 
     Returns:
         Rows of method, variant, learning_rate, score, chosen, diverged and settings, the values of the grid as text.
@@ -460,8 +473,8 @@ def choose_rates(
             scores[variant] = share[neighbour] - share[forget]
         if not scores and not set(variants) <= set(diverged):
             raise ExplainedError(
-                f"{method}: nothing of its grid can be chosen, since at every setting some run has collapsed before "
-                "its last stage, or diverged; add gentler settings"
+                f"{method}: nothing of its grid can be chosen, since at every setting some run has collapsed or "
+                "diverged; add gentler settings"
             )
         if not scores:
             rates = sorted({variant["learning_rate"] for variant in variants.values()})

@@ -15,6 +15,7 @@ from atu_pipeline.settings.form import Draft, read_form
 from atu_pipeline.settings.grids import (
     check_alike,
     check_choice,
+    check_drawn,
     check_grid_probes,
     check_variants,
     expand_grids,
@@ -168,6 +169,7 @@ def find_grids(draft: Draft) -> Iterator[str]:
         block = draft.block("method_settings", method)
         if block and has_grid(block):
             yield from check_alike(method, block)
+            yield from check_drawn(method, block, draft.config["search"])
     expand_grids(draft.config)
 
 
@@ -258,7 +260,7 @@ STEPS = [
     Step(lambda draft: check_corpus(draft.config["corpus"]), ("corpus",)),
     Step(lambda draft: check_split(draft.config["split"]), ("split",), ("split",)),
     Step(lambda draft: check_memory(draft.config), ("memory", "precision", "gpus_per_job")),
-    Step(find_grids, ("methods", "method_settings"), ("grids",)),
+    Step(find_grids, ("methods", "method_settings", "search"), ("grids",)),
     Step(check_methods, ("methods", "method_settings")),
     Step(check_evaluation, ("evaluation",), ("evaluation",)),
     Step(check_choices, ("grids", "method_settings", "evaluation"), ("grids",)),

@@ -8,7 +8,8 @@ from itertools import product
 from atu.common.names import written_out
 from atu.data.probe_sets import primary
 from atu_pipeline.settings.blocks import grid_of, has_grid, nested, overlay, rate_of, steps_of
-from atu_pipeline.settings.messages import ConfigError, told
+from atu_pipeline.settings.draws import drawn, is_range, searched
+from atu_pipeline.settings.messages import told
 from atu_pipeline.settings.split import without_dev
 
 PLAIN = re.compile(r"[A-Za-z0-9._+-]{1,24}")  # a value that a name can have
@@ -27,13 +28,29 @@ def expand_grids(config: dict) -> None:
             methods.append(method)
             continue
         grid, config["grids"][method] = grid_of(block), {}
-        for values in product(*grid.values()):
-            settings = dict(zip(grid, values, strict=True))
+        for settings in combinations(grid, config["search"]):
             name = variant_name(method, block, settings)
             blocks[name] = variant_block(block, settings)
             config["grids"][method][name] = {"learning_rate": rate_of(blocks[name]), "settings": settings}
             methods.append(name)
     config["methods"] = list(dict.fromkeys(methods))
+
+
+def combinations(grid: dict[str, list | dict], search: dict) -> list[dict[str, object]]:
+    """All combinations of a grid's lists; where it has a range, as many as ``search`` draws."""
+    if searched(grid):
+        return drawn(grid, search["trials"], search["seed"])
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def check_drawn(method: str, block: dict, search: dict) -> Iterator[str]:
+    """Faults of a grid from which as many settings as there are trials cannot be drawn."""
+    grid = grid_of(block)
+    if searched(grid) and (count := len(drawn(grid, search["trials"], search["seed"]))) < search["trials"]:
+        yield (
+            f"method_settings.{method}.grid: it has {count} settings that differ, and search.trials is "
+            f"{search['trials']}; widen it, or set search.trials to {count}"
+        )
 
 
 def variant_block(block: dict, settings: dict) -> dict:
@@ -94,6 +111,8 @@ def value_name(value: object, values: list) -> str:
 def check_alike(method: str, block: dict) -> Iterator[str]:
     """Faults of a grid of which two values would be called alike."""
     for key, values in grid_of(block).items():
+        if is_range(values):
+            continue
         called, place = {}, placed(method, block, f"method_settings.{method}.{key}")
         for value in values:
             name = variant_name(method, block, {key: value})

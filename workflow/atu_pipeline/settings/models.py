@@ -298,12 +298,40 @@ class MethodDefaults(Block):
     trained: TrainedDefaults = Field(description="Of methods that train the LLM with a loss on texts.")
 
 
+class Range(Block):
+    """Numbers from which a search draws."""
+
+    low: Any = Field(description="The lowest.")
+    high: Any = Field(description="The highest.")
+    log: Truth = Field(True, description="Whether each magnitude is as likely as another; false: each number.")
+
+    @model_validator(mode="after")
+    def rises(self) -> Self:
+        try:
+            low, high = float(self.low), float(self.high)
+        except (TypeError, ValueError):
+            raise misfit(f"{self.low!r} to {self.high!r} is no range of numbers") from None
+        if low >= high:
+            raise misfit(f"{self.low!r} to {self.high!r} does not rise")
+        if self.log and low <= 0:
+            raise misfit(f"{self.low!r} to {self.high!r} does not lie above 0; set log: false")
+        return self
+
+
+def read_values(values: object, info: ValidationInfo) -> object:
+    if isinstance(values, dict):
+        return Range.model_validate(values, context=info.context)
+    if not isinstance(values, list) or not values:
+        raise misfit(f"{values!r} is neither a list of values nor a range of low and high")
+    return values
+
+
 Grid = Annotated[
-    dict[str, Annotated[list[Any], Field(min_length=1)]],
+    dict[str, Annotated[Any, PlainValidator(read_values, json_schema_input_type=list[Any] | Range)]],
     Field(
         min_length=1,
-        description="Settings to choose from: by dotted key a list of values. Each combination is run, and the best on "
-        "dev probes is shown.",
+        description="Settings to choose from: by dotted key a list of values, of which each combination is run, or a "
+        "range (low, high), from which `search` draws as it does from lists beside it. The best on dev probes is shown.",
     ),
 ]
 
@@ -320,9 +348,14 @@ class Searched(Block):
         """
         block, faults = self.model_dump(exclude_unset=True, exclude={"grid"}), []
         for key, values in (getattr(self, "grid", None) or {}).items():
-            for number, value in enumerate(values):
+            ranged = isinstance(values, Range)
+            for place, value in (("low", values.low), ("high", values.high)) if ranged else enumerate(values):
                 try:
-                    values[number] = self.read_value(block, key, value)
+                    read = self.read_value(block, key, value)
+                    if ranged:
+                        setattr(values, place, read)
+                    else:
+                        values[place] = read
                 except ValidationError as error:
                     told = [retold(fault, []) for fault in error.errors(include_url=False)]
                     faults += [fault | {"loc": ("grid", key)} for fault in told]
@@ -599,6 +632,11 @@ class Bootstrap(Block):
     seed: Seed = Field(description="Seed by which they are drawn.")
 
 
+class Search(Block):
+    trials: Count = Field(description="How many settings of each method whose grid has a range.")
+    seed: Seed = Field(description="Seed by which they are drawn, the same points for all methods.")
+
+
 class Selection(Block):
     neighbour_kept: Share = Field(
         description="Share of the base model's primary neighbour recall that a stage must keep, on dev probes, so that "
@@ -694,6 +732,7 @@ class Config(Block):
     text_scores: dict[FileName, TextGroup] = Field(
         description="Groups of texts whose scores the table `text_scores` has, by name."
     )
+    search: Search = Field(description="How many settings are drawn from the ranges of each method's grid.")
     selection: Selection = Field(description="Which stage of each method the table `selected` chooses.")
     collapse: Collapse = Field(description="When a model counts as collapsed.")
     bootstrap: Bootstrap = Field(description="Intervals by bootstrap over targets and their probes.")
