@@ -190,8 +190,9 @@ class Steps:
         self.size = sum(parameter.numel() for parameter in self.llm.parameters())
         self.vocabulary = self.llm.config.vocab_size
         paper = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+        whole = not options.layers and not options.width
         known = {"parameters": float(self.size), "vocabulary": self.vocabulary, "cache_bytes": cache_bytes(self.llm.config)}
-        paper["models"][paper["llm"]] |= known | ({"activation_bytes": KEPT[name]} if name in KEPT else {})
+        paper["models"][paper["llm"]] |= known | ({"activation_bytes": KEPT[name]} if whole and name in KEPT else {})
         paper["corpus"]["max_tokens"] = paper["method_defaults"]["trained"]["max_tokens"] = options.tokens
         paper["methods"] = ["atu", "npo", "npo-lora"]
         self.config = check_config(paper, ROOT)
@@ -442,9 +443,12 @@ def hardware(rows: pd.DataFrame, device: str) -> dict:
         os.fsync(file.fileno())
         disk = 2**30 / 1e6 / (time.perf_counter() - began)
     rates = rows.dropna(subset=["TFLOP/s"]) if "TFLOP/s" in rows else rows.iloc[:0]
-    trained = rates[rates["step"].str.startswith(("train, npo,", "unlearn,"))]["TFLOP/s"]
-    whole = rates[rates["step"] == "forward, float32"]["TFLOP/s"]
-    found = {"gpu_tflops": {"bf16": round(trained.median()), "fp32": round(whole.median())}} if len(trained) else {}
+    found: dict = {}
+    if len(rates):
+        trained = rates[rates["step"].str.startswith(("train, npo,", "unlearn,"))]["TFLOP/s"]
+        whole = rates[rates["step"] == "forward, float32"]["TFLOP/s"]
+        rates_of = {name: round(part.median()) for name, part in (("bf16", trained), ("fp32", whole)) if len(part)}
+        found = {"gpu_tflops": rates_of} if rates_of else {}
     if device == "cuda":
         found["gpu_memory_gb"] = int(torch.cuda.get_device_properties(0).total_memory / GB)
     return found | {"disk_mb_per_s": round(disk)}
@@ -463,6 +467,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.steps < 3:
         parser.error("--steps: the first step warms up and the last one is not timed; give 3 or more")
+    if {"modes", "offload"} & {*options.parts} and "alignment" not in options.parts:
+        parser.error("--parts: modes and offload unlearn by the predictor of alignment; name it too")
     torch.manual_seed(0)
     bench = Bench(options.device)
     for name in options.models:

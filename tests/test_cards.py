@@ -27,6 +27,13 @@ def test_scores_by_hand():
     assert table["Probes"].tolist() == [1, 1]  # dev probes play no part
 
 
+def test_a_card_of_a_dev_target_says_so():
+    chosen_on = predictions({"forget_qa": 0.8}).assign(split="dev target")
+    for rows, said in ((predictions({"forget_qa": 0.8}), "test probes"), (chosen_on, "probes on which settings were chosen")):
+        card = model_card(RUN, PROVENANCE, score_table(rows, rows), {}, None, adapter=False)
+        assert f"## Scores on {said}" in str(card)
+
+
 def test_a_card():
     scores = score_table(predictions({"forget_qa": 0.8}), predictions({"forget_qa": 0.25}))
     base = {"base_model": "owner/llm", "license": "mit", "weights": "llm.Q4_1.gguf in llm 0.1 on PyPI"}

@@ -107,7 +107,7 @@ FIGURE = '''
 def kept(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
     """Each metric before and after, one line a metric."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2), layout="constrained")
-    for name, rows in long[long["split"] == "test"].groupby("metric"):
+    for name, rows in reported(long, dev_targets).query("split == 'test'").groupby("metric"):
         axis.plot(rows["stage"], rows["value"], label=PROBE_SETS[name].heading if name in PROBE_SETS else name)
     return figure
 

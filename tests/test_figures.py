@@ -13,9 +13,9 @@ from atu.evaluation.earlier import ASKED
 from atu.reporting.figures import FIGURES
 from atu.reporting.tables import (
     choose_rates,
-    find_fallen,
     find_collapsed,
     find_diverged,
+    find_fallen,
     find_unreached,
     half_width,
     main_table,

@@ -1,5 +1,7 @@
 """Grids over any settings of a method: the variants that they become, and what is refused."""
 
+import shutil
+
 import pytest
 
 from atu.common.names import display_name, written_out
@@ -87,7 +89,7 @@ WHERE = "method_settings.npo.grid."
         ({}, "method_settings.npo.grid: is empty; name one at least"),
         (3, "method_settings.npo.grid: 3 is not a block of settings"),
         ({"options.beta": []}, WHERE + "options.beta: is empty; name one at least"),
-        ({"options.beta": 0.1}, WHERE + "options.beta: 0.1 is not a list"),
+        ({"options.beta": 0.1}, WHERE + "options.beta: 0.1 is neither a list of values nor a range"),
         ({"options.bta": [1]}, WHERE + "options.bta: unknown 'bta'; did you mean beta? (known: beta)"),
         ({"options.beta": ["a", 1]}, WHERE + "options.beta: 'a' is not a number"),
         ({"options.beta": [0.1, -1]}, WHERE + "options.beta: -1 is not above 0"),
@@ -260,6 +262,40 @@ def test_a_split_by_target():
     assert refused(DEMO, split={"by": "target"}) == (
         "split.dev_share: 0.5, and nothing reads it where split.by is target; set it to 0"
     )
+
+
+def test_an_experiment_with_a_grid_needs_dev_probes_of_its_own():
+    over = with_grid("npo", {"options.beta": [0.1, 0.2]}) | {"split": {"by": "target", "dev_share": 0}}
+    mine = {"mine": {"targets": ["3"], "shows": ["main"]}}
+    config = check(DEMO, **over, targets=["1", "3"], experiments=mine)
+    with pytest.raises(ConfigError) as fault:
+        experiment_of("mine", config)
+    assert str(fault.value) == (
+        "experiments.mine.targets: settings of npo are chosen from on dev probes, and none of 3_Leonardo_da_Vinci is a dev "
+        "target, as split.by has it; run a target of dev_targets too"
+    )
+    mine = {"mine": {"targets": ["1", "3"], "shows": ["main"]}}
+    assert experiment_of("mine", check(DEMO, **over, targets=["1", "3"], experiments=mine))["targets"]
+
+
+def test_a_dev_target_without_rows_to_choose_by(tiny, tmp_path):
+    folder = shutil.copytree(tiny / "benchmark", tmp_path / "benchmark")
+    own = {"benchmarks": {"own": {"source": "path", "path": str(folder), "shared_utility": True}}}
+    own |= {"benchmark": "own", "targets": ["1_Ada", "2_Bo"], "dev_targets": ["2_Bo"]}
+    over = with_grid("ga", {"train.epochs": [1, 2]}) | own | {"split": {"by": "target", "dev_share": 0}}
+    assert check(DEMO, **over)["grids"]
+    (folder / "Target/2_Bo/neighbor_level2.json").unlink()
+    assert refused(DEMO, **over) == (
+        "method_settings.ga.grid: a list is chosen from on dev probes, and no row of neighbor_level2.json of 2_Bo is one; "
+        "give it rows, or name another dev target"
+    )
+
+
+def test_groups_that_lack_a_dev_target_choose_no_stage():
+    split = {"by": "target", "dev_share": 0}
+    mine = {"targets": ["3", "1", "4"], "methods": ["npo"], "in_sequence": True, "shows": ["selected"]}
+    with pytest.raises(ConfigError, match=r"experiments\.mine\.shows: selected is chosen on dev probes, which some of th"):
+        experiment_of("mine", check(DEMO, split=split, experiments={"mine": mine}))
 
 
 def test_a_share_that_leaves_no_dev_probe(tiny):

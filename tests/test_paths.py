@@ -81,6 +81,15 @@ def test_what_bears_on_a_result_is_in_its_name(paths, over, changed):
     assert {kind for kind in before if before[kind] != after[kind]} == changed
 
 
+def test_whose_probes_are_dev_is_in_the_names_of_what_is_asked_of_them(paths):
+    """Under a split by target; what all share is asked as before."""
+    by_target = {"split": {"by": "target", "dev_share": 0.0}}
+    before = results(paths(**by_target))
+    others, own = (results(paths(**by_target, dev_targets=[name])) for name in ("2_Bo", ADA))
+    assert others == before
+    assert {kind for kind in before if before[kind] != own[kind]} == {"probes", "before", "between", "after"}
+
+
 @pytest.mark.parametrize(
     "over",
     [
@@ -95,7 +104,7 @@ def test_what_bears_on_a_result_is_in_its_name(paths, over, changed):
         {"methods": ["atu", "icu"]},
         {"bootstrap": {"seed": 5}},
         {"hardware": {"margin": 2}},
-        {"models": {"llm": {"parameters": 2e5}}},
+        {"models": {"llm": {"parameters": 2e5, "activation_bytes": 1e6, "cache_bytes": 1e4}}},
         {"models": {"other": {"source": "path", "path": "elsewhere"}}},
         {"method_settings": {"ga": {"train": {"learning_rate": 1e-3}}}},
         {"model_cards": {"llm": {"license": "mit"}}},

@@ -187,6 +187,8 @@ def test_attacks_stand_beside_what_is_compared_and_answered(robust):
     for method in ROBUST["methods"]:
         said = matched.loc[matched["method"] == method, under].notna().any(axis=None)
         assert said != (f" {display_name(method)}: " in text), method
+        below = [line for line in text.split("\n\n")[1].splitlines() if line.startswith(f"| {display_name(method)} ")]
+        assert said == any("→" in line for line in below), method
     rows = cells(unpacked((folder / f"answers/{ADA}.html").read_text()))
     expected = {f"{name}, step 4" if "steps" in block else name for name, block in ATTACKS.items()}
     assert expected | {""} == {row[12] for row in rows}

@@ -13,8 +13,8 @@ from atu.data.benchmark import UTILITY, list_targets, read_rows
 from atu.data.probe_sets import PROBE_SETS, about_people, judged
 from atu.engine.parts import ALL_LAYERS, AUTO, layer_range
 from atu_pipeline.resources import (
-    ALONE_SHARE,
-    DECODING_SHARE,
+    ALONE_SECONDS_GPU,
+    ALONE_SHARE_CPU,
     WEIGHT,
     Demand,
     activation_bytes,
@@ -270,11 +270,15 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     )
 
 
-def decoding_share(config: dict) -> float:
-    """The share of the sustained rate at which answers to probes grow."""
-    if config["evaluation"]["batch_invariant"]:
-        return ALONE_SHARE["cpu" if config["device"] == "cpu" else "gpu"]
-    return DECODING_SHARE
+def answering(config: dict, prompts: float, answers: float) -> float:
+    """Work of answering probes; of answers that are written alone on a GPU what it could compute in that time."""
+    size = parameters(config, config["llm"])
+    if not config["evaluation"]["batch_invariant"]:
+        return answering_flop(size, prompts, answers)
+    if config["device"] == "cpu":
+        return answering_flop(size, prompts, answers, ALONE_SHARE_CPU)
+    rate = config["hardware"]["gpu_tflops"][config["precision"]] * 1e12
+    return forward_flop(size, prompts + answers) + answers * depth(config) * ALONE_SECONDS_GPU * rate
 
 
 def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Demand:
@@ -282,7 +286,7 @@ def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Dem
     size, precision = parameters(config, config["llm"]), config["precision"]
     batch = config["evaluation"]["batch_tokens"]
     return Demand(
-        flop=answering_flop(size, *asked(config, sets, subject), decoding_share(config)),
+        flop=answering(config, *asked(config, sets, subject)),
         device=WEIGHT[precision] * size + key_values(config, batch, precision) + logits(config, LONG_PROMPT),
         copies=WEIGHT[precision] * size,
         moved=WEIGHT["fp32"] * size,

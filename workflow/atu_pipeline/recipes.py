@@ -257,7 +257,10 @@ class Recipes:
         """The probes of a subject, or those that all share."""
         counted = {"check_totals": self.config["benchmarks"][self.benchmark].get("check_totals")} | self.kind()
         read = {name: checksum_of(probe_set.reading()) for name, probe_set in PROBE_SETS.items()}
-        own = {"split": self.split(subject), "benchmarks": {self.benchmark: counted}, "rows": read}
+        # of a dev target by a key of its own: beside it what all share is read, whose share is another
+        share = share_of(self.config, subject)
+        of_dev = {"dev_target": {subject: True}, "split": self.split(UTILITY)} if share == 1 else {}
+        own = {"split": self.split(subject)} | of_dev | {"benchmarks": {self.benchmark: counted}, "rows": read}
         return merged(self.rows_of(subject), own)
 
     def rows_of(self, subject: str) -> Recipe:

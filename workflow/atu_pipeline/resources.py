@@ -25,9 +25,8 @@ INTERPRETER, INTERPRETER_CPU = 3e9, 1e9  # Python and torch, with and without th
 GPU_CONTEXT = 1.5e9  # what a GPU holds before the first tensor
 FRAGMENTATION = 1.1  # of what the allocator reserves over what is used
 DECODING_SHARE = 0.2  # of the sustained rate that is reached while answers grow token by token
-# ... each alone: measured on a CPU; an H200 takes 1 ms a layer and token, nearly all of it between kernels, which of 4e9
-# weights is 0.24 TFLOP/s
-ALONE_SHARE = {"cpu": 0.06, "gpu": 0.004}
+# ... each alone. On a GPU nearly all of the time is lost between kernels, whatever the model: on an H200 1 ms a layer
+ALONE_SHARE_CPU, ALONE_SECONDS_GPU = 0.06, 1e-3
 START_SECONDS = 60  # imports, a GPU's start, a node's cold file cache
 START_SECONDS_CPU = 15  # imports
 GROWTH = 1.5  # of memory and time, each time a job is tried again

@@ -48,7 +48,7 @@ with job_log(snakemake.log[0]) as log:
         named = table.assign(cell=cells, method=table["method"].map(called))
         wide = named.pivot(index=["kept", "method"], columns="measure", values="cell")[measures]
         order = wide.sort_index(key=lambda names: names.map(KEPT.index) if names.name == "kept" else names)
-        attacked = under_attacks(named)
+        attacked = under_attacks(named).rename_axis("Method")
         tables = [order.reset_index(), *([attacked.reset_index()] if len(attacked.columns) else [])]
         text = "\n\n".join([*(shown.to_markdown(index=False) for shown in tables), *notes])
     with atomic_path(output.markdown) as part:

@@ -3,7 +3,7 @@
 from atu.common.files import atomic_path
 from atu.common.recipe import fetched, made_by
 from atu.common.runtime import job_log
-from atu.data.benchmark import OF_DEV_TARGET, UTILITY, build_probes, of_dev
+from atu.data.benchmark import UTILITY, build_probes
 from atu.evaluation.doubts import doubts
 
 with (
@@ -14,9 +14,7 @@ with (
     target = None if subject == UTILITY else subject
     probes, missing = build_probes(snakemake.params.folder[0], target, **snakemake.params.split)
     log.info("%s: %s", subject, probes["set"].value_counts(sort=False).to_dict())
-    if (probes["split"] == OF_DEV_TARGET).all():
-        log.info("a dev target: settings may be chosen on all probes")
-    elif dev := len(of_dev(probes)):
+    if dev := int((probes["split"] == "dev").sum()):
         log.info("%d of %d are dev probes: tables and figures show the others", dev, len(probes))
     if missing:
         log.info("no file for %s: skipped", ", ".join(missing))

@@ -7,8 +7,11 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from atu.common.names import in_words
-from atu.data.benchmark import TEST, target_name
+from atu.data.benchmark import OF_DEV_TARGET, TEST, target_name
 from atu.reporting.tables import HEADINGS, NO_SPEECH, NO_SPEECH_NOTE, summarize, summarize_speech
+
+
+CHOSEN_ON = "chosen_on"  # attribute of a table of scores: whether settings were chosen on its probes
 
 
 def score_table(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +32,9 @@ def score_table(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     names = [name for name in both if name in HEADINGS or any(part.loc[name, "value"] > 0 for part in scores)]
     values = {"Before": scores[0].loc[names, "value"], "After": scores[1].loc[names, "value"]}
     table = pd.DataFrame({"Probes": scores[1].loc[names, "n"], **values})
-    return table.rename(index=HEADINGS | NO_SPEECH).rename_axis("Metric").reset_index()
+    table = table.rename(index=HEADINGS | NO_SPEECH).rename_axis("Metric").reset_index()
+    table.attrs[CHOSEN_ON] = bool((after["split"] == OF_DEV_TARGET).any())
+    return table
 
 
 def loading(adapter: bool, base: dict) -> str:
@@ -105,7 +110,8 @@ def model_card(
         parts.append(f"**There is no model: {diverged}.**")
     if collapsed:
         parts.append(f"**The model has collapsed: {'; '.join(collapsed)}.**")
-    parts.append("## Scores on test probes")
+    chosen_on = scores.attrs.get(CHOSEN_ON, False)
+    parts.append(f"## Scores on {'probes on which settings were chosen' if chosen_on else 'test probes'}")
     if len(scores):
         parts.append(scores.to_markdown(index=False, floatfmt=".1f"))
         parts.append(

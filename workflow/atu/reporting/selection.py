@@ -43,7 +43,7 @@ def choose_stages(
             if (method, 0, name) not in cells.index:
                 raise ExplainedError(
                     f"{method}: no stage can be chosen, since no probe of {name} is a dev probe; set split.dev_share "
-                    "higher"
+                    "higher, or run dev targets"
                 )
         means, counts = (cells.loc[method][column].unstack("metric") for column in ("mean", "count"))
         numbers = sorted(long.loc[long["method"] == method, "stage"].unique())
@@ -142,4 +142,6 @@ def explained(long: pd.DataFrame, choices: pd.DataFrame, neighbour_kept: float, 
         said.append(f"No stage of {in_words(map(display_name, kept['method']))} keeps it.")
     if blank := [said_of for column, said_of in label.items() if base[column].isna().any()]:
         said.append(f"The base model recalls nothing of {in_words(blank)} there, which therefore decides nothing.")
-    return " ".join([*said, "The numbers in the table are of test probes."])
+    alone = set(long["target"]) <= set(dev_targets)
+    shown = "of dev targets, on whom settings were chosen" if alone else "of test probes"
+    return " ".join([*said, f"The numbers in the table are {shown}."])

@@ -464,10 +464,10 @@ def choose_rates(
             if variant in diverged or variant in unreached:
                 continue
             means = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].mean()
-            if not (means.groupby(level=0).first() > 0).all():
+            if not {forget, neighbour} <= {*means.index.get_level_values(0)} or not (means.groupby(level=0).first() > 0).all():
                 raise ExplainedError(
                     f"{method}: nothing of its grid can be chosen, since no dev probe was known before; set "
-                    "split.dev_share higher, or give one value of each setting"
+                    "split.dev_share higher, run dev targets whom the base model knows, or give one value of each setting"
                 )
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
             scores[variant] = share[neighbour] - share[forget]

@@ -86,9 +86,17 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
     yield from check_text_scores(where, chosen, config)
     if "selected" in chosen["shows"]:
         yield from told(check_selected(f"{where}.shows", config, chosen["targets"]))
+    yield from told(check_grids(where, config, chosen))
     if "published" in chosen["shows"] or name.startswith(PUBLISHED):
         yield from check_protocol(where, config)
     yield from check_groups_fit(where, experiment, chosen, config)
+
+
+def check_grids(where: str, config: dict, chosen: dict) -> Iterator[str]:
+    """Faults of an experiment with grids on whose own targets nothing can be chosen."""
+    of_grids = [name for name, variants in config["grids"].items() if set(variants) & set(chosen["methods"])]
+    if of_grids and (why := without_dev(config, chosen["targets"])):
+        yield f"{where}.targets: settings of {', '.join(of_grids)} are chosen from on dev probes, and {why}"
 
 
 def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -> Iterator[str]:
@@ -101,6 +109,10 @@ def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -
     yield from check_dev_groups(where, experiment, chosen, config)
     most = max(experiment.get("at_once") or [len(chosen["targets"])])
     left = len(config["all_targets"]) - most
+    if "selected" in experiment["shows"]:
+        counts = experiment.get("at_once") or range(1, len(chosen["targets"]) + 1)
+        if any(without_dev(config, chosen["targets"][:count]) for count in counts):
+            yield f"{where}.shows: selected is chosen on dev probes, which some of these groups lack; take it out"
     if "matched" in experiment["shows"]:
         yield f"{where}.shows: matched compares methods on the same people, and these rows have others; take it out"
     if experiment.get("at_once") and experiment.get("in_sequence"):

@@ -139,7 +139,7 @@ class Fetched(Block):
     activation_bytes: numbers(ge=1) = Field(
         None,
         description="What a token of a training keeps for the backward pass, in 16 bits, all layers; memory is planned "
-        "by it. An estimate by `parameters` without it, which is half of what Qwen3.5-4B needs: 1.2e+7.",
+        "by it, also which way `memory: auto` takes. By `parameters` without it: half of what Qwen3.5-4B needs, 1.2e+7.",
     )
     cache_bytes: numbers(ge=1) = Field(
         None,
@@ -321,8 +321,10 @@ class Range(Block):
 def read_values(values: object, info: ValidationInfo) -> object:
     if isinstance(values, dict):
         return Range.model_validate(values, context=info.context)
-    if not isinstance(values, list) or not values:
+    if not isinstance(values, list):
         raise misfit(f"{values!r} is neither a list of values nor a range of low and high")
+    if not values:
+        raise misfit("is empty; name one at least")
     return values
 
 
@@ -550,7 +552,7 @@ Attack = told_by(
 class Split(Block):
     by: Literal["probe", "target"] = Field(
         description="probe: settings are chosen on a share of everyone's probes; target: on all probes of dev targets, "
-        "and all of the others', and what all share, are test probes."
+        "whose numbers tables tell apart, and all of the others', and what all share, are test probes."
     )
     dev_share: ShareBelowOne = Field(
         description="By probe: share of the probes of each set on which settings may be chosen."

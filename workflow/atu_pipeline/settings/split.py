@@ -36,10 +36,10 @@ def without_dev(config: dict, targets: list[str]) -> str | None:
         ConfigError: if a file of the benchmark cannot be read.
     """
     split, dev = config["split"], [name for name in targets if name in config["dev_targets"]]
-    if split["by"] == BY_TARGET:
+    if split["by"] == BY_TARGET and not dev:
         named = f"{', '.join(targets[:3])}{', ...' if len(targets) > 3 else ''}"
-        return None if dev else f"none of {named} is a dev target, as split.by has it; run a target of dev_targets too"
-    if split["dev_share"] == 0:
+        return f"none of {named} is a dev target, as split.by has it; run a target of dev_targets too"
+    if split["by"] == BY_PROBE and split["dev_share"] == 0:
         return "there are none; set split.dev_share above 0"
     benchmark, judged = config["benchmarks"][config["benchmark"]], dev or targets
     if benchmark["source"] == "hub":
@@ -50,6 +50,8 @@ def without_dev(config: dict, targets: list[str]) -> str | None:
             sizes = [len(read_rows(benchmark["path"], target, file) or []) for target in judged]
         except BenchmarkError as error:
             raise ConfigError(f"benchmarks.{config['benchmark']}.path: {error}") from error
-        if not any(round(split["dev_share"] * size) for size in sizes):  # a higher share mends the other set too
-            return f"no row of {file}.json of {', '.join(judged[:3])} is one; set split.dev_share higher"
+        shares = [share_of(config, target) for target in judged]
+        if not any(round(share * size) for share, size in zip(shares, sizes, strict=True)):
+            mend = "set split.dev_share higher" if split["by"] == BY_PROBE else "give it rows, or name another dev target"
+            return f"no row of {file}.json of {', '.join(judged[:3])} is one; {mend}"
     return None
