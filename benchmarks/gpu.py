@@ -31,7 +31,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch.nn.functional import normalize
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from atu import ROOT
 from atu.alignment.hidden import HiddenStates, write_hidden_states
@@ -79,7 +86,7 @@ NEW = 5  # the first token that is no special one
 PAGED = Memory(weights="bf16", gradient_checkpointing=True, optimizer_state="paged_8bit")
 MODES = (*LADDER, PAGED)
 GB = 1e9
-# Methods of Steps, in their order: `alignment` trains the predictor that `modes` need, `evaluation` leaves bf16 weights.
+# Methods of Steps, in order: `alignment` trains the predictor that `modes` need, `evaluation` leaves bf16 weights.
 PARTS = ("agreement", "float32_rate", "alignment", "released", "modes", "lora", "offload", "evaluation")
 
 
@@ -191,7 +198,11 @@ class Steps:
         self.vocabulary = self.llm.config.vocab_size
         paper = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
         whole = not options.layers and not options.width
-        known = {"parameters": float(self.size), "vocabulary": self.vocabulary, "cache_bytes": cache_bytes(self.llm.config)}
+        known = {
+            "parameters": float(self.size),
+            "vocabulary": self.vocabulary,
+            "cache_bytes": cache_bytes(self.llm.config),
+        }
         paper["models"][paper["llm"]] |= known | ({"activation_bytes": KEPT[name]} if whole and name in KEPT else {})
         paper["corpus"]["max_tokens"] = paper["method_defaults"]["trained"]["max_tokens"] = options.tokens
         paper["methods"] = ["atu", "npo", "npo-lora"]

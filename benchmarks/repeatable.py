@@ -4,8 +4,9 @@
         [--states fp32 8bit]
 
 Steps (AdamW on all weights, under bf16 autocast or in float32) are timed in turns, with each kind of state; each way is
-run twice from the same weights, and what then differs is counted. The same probes are asked in bf16 under three budgets of a batch, and half of
-them alone; answers and scores that are not those of the largest budget are counted. In float32 too, by `--precision`.
+run twice from the same weights, and what then differs is counted. The same probes are asked in bf16 under three budgets
+of a batch, and half of them alone; answers and scores that are not those of the largest budget are counted. In float32
+too, by `--precision`.
 
 On a GPU cuBLAS has its workspaces either way: it reads that setting once a process.
 """

@@ -29,7 +29,10 @@ def test_scores_by_hand():
 
 def test_a_card_of_a_dev_target_says_so():
     chosen_on = predictions({"forget_qa": 0.8}).assign(split="dev target")
-    for rows, said in ((predictions({"forget_qa": 0.8}), "test probes"), (chosen_on, "probes on which settings were chosen")):
+    for rows, said in (
+        (predictions({"forget_qa": 0.8}), "test probes"),
+        (chosen_on, "probes on which settings were chosen"),
+    ):
         card = model_card(RUN, PROVENANCE, score_table(rows, rows), {}, None, adapter=False)
         assert f"## Scores on {said}" in str(card)
 

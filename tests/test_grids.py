@@ -8,8 +8,8 @@ from atu.common.names import display_name, written_out
 from atu.data.benchmark import UTILITY
 from atu_pipeline.lineage import conditions, given_config
 from atu_pipeline.recipes import Recipes
-from atu_pipeline.settings.draws import at_place
 from atu_pipeline.settings import ConfigError, experiment_of, model_needs, share_of, unlike, unmet_needs
+from atu_pipeline.settings.draws import at_place
 from test_settings import DEMO, PAPER, check, refused
 
 
@@ -155,8 +155,8 @@ def test_what_is_chosen_from_on_dev_probes_needs_some():
     )
     by_target = {"by": "target", "dev_share": 0}
     assert refused(DEMO, **over, split=by_target) == (
-        "method_settings.npo.grid: a list is chosen from on dev probes, and none of 3_Leonardo_da_Vinci is a dev target, "
-        "as split.by has it; run a target of dev_targets too"
+        "method_settings.npo.grid: a list is chosen from on dev probes, and none of 3_Leonardo_da_Vinci is a dev "
+        "target, as split.by has it; run a target of dev_targets too"
     )
     assert check(DEMO, **over, split=by_target, targets=["1", "3"])["grids"]
     asked = {"before_and_after": ["forget_qa"], "between": []}
@@ -249,16 +249,20 @@ def test_a_range_that_is_none(values, said):
 def test_more_trials_than_there_are_settings():
     grid = {"train.epochs": {"low": 1, "high": 3}, "train.batch_size": [4, 8]}
     assert refused(DEMO, **with_grid("npo", grid), search={"trials": 8}) == (
-        "method_settings.npo.grid: it has 6 settings that differ, and search.trials is 8; widen it, or set search.trials "
-        "to 6"
+        "method_settings.npo.grid: it has 6 settings that differ, and search.trials is 8; widen it, or set "
+        "search.trials to 6"
     )
 
 
 def test_a_split_by_target():
     config = check(DEMO, split={"by": "target", "dev_share": 0})
-    assert [share_of(config, subject) for subject in ("1_William_Shakespeare", "3_Leonardo_da_Vinci", UTILITY)] == [1, 0, 0]
+    subjects = ("1_William_Shakespeare", "3_Leonardo_da_Vinci", UTILITY)
+    assert [share_of(config, subject) for subject in subjects] == [1, 0, 0]
     assert "selected" not in experiment_of("", config)["shows"]
-    assert "selected" in experiment_of("", check(DEMO, split={"by": "target", "dev_share": 0}, targets=["2", "3"]))["shows"]
+    assert (
+        "selected"
+        in experiment_of("", check(DEMO, split={"by": "target", "dev_share": 0}, targets=["2", "3"]))["shows"]
+    )
     assert refused(DEMO, split={"by": "target"}) == (
         "split.dev_share: 0.5, and nothing reads it where split.by is target; set it to 0"
     )
@@ -271,8 +275,8 @@ def test_an_experiment_with_a_grid_needs_dev_probes_of_its_own():
     with pytest.raises(ConfigError) as fault:
         experiment_of("mine", config)
     assert str(fault.value) == (
-        "experiments.mine.targets: settings of npo are chosen from on dev probes, and none of 3_Leonardo_da_Vinci is a dev "
-        "target, as split.by has it; run a target of dev_targets too"
+        "experiments.mine.targets: settings of npo are chosen from on dev probes, and none of 3_Leonardo_da_Vinci "
+        "is a dev target, as split.by has it; run a target of dev_targets too"
     )
     mine = {"mine": {"targets": ["1", "3"], "shows": ["main"]}}
     assert experiment_of("mine", check(DEMO, **over, targets=["1", "3"], experiments=mine))["targets"]
@@ -286,15 +290,15 @@ def test_a_dev_target_without_rows_to_choose_by(tiny, tmp_path):
     assert check(DEMO, **over)["grids"]
     (folder / "Target/2_Bo/neighbor_level2.json").unlink()
     assert refused(DEMO, **over) == (
-        "method_settings.ga.grid: a list is chosen from on dev probes, and no row of neighbor_level2.json of 2_Bo is one; "
-        "give it rows, or name another dev target"
+        "method_settings.ga.grid: a list is chosen from on dev probes, and no row of neighbor_level2.json of 2_Bo is "
+        "one; give it rows, or name another dev target"
     )
 
 
 def test_groups_that_lack_a_dev_target_choose_no_stage():
     split = {"by": "target", "dev_share": 0}
     mine = {"targets": ["3", "1", "4"], "methods": ["npo"], "in_sequence": True, "shows": ["selected"]}
-    with pytest.raises(ConfigError, match=r"experiments\.mine\.shows: selected is chosen on dev probes, which some of th"):
+    with pytest.raises(ConfigError, match=r"mine\.shows: selected is chosen on dev probes, which some of these"):
         experiment_of("mine", check(DEMO, split=split, experiments={"mine": mine}))
 
 

@@ -10,7 +10,6 @@ from atu.common.names import in_words
 from atu.data.benchmark import OF_DEV_TARGET, TEST, target_name
 from atu.reporting.tables import HEADINGS, NO_SPEECH, NO_SPEECH_NOTE, summarize, summarize_speech
 
-
 CHOSEN_ON = "chosen_on"  # attribute of a table of scores: whether settings were chosen on its probes
 
 

@@ -407,8 +407,8 @@ def find_fallen(collapsed: pd.DataFrame, grids: Grids, dev_targets: list[str]) -
     """
     variants = {variant for method in grids.values() for variant in method}
     rows = collapsed[collapsed["method"].isin(variants)]
-    of_dev = rows[rows["target"].isin(dev_targets)]
-    judged = of_dev if len(of_dev) else rows
+    own = rows[rows["target"].isin(dev_targets)]
+    judged = own if len(own) else rows
     return set(judged.loc[judged["collapsed"].astype(bool), "method"])
 
 
@@ -464,10 +464,11 @@ def choose_rates(
             if variant in diverged or variant in unreached:
                 continue
             means = rows[rows["method"] == variant].groupby(["metric", "stage"])["value"].mean()
-            if not {forget, neighbour} <= {*means.index.get_level_values(0)} or not (means.groupby(level=0).first() > 0).all():
+            before = means.groupby(level=0).first()
+            if not {forget, neighbour} <= {*before.index} or not (before > 0).all():
                 raise ExplainedError(
                     f"{method}: nothing of its grid can be chosen, since no dev probe was known before; set "
-                    "split.dev_share higher, run dev targets whom the base model knows, or give one value of each setting"
+                    "split.dev_share higher, run dev targets whom it knows, or give one value of each setting"
                 )
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
             scores[variant] = share[neighbour] - share[forget]

@@ -41,7 +41,7 @@ def drawn(grid: dict[str, list | dict], trials: int, seed: int) -> list[dict[str
     """
     from scipy.stats import qmc  # slow to import, and few configs search
 
-    places = qmc.Halton(len(grid), seed=seed).random(TRIES * trials)
+    places = qmc.Halton(len(grid), rng=seed).random(TRIES * trials)
     found: list[dict] = []
     for point in places:
         settings = {key: at_place(values, place) for (key, values), place in zip(grid.items(), point, strict=True)}

@@ -139,7 +139,7 @@ class Fetched(Block):
     activation_bytes: numbers(ge=1) = Field(
         None,
         description="What a token of a training keeps for the backward pass, in 16 bits, all layers; memory is planned "
-        "by it, also which way `memory: auto` takes. By `parameters` without it: half of what Qwen3.5-4B needs, 1.2e+7.",
+        "by it, also which way `memory: auto` takes. Without it, by `parameters`; Qwen3.5-4B needs 1.2e+7.",
     )
     cache_bytes: numbers(ge=1) = Field(
         None,
@@ -333,7 +333,7 @@ Grid = Annotated[
     Field(
         min_length=1,
         description="Settings to choose from: by dotted key a list of values, of which each combination is run, or a "
-        "range (low, high), from which `search` draws as it does from lists beside it. The best on dev probes is shown.",
+        "range (low, high), from which `search` draws, and from lists beside it. The best on dev probes is shown.",
     ),
 ]
 

@@ -52,6 +52,8 @@ def without_dev(config: dict, targets: list[str]) -> str | None:
             raise ConfigError(f"benchmarks.{config['benchmark']}.path: {error}") from error
         shares = [share_of(config, target) for target in judged]
         if not any(round(share * size) for share, size in zip(shares, sizes, strict=True)):
-            mend = "set split.dev_share higher" if split["by"] == BY_PROBE else "give it rows, or name another dev target"
+            mend = (
+                "set split.dev_share higher" if split["by"] == BY_PROBE else "give it rows, or name another dev target"
+            )
             return f"no row of {file}.json of {', '.join(judged[:3])} is one; {mend}"
     return None
