@@ -27,8 +27,8 @@ from atu.engine.engine import Engine
 from atu.engine.models import load_llm
 from atu.evaluation.evaluate import evaluate
 from atu.training.updates import optimizer_class
+from fetched import ROOT, fetched
 
-ROOT = Path(__file__).parents[1]
 SETS = ["forget_fb", "neighbor_qa", "utility_gen", "mia_fm"]  # written, weighed behind a few-shot header, read
 BUDGETS = (512, 4096, 16384)
 
@@ -108,13 +108,14 @@ def compare_answers(options, accelerator) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--llm", default=ROOT / "resources/models/smollm2-135m-instruct")
+    parser.add_argument("--llm", type=Path)
     parser.add_argument("--target", default="1_William_Shakespeare")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--states", nargs="+", choices=STATES, default=["fp32"])
     for name, value in (("steps", 8), ("tokens", 256), ("batch", 8), ("probes", 12), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
+    options.llm = options.llm or fetched("smollm2-135m-instruct")
     accelerator = start(0, options.threads, precision=options.precision)
     compare_steps(options, accelerator)
     compare_answers(options, accelerator)
