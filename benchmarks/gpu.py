@@ -35,7 +35,6 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -51,6 +50,7 @@ from atu.engine.engine import Engine
 from atu.engine.examples import Example
 from atu.engine.half import keep_in_half, restore
 from atu.engine.models import add_lora, recompute_activations
+from atu.evaluation.looks import cache_bytes
 from atu.methods import load
 from atu.methods.atu import AlignmentData, AlignmentText, align, align_loss, unlearn, unlearn_loss
 from atu.training.epochs import train_epochs
@@ -107,13 +107,6 @@ def build_tokenizer(size: int) -> PreTrainedTokenizerFast:
     words = Tokenizer(WordLevel({f"t{i}": i for i in range(size)}, unk_token="t0"))
     words.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="t0", eos_token="t1", chat_template=CHAT)
-
-
-def cache_bytes(config: PreTrainedConfig) -> float:
-    """Keys and values of a token in 16 bits, in the layers that keep them."""
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    recurrent = (getattr(config, "layer_types", None) or []).count("linear_attention")
-    return 4.0 * (config.num_hidden_layers - recurrent) * config.num_key_value_heads * size
 
 
 def random_rows(count: int, length: int, vocabulary: int) -> list[list[int]]:

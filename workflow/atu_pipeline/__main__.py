@@ -10,6 +10,7 @@ COMMANDS = {
     "status": "what the last run has done, what failed, how long is left; takes its directory",
     "runs": "the results here by name, settings and size; --delete removes what no config needs",
     "predictions": "save what models answered in a folder of a few MB, or load it and go on from there",
+    "suggest": "what to set for a model of your own: layer, learning rates, what it can do; takes its directory",
     "lineage": "from a number to the jobs behind it; takes --help",
 }
 
