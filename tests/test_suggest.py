@@ -53,7 +53,7 @@ def test_the_rate_that_moves_so_much():
 
 def test_hook_layers(tiny):
     model, _ = load_llm(tiny / "llm")
-    assert hook_layers(model) == (1, 2)  # of two layers
+    assert hook_layers(model) == (2, 3)  # of three layers: 1.5 and 2.7
 
 
 def test_what_guessing_gives():
@@ -71,15 +71,16 @@ def test_what_is_printed_can_be_pasted(tiny, capsys):
     said = capsys.readouterr().out
     config = yaml.safe_load(said)
     assert config["llm"] == "llm"
-    assert config["models"]["llm"]["layers"] == 2
+    assert config["models"]["llm"]["layers"] == 3
     atu = config["method_settings"]["atu"]
-    assert atu["grid"]["layer"] == [1, 2]
+    assert atu["grid"]["layer"] == [2, 3]
     rates = config["method_settings"]["npo"]["grid"]["train.learning_rate"]
     assert rates == atu["grid"]["unlearn.learning_rate"]
     assert 0 < rates["low"] < rates["high"]
     assert math.isfinite(rates["high"])
     assert "# utility_gen: " in said
-    assert "nothing can be lost here" in said
+    assert "no better than guessing" in said
+    assert "# utility_rea was not asked: utility_rea/0 has a prompt of " in said
 
 
 def test_a_benchmark_without_neutral_texts(tiny, tmp_path, capsys):

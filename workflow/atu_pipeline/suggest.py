@@ -47,9 +47,8 @@ def block_of_model(engine: "Engine", directory: Path) -> dict:
     return own | {"cache_bytes": float(f"{cache_bytes(llm.config):.3g}")}
 
 
-def abilities(engine: "Engine", folder: Path, probes: int) -> Iterator[tuple[str, float, float, int]]:
-    """Of each shared set whose answers are right or wrong: its name, the share of right ones, that of a guess (0 where
-    the model writes the answer), and how many were asked."""
+def abilities(engine: "Engine", folder: Path, probes: int) -> Iterator[str]:
+    """Of each shared set whose answers are right or wrong, whether the model does better than guessing."""
     from atu.data.benchmark import build_probes, read_primers
     from atu.data.probe_sets import PROBE_SETS, of_role
     from atu.evaluation.evaluate import evaluate
@@ -57,9 +56,17 @@ def abilities(engine: "Engine", folder: Path, probes: int) -> Iterator[tuple[str
     table, _ = build_probes(folder, None, 0.0, 0)
     for name in of_role("utility"):
         asked = table[table["set"] == name].head(probes)
-        if len(asked):
+        if not len(asked):
+            continue
+        try:
             found = evaluate(engine, asked, [name], read_primers(folder / "Utility/primers.json"), LONGEST)
-            yield name, float(found["score"].mean()), guessed(asked, PROBE_SETS[name].ask), len(found)
+        except ExplainedError as error:
+            yield f"# {name} was not asked: {error}"
+            continue
+        share, chance = float(found["score"].mean()), guessed(asked, PROBE_SETS[name].ask)
+        can = above(share, chance, len(asked))
+        verdict = "it can" if can else "no better than guessing, so that nothing can be seen to be lost"
+        yield f"# {name}: {share:.0%} of {len(asked)} right, a guess {chance:.0%}: {verdict}"
 
 
 def guessed(asked: "pd.DataFrame", way: str) -> float:
@@ -102,7 +109,7 @@ def suggestions(engine: "Engine", directory: Path, folder: Path, probes: int) ->
         "predictor": {"normalize_input": longest > LONG},
         "grid": {"layer": [*dict.fromkeys(layers)]},
     }
-    asked = [*abilities(engine, folder, probes)] if (folder / "Utility/primers.json").exists() else []
+    told = [*abilities(engine, folder, probes)] if (folder / "Utility/primers.json").exists() else []
     moved = moved_by_a_step(llm, rows, RATES)  # last: it changes the weights
     low, high = (float(f"{rate_at(RATES, moved, wanted):.1g}") for wanted in (GENTLE, HARSH))
     yield "# one step of Adam moves another text by KL " + ", ".join(
@@ -112,9 +119,7 @@ def suggestions(engine: "Engine", directory: Path, folder: Path, probes: int) ->
     atu["grid"] |= {"unlearn.learning_rate": rates}
     npo = {"grid": {"train.learning_rate": rates}}
     yield yaml.safe_dump({"method_settings": {"atu": atu, "npo": npo}}, sort_keys=False).strip()
-    for each, share, chance, count in asked:
-        verdict = "it can" if above(share, chance, count) else "no better than guessing: nothing can be lost here"
-        yield f"# {each}: {share:.0%} of {count} right, a guess {chance:.0%}: {verdict}"
+    yield from told
 
 
 def main(arguments: list[str] | None = None) -> int:
