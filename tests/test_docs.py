@@ -169,7 +169,8 @@ def written_out(block: Block, folder: Path, people: int = 2) -> list[str]:
     place.mkdir(parents=True)
     for target in sorted((ROOT / "workflow/benchmarks/demo/Target").iterdir())[:people]:
         (place / target.name).symlink_to(target)
-    (folder / "my-model").mkdir()
+    for own in ("my-model", "my-adapter"):
+        (folder / own).mkdir()
     (folder / name).write_text(block.text.replace("/data/", f"{folder}/"), encoding="utf-8")
     return [
         str(folder / word) if word == name else str(ROOT / word) if (ROOT / word).is_file() else word for word in words
