@@ -279,7 +279,8 @@ def test_settings_at_which_a_judged_run_collapsed():
     collapsed = pd.DataFrame(rows, columns=["target", "method", "collapsed"])
     grids = {"ga": {"ga@1": tried(1.0), "ga@2": tried(2.0)}}
     assert find_fallen(collapsed, grids, ["1_Ada"]) == {"ga@2"}
-    assert find_fallen(collapsed, grids, []) == {"ga@1", "ga@2"}
+    assert find_fallen(collapsed, grids, []) == set()  # all have
+    assert find_fallen(collapsed, grids, ["1_Ada"], {"ga@1"}) == set()  # all that are left have
     assert find_fallen(collapsed.iloc[:0], grids, []) == set()
 
 

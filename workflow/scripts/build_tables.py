@@ -32,7 +32,7 @@ with job_log(snakemake.log[0]) as log:
         log.warning("collapsed: %s, %s, seed %s, stage %s (%s)", row.target, row.method, row.seed, row.stage, row.why)
     diverged = find_diverged(params.runs, params.grids)
     unreached = find_unreached(params.runs, params.grids, params.dev_targets)
-    fallen = find_fallen(collapsed, params.grids, params.dev_targets)
+    fallen = find_fallen(collapsed, params.grids, params.dev_targets, diverged | unreached)
     rates = choose_rates(long, params.grids, params.dev_targets, diverged, unreached | fallen)
     for variant in sorted(diverged):
         log.warning("%s: training has diverged; it is not among those that are chosen from", variant)

@@ -399,17 +399,21 @@ def find_unreached(runs: list[dict], grids: Grids, dev_targets: list[str]) -> se
     return {run["method"] for run in judged if not any(was_asked(read_parquet(file)) for file in run["files"])}
 
 
-def find_fallen(collapsed: pd.DataFrame, grids: Grids, dev_targets: list[str]) -> set[str]:
-    """The variants of grids of which a run by which they are judged (of :func:`dev_rows`) has collapsed at some stage.
+def find_fallen(collapsed: pd.DataFrame, grids: Grids, dev_targets: list[str], gone: Collection[str] = ()) -> set[str]:
+    """The variants of grids of which a run by which they are judged (of :func:`dev_rows`) has collapsed at some stage;
+    of a method of which all have, none: tables mark the one that is chosen then.
 
     Args:
         collapsed: from :func:`find_collapsed`.
+        gone: variants that cannot be chosen anyway.
     """
     variants = {variant for method in grids.values() for variant in method}
     rows = collapsed[collapsed["method"].isin(variants)]
     own = rows[rows["target"].isin(dev_targets)]
     judged = own if len(own) else rows
-    return set(judged.loc[judged["collapsed"].astype(bool), "method"])
+    fallen = set(judged.loc[judged["collapsed"].astype(bool), "method"])
+    left = [set(of_method) - set(gone) for of_method in grids.values()]
+    return fallen - set().union(*(of_method for of_method in left if of_method <= fallen))
 
 
 def stages_of(runs: list[dict], grids: Grids) -> list[dict]:
