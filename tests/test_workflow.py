@@ -357,30 +357,6 @@ def test_a_diverging_rate_of_a_grid_is_marked_and_the_tables_are_made(copy):
     assert copy.planned(*chosen) == {}
 
 
-@pytest.mark.slow
-def test_settings_that_are_drawn_are_chosen_on_a_dev_target_and_reported_on_others(copy):
-    """Ada's probes are all dev and choose between two settings that are drawn; Bo's are all test."""
-    config = json.loads(copy.config.read_text())
-    config |= {"targets": ["1_Ada", "2_Bo"], "dev_targets": ["1_Ada"], "split": {"by": "target", "dev_share": 0.0}}
-    config |= {"methods": ["ga"], "search": {"trials": 2}}
-    drawn = {"train.learning_rate": {"low": 1e-6, "high": 1e-4}}
-    config["method_settings"]["ga"] = {"train": {"epochs": 1, "batch_size": 2}, "lora": {"rank": 2}, "grid": drawn}
-    config["benchmarks"]["tiny"]["path"] = know_all(copy, config["benchmarks"]["tiny"]["path"])
-    copy.config.write_text(json.dumps(config))
-    copy.run()
-    rates = pd.read_csv(copy.directory / "results/tables/learning_rates.csv")
-    assert rates["learning_rate"].between(1e-6, 1e-4).all()
-    assert rates["score"].notna().tolist() == [True, True]
-    assert rates["chosen"].sum() == 1
-    long = pd.read_csv(copy.directory / "results/tables/main.csv")
-    asked = long[(long["stage"] == 0) & (long["metric"] == "forget_qa")].groupby(["target", "split"])["n"].first()
-    assert asked.to_dict() == dict.fromkeys(
-        [("1_Ada", "all"), ("1_Ada", "dev"), ("1_Ada", "test"), ("2_Bo", "all"), ("2_Bo", "test")], 4
-    )
-    assert "| 1 |" in (copy.directory / "results/tables/main.md").read_text()  # means are over Bo alone
-    assert copy.planned() == {}
-
-
 def test_the_chosen_stage_stands_beside_the_last(finished, copy):
     """The tiny model knows nothing: all stages keep as much, and the first is chosen. Another budget chooses anew,
     and asks nothing anew."""
