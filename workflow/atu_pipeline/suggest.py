@@ -34,7 +34,7 @@ NEUTRAL = "relearn_unrelated"  # texts about nobody
 
 def block_of_model(engine: "Engine", directory: Path) -> dict:
     """The model's block under `models`."""
-    from atu.engine.models import decoder_parts
+    from atu.engine.models import decoder_layers
     from atu.evaluation.looks import cache_bytes
 
     llm = engine.llm
@@ -43,7 +43,7 @@ def block_of_model(engine: "Engine", directory: Path) -> dict:
         "path": str(directory),
         "parameters": float(f"{sum(p.numel() for p in llm.parameters()):.3g}"),
     }
-    own |= {"layers": len(getattr(llm.get_decoder(), decoder_parts(llm)[0])), "vocabulary": llm.config.vocab_size}
+    own |= {"layers": len(decoder_layers(llm)), "vocabulary": llm.config.vocab_size}
     return own | {"cache_bytes": float(f"{cache_bytes(llm.config):.3g}")}
 
 

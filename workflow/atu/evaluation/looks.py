@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from atu.engine.batching import pad
-from atu.engine.models import decoder_parts, hidden_states, layers_up_to
+from atu.engine.models import decoder_layers, hidden_states, layers_up_to
 from atu.evaluation.texts import kl_divergence
 
 if TYPE_CHECKING:  # slow to import
@@ -85,5 +85,5 @@ def rate_at(rates: list[float], moved: list[float], wanted: float) -> float:
 
 def hook_layers(llm: "PreTrainedModel") -> tuple[int, int]:
     """The hook layers to try, counted from 1: the middle one, and as deep as the paper's, 29 of 32."""
-    count = len(getattr(llm.get_decoder(), decoder_parts(llm)[0]))
+    count = len(decoder_layers(llm))
     return max(1, round(count / 2)), max(1, round(count * 29 / 32))

@@ -30,7 +30,7 @@ def not_forgotten(name: str, block: dict, targets: list[str]) -> str | None:
 
 def kept_probes(config: dict) -> str | None:
     share = config["split"]["dev_share"]
-    if share == 0:  # by target too
+    if share == 0:
         return None
     return (
         f"split.dev_share is {share:g}: that share of the probes of each set is kept for choosing settings, and "
