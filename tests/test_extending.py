@@ -353,7 +353,9 @@ def test_the_library_reads_one_kind_at_a_time(tmp_path, monkeypatch):
 
 def test_planning_reads_no_constants_of_a_kind():
     """Reporting and evaluation read the sets of a kind when they are imported; planning may change the kind."""
+    asks_a_model = ROOT / "workflow/atu_pipeline/suggest.py"  # plans nothing, and only the command imports it
     for path in (ROOT / "workflow/atu_pipeline").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert "atu.reporting" not in text, path
-        assert "atu.evaluation" not in text, path
+        assert "atu.evaluation" not in text or path == asks_a_model, path
+        assert "atu_pipeline.suggest" not in text or path.name == "__main__.py", path
