@@ -1023,6 +1023,20 @@ def test_what_is_easily_overlooked_is_said_where_a_run_starts():
     )
 
 
+def test_texts_of_another_model_are_told():
+    """RWKU has biographies that Llama-3 wrote, and ones by Phi-3-mini."""
+    (another,) = notes(check(PAPER, llm="llama-3-8b-instruct"))
+    assert another == (
+        "corpus.text_set: phi-3-mini-4k-instruct wrote the texts of positive_phi, and llm is llama-3-8b-instruct; to "
+        "unlearn its own, set it to positive"
+    )
+    assert notes(check(PAPER, llm="llama-3-8b-instruct", corpus={"text_set": "positive"})) == []
+    own = {"mine": {"source": "hub", "repo": "me/mine", "revision": "0" * 40}}
+    (another,) = notes(check(PAPER, llm="mine", models=own))
+    assert another.endswith("llm is mine; to unlearn its own, set corpus.source to generate")
+    assert notes(check(PAPER, llm="mine", models=own, corpus={"source": "generate"})) == []
+
+
 def test_a_grid_without_dev_probes(tiny):
     """Four rows a set: round(0.1 x 4) = 0 are dev probes, round(0.2 x 4) = 1 is."""
     mine = {"benchmarks": {"mine": {"source": "path", "path": str(tiny / "benchmark"), "shared_utility": True}}}

@@ -76,6 +76,7 @@ def test_what_is_printed_can_be_pasted(tiny, capsys):
     assert atu["grid"]["layer"] == [2, 3]
     rates = config["method_settings"]["npo"]["grid"]["train.learning_rate"]
     assert rates == atu["grid"]["unlearn.learning_rate"]
+    assert atu["unlearn"] == {"optimizer": "adamw"}  # the range is of one step of it
     assert 0 < rates["low"] < rates["high"]
     assert math.isfinite(rates["high"])
     assert "# utility_gen: " in said

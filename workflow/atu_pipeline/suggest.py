@@ -116,6 +116,8 @@ def suggestions(engine: "Engine", directory: Path, folder: Path, probes: int) ->
         f"{by:.1e} at {rate:g}" for rate, by in zip(RATES, moved, strict=True)
     )
     rates = {"low": low, "high": high}
+    yield "# the range holds for Adam and AdamW on all weights; an adapter needs more. A grid needs dev probes"
+    atu |= {"unlearn": {"optimizer": "adamw"}}
     atu["grid"] |= {"unlearn.learning_rate": rates}
     npo = {"grid": {"train.learning_rate": rates}}
     yield yaml.safe_dump({"method_settings": {"atu": atu, "npo": npo}}, sort_keys=False).strip()

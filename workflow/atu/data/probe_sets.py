@@ -319,7 +319,8 @@ def check_probe_sets(declared: object) -> tuple[dict[str, ProbeSet], dict[str, A
 
 
 def read_text_sets(path: str | Path) -> dict[str, dict[str, str]]:
-    """The sets of texts by the name of their file, each with its dataset config on the hub.
+    """The sets of texts by the name of their file, each with its dataset config on the hub and, of those that a model
+    wrote, its author.
 
     Raises:
         ProbeSetError: in one line, naming file, entry and what is known.
@@ -329,8 +330,8 @@ def read_text_sets(path: str | Path) -> dict[str, dict[str, str]]:
         raise ProbeSetError(f"{path}: {declared!r} is not a block of entries")
     for name, block in declared.items():
         check_known(f"{path}: the kind of texts of {name}", str(name).split("_")[0], TEXT_FIELDS)
-        keys = check_keys(f"{path}: {name}", block, ("dataset",), ("dataset",))
-        check_value(f"{path}: {name}.dataset", keys["dataset"], str)
+        for key, value in check_keys(f"{path}: {name}", block, ("dataset", "author"), ("dataset",)).items():
+            check_value(f"{path}: {name}.{key}", value, str)
     return declared
 
 
@@ -361,6 +362,7 @@ COMMON = dict(FORMS)  # the forms of rows that every kind may name
 PROBE_SETS: dict[str, ProbeSet] = {}
 AVERAGES: dict[str, Average] = {}
 TEXT_SETS: dict[str, dict[str, str]] = {}
+AUTHORS: dict[str, str] = {}  # of text sets that a model wrote, which, as the config names it
 IN_USE: list[str] = []  # the kind that these are of
 
 
@@ -404,7 +406,8 @@ def read_kind(kind: str) -> None:
         raise
     refill(PROBE_SETS, sets)
     refill(AVERAGES, averages)
-    refill(TEXT_SETS, texts)
+    refill(TEXT_SETS, {name: {"dataset": block["dataset"]} for name, block in texts.items()})
+    refill(AUTHORS, {name: block["author"] for name, block in texts.items() if "author" in block})
     IN_USE[:] = [kind]
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from atu.data.probe_sets import generated, of_role, primary
+from atu.data.probe_sets import AUTHORS, generated, of_role, primary
 from atu_pipeline.settings.blocks import kind_of
 
 
@@ -15,7 +15,8 @@ def notes(config: dict) -> list[str]:
     blocks = {name: config["method_settings"][name] for name in config["methods"]}
     slow = [slow_warmup(name, block, config["corpus"]) for name, block in blocks.items()]
     foreign = [not_forgotten(name, block, config["targets"]) for name, block in blocks.items()]
-    return list(filter(None, [kept_probes(config), dev_alone(config), blind_stop(config, blocks), *slow, *foreign]))
+    told = [kept_probes(config), dev_alone(config), blind_stop(config, blocks), of_another(config), *slow, *foreign]
+    return list(filter(None, told))
 
 
 def not_forgotten(name: str, block: dict, targets: list[str]) -> str | None:
@@ -42,6 +43,19 @@ def dev_alone(config: dict) -> str | None:
     if not set(config["targets"]) <= set(config["dev_targets"]):
         return None
     return "all targets are dev targets: tables average those on which settings were chosen"
+
+
+def of_another(config: dict) -> str | None:
+    """That texts which another model wrote are unlearned."""
+    corpus, llm = config["corpus"], config["llm"]
+    author = AUTHORS.get(corpus["text_set"]) if corpus["source"] == "benchmark" else None
+    if author in (None, llm):
+        return None
+    own = next((name for name, by in AUTHORS.items() if by == llm and name.startswith("positive")), None)
+    mend = f"set it to {own}" if own else "set corpus.source to generate"
+    return (
+        f"corpus.text_set: {author} wrote the texts of {corpus['text_set']}, and llm is {llm}; to unlearn its own, {mend}"
+    )
 
 
 def blind_stop(config: dict, blocks: dict[str, dict]) -> str | None:
