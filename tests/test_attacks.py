@@ -18,8 +18,9 @@ from atu.common.errors import ExplainedError
 from atu.data.benchmark import build_probes
 from atu.engine.chat import behind, chat_prompt, set_template_options
 from atu.engine.engine import Engine
-from atu.engine.models import add_lora
+from atu.engine.models import add_lora, load_llm
 from atu.evaluation.evaluate import evaluate
+from conftest import tiny_llm
 
 FACTS = [{"query": "Where was Ada born?", "answer": "In Rome"}, {"query": "What did Ada play?", "answer": "The harp"}]
 
@@ -118,6 +119,22 @@ def test_the_maps_of_the_decoder_are_rounded_alone(asked):
     changed = {name for name, value in llm.named_parameters() if not torch.equal(value, before[name])}
     assert len(changed) == count == 7 * llm.config.num_hidden_layers
     assert all(".layers." in name and name.endswith("proj.weight") for name in changed)
+
+
+def test_maps_of_all_kinds_are_rounded(tiny):
+    """GPT-2's maps have their weights turned; experts that are one tensor have no map that could be rounded."""
+    _, tokenizer = load_llm(tiny / "llm")
+    turned = tiny_llm(tokenizer, "gpt2")
+    before = {name: value.clone() for name, value in turned.named_parameters()}
+    assert round_weights(turned, 8) == 4 * turned.config.num_hidden_layers
+    for name, value in turned.named_parameters():
+        if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+            assert torch.equal(value, rounded(before[name].T, 8).T), name
+        else:
+            assert torch.equal(value, before[name]), name
+    experts = tiny_llm(tokenizer, "mixtral", num_local_experts=8)
+    with pytest.raises(ExplainedError, match="quantize: most weights of MixtralForCausalLM lie in no linear map"):
+        round_weights(experts, 8)
 
 
 def test_a_rounded_model_answers(asked):

@@ -56,16 +56,28 @@ def test_where_there_is_no_choice_nothing_is_held(machine, named, count):
 
 
 def test_what_nvidia_smi_prints():
-    assert gpus.listed("GPU-a1, [N/A]\nGPU-b2, Disabled\n") == ["GPU-a1", "GPU-b2"]
-    assert gpus.listed("GPU-a1, Disabled\nGPU-b2, Enabled\n") == []
-    assert gpus.listed("") == []
+    assert gpus.listed("GPU-a1, [N/A], A100\nGPU-b2, Disabled, T4\n") == {"GPU-a1": "A100", "GPU-b2": "T4"}
+    assert gpus.listed("GPU-a1, Disabled, H100\nGPU-b2, Enabled, H100\n") == {}
+    assert gpus.listed("") == {}
+
+
+def test_numbers_hold_the_locks_of_names(machine, monkeypatch):
+    """Equal cards are counted alike by all; of different ones the fastest may be 0."""
+    monkeypatch.setattr(gpus, "installed", lambda: dict.fromkeys(["GPU-a1", "GPU-b2", "GPU-c3"], "A100"))
+    machine(1)
+    assert machine(1, "0,1")[0] == "GPU-b2"
+    assert machine(1, "7,0,1")[0] == "7"  # there is no such card here: nobody can say which is meant
+    monkeypatch.setattr(gpus, "installed", lambda: {"GPU-a1": "A100", "GPU-b2": "T4"})
+    assert gpus.by_name(["1"]) == ["1"]
+    monkeypatch.setenv(gpus.ORDER, "PCI_BUS_ID")
+    assert gpus.by_name(["1", "0"]) == ["GPU-b2", "GPU-a1"]
 
 
 def test_a_machine_without_gpus_has_none(monkeypatch, tmp_path):
     monkeypatch.delenv(gpus.VISIBLE, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpus.visible() == []
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU-a1, Disabled'\necho 'GPU-b2, [N/A]'\n")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU-a1, Disabled, A100'\necho 'GPU-b2, [N/A], A100'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     assert gpus.visible() == ["GPU-a1", "GPU-b2"]
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'no driver'\nexit 9\n")

@@ -64,11 +64,11 @@ def test_a_failed_job_and_its_quoted_logs():
     assert job.ended - job.started == 30
     assert job.log == ["logs/unlearn/1.log", "logs/slurm/9.log"]
     assert job.resources == {"mem_mb": 4000, "runtime": 10, "gpu": 1, "expected_s": 60}
-    assert job.kind == ("unlearn", "llm", "atu")
+    assert job.kind == ("unlearn", "llm", "atu", 1)
 
 
 def test_downloads_of_two_models_are_of_two_kinds():
-    assert Job("download_model", wildcards={"model": "phi"}).kind == ("download_model", "phi", "")
+    assert Job("download_model", wildcards={"model": "phi"}).kind == ("download_model", "phi", "", 0)
 
 
 def test_a_job_that_is_tried_again_is_no_longer_failed():

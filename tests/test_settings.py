@@ -623,6 +623,17 @@ def test_options_are_read_from_a_method_that_is_not_run():
     assert declared(ROOT, "ga").options == {}
 
 
+def test_a_mean_is_declared_beside_its_own_loss_alone(tmp_path):
+    """Several GPUs share a batch where the loss in force says what it is a mean over; planning reads the same."""
+    text = (
+        "class Items(Trained):\n    mean_over = 'items'\n    def loss(self, llm, batch): ...\n"
+        "class Same(Items):\n    name = 'Same'\n"
+        "class Other(Items):\n    def loss(self, llm, batch): ...\nMETHOD = "
+    )
+    root = method_folder(tmp_path, **{name.lower(): f"{text}{name}" for name in ("Items", "Same", "Other")})
+    assert [declared(root, name).mean_over for name in ("items", "same", "other")] == ["items", "items", ""]
+
+
 def test_whole_numbers_are_whole():
     """As YAML and --config hand them over; and what is no whole number stays what it was."""
     over = {

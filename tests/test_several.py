@@ -383,6 +383,7 @@ def test_a_mean_counts_beside_its_own_loss_alone():
         **dict.fromkeys(("npo", "simnpo", "dpo", "altpo"), "items"),
         "rmu": "",
     }
+    assert all(declared(ROOT, name).mean_over == load(name, **own).counted_over() for name, own, *_ in TRAINED.values())
 
 
 if __name__ == "__main__":

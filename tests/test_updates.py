@@ -76,6 +76,19 @@ def quadratic(memory, optimizer="adamw", dtype=torch.bfloat16, steps=30, clip_no
     return values_of(layer.weight), layer.bias.detach(), log
 
 
+def test_adam_in_8_bits_decays_as_adam_does():
+    """Without a gradient of the loss: Adam steps by the rate in the direction of the weight, AdamW takes a share of it."""
+    found = {}
+    for name in ("adam", "adamw"):
+        weight = torch.nn.Parameter(torch.full((8192,), 2.0))
+        updates = Updates([weight], name, Memory(optimizer_state="8bit"), lr=0.1, weight_decay=0.5)
+        weight.grad = torch.zeros_like(weight)
+        updates.step(0.1)
+        found[name] = weight.mean().item()
+    assert found["adam"] == pytest.approx(2 - 0.1, rel=1e-3)
+    assert found["adamw"] == pytest.approx(2 - 0.1 * 0.5 * 2, rel=1e-3)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_master_copies_take_the_steps_of_float32_weights(optimizer):
     """Under autocast gradients are bf16 numbers either way: with one batch a step all is the same, bit by bit."""

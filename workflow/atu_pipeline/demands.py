@@ -38,7 +38,7 @@ from atu_pipeline.settings.messages import ConfigError
 # Assumed where the config cannot say: weights and tokens of a model whose block has none; tokens of a prompt; batches
 # that are set in embed_windows and compute_reference.py.
 PARAMETERS = 8e9
-VOCABULARY = 2**17
+VOCABULARY = 2**18
 LONG_PROMPT, SHORT_PROMPT = 1000, 150
 WINDOW_BATCH = 512
 REFERENCE_BATCH = 8
@@ -186,7 +186,10 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     else:
         trained = size * layers_share(config, unlearn)
     embedding = {"embedding": embedding_parameters(config), "embedding_trains": whole}
-    weights = training_bytes(size, trained, unlearn["optimizer"], config["precision"], memory, **embedding)
+    passed = size * max(0.0, settings["layer"] - lowest(unlearn)) / depth(config)
+    weights = training_bytes(
+        size, trained, unlearn["optimizer"], config["precision"], memory, **embedding, passed=min(size, passed)
+    )
     weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     again = alignment(config, settings, 0 if last else settings["align"]["steps_between"])
     read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config)
@@ -200,6 +203,7 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
         moved=2 * checkpoint + (again.host if last else 2 * again.moved),
         kept=checkpoint + (0 if last else again.kept),
         gpus=gpus,
+        waits=unlearn["steps"] * step_on_host(trained, unlearn["optimizer"], memory),
     )
 
 
@@ -215,6 +219,12 @@ def realignment(config: dict, settings: dict) -> Demand:
         moved=checkpoint + 2 * again.moved,
         kept=again.kept,
     )
+
+
+def lowest(settings: dict) -> int:
+    """The lowest layer that trains, of a block that may name some; gradients pass those above it, and none below."""
+    layers = layer_range(settings["layers"])
+    return 0 if layers is None else layers.start
 
 
 def layers_share(config: dict, settings: dict) -> float:
@@ -250,11 +260,17 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     gpus = config["gpus_per_job"]
     sharing = gpus if own.mean_over and "others" not in own.reads else 1
     batch = ceil(train["batch_size"] / sharing) * settings["max_tokens"] * sequences
-    recomputed, length = memory.gradient_checkpointing, people * config["corpus"]["texts"] * settings["max_tokens"]
+    recomputed, texts = memory.gradient_checkpointing, people * config["corpus"]["texts"]
+    length, steps = texts * settings["max_tokens"], ceil(texts / (train["batch_size"] * train["accumulate"]))
     passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
     whole = settings["layers"] == ALL_LAYERS and own.trained_layers is None and not settings["lora"]["rank"]
     embedding = {"embedding": embedding_parameters(config), "embedding_trains": whole}
-    weights = training_bytes(size, trained, train["optimizer"], config["precision"], memory, kept, **embedding)
+    # a method that names layers of its own runs none above them
+    above = depth(config) - lowest(settings) if own.trained_layers is None else own.trained_layers
+    passed = size * min(1.0, max(0.0, above / depth(config)))
+    weights = training_bytes(
+        size, trained, train["optimizer"], config["precision"], memory, kept, **embedding, passed=passed
+    )
     weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     return Demand(
         flop=train["epochs"] * passes / sharing,
@@ -267,6 +283,7 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
         moved=checkpoint + train["epochs"] * saved,
         kept=train["epochs"] * saved,
         gpus=gpus,
+        waits=train["epochs"] * steps * step_on_host(trained, train["optimizer"], memory),
     )
 
 
@@ -354,7 +371,7 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
     asking = evaluation(config, block["ask"], subject)
     between = evaluation(config, block.get("between", block["ask"]), subject)
     flop, device, host, gpus = asking.flop + before * between.flop, asking.device, asking.host, 1
-    copies = asking.copies
+    copies, waits = asking.copies, 0.0
     if block["attack"] == "relearn":
         gpus = config["gpus_per_job"]
         rank, tokens = block["lora"]["rank"], ceil(block["batch_size"] / gpus) * block["max_tokens"]
@@ -364,7 +381,7 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         of = size, trained, block["optimizer"], config["precision"], memory
         sharded = size, vocabulary(config), config["precision"], memory, gpus
         embedding = {"embedding": embedding_parameters(config), "embedding_trains": not rank}
-        step = sharded_bytes(training_bytes(*of, **embedding), *sharded)
+        step = sharded_bytes(training_bytes(*of, **embedding, passed=size), *sharded)
         step += activations(config, tokens, config["precision"], recomputed) + logits(config, tokens)
         # it is asked as it trains, its weights and the optimiser's state as they are
         between_steps = sharded_bytes(training_bytes(*of, **embedding, gradients=False), *sharded)
@@ -372,7 +389,8 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         device = max(step, between_steps + logits(config, LONG_PROMPT))
         host = rounded_bytes(size, memory)
         copies = gpus * WEIGHT["fp32"] * size + host_bytes(size, trained, block["optimizer"], memory)
-    return Demand(flop=flop, device=device, host=host, moved=asking.moved, copies=copies, gpus=gpus)
+        waits = block["steps"] * step_on_host(trained, block["optimizer"], memory)
+    return Demand(flop=flop, device=device, host=host, moved=asking.moved, copies=copies, gpus=gpus, waits=waits)
 
 
 def layer_states(config: dict, subject: str | None) -> Demand:

@@ -13,6 +13,7 @@ STARTED = re.compile(r"^(?:local)?rule (\w+):$")
 FAILED = re.compile(r"^Error in rule (\w+):$")
 FINISHED = re.compile(r"^Finished jobid: (\d+) ")
 TOTAL = re.compile(r"^(\w+) +(\d+)$")
+Kind = tuple[str, str, str, int]
 FIELD = re.compile(r"^(output|log|jobid|wildcards|resources): (.*)$")
 
 
@@ -49,10 +50,10 @@ class Job:
             self.resources = {key: float(value) for key, value in pairs if re.fullmatch(r"[\d.]+", value)}
 
     @property
-    def kind(self) -> tuple[str, str, str]:
-        """Jobs of one kind take about as long: rule, model (of a download: what is fetched) and method."""
+    def kind(self) -> Kind:
+        """Jobs of one kind take about as long: rule, model (of a download: what is fetched), method and GPUs."""
         model = self.wildcards.get("llm", self.wildcards.get("model", ""))
-        return self.rule, model, self.wildcards.get("method", "")
+        return self.rule, model, self.wildcards.get("method", ""), int(self.resources.get("gpu", 0))
 
 
 def read_jobs(lines: Iterable[str]) -> tuple[list[Job], dict[str, int]]:
@@ -103,7 +104,7 @@ def logs(directory: Path) -> list[Path]:
     return sorted((directory / ".snakemake/log").glob("*.snakemake.log"))
 
 
-def measured(directory: Path) -> dict[tuple[str, str, str], float]:
+def measured(directory: Path) -> dict[Kind, float]:
     """Median seconds from start to end of the jobs done in a directory, by kind; on a cluster with their queueing."""
     seconds = defaultdict(list)
     for path in logs(directory):

@@ -27,6 +27,8 @@ FRAGMENTATION = 1.1  # of what the allocator reserves over what is used
 DECODING_SHARE = 0.2  # of the sustained rate that is reached while answers grow token by token
 # ... each alone. On a GPU nearly all of the time is lost between kernels, whatever the model: on an H200 1 ms a layer
 ALONE_SHARE_CPU, ALONE_SECONDS_GPU = 0.06, 1e-3
+# ... of a step on the host, for each weight that trains: SGD's by an H200 (docs/gpus.md), Adam's taken as twice that
+OFFLOADED_SECONDS = {"sgd": 3e-9, "adam": 6e-9, "adamw": 6e-9}
 START_SECONDS = 60  # imports, a GPU's start, a node's cold file cache
 START_SECONDS_CPU = 15  # imports
 GROWTH = 1.5  # of memory and time, each time a job is tried again
@@ -64,11 +66,13 @@ def training_bytes(
     embedding: float = 0.0,
     embedding_trains: bool = False,
     gradients: bool = True,
+    passed: float | None = None,
 ) -> float:
     """Weights, gradients and optimiser state on the device, with T the weights that train (atu.common.memory).
 
-    Float32 weights: 4 P (1 + frozen) + (4 + o + c) T, with o the state's bytes and c = 2 under bf16, whose autocast
-    keeps 16-bit copies of the weights that train until their backward pass, unless activations are computed anew.
+    Float32 weights: 4 P (1 + frozen) + (4 + o) T + c Q, with o the state's bytes and c = 2 under bf16, whose autocast
+    keeps 16-bit copies of the Q weights that gradients pass until their backward pass, unless activations are computed
+    anew.
     Others: 2 P (1 + frozen) + (2 + o + m) T, with m = 4 where master copies are kept; o and m are 0 if they lie on the
     host. The embedding, E weights, stays float32 on the device: 4 E (1 + frozen) of it, and 4 + o for each that trains.
 
@@ -77,11 +81,13 @@ def training_bytes(
         embedding: how many of the weights are the embedding's.
         embedding_trains: whether these are among the ones that train.
         gradients: whether they are there, and the copies; not between two steps.
+        passed: weights that gradients pass, of frozen maps too; those that train if it is not said.
     """
     state, gradient = state_bytes(optimizer, memory), GRADIENT if gradients else 0
     if memory.weights == "fp32":
         copies = WEIGHT["bf16"] if gradients and precision == "bf16" and not memory.gradient_checkpointing else 0
-        return WEIGHT["fp32"] * parameters * (1 + frozen) + (gradient + state + copies) * trained
+        through = trained if passed is None else passed
+        return WEIGHT["fp32"] * parameters * (1 + frozen) + (gradient + state) * trained + copies * through
     held = 0.0 if memory.offload else state + (WEIGHT["fp32"] if memory.weights == "bf16" else 0)
     whole = (WEIGHT["fp32"] - WEIGHT["bf16"]) * embedding * (1 + frozen)
     if embedding_trains:
@@ -175,6 +181,7 @@ class Demand:
         moved: bytes of checkpoints and data that are read or written.
         kept: bytes of outputs.
         gpus: devices, each of which holds ``device``.
+        waits: seconds in which the device waits for the host.
     """
 
     flop: float = 0.0
@@ -184,6 +191,12 @@ class Demand:
     kept: float = 0.0
     copies: float = 0.0
     gpus: int = 1
+    waits: float = 0.0
+
+
+def step_on_host(trained: float, optimizer: str, memory: Memory) -> float:
+    """Seconds of a step that is made on the host; 0 if none is."""
+    return OFFLOADED_SECONDS[optimizer] * trained if memory.offload else 0.0
 
 
 def grown(amount: float, attempt: int) -> int:
@@ -208,8 +221,8 @@ def mem_mb(demand: Demand, on_gpu: bool) -> int:
 
 
 def seconds(demand: Demand, tflops: float, disk_mb_per_s: float, start: float = START_SECONDS) -> float:
-    """Expected time: to start, work over the device's sustained rate, bytes over the disk's."""
-    return start + demand.flop / (tflops * 1e12) + demand.moved / (disk_mb_per_s * 1e6)
+    """Expected time: to start, work over the device's sustained rate, bytes over the disk's, steps on the host."""
+    return start + demand.flop / (tflops * 1e12) + demand.moved / (disk_mb_per_s * 1e6) + demand.waits
 
 
 def minutes(expected: float, margin: float) -> int:

@@ -99,6 +99,11 @@ def suggestions(engine: "Engine", directory: Path, folder: Path, probes: int) ->
     why = why_plain(llm)
     yield f"# {type(llm).__name__}; rows {f'are run apart, since {why}' if why else 'share their prefixes'}"
     yield yaml.safe_dump({"llm": name, "models": {name: block_of_model(engine, directory)}}, sort_keys=False).strip()
+    if why and "layers" in why:
+        yield (
+            "# layers that are no attention may keep more for the backward pass than is planned: add activation_bytes, "
+            "if memory is short (Qwen3.5-4B: 1.2e+7, thrice the usual)"
+        )
     layers = hook_layers(llm)
     ratios = {layer: first_token_ratio(llm, rows, layer) for layer in layers}
     longest = max(ratios.values())

@@ -111,7 +111,8 @@ def run_stage(job, seed, accelerator, log):
             **{key: value for key, value in unlearning.items() if key != "lora"} | {"tau": tau, "layers": layers},
         )
     log.info("tau %s: similarity %.4f -> %.4f", tau, steps[0]["similarity"], steps[-1]["similarity"])
-    if unlearning["lora"]["rank"]:  # before the alignment, which is on the model that is kept
+    adapts, several = bool(unlearning["lora"]["rank"]), accelerator.num_processes > 1
+    if adapts and not several:  # before the alignment, which is on the model that is kept
         llm = merge_adapters(llm, trained, memory, accelerator.device)
     frames = [pd.DataFrame(steps).assign(phase="unlearn")]
     if job.output.get("predictor"):
@@ -124,6 +125,8 @@ def run_stage(job, seed, accelerator, log):
             steps = method.realign(accelerator, llm, predictor, corpora, scratch=scratch, **options)
         log.info("alignment loss %.4f -> %.4f", steps[0]["loss"], steps[-1]["loss"])
         frames.append(pd.DataFrame(steps).assign(phase="align"))
+    if adapts and several:  # shards compute nothing any more once they are put together
+        llm = merge_adapters(llm, trained, memory, accelerator.device)
     keep(job, lambda part: save_llm(llm, tokenizer, part), pd.concat(frames).assign(tau=tau))
     keep_predictor(job, predictor.save)
 

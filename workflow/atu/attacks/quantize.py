@@ -6,6 +6,7 @@ By bitsandbytes, by which most people load models in 8 and 4 bits, and which rou
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D  # GPT-2's linear maps, whose weights are [in, out]
 
 from atu.attacks import Ask, Asked
 from atu.common.errors import ExplainedError
@@ -35,6 +36,9 @@ def rounded(weights: Tensor, bits: int) -> Tensor:
     raise ExplainedError(f"quantize: weights can be rounded to 8 or 4 bits, not {bits}")
 
 
+MOST = 0.5  # of the decoder's weights must lie in linear maps, or what is asked is hardly another model
+
+
 @torch.no_grad()
 def round_weights(llm: PreTrainedModel, bits: int) -> int:
     """Round the weights of all linear maps of the decoder, in place; embeddings and the head stay as they are.
@@ -46,11 +50,20 @@ def round_weights(llm: PreTrainedModel, bits: int) -> int:
         How many maps were rounded.
 
     Raises:
-        ExplainedError: as of :func:`rounded`.
+        ExplainedError: as of :func:`rounded`; or if most weights lie in no such map, as of experts that are one tensor.
     """
-    maps = [part for part in llm.get_decoder().modules() if isinstance(part, nn.Linear)]
+    decoder, embedding = llm.get_decoder(), llm.get_input_embeddings().weight
+    maps = [part for part in decoder.modules() if isinstance(part, nn.Linear | Conv1D)]
+    held = sum(weight.numel() for weight in decoder.parameters() if weight is not embedding)
+    if sum(part.weight.numel() for part in maps) < MOST * held:
+        raise ExplainedError(
+            f"quantize: most weights of {type(llm).__name__} lie in no linear map of their own and would stay as they "
+            "are; leave this attack out"
+        )
     for part in maps:
-        part.weight.copy_(rounded(part.weight, bits))
+        turned = isinstance(part, Conv1D)
+        weights = rounded(part.weight.T if turned else part.weight, bits)
+        part.weight.copy_(weights.T if turned else weights)
     return len(maps)
 
 

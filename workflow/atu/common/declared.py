@@ -94,9 +94,18 @@ def declared(root: Path, method: str) -> Declared:
         part.name: attribute(of_file if part.name in NOT_INHERITED else classes, part.name, getattr(found, part.name))
         for part in fields(found)[2:]
     }
-    found = replace(found, **given)
+    found = replace(found, **given | {"mean_over": counted_over(classes)})
     check_values(found, f"{own.name}: {classes[0][1].name}")
     return found
+
+
+def counted_over(classes: list[tuple["File", ast.ClassDef]]) -> str:
+    """What the loss in force is a mean over: of the nearest class with a loss or a ``mean_over``, as it says itself."""
+    for file, node in classes:
+        has_loss = any(isinstance(line, ast.FunctionDef) and line.name == "loss" for line in node.body)
+        if has_loss or any(name == "mean_over" for name, _, _ in assigned(node)):
+            return str(attribute([(file, node)], "mean_over", ""))
+    return ""
 
 
 def check_values(found: Declared, where: str) -> None:

@@ -10,27 +10,48 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-QUERY = ("nvidia-smi", "--query-gpu=uuid,mig.mode.current", "--format=csv,noheader")
+VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
+QUERY = ("nvidia-smi", "--query-gpu=uuid,mig.mode.current,name", "--format=csv,noheader")  # in the order of PCI
 WAIT = 1.0  # seconds between two looks at cards that are all taken
 HELD = ExitStack()  # the locks of this process; they end with it, however it ends
 log_of_job = logging.getLogger("atu")
 
 
-def listed(text: str) -> list[str]:
-    """The cards in what :data:`QUERY` prints; none where one is cut into instances (MIG), which it does not name."""
+def listed(text: str) -> dict[str, str]:
+    """The cards in what :data:`QUERY` prints, and their models; none where one is cut into instances (MIG), which it
+    does not name."""
     rows = [[field.strip() for field in line.split(",")] for line in text.splitlines() if line.strip()]
-    return [] if any(mode == "Enabled" for _, mode in rows) else [uuid for uuid, _ in rows]
+    return {} if any(mode == "Enabled" for _, mode, _ in rows) else {uuid: model for uuid, _, model in rows}
+
+
+def installed() -> dict[str, str]:
+    """The cards of this machine and their models; nothing where nobody can say."""
+    with suppress(OSError):  # there is no such program
+        done = subprocess.run(QUERY, capture_output=True, text=True)
+        return listed(done.stdout) if done.returncode == 0 else {}
+    return {}
 
 
 def visible() -> list[str]:
-    """What torch would see, by the names that ``CUDA_VISIBLE_DEVICES`` takes; nothing where nobody can say."""
-    if (named := os.environ.get(VISIBLE)) is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
-    with suppress(OSError):  # there is no such program
-        done = subprocess.run(QUERY, capture_output=True, text=True)
-        return listed(done.stdout) if done.returncode == 0 else []
-    return []
+    """What torch would see, by names that ``CUDA_VISIBLE_DEVICES`` takes; nothing where nobody can say."""
+    if (named := os.environ.get(VISIBLE)) is None:
+        return list(installed())
+    return by_name([name.strip() for name in named.split(",") if name.strip()])
+
+
+def by_name(cards: list[str]) -> list[str]:
+    """Numbers of cards as their names: a run that was given numbers holds the same locks as one that was not.
+
+    CUDA counts the fastest card first, unless it is told to count as nvidia-smi does; of equal ones that is the same.
+    Where cards are different, numbers stay as they are.
+    """
+    if not all(map(str.isdecimal, cards)):
+        return cards
+    known = installed()
+    alike = len({*known.values()}) == 1 or os.environ.get(ORDER) == "PCI_BUS_ID"
+    if not alike or any(int(card) >= len(known) for card in cards):
+        return cards
+    return [list(known)[int(card)] for card in cards]
 
 
 def free(cards: list[str], count: int, folder: Path, stack: ExitStack) -> list[str]:

@@ -25,7 +25,7 @@ from atu.common.files import write_json
 from atu.common.gpus import take_gpus
 
 T = TypeVar("T")
-THREADS: dict[str, int] = {}  # what start() was given, for the job's record
+STARTED: dict[str, int] = {}  # what start() was given, for the job's record
 SEVERAL = "ATU_SEVERAL"  # the environment variable of processes that train one model together
 UNREPEATABLE = "does not have a deterministic implementation"  # torch's words
 COMMIT = "ATU_COMMIT"  # the environment variable that says which code runs
@@ -106,7 +106,7 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
         with unrepeatable_explained():
             yield log
         times = {"started": started, "wall_seconds": round(time.time() - started, 3)}
-        write_json(path.with_suffix(".json"), provenance() | THREADS | times)
+        write_json(path.with_suffix(".json"), provenance() | STARTED | times)
     except ExplainedError as error:
         mark(path, error)
         log.error("%s", error)
@@ -223,7 +223,7 @@ def start(
     # torch has threads, which take this over
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
-    THREADS["threads"] = threads
+    STARTED.update(threads=threads, deterministic=deterministic)
     set_seed(seed)
     transformers_logging.disable_progress_bar()
     tracking = tracking or {"trackers": []}

@@ -14,7 +14,7 @@ from typing import Any
 from atu.common.errors import ExplainedError
 from atu.common.files import NOT_KEPT
 from atu.common.gpus import take_gpus
-from atu.common.runtime import SEVERAL, THREADS
+from atu.common.runtime import SEVERAL, STARTED
 
 log_of_job = logging.getLogger("atu")
 
@@ -45,7 +45,7 @@ class Work:
             self.leave(f"error {rank}", error)
             raise
         if not rank:
-            self.leave("threads", THREADS)
+            self.leave("started", STARTED)
         import torch.distributed as dist
 
         if dist.is_initialized():
@@ -109,4 +109,4 @@ def run(count: int, function: Callable, *args: object, device: str = "cpu", outp
         finally:
             for left_by_torch in started.error_files:
                 Path(left_by_torch).unlink(missing_ok=True)
-        THREADS.update(pickle.loads((Path(folder) / "threads").read_bytes()))
+        STARTED.update(pickle.loads((Path(folder) / "started").read_bytes()))

@@ -41,7 +41,26 @@ def optimizer_class(name: str, memory: Memory) -> Callable[..., torch.optim.Opti
     except ImportError as error:
         raise ExplainedError("optimizer_state of 8 bits: bitsandbytes is not installed; install it") from error
     paged = "Paged" if memory.optimizer_state == "paged_8bit" else ""
-    return getattr(optim, paged + {"adam": "Adam8bit", "adamw": "AdamW8bit"}[name])
+    found = getattr(optim, paged + {"adam": "Adam8bit", "adamw": "AdamW8bit"}[name])
+    return with_decay_in_gradients(found) if name == "adam" else found
+
+
+def with_decay_in_gradients(build: Callable[..., torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """An optimiser that adds decayed weights to their gradients, as Adam does; bitsandbytes has AdamW's way alone."""
+
+    def make(weights: list[nn.Parameter], weight_decay: float = 0.0, **settings: float) -> torch.optim.Optimizer:
+        made = build(weights, weight_decay=0.0, **settings)
+
+        @torch.no_grad()
+        def decay(*_: object) -> None:
+            for weight in weights:
+                if weight.grad is not None:
+                    weight.grad.add_(weight, alpha=weight_decay)
+
+        made.register_step_pre_hook(decay)
+        return made
+
+    return make
 
 
 class Shadow:
