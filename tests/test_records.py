@@ -118,8 +118,10 @@ def test_hours_and_what_is_asked_for():
     assert (unlearn["jobs"], unlearn["GPU-hours"], unlearn["GPU-hours asked"]) == (2, 1.0, 4.0)
     assert (last["jobs"], last["GPU-hours"], last["GPU-hours asked"]) == (1, 0.5, 2.0)
     assert keep["GPU-hours"] == 0
-    (unlearn, *_) = plan.by_rule(jobs_of_a_run(), {("unlearn", "llm", "atu"): 360.0})
+    (unlearn, *_) = plan.by_rule(jobs_of_a_run(), {("unlearn", "llm", "atu", 1): 360.0})
     assert (unlearn["measured"], unlearn["GPU-hours"]) == (2, pytest.approx(0.2))
+    (unlearn, *_) = plan.by_rule(jobs_of_a_run(), {("unlearn", "llm", "atu", 4): 360.0})  # on four GPUs
+    assert (unlearn["measured"], unlearn["GPU-hours"]) == (0, 1.0)
 
 
 def test_disk():
@@ -161,7 +163,7 @@ def counts(printed: str) -> dict[str, dict[str, int]]:
 
 
 def test_plan_and_status_of_a_real_run(finished):
-    assert measured(finished.directory)[("unlearn", "llm", "atu")] > 0
+    assert measured(finished.directory)[("unlearn", "llm", "atu", 0)] > 0
     rows = counts(script("status", directory=finished.directory))
     done = [rows[rule]["done"] for rule in ("unlearn", "unlearn_last", "evaluate_after", "all")]
     assert done == [1, 1, 1, 1]

@@ -28,6 +28,7 @@ from atu_pipeline.resources import (
     rounded_bytes,
     shape,
     sharded_bytes,
+    step_on_host,
     training_bytes,
     training_flop,
 )

@@ -52,9 +52,10 @@ def round_weights(llm: PreTrainedModel, bits: int) -> int:
     Raises:
         ExplainedError: as of :func:`rounded`; or if most weights lie in no such map, as of experts that are one tensor.
     """
-    decoder, embedding = llm.get_decoder(), llm.get_input_embeddings().weight
+    decoder = llm.get_decoder()
     maps = [part for part in decoder.modules() if isinstance(part, nn.Linear | Conv1D)]
-    held = sum(weight.numel() for weight in decoder.parameters() if weight is not embedding)
+    embeddings = {part.weight for part in decoder.modules() if isinstance(part, nn.Embedding)}
+    held = sum(weight.numel() for weight in decoder.parameters() if weight not in embeddings)
     if sum(part.weight.numel() for part in maps) < MOST * held:
         raise ExplainedError(
             f"quantize: most weights of {type(llm).__name__} lie in no linear map of their own and would stay as they "
