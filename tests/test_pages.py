@@ -8,7 +8,8 @@ from base64 import b64decode
 import pandas as pd
 import pytest
 
-from atu.reporting.pages import UnderAttack, answers, answers_page, speech_notes, table_page
+from atu.reporting.marks import LEGEND, changes
+from atu.reporting.pages import STYLE, UnderAttack, answers, answers_page, speech_notes, table_page
 
 EVIL = "<script>alert(1)</script> & so on"
 
@@ -43,6 +44,59 @@ def test_cells_of_several_seeds_are_kept():
     page = table_page(pd.DataFrame({"Method": ["A", "B"], "QA": ["9.0 ± 1.3", "51.2 ± 0.2"]}), "Main table")
     assert cells(page) == [["A", "9.0 ± 1.3"], ["B", "51.2 ± 0.2"]]
     assert "parseFloat" in page
+
+
+SCORES = pd.DataFrame(
+    {
+        "Method": ["Before", "A", "B", "C † 50% collapsed"],
+        "Targets": [8, 8, 8, 4],
+        "Forget QA ↓": [80.0, 20.0, 84.0, 0.0],
+        "Neighbor QA ↑": ["50.0", "40.0 ± 3.0", "40.0 ± 12.0", "60.0 ± 1.0"],
+        "MIA RM ↓": [200.0, 500.0, float("nan"), 100.0],
+        "Fac ↑": [0.0, 10.0, 10.0, 10.0],
+        "Gen ↑": [25.0, "50.0", "50.0 †", "50.0 †"],
+    }
+)
+
+
+def test_what_is_better_and_worse_than_before():
+    """60 of 80 less is better by 0.75; 10 of 50 less is worse by 0.2, and nothing within 12 of it; 300 of 200 more is
+    worse by 1.5; 4 of 80 is less than a tenth. Of nothing there are no shares, of what has collapsed no sign."""
+    found = changes(SCORES)
+    assert found.loc[1].fillna(0).tolist() == [0, 0, 0.75, -0.2, -1.5, 0, 1]
+    assert found.drop(index=1).isna().all(axis=None)
+    assert changes(SCORES.head(3)).loc[1, "Gen ↑"] == 1
+    several = pd.concat([SCORES, SCORES.head(1)], ignore_index=True)  # methods of other targets
+    assert changes(several).isna().all(axis=None)
+    assert changes(SCORES.drop(columns="Method")).isna().all(axis=None)
+    assert changes(SCORES.head(0)).empty
+
+
+def test_marks_are_in_the_cells_and_said_below():
+    page = table_page(SCORES, "Main table", ["A note."])
+    rows = cells(page)
+    assert rows[1][2] == '<span class="better" style="--by:0.75">20.0</span>'
+    assert rows[1][3] == '<span class="worse" style="--by:0.20">40.0 ± 3.0</span>'
+    assert rows[1][4] == '<span class="worse" style="--by:1.00">500.0</span>'  # no stronger than all
+    assert rows[2] == ["B", "8", "84.0", "40.0 ± 12.0", "", "10.0", "50.0 †"]
+    assert f"<p>{LEGEND}</p><p>A note.</p>" in page
+    assert LEGEND not in table_page(SCORES.head(1), "Main table")
+
+
+def luminance(color: tuple[float, ...]) -> float:
+    """Relative luminance of a colour, 0 to 255 each, by WCAG 2."""
+    red, green, blue = (c / 3294.6 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_black_numbers_are_readable_on_the_strongest_colours():
+    """By WCAG's strictest contrast, 7 : 1; blue and orange differ for the colour-blind too, by Okabe and Ito."""
+    found = re.findall(r"rgb\((\d+) (\d+) (\d+)/calc\((\d+)% \+ (\d+)%\*var\(--by\)\)\)", STYLE)
+    assert len(found) == 2
+    for red, green, blue, least, more in (map(int, parts) for parts in found):
+        share = (least + more) / 100
+        on_white = tuple(255 + share * (color - 255) for color in (red, green, blue))
+        assert (luminance(on_white) + 0.05) / 0.05 > 7
 
 
 def test_an_empty_table_leaves_the_notes():

@@ -14,12 +14,14 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from atu.reporting.pages import answers, answers_page, table_page
+from atu.reporting.tables import HEADINGS
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (chromium-driver)")
 # Snakemake's report carries the script of Tailwind CSS, which says so to the console; it fetches nothing.
 ALLOWED = "cdn.tailwindcss.com should not be used in production"
 LOCAL = ("file:", "data:", "blob:", "about:")
+WIDE, LAPTOP, PHONE = 1600, 1280, 390  # pixels
 
 
 class Browser:
@@ -29,14 +31,26 @@ class Browser:
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
         # as root Chromium runs without its sandbox alone; containers may have a tiny /dev/shm
-        for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1600,1000"):
+        for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage"):
             options.add_argument(f"--{flag}")
         options.add_argument(f"--user-data-dir={folder}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
 
-    def open(self, page: Path) -> None:
+    def open(self, page: Path, width: int = WIDE) -> None:
+        """On a screen of so many pixels; a window itself cannot be as narrow as a phone."""
+        screen = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width == PHONE}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         self.driver.get(page.as_uri())
+
+    def ask(self, script: str, *given):
+        """What a script returns."""
+        return self.driver.execute_script(f"return {script}", *given)
+
+    def edges(self, element: WebElement) -> tuple[float, float]:
+        """Where an element begins and ends, in pixels from the left of the screen."""
+        box = self.ask("arguments[0].getBoundingClientRect()", element)
+        return box["left"], box["right"]
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -54,8 +68,7 @@ class Browser:
     def column(self, place: int) -> list[str]:
         """The texts of a column, as the script sees them at one moment: the table may be drawn anew meanwhile."""
         cells = f".dt-container #table tbody td:nth-child({place})"  # once DataTables has drawn it
-        script = f"return Array.from(document.querySelectorAll('{cells}'), (cell) => cell.innerText)"
-        return self.driver.execute_script(script)
+        return self.ask(f"Array.from(document.querySelectorAll('{cells}'), (cell) => cell.innerText)")
 
     def check(self) -> None:
         """Nothing was complained about, and nothing was fetched from elsewhere."""
@@ -97,6 +110,38 @@ def test_a_table_is_sorted_and_filtered(browser, tmp_path):
     browser.until(lambda: browser.column(2) == ["51.2 ± 1.3", "9.0 ± 0.4", ""])
     browser.one(".dt-search input").send_keys("before")
     browser.until(lambda: browser.column(1) == ["Before"])
+
+
+LONG_NAME = "Align-then-Unlearn-layer10 τ=0.25 (stage 3)"
+
+
+@pytest.mark.parametrize("width", [LAPTOP, PHONE])
+def test_a_wide_table_scrolls_in_its_own_box(browser, tmp_path, width):
+    """The page is no wider than the screen, the last column can be reached, and the first stays where it is."""
+    names = ["Targets", *HEADINGS.values()]
+    table = pd.DataFrame({"Method": ["Before", LONG_NAME]} | {name: [100.0, 50.0] for name in names})
+    page = tmp_path / "main.html"
+    page.write_text(table_page(table, "Main table"), encoding="utf-8")
+    browser.open(page, width)
+    browser.until(lambda: browser.column(1) == ["Before", LONG_NAME])
+    assert browser.ask("document.documentElement.scrollWidth") == width
+    row = "#table tbody tr:last-child td"
+    first, last = (browser.one(f"{row}:{place}-child") for place in ("first", "last"))
+    assert (browser.edges(last)[1] <= width) == (width == LAPTOP)
+    browser.ask("document.querySelector('.dt-layout-table > div').scrollLeft = 9999")
+    assert browser.edges(last)[1] <= width
+    assert 0 <= browser.edges(first)[0] < browser.edges(first)[1] < width / 2
+
+
+def test_marks_can_be_read_without_colour(browser, tmp_path):
+    table = pd.DataFrame({"Method": ["Before", "ATU"], "Forget QA ↓": [80.0, 20.0], "Gen ↑": [50.0, 25.0]})
+    page = tmp_path / "main.html"
+    page.write_text(table_page(table, "Main table"), encoding="utf-8")
+    browser.open(page)
+    for name, sign in (("better", "✓ "), ("worse", "! ")):
+        found = browser.one(f"#table .{name}")
+        assert browser.ask("getComputedStyle(arguments[0], '::before').content", found) == f'"{sign}"'
+        assert browser.ask("getComputedStyle(arguments[0]).backgroundColor", found).startswith("rgba(")
 
 
 def test_answers_are_filtered_by_method(browser, tmp_path):

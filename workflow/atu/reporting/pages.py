@@ -15,6 +15,7 @@ from atu.common.names import display_name
 from atu.data.metrics import NO_ANSWER, is_degenerate, is_empty
 from atu.data.probe_sets import PROBE_SETS
 from atu.evaluation.collapse import without_speech
+from atu.reporting.marks import LEGEND, changes
 from atu.reporting.tables import ABOUT_TARGET
 
 KEYS = ["set", "id"]
@@ -29,10 +30,18 @@ ATTACKED = {
 }
 LISTED = 30  # a column of at most so many different texts is filtered by a list to tick
 LONG = 80  # characters; longer texts get a wide column, and a box that scrolls
-STYLE = (
-    "body{font:14px sans-serif;margin:1em}h1{font-size:1.3em}table.dataTable td{vertical-align:top}"
-    "td.text{min-width:13em}td div{max-height:9em;overflow-y:auto;overflow-wrap:anywhere}"
-)
+# A table scrolls in a box of its own, beside its first column. Signs stand before numbers, which stay in line.
+STYLE = """
+body{font:13px sans-serif;margin:1em}h1{font-size:1.3em}
+.dt-layout-table>div{overflow-x:auto;position:relative}
+#table :is(th,td):first-child{position:sticky;left:0;z-index:1;background:#fff;box-shadow:inset -1px 0 #ccc}
+#table th{vertical-align:bottom}#table td{vertical-align:top}
+#table .dt-column-header{flex-wrap:wrap}#table .dt-column-title{flex-basis:100%}
+td.text{min-width:13em}td div{max-height:9em;overflow-y:auto;overflow-wrap:anywhere}
+.better,.worse{padding-left:.3em;border-radius:.2em;white-space:nowrap}
+.better{background:rgb(0 114 178/calc(10% + 35%*var(--by)))}.better::before{content:"✓ "}
+.worse{background:rgb(230 159 0/calc(15% + 50%*var(--by)))}.worse::before{content:"! "}
+"""
 # What was pressed is unpacked by the browser and takes the page's place.
 UNPACK = """<script>
 (async () => {
@@ -46,8 +55,10 @@ UNPACK = """<script>
 </script><noscript>This page needs JavaScript.</noscript>"""
 # Cells such as "51.2 ± 1.3" are in the order of their first number; empty ones come first.
 BY_NUMBER = """function (data, type) {
-    if (type !== "sort" && type !== "type") return data;
-    const number = parseFloat(data);
+    if (type === "display") return data;
+    const text = data.replace(/<[^>]*>/g, "");
+    if (type === "filter") return text;
+    const number = parseFloat(text);
     return Number.isNaN(number) ? -Number.MAX_VALUE : number;
 }"""
 
@@ -55,11 +66,11 @@ BY_NUMBER = """function (data, type) {
 def table_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> str:
     """A page with a table that can be sorted and filtered, by column and as a whole, and notes below it.
 
-    Numbers with a fraction have one decimal; missing cells are empty. Nothing in the table or the notes is taken
-    for HTML.
+    Numbers with a fraction have one decimal; missing cells are empty. What is better or worse than in the row Before is
+    marked (:func:`atu.reporting.marks.changes`). Nothing in the table or the notes is taken for HTML.
     """
     body = f"<h1>{escape(title)}</h1>" + (interactive(table) if len(table) else "")
-    return document(title, body + paragraphs(notes))
+    return document(title, body + paragraphs([*legend(table), *notes]))
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,7 @@ def answers_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> 
 
 def interactive(table: pd.DataFrame) -> str:
     """The table and all that it needs to be sorted and filtered."""
-    cells, defs = pd.DataFrame(index=table.index), []
+    cells, defs, change = pd.DataFrame(index=table.index), [], changes(table)
     for place, (name, values) in enumerate(table.items()):
         texts = values.map(as_text)
         shown = texts[texts != ""]
@@ -209,7 +220,7 @@ def interactive(table: pd.DataFrame) -> str:
         elif texts.str.len().max() > LONG:
             column["className"] = "text"
         defs.append(column)
-        cells[escape(str(name))] = texts.map(as_html)
+        cells[escape(str(name))] = list(map(marked, texts.map(as_html), change[name]))
     return generate_init_offline_itables_html(BUNDLE) + itables.to_html_datatable(
         cells,
         connected=False,
@@ -242,11 +253,24 @@ def as_html(text: str) -> str:
     return f"<div>{shown}</div>" if len(text) > LONG else shown
 
 
+def marked(cell: str, change: float) -> str:
+    """A cell in the colour of a change, from :func:`atu.reporting.marks.changes`."""
+    if pd.isna(change):
+        return cell
+    return f'<span class="{"better" if change > 0 else "worse"}" style="--by:{min(1, abs(change)):.2f}">{cell}</span>'
+
+
+def legend(table: pd.DataFrame) -> list[str]:
+    """What marks mean, where a table has any."""
+    return [LEGEND] if changes(table).notna().any(axis=None) else []
+
+
 def paragraphs(notes: Iterable[str]) -> str:
     return "".join(f"<p>{escape(note)}</p>" for note in notes)
 
 
 def document(title: str, body: str) -> str:
-    """A whole page. The empty icon keeps a browser from asking a server for one."""
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+    """A whole page, as wide as the screen. The empty icon keeps a browser from asking a server for one."""
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    head += f'<link rel="icon" href="data:,"><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
