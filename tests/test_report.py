@@ -144,13 +144,19 @@ def test_marks_can_be_read_without_colour(browser, tmp_path):
         assert browser.ask("getComputedStyle(arguments[0]).backgroundColor", found).startswith("rgba(")
 
 
-def test_answers_are_filtered_by_method(browser, tmp_path):
-    names = ["set", "id", "split", "type", "query", "answers", "prediction", "score"]
-    evil = "<script>document.title = 'owned'</script><img src='https://example.org/x.png'>"
+def asked(count: int, answer: str) -> pd.DataFrame:
+    """Predictions of questions that are all known, with one answer to each."""
+    names = ["set", "id", "split", "type", "query", "answers", "prompt", "prediction", "score"]
     rows = [
-        ("forget_qa", str(n), "test", "cloze", f"Who is {n}?", ["Ada"], evil + "\nlong" * 50, n / 9) for n in range(9)
+        ("forget_qa", str(n), "test", "cloze", f"Who is {n}?", ["Ada"], f"A riddle. Who is {n}?", answer, 1.0)
+        for n in range(count)
     ]
-    before = pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_answers_are_filtered_by_method(browser, tmp_path):
+    evil = "<script>document.title = 'owned'</script><img src='https://example.org/x.png'>"
+    before = asked(9, evil + "\nlong" * 50)
     table = answers(before, {(method, 0): before for method in ("atu", "ga", "npo")})
     page = tmp_path / "answers.html"
     page.write_text(answers_page(table, "Ada: answers"), encoding="utf-8")
@@ -163,6 +169,51 @@ def test_answers_are_filtered_by_method(browser, tmp_path):
     choices = browser.until(lambda: browser.all(".dtcc-dropdown .dtcc-list button.dtcc-button"))
     next(choice for choice in choices if choice.text == "GA").click()
     browser.until(lambda: browser.column(method) == ["GA"] * 9)
+
+
+@pytest.fixture
+def answered(browser, tmp_path) -> Browser:
+    """A laptop with a page of three answers: one as before, one forgotten, and one broken."""
+    before = asked(3, "It is Ada, as I have told you so many times, and as everybody in this town knows by now.")
+    after = before.assign(prediction=[before["prediction"][0], "Bo.", ""], score=[1.0, 0.0, 0.0])
+    page, summary = tmp_path / "answers.html", pd.DataFrame({"Method": ["Before", "ATU"], "Forget QA ↓": [100.0, 33.3]})
+    page.write_text(answers_page(answers(before, {("atu", 0): after}), "Ada", [], summary), encoding="utf-8")
+    browser.open(page, LAPTOP)
+    browser.until(lambda: len(browser.column(1)) == 3)
+    return browser
+
+
+def test_before_and_after_are_side_by_side_on_a_laptop(answered):
+    assert answered.ask("document.documentElement.scrollWidth") == LAPTOP
+    places = {name.text: answered.edges(name) for name in answered.all("#table thead .dt-column-title")}
+    assert list(places)[4:6] == ["Before", "After"]
+    assert all(places[name][1] <= LAPTOP for name in ("Question", "Before", "After", "Change", "Outcome"))
+    assert answered.one(".plain .better").text == "33.3"
+
+
+def test_answers_are_filtered_by_what_became_of_them(answered):
+    """A click on another button takes its place, a second one takes it back."""
+    clicks = (("changed (2)", 2), ("broken (1)", 1), ("forgotten (2)", 2), ("forgotten (2)", 3))
+    for text, rows in clicks:
+        answered.click(f"//button[normalize-space()='{text}']")
+        answered.until(lambda rows=rows: len(answered.column(1)) == rows)
+        pressed = answered.all(".dt-button-active, .dt-button[aria-pressed=true]")
+        assert [button.text for button in pressed] == [text] * (rows < 3)
+
+
+def test_a_click_on_a_question_shows_its_prompt(answered):
+    """Which is not searched: the same words stand in every prompt."""
+    prompt = answered.one("#table details pre")
+    assert not prompt.is_displayed()
+    answered.one("#table summary").click()
+    answered.until(prompt.is_displayed)
+    assert prompt.text == "A riddle. Who is 0?"
+    search = answered.one(".dt-search input")
+    search.send_keys("riddle")
+    answered.until(lambda: answered.column(1) == ["No matching records found"])
+    search.clear()
+    search.send_keys("who is 2")
+    answered.until(lambda: len(answered.column(1)) == 1)
 
 
 def test_the_pages_of_a_run(browser, finished):
