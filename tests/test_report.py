@@ -13,6 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from atu.reporting.figures import nothing, save_figure
+from atu.reporting.front import front_page
 from atu.reporting.pages import answers, answers_page, table_page
 from atu.reporting.tables import HEADINGS
 
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromiu
 ALLOWED = "cdn.tailwindcss.com should not be used in production"
 LOCAL = ("file:", "data:", "blob:", "about:")
 WIDE, LAPTOP, PHONE = 1600, 1280, 390  # pixels
+SHOWN = ["Before", "ATU τ=0", "ATU τ=-0.5"]  # the rows of the run's table
 
 
 class Browser:
@@ -216,10 +219,29 @@ def test_a_click_on_a_question_shows_its_prompt(answered):
     answered.until(lambda: len(answered.column(1)) == 1)
 
 
+@pytest.mark.parametrize("width", [LAPTOP, PHONE])
+def test_the_first_page_opens_from_disk(browser, tmp_path, width):
+    """With its figure inside it, and no wider than the screen."""
+    figure, page = tmp_path / "tradeoff.png", tmp_path / "index.html"
+    save_figure(nothing(), [str(figure)])
+    table = pd.DataFrame({"Method": ["Before", LONG_NAME]} | {name: [100.0, 50.0] for name in HEADINGS.values()})
+    page.write_text(front_page("Results", ["A sentence."], table, [], figure.read_bytes()), encoding="utf-8")
+    figure.unlink()
+    browser.open(page, width)
+    assert browser.ask("document.querySelector('img').naturalWidth") > 0
+    assert browser.edges(browser.one("img"))[1] <= width == browser.ask("document.documentElement.scrollWidth")
+    browser.ask("document.querySelector('.box').scrollLeft = 9999")
+    first, last = (browser.one(f".plain tr:last-child td:{place}-child") for place in ("first", "last"))
+    assert 0 <= browser.edges(first)[0] < browser.edges(last)[1] <= width
+
+
 def test_the_pages_of_a_run(browser, finished):
     results = finished.directory / "results"
+    browser.open(results / "index.html")
+    assert browser.one("h1").text == "Results: llm on tiny"
+    assert [cell.text.partition(" †")[0] for cell in browser.all(".plain td:first-child")] == SHOWN
     browser.open(results / "tables/main.html")
-    browser.until(lambda: browser.column(1) == ["Before", "ATU τ=0", "ATU τ=-0.5"])
+    browser.until(lambda: browser.column(1) == SHOWN)
     browser.open(results / "answers/1_Ada.html")
     rows = len(browser.until(lambda: browser.column(1)))
     browser.one(".dt-search input").send_keys("neighbor_qa")
@@ -228,13 +250,14 @@ def test_the_pages_of_a_run(browser, finished):
 
 
 def test_the_report(browser, finished):
-    """Snakemake's own page opens, and shows the answers and the main table inside itself."""
+    """Snakemake's own page opens, and shows the first page, the answers and the main table inside itself."""
     finished.run("--report", "results/report.html")
-    for category, entry, text in (("Answers", "1_Ada", "forget_qa"), ("Tables", "main.html", "Before")):
+    pages = (("Front page", "index.html"), ("Answers", "1_Ada"), ("Tables", "main.html"))
+    for (category, entry), text in zip(pages, ("Before", "forget_qa", "Before"), strict=True):
         browser.open(finished.directory / "results/report.html")
         browser.driver.refresh()
         browser.click(f"//li[normalize-space()='{category}']")
         browser.click(f"//tr[td[contains(., '{entry}')]]//a")  # the first of its signs shows the page
         browser.driver.switch_to.frame(browser.one("iframe"))
-        browser.until(lambda text=text: text in browser.one("#table tbody").text)
+        browser.until(lambda text=text: text in browser.one("#table tbody, .plain tbody").text)
         browser.driver.switch_to.default_content()

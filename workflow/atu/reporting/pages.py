@@ -43,12 +43,12 @@ LISTED = 30  # a column of at most so many different texts is filtered by a list
 LONG = 80  # characters; longer texts get a wide column, and a box that scrolls
 # A table scrolls in a box of its own, beside its first column. Signs stand before numbers, which stay in line.
 STYLE = """
-body{font:13px sans-serif;margin:1em}h1{font-size:1.3em}
+body{font:13px sans-serif;margin:1em}h1{font-size:1.3em}img{max-width:min(100%,60em)}
 .dt-layout-table>div,.box{overflow-x:auto;position:relative}
 :is(#table,.plain) :is(th,td):first-child{position:sticky;left:0;z-index:1;background:#fff;box-shadow:inset -1px 0 #ccc}
-.plain{border-collapse:collapse}.plain :is(th,td){padding:.3em .5em;border-bottom:1px solid #ddd;vertical-align:bottom}
+.plain{border-collapse:collapse}.plain :is(th,td){padding:.3em .5em;border-bottom:1px solid #ddd}
 .plain :is(th,td):not(:first-child){text-align:right}.plain :is(th,td):first-child{text-align:left}
-#table th{vertical-align:bottom}#table td{vertical-align:top}
+:is(#table,.plain) th{vertical-align:bottom}:is(#table,.plain) td{vertical-align:top}
 #table .dt-column-header{flex-wrap:wrap}#table .dt-column-title{flex-basis:100%}
 td.text{min-width:13em;overflow-wrap:anywhere}td :is(div,pre){max-height:9em;overflow-y:auto}
 summary{cursor:pointer}pre{white-space:pre-wrap;background:#f4f4f4;padding:.4em}
