@@ -6,9 +6,9 @@ from base64 import b64decode
 import pandas as pd
 import pytest
 
-from atu.reporting.front import findings, front_page, scope
+from atu.reporting.front import findings, front_page
 from atu.reporting.marks import LEGEND
-from atu.reporting.tables import COLLAPSED, COLUMNS
+from atu.reporting.tables import COLLAPSED, COLUMNS, scope
 
 SETS = ("forget_qa", "neighbor_qa")
 KNOWN = "The base model scores at least 50 % on Forget QA and Neighbor QA."

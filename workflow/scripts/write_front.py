@@ -5,8 +5,8 @@ from pathlib import Path
 from atu.common.files import atomic_path
 from atu.common.recipe import read_table
 from atu.common.runtime import job_log
-from atu.reporting.front import findings, front_page, scope
-from atu.reporting.tables import damage_notes, main_table, mark_damaged, without_unchosen
+from atu.reporting.front import findings, front_page
+from atu.reporting.tables import damage_notes, main_table, mark_damaged, scope, without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     inputs, params = snakemake.input, snakemake.params

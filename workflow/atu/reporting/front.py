@@ -129,7 +129,10 @@ def what_collapsed(rows: pd.DataFrame, collapsed: pd.DataFrame) -> str:
     fallen = shares[shares > 0]
     if fallen.empty:
         return f"No collapse was found after any stage (of {len(shares)})."
-    names = [f"{stage_name(*key, taus)} ({share(value)})" for key, value in fallen.items()]
+    names = [
+        f"{stage_name(row.method, row.stage, taus)} ({share(row.collapsed)})"
+        for row in fallen.reset_index().itertuples()
+    ]
     which = in_words(names) if len(names) <= NAMED else f"runs of {len(names)} of {len(shares)} stages (†)"
     if (shares == 1).all():
         which = "every run, after every stage"
@@ -153,19 +156,6 @@ def what_is_not_known(rows: pd.DataFrame) -> str:
         return f"The base model itself scores {scores}: what it does not know it can neither forget nor lose."
     sets = in_words(PROBE_SETS[name].label for name in people) if people else ""
     return f"The base model scores at least {half:g} % on {sets}." if people else ""
-
-
-def scope(long: pd.DataFrame, dev_targets: list[str]) -> str:
-    """Whose means the numbers are, and of how many probes of the primary sets."""
-    rows = reported(long, dev_targets)
-    rows = rows[(rows["split"] == TEST) & (rows["stage"] == 0)].drop_duplicates(["target", "metric"])
-    people, others = set(rows["target"]), set(long["target"]) & set(dev_targets)
-    kind = "dev" if people <= others else "held-out" if others else ""
-    probes = rows.groupby("metric")["n"].sum()
-    counts = [f"{probes[name]} of {PROBE_SETS[name].label}" for name, *_ in SETS.values() if name in probes]
-    whose = " ".join(filter(None, [str(len(people)), kind, "target" if len(people) == 1 else "targets"]))
-    alone = ", as there are no others" if kind == "dev" else ""
-    return f"Means over {whose}{alone}; test probes{f': {in_words(counts)}' if counts else ''}."
 
 
 def front_page(title: str, said: Iterable[str], table: pd.DataFrame, notes: Iterable[str], figure: bytes) -> str:
