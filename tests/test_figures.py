@@ -161,6 +161,15 @@ def test_every_target_before_and_after(table):
     assert figure.axes[0].get_yticks().tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("table", ["complete", "two methods of other schedules"])
+def test_figures_say_of_how_many_targets_and_probes_they_are(table):
+    """Four a set and target; of the dev target those that are shown, in the figure of every target."""
+    means = "Means over 1 held-out target; test probes: 4 of Forget QA and 4 of Neighbor QA."
+    assert [draw(name, table).get_suptitle() for name in ("tradeoff", "stages")] == [means] * 2
+    every = "test probes of all targets: 8 of Forget QA, 8 of Forget AA and 8 of Neighbor QA"
+    assert draw("targets", table).get_supxlabel() == every
+
+
 def test_collapsed_points_are_crossed_out():
     collapsed = pd.DataFrame([("1_Ada", "atu", 0, 2, True)], columns=["target", "method", "seed", "stage", "collapsed"])
     figure = FIGURES["tradeoff"](TABLES["complete"], dev_targets=["2_Bo"], collapsed=collapsed)

@@ -13,7 +13,7 @@ from conftest import Workflow
 
 ADA = ("1_Ada", "atu", "0")
 VIEWS = {"overall_table", "published_table", "matched_table", "attack_table", "membership_table", "known"}
-VIEWS |= {"selected_table", "plot", "answers_page", "all"}
+VIEWS |= {"selected_table", "plot", "answers_page", "front_page", "all"}
 TRAINING = {"align", "realign", "unlearn", "unlearn_last", "keep_model"}
 BEHIND = {"download_model", "write_texts", "embed_windows", "hidden_states", "embed_target", "prepare_probes"}
 

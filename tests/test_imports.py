@@ -29,7 +29,7 @@ GROUPS = {
             "list_known",
             "prepare_probes",
         }
-        | {"keep_model", "score_before", "select_stages", "write_answers"},
+        | {"keep_model", "score_before", "select_stages", "write_answers", "write_front"},
         [*TABLES, "matplotlib"],
     ),
     "figures": ({"plot_figure"}, [*TABLES, "itables"]),

@@ -363,6 +363,8 @@ def test_experiments_by_their_files():
     for path, folder in (
         ("results/tables/main.csv", "results"),
         ("results/answers/1_Ada.html", "results"),
+        ("results/index.html", "results"),
+        ("results/experiments/mia/index.html", "results/experiments/mia"),
         ("results/experiments/mia/figures/tradeoff.pdf", "results/experiments/mia"),
         ("results/llm/tiny/before/1_Ada-0123abcd.parquet", None),
         ("results/llm/tables/before/1_Ada-0123abcd.parquet", None),

@@ -191,7 +191,7 @@ def test_attacks_stand_beside_what_is_compared_and_answered(robust):
         assert said == any("→" in line for line in below), method
     rows = cells(unpacked((folder / f"answers/{ADA}.html").read_text()))
     expected = {f"{name}, step 4" if "steps" in block else name for name, block in ATTACKS.items()}
-    assert expected | {""} == {row[12] for row in rows}
+    assert expected | {""} == {row[13] for row in rows}
 
 
 def test_nothing_is_done_twice_and_one_more_attack_alone(robust, tmp_path):

@@ -92,7 +92,8 @@ def test_tables_figures_and_models(finished):
 def test_report(finished):
     finished.run("--report", "results/report.html")
     page = (finished.directory / "results/report.html").read_text()
-    for text in ("tradeoff.png", "stages.png", "targets.png", "main.html", "published.html", "Align-then-Unlearn"):
+    figures, pages = ("tradeoff.png", "stages.png", "targets.png"), ("index.html", "main.html", "published.html")
+    for text in (*figures, *pages, "Align-then-Unlearn"):
         assert text in page
 
 

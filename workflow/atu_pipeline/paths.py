@@ -66,7 +66,7 @@ CONSTRAINTS = {
 } | dict.fromkeys(("llm", "model", "benchmark", "encoder", "subject", "method", "text_set", "kind", "attack"), r"[^/]+")
 
 
-VIEWS = ("tables", "figures", "answers")  # folders of an experiment
+VIEWS = ("tables", "figures", "answers", "index.html")  # in the folder of an experiment
 
 
 def experiment_dir(path: str) -> str | None:

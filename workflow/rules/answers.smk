@@ -33,6 +33,9 @@ rule answers_page:
         attacked=lambda wildcards: experiment(
             wildcards.experiment_dir
         ).answers_attacked(wildcards.target),
+        model=setting("llm"),
+        benchmark=config["benchmark"],
+        collapse=setting("collapse"),
         recipe=lambda wildcards: experiment(
             wildcards.experiment_dir
         ).recipe_of_answers(wildcards.target),

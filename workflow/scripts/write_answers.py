@@ -6,8 +6,8 @@ from atu.common.recipe import check_files, record
 from atu.common.runtime import job_log
 from atu.data.attacks import COMPARED
 from atu.data.benchmark import target_name
-from atu.reporting.pages import UnderAttack, answers, answers_page, speech_notes
-from atu.reporting.tables import protocol_of_runs, read_predictions
+from atu.reporting.pages import UnderAttack, answers, answers_page, means, speech_notes
+from atu.reporting.tables import collect, find_collapsed, protocol_of_runs, read_predictions
 
 with job_log(snakemake.log[0]) as log:
     params, target = snakemake.params, target_name(snakemake.wildcards.target)
@@ -27,6 +27,8 @@ with job_log(snakemake.log[0]) as log:
         for run in params.attacked
     ]
     table = answers(before, after, attacked)
+    long = collect(params.runs, params.model, params.benchmark)
+    summary = means(long, find_collapsed(params.runs, params.collapse["fluency_share"]))
     log.info("%d answers of %d runs", len(table), len(after))
     notes = [
         "Each row is a question and a run. Scores are those of the tables: recall, accuracy, F1 and MC1 in percent, "
@@ -34,12 +36,14 @@ with job_log(snakemake.log[0]) as log:
         protocol.sentence,
     ]
     if attacked:
-        notes.insert(1, "A row with an attack has the question as it was asked under it, and the answers to that.")
+        under = "A row with an attack has the question as it was asked under it; its outcome is of the answers to that."
+        notes.insert(1, under)
     for (method, seed), predictions in after.items():
         if predictions.empty:
             why = predictions.attrs.get("diverged", "the last stage was not run, since the model had collapsed before")
             notes.append(f"{display_name(method)}, seed {seed}: {why}.")
     notes += speech_notes(before, after)
+    page = answers_page(table, f"{target}: answers before and after", notes, summary)
     with atomic_path(snakemake.output[0]) as part:
-        part.write_text(answers_page(table, f"{target}: answers before and after", notes), encoding="utf-8")
+        part.write_text(page, encoding="utf-8")
     record(snakemake.output[0], params.recipe)

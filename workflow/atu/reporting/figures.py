@@ -23,7 +23,7 @@ from atu.data.benchmark import TEST
 from atu.data.probe_sets import PROBE_SETS, of_role, primary, recalled, typed
 from atu.reporting.breakdown import remarked
 from atu.reporting.layers import BASE, CONTROL
-from atu.reporting.tables import REMARKED, remark, reported, taus_of
+from atu.reporting.tables import REMARKED, probe_counts, remark, reported, scope, taus_of
 
 # Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -44,6 +44,7 @@ plt.rcParams.update(
 )
 COLUMN = 3.4  # inches: one column of a two-column paper
 LINE = 60  # characters of a legend's size in it
+SMALL = 6  # points, of what stands beside points and of how many probes a figure is
 
 
 def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
@@ -109,7 +110,7 @@ def name_points(figure: Figure, points: list[tuple]) -> None:
             tie = {"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2} if step else None
             sides = {"ha": "left" if right > 0 else "right", "va": "bottom" if up > 0 else "top"}
             place = {"xytext": (3 * right, up * (4 + 7 * step)), "textcoords": "offset points"}
-            look = {"fontsize": 6, "path_effects": [withStroke(linewidth=1.5, foreground="white")]}
+            look = {"fontsize": SMALL, "path_effects": [withStroke(linewidth=1.5, foreground="white")]}
             note = axis.annotate(text, point, arrowprops=tie, **place, **sides, **look)
             note.update_positions(renderer)
             box = Text.get_window_extent(note, renderer)  # of the words alone, without the line
@@ -134,7 +135,8 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
     }
     methods = list(means.groupby("method"))
     taus, named = taus_of(means), []
-    figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN, 2.7), layout="constrained", sharex=True)
+    figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN, 2.85), layout="constrained", sharex=True)
+    figure.suptitle(scope(long, dev_targets), fontsize=SMALL)
     for axis, (metric, label) in zip(axes, panels.items(), strict=True):
         for i, (method, curve) in enumerate(methods):
             curve = curve.reindex(columns=["method", "stage", "tau", forget, metric])
@@ -167,8 +169,9 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
     if by_stage.empty:
         return nothing()
     methods, taus = list(by_stage.groupby("method")), taus_of(by_stage)
-    size = (2 * COLUMN, 2.3 * len(methods))
+    size = (2 * COLUMN, 2.3 * len(methods) + 0.15)
     figure, grid = plt.subplots(len(methods), 3, figsize=size, layout="constrained", squeeze=False)
+    figure.suptitle(scope(long, dev_targets), fontsize=SMALL)
     for axes, (method, means) in zip(grid, methods, strict=True):
         by_tau = means.loc[means["stage"] > 0, "tau"].map(math.isfinite).all()
         for axis, (label, metrics) in zip(axes, panels.items(), strict=True):
@@ -188,7 +191,7 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
             axis.set(xlabel="stage, by τ" if by_tau else "stage", ylabel=label)
             axis.set_ylim(0, 1.08 * max([100, *values.max()]))
             if axis.lines:
-                axis.legend(fontsize=6)
+                axis.legend(fontsize=SMALL)
         if len(methods) > 1:
             axes[0].set_title(display_name(method), fontsize=8, loc="left")
     return figure
@@ -206,10 +209,12 @@ def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame 
     shown = dict.fromkeys([primary("forget"), *typed(), primary("neighbour")])
     panels = [(method, metric) for method in methods for metric in shown]
     height = 1.1 + 0.22 * len(names)
-    size = (2 * COLUMN, height * len(methods))
+    size = (2 * COLUMN, height * len(methods) + 0.15)
     figure, axes = plt.subplots(
         len(methods), len(shown), figsize=size, layout="constrained", sharey=True, squeeze=False
     )
+    if probes := probe_counts(rows, shown):
+        figure.supxlabel(f"test probes of all targets: {probes}", fontsize=SMALL)
     for axis, (method, metric) in zip(axes.flat, panels, strict=True):
         for offset, (when, part) in zip((0.2, -0.2), chosen.items(), strict=True):
             part = part[(part["method"] == method) & (part["metric"] == metric)]

@@ -12,10 +12,12 @@ import pandas as pd
 from itables.javascript import generate_init_offline_itables_html
 
 from atu.common.names import display_name
-from atu.data.metrics import NO_ANSWER, is_degenerate, is_empty
+from atu.data.benchmark import TEST
+from atu.data.metrics import NO_ANSWER, PERCENT, is_degenerate, is_empty
 from atu.data.probe_sets import PROBE_SETS
 from atu.evaluation.collapse import without_speech
-from atu.reporting.tables import ABOUT_TARGET
+from atu.reporting.marks import LEGEND, changes
+from atu.reporting.tables import ABOUT_TARGET, HEADINGS, KNOWN_RECALL, main_table, mark_damaged
 
 KEYS = ["set", "id"]
 BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables itself, so that nothing is fetched
@@ -27,12 +29,33 @@ ATTACKED = {
     "prediction_attacked": "After under attack",
     "score_attacked": "Score after under attack",
 }
+# What may have become of an answer: words of the column Outcome, which buttons filter by.
+OUTCOMES = {
+    "changed": "the text after is another one than before",
+    "forgotten": f"a score of at least {PERCENT * KNOWN_RECALL:g} % before, and less after",
+    "broken": "the answer after is empty or, about the target, degenerate",
+}
+OUTCOMES_NOTE = (
+    f"Outcome: {'; '.join(f'{word}: {meaning}' for word, meaning in OUTCOMES.items())}. A click on a question shows "
+    "the prompt, as the model after unlearning read it."
+)
 LISTED = 30  # a column of at most so many different texts is filtered by a list to tick
 LONG = 80  # characters; longer texts get a wide column, and a box that scrolls
-STYLE = (
-    "body{font:14px sans-serif;margin:1em}h1{font-size:1.3em}table.dataTable td{vertical-align:top}"
-    "td.text{min-width:13em}td div{max-height:9em;overflow-y:auto;overflow-wrap:anywhere}"
-)
+# A table scrolls in a box of its own, beside its first column. Signs stand before numbers, which stay in line.
+STYLE = """
+body{font:13px sans-serif;margin:1em}h1{font-size:1.3em}img{max-width:min(100%,60em)}
+.dt-layout-table>div,.box{overflow-x:auto;position:relative}
+:is(#table,.plain) :is(th,td):first-child{position:sticky;left:0;z-index:1;background:#fff;box-shadow:inset -1px 0 #ccc}
+.plain{border-collapse:collapse}.plain :is(th,td){padding:.3em .5em;border-bottom:1px solid #ddd}
+.plain :is(th,td):not(:first-child){text-align:right}.plain :is(th,td):first-child{text-align:left}
+:is(#table,.plain) th{vertical-align:bottom}:is(#table,.plain) td{vertical-align:top}
+#table .dt-column-header{flex-wrap:wrap}#table .dt-column-title{flex-basis:100%}
+td.text{min-width:13em;overflow-wrap:anywhere}td :is(div,pre){max-height:9em;overflow-y:auto}
+summary{cursor:pointer}pre{white-space:pre-wrap;background:#f4f4f4;padding:.4em}
+.better,.worse{padding-left:.3em;border-radius:.2em;white-space:nowrap}
+.better{background:rgb(0 114 178/calc(10% + 35%*var(--by)))}.better::before{content:"✓ "}
+.worse{background:rgb(230 159 0/calc(15% + 50%*var(--by)))}.worse::before{content:"! "}
+"""
 # What was pressed is unpacked by the browser and takes the page's place.
 UNPACK = """<script>
 (async () => {
@@ -46,20 +69,34 @@ UNPACK = """<script>
 </script><noscript>This page needs JavaScript.</noscript>"""
 # Cells such as "51.2 ± 1.3" are in the order of their first number; empty ones come first.
 BY_NUMBER = """function (data, type) {
-    if (type !== "sort" && type !== "type") return data;
-    const number = parseFloat(data);
+    if (type === "display") return data;
+    const text = data.replace(/<[^>]*>/g, "");
+    if (type === "filter") return text;
+    const number = parseFloat(text);
     return Number.isNaN(number) ? -Number.MAX_VALUE : number;
+}"""
+
+# Of a question with a prompt folded below it the question alone is sorted, and searched.
+BY_QUESTION = """function (data, type) {
+    return type === "display" ? data : data.replace(/<pre>.*<\\/pre>|<[^>]*>/gs, "");
+}"""
+# A button shows the rows with its word in a column; pressed again, all.
+PRESS = """function (event, table, node) {
+    const column = table.column(PLACE), pressed = column.search() !== "WORD";
+    table.buttons().active(false).nodes().attr("aria-pressed", false);
+    this.active(pressed).nodes().attr("aria-pressed", pressed);
+    column.search(pressed ? "WORD" : "").draw();
 }"""
 
 
 def table_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> str:
     """A page with a table that can be sorted and filtered, by column and as a whole, and notes below it.
 
-    Numbers with a fraction have one decimal; missing cells are empty. Nothing in the table or the notes is taken
-    for HTML.
+    Numbers with a fraction have one decimal; missing cells are empty. What is better or worse than in the row Before is
+    marked (:func:`atu.reporting.marks.changes`). Nothing in the table or the notes is taken for HTML.
     """
     body = f"<h1>{escape(title)}</h1>" + (interactive(table) if len(table) else "")
-    return document(title, body + paragraphs(notes))
+    return document(title, body + paragraphs([*legend(table), *notes]))
 
 
 @dataclass(frozen=True)
@@ -78,12 +115,12 @@ class UnderAttack:
     before: pd.DataFrame
 
     def answered(self) -> tuple[str, pd.DataFrame]:
-        """How it is called, with its last step if it has some, and what was answered then: set, id, query,
+        """How it is called, with its last step if it has some, and what was answered then: set, id, query, prompt,
         prediction_before, score_before, prediction_attacked, score_attacked; a row a probe."""
         step = self.after["step"].max()
         after, before = (frame[frame["step"] == step] for frame in (self.after, self.before))
         both = before[[*KEYS, "prediction", "score"]].merge(
-            after[[*KEYS, "query", "prediction", "score"]],
+            after[[*KEYS, "query", "prompt", "prediction", "score"]],
             on=KEYS,
             suffixes=("_before", "_attacked"),
             validate="one_to_one",
@@ -102,43 +139,51 @@ def answers(
         attacked: answers of these runs under attacks.
 
     Returns:
-        One row a probe and run that were asked both before and after, a probe's runs one below the other: Set,
-        Split, Type, Question, Expected, Before, Score before, Method, Seed, After, Score after, Change. Scores are
-        scaled as in the tables. Texts whose likelihood alone is measured have no answer and are left out.
-        If anything is attacked, a further row for each attack that asks the probe follows, with the question as it
-        asks it, and the columns Attack, Before under attack, Score before under attack, After under attack, Score after
-        under attack. Where any answer after is empty or, about the target, degenerate, a column Remark says of which.
+        One row a probe and run that were asked both before and after, a probe's runs one below the other: Set, Method,
+        Question, Expected, Before, After, Score before, Score after, Change, Outcome (words of OUTCOMES, and how an
+        answer is broken), Seed, Split, Type, Prompt (what the model of the run read). Scores are scaled as in the
+        tables. Texts whose likelihood alone is measured have no answer and are left out.
+        If anything is attacked, a further row for each attack that asks the probe follows, with question, prompt and
+        outcome as under it, and the columns Attack, Before under attack, Score before under attack, After under attack,
+        Score after under attack.
     """
     asked = before[before["set"].map(lambda name: PROBE_SETS[name].ask != "text")]
     asked = asked.assign(place=range(len(asked)), expected=asked["answers"].map(" / ".join))
     columns = [*KEYS, "place", "split", "type", "query", "expected", "prediction", "score"]
+    told = ["set", "prediction", "prediction_after", "score", "score_after"]
+    told_under = ["set", "prediction_before", "prediction_attacked", "score_before", "score_attacked"]
     attacked = [one for one in attacked if len(one.after)]
     rows = []
     for (method, seed), predictions in after.items():
         if not len(predictions):
             continue
         both = asked[columns].merge(
-            predictions[[*KEYS, "prediction", "score"]], on=KEYS, suffixes=(None, "_after"), validate="one_to_one"
+            predictions[[*KEYS, "prompt", "prediction", "score"]],
+            on=KEYS,
+            suffixes=(None, "_after"),
+            validate="one_to_one",
         )
         both = both.assign(method=display_name(method), seed=seed)
-        rows.append(both)
+        rows.append(both.assign(outcome=outcomes(both[told])))
         for one in attacked:
             if (one.method, one.seed) == (method, seed):
                 name, answered = one.answered()
-                under = both.drop(columns="query").merge(answered, on=KEYS, validate="one_to_one")
-                rows.append(under.assign(attack=name))
+                under = both.drop(columns=["query", "prompt"]).merge(answered, on=KEYS, validate="one_to_one")
+                rows.append(under.assign(attack=name, outcome=outcomes(under[told_under])))
     names = {
         "set": "Set",
-        "split": "Split",
-        "type": "Type",
+        "method": "Method",
         "query": "Question",
         "expected": "Expected",
         "prediction": "Before",
-        "score": "Score before",
-        "method": "Method",
-        "seed": "Seed",
         "prediction_after": "After",
+        "score": "Score before",
         "score_after": "Score after",
+        "outcome": "Outcome",
+        "seed": "Seed",
+        "split": "Split",
+        "type": "Type",
+        "prompt": "Prompt",
     }
     if not rows:
         return pd.DataFrame(columns=[*names.values(), "Change"])
@@ -148,10 +193,22 @@ def answers(
     for column in (name for name in names.values() if name.startswith("Score")):
         table[column] *= scales
     table.insert(list(table).index("Score after") + 1, "Change", table["Score after"] - table["Score before"])
-    table = table.reset_index(drop=True)
-    answer = table[ATTACKED["prediction_attacked"]].fillna(table["After"]) if attacked else table["After"]
-    said = list(map(remark_on, table["Set"], answer))
-    return table.assign(Remark=said) if any(said) else table
+    return table.reset_index(drop=True)
+
+
+def outcomes(told: pd.DataFrame) -> list[str]:
+    """What has become of each answer, in words of OUTCOMES, and behind the last of them how it is broken.
+
+    Args:
+        told: set, answer before, answer after, score before and score after (0 to 1 where it is a share).
+    """
+    found = []
+    for name, before, after, score_before, score_after in told.itertuples(index=False):
+        known = PROBE_SETS[name].scoring.percent and score_before >= KNOWN_RECALL
+        words = ["changed"] * (before != after) + ["forgotten"] * (known and score_after < KNOWN_RECALL)
+        broken = remark_on(name, after)
+        found.append(", ".join([*words, f"broken: {broken}"] if broken else words))
+    return found
 
 
 def remark_on(name: str, answer: str) -> str:
@@ -188,28 +245,92 @@ def speech_notes(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFr
     return said
 
 
-def answers_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> str:
-    """A page of :func:`answers`, compressed, since every run repeats the questions and the answers before."""
-    page = table_page(table, title, notes)
+def means(long: pd.DataFrame, collapsed: pd.DataFrame) -> pd.DataFrame:
+    """The main table of one target alone, with the number of probes in its headings; without test probes it is empty.
+
+    Args:
+        long, collapsed: of the target's runs, from :func:`atu.reporting.tables.collect` and
+            :func:`atu.reporting.tables.find_collapsed`.
+    """
+    asked = long[long["split"] == TEST]
+    if asked.empty:
+        return asked
+    probes = asked.groupby("metric")["n"].max()
+    counted = {HEADINGS[name]: f"{HEADINGS[name]} (n={n})" for name, n in probes.items() if name in HEADINGS}
+    return mark_damaged(main_table(long, [], collapsed)).drop(columns="Targets").rename(columns=counted)
+
+
+def answers_page(
+    table: pd.DataFrame, title: str, notes: Iterable[str] = (), summary: pd.DataFrame | None = None
+) -> str:
+    """A page of :func:`answers`, compressed, since every run repeats the questions and the answers before.
+
+    Args:
+        summary: from :func:`means`, which stands on top.
+    """
+    body = f"<h1>{escape(title)}</h1>"
+    if summary is not None and len(summary):
+        body += plain(summary) + paragraphs(["Means over test probes.", *legend(summary)])
+    if len(table):
+        body += interactive(table, fold={"Question": "Prompt"}, sought={"Outcome": OUTCOMES})
+        notes = [OUTCOMES_NOTE, *notes]
+    page = document(title, body + paragraphs(notes))
     pressed = b64encode(gzip.compress(page.encode(), mtime=0)).decode()
     return document(title, UNPACK.replace("PRESSED", pressed))
 
 
-def interactive(table: pd.DataFrame) -> str:
-    """The table and all that it needs to be sorted and filtered."""
-    cells, defs = pd.DataFrame(index=table.index), []
-    for place, (name, values) in enumerate(table.items()):
+def html_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The table's names and cells as HTML, with marks."""
+    change = changes(table)
+    return pd.DataFrame(
+        {
+            escape(str(name)): list(map(marked, values.map(as_text).map(as_html), change[name]))
+            for name, values in table.items()
+        }
+    )
+
+
+def plain(table: pd.DataFrame) -> str:
+    """The table alone, in a box that scrolls."""
+    html = html_cells(table).to_html(index=False, escape=False, border=0, justify="unset", classes="plain")
+    return f'<div class="box">{html}</div>'
+
+
+def interactive(
+    table: pd.DataFrame, fold: Mapping[str, str] | None = None, sought: Mapping[str, Iterable[str]] | None = None
+) -> str:
+    """The table and all that it needs to be sorted and filtered.
+
+    Args:
+        fold: columns whose texts are shown by a click on those of another, by the other's name.
+        sought: words for which there are buttons that show the rows with them alone, by the column they stand in.
+    """
+    fold, sought = fold or {}, sought or {}
+    shown = table.drop(columns=[*fold.values()])
+    cells, defs, buttons = html_cells(shown), [], []
+    for name, below in fold.items():
+        pairs = zip(cells[name], table[below], strict=True)
+        cells[name] = [
+            f"<details><summary>{cell}</summary><pre>{in_lines(text)}</pre></details>" for cell, text in pairs
+        ]
+    for place, (name, values) in enumerate(shown.items()):
         texts = values.map(as_text)
-        shown = texts[texts != ""]
-        numeric = len(shown) > 0 and shown.str.match(r"-?\d+(\.\d+)?( |$)").all()
+        there = texts[texts != ""]
+        numeric = len(there) > 0 and there.str.match(r"-?\d+(\.\d+)?( |$)").all()
         few = not numeric and texts.nunique() <= LISTED
         column = {"targets": place, "columnControl": [["searchList"] if few else "searchDropdown"]}
         if numeric:
             column |= {"render": itables.JavascriptFunction(BY_NUMBER), "className": "dt-right"}
+        elif name in fold:
+            column |= {"render": itables.JavascriptFunction(BY_QUESTION), "className": "text"}
         elif texts.str.len().max() > LONG:
             column["className"] = "text"
         defs.append(column)
-        cells[escape(str(name))] = texts.map(as_html)
+        for word in sought.get(name, ()):
+            press = PRESS.replace("PLACE", str(place)).replace("WORD", word)
+            count = texts.str.contains(word, regex=False).sum()
+            buttons.append({"text": f"{word} ({count})", "action": itables.JavascriptFunction(press)})
+    layout = {"topStart": "info", "topEnd": "search", "bottomStart": "pageLength", "bottomEnd": "paging"}
     return generate_init_offline_itables_html(BUNDLE) + itables.to_html_datatable(
         cells,
         connected=False,
@@ -219,7 +340,7 @@ def interactive(table: pd.DataFrame) -> str:
         maxBytes=0,
         maxColumns=0,
         columnDefs=defs,
-        layout={"topStart": "info", "topEnd": "search", "bottomStart": "pageLength", "bottomEnd": "paging"},
+        layout=layout | ({"top2Start": {"buttons": buttons}} if buttons else {}),
         pageLength=50,
         lengthMenu=[10, 50, 200],
         autoWidth=False,
@@ -237,9 +358,25 @@ def as_text(value: object) -> str:
 
 
 def as_html(text: str) -> str:
-    """A text with its line breaks, and nothing in it taken for HTML; a long one in a box."""
-    shown = escape(text).replace("\n", "<br>")
-    return f"<div>{shown}</div>" if len(text) > LONG else shown
+    """A text in lines (:func:`in_lines`); a long one in a box."""
+    return f"<div>{in_lines(text)}</div>" if len(text) > LONG else in_lines(text)
+
+
+def in_lines(text: str) -> str:
+    """A text with its line breaks, and nothing in it taken for HTML."""
+    return escape(text).replace("\n", "<br>")
+
+
+def marked(cell: str, change: float) -> str:
+    """A cell in the colour of a change, from :func:`atu.reporting.marks.changes`."""
+    if pd.isna(change):
+        return cell
+    return f'<span class="{"better" if change > 0 else "worse"}" style="--by:{min(1, abs(change)):.2f}">{cell}</span>'
+
+
+def legend(table: pd.DataFrame) -> list[str]:
+    """What marks mean, where a table has any."""
+    return [LEGEND] if changes(table).notna().any(axis=None) else []
 
 
 def paragraphs(notes: Iterable[str]) -> str:
@@ -247,6 +384,7 @@ def paragraphs(notes: Iterable[str]) -> str:
 
 
 def document(title: str, body: str) -> str:
-    """A whole page. The empty icon keeps a browser from asking a server for one."""
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+    """A whole page, as wide as the screen. The empty icon keeps a browser from asking a server for one."""
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    head += f'<link rel="icon" href="data:,"><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

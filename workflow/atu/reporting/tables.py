@@ -8,7 +8,7 @@ from scipy.special import stdtrit  # Student's t; scipy.stats has it too, and ta
 
 from atu.common.errors import DivergedError, ExplainedError
 from atu.common.files import parquet_attrs, read_parquet
-from atu.common.names import label, written_out
+from atu.common.names import in_words, label, written_out
 from atu.data.benchmark import DEV, TEST, of_dev, of_test
 from atu.data.metrics import BEST_WRONG, NO_ANSWER, PERCENT, PROBABILITY, is_refusal
 from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_role, primary, recalled
@@ -504,6 +504,29 @@ def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     """Rows of the targets that count in means."""
     held_out = long[~long["target"].isin(dev_targets)]
     return held_out if len(held_out) else long
+
+
+def probe_counts(rows: pd.DataFrame, sets: Iterable[str]) -> str:
+    """How many probes of each of some sets that were asked: "90 of Forget QA and 80 of Neighbor QA".
+
+    Args:
+        rows: of the long table, of one split; a probe counts once, however many runs and stages it was asked in.
+    """
+    probes = rows.drop_duplicates(["target", "metric"]).groupby("metric")["n"].sum()
+    said = [f"{probes[name]} of {PROBE_SETS[name].label}" for name in sets if name in probes]
+    return in_words(said) if said else ""
+
+
+def scope(long: pd.DataFrame, dev_targets: list[str]) -> str:
+    """Whose means the numbers of test probes are, and of how many probes of the primary sets."""
+    rows = reported(long, dev_targets)
+    rows = rows[rows["split"] == TEST]
+    people, others = set(rows["target"]), set(long["target"]) & set(dev_targets)
+    kind = "dev " if people <= others else "held-out " if others else ""
+    alone = ", as there are no others" if people <= others else ""
+    probes = probe_counts(rows, (primary("forget"), primary("neighbour")))
+    whose = f"{len(people)} {kind}target{'s' * (len(people) != 1)}{alone}"
+    return f"Means over {whose}; test probes{': ' * bool(probes)}{probes}."
 
 
 LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "τ": r"$\tau$", "†": r"$\dagger$"}

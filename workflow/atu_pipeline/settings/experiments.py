@@ -17,8 +17,9 @@ from atu_pipeline.settings.split import without_dev
 from atu_pipeline.settings.targets import resolve_targets
 from atu_pipeline.settings.texts import check_text_scores
 
-# What an experiment can show, and the files of each in its folder: tables, and pages of answers.
+# What an experiment can show, and the files of each in its folder: tables, and pages.
 SHOWN = {
+    "front": ["index.html"],
     "main": [f"tables/main.{form}" for form in ("csv", "md", "tex", "html")],
     "matched": ["tables/matched.csv", "tables/matched.md"],
     "selected": ["tables/selected.csv", "tables/selected.md"],
