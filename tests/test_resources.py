@@ -153,8 +153,8 @@ def test_memory_of_a_model_in_shards():
     assert resources.sharded_bytes(4e9, P, 1000, "bf16", full, 1) == 4e9
     assert resources.sharded_bytes(4e9, P, 1000, "bf16", anew, 4) == pytest.approx(1e9 + 8 * 12e6)
     assert resources.sharded_bytes(4e9, P, 20_000, "fp32", full, 4) == pytest.approx(1e9 + 8 * 20e6)
-    # 16-bit copies of all weights, whole on each
-    assert resources.sharded_bytes(4e9, P, 1000, "bf16", full, 4) == pytest.approx(1e9 + 8 * 12e6 + 2 * P)
+    # 16-bit copies of all weights, whole on each, of which a quarter is among the 4 GB
+    assert resources.sharded_bytes(4e9, P, 1000, "bf16", full, 4) == pytest.approx(1e9 + 8 * 12e6 + 1.5 * P)
 
 
 def test_several_gpus_hold_what_one_does_not():
@@ -480,7 +480,7 @@ def test_estimates_of_the_demos_jobs_are_within_a_factor_of_three(rule, about, t
 def test_plans_show_what_trains_and_all_where_nothing_can_be_planned(monkeypatch, tmp_path):
     """Of two LLMs, by the methods of planned jobs; of the config's own alone where it is refused."""
     paper = check(PAPER, methods=["npo"], memory="auto", hardware={"gpu_memory_gb": 24})
-    other = check(PAPER, methods=["npo", "icu"], llm="llama-3-8b-instruct")
+    other = check(PAPER, methods=["npo", "npo-lora", "icu"], llm="llama-3-8b-instruct")
     monkeypatch.setenv(start.WAYS, str(tmp_path / "ways.json"))
     start.leave_ways([paper, other])
     found = json.loads((tmp_path / "ways.json").read_text())
@@ -489,7 +489,9 @@ def test_plans_show_what_trains_and_all_where_nothing_can_be_planned(monkeypatch
     jobs = [Job("train", wildcards={"llm": "llama-3-8b-instruct", "method": "npo"}), Job("evaluate_after")]
     lines = plan.trainings(found, jobs).splitlines()
     assert lines[1].startswith("training llama-3-8b-instruct, by GPU")
-    assert [line.split()[0] for line in lines[4:]] == ["npo"]
+    assert [line.split()[0] for line in lines[4:]] == ["npo", "npo-lora"]  # jobs are called by the method's file
+    jobs[0].wildcards["method"] = "ga"  # of an experiment
+    assert [line.split()[0] for line in plan.trainings(found, jobs).splitlines()[4:6]] == ["ga", "ga_star"]
     refused = plan.trainings(found, None)
     assert "training phi-3-mini-4k-instruct" in refused
     assert "llama" not in refused

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from atu.common.declared import declared
 from atu.common.errors import ExplainedError
 from atu.common.files import atomic_path
 from atu.common.runtime import SEVERAL, start

@@ -77,7 +77,7 @@ def quadratic(memory, optimizer="adamw", dtype=torch.bfloat16, steps=30, clip_no
 
 
 def test_adam_in_8_bits_decays_as_adam_does():
-    """Without a gradient of the loss: Adam steps by the rate in the direction of the weight, AdamW takes a share of it."""
+    """Without a gradient of the loss: Adam steps by the rate towards 0, AdamW takes a share of the weight."""
     found = {}
     for name in ("adam", "adamw"):
         weight = torch.nn.Parameter(torch.full((8192,), 2.0))

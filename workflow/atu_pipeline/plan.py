@@ -94,24 +94,35 @@ def cards(ways: dict[str, dict[str, float]]) -> list[dict]:
     return rows
 
 
-def trainings(ways: dict[str, dict[str, dict[str, float]]], jobs: Iterable[Job] | None) -> str:
+def trainings(found: dict[str, dict[str, dict]], jobs: Iterable[Job] | None) -> str:
     """How each method that trains would fit each size of GPU, a table an LLM; nothing for what no job trains.
 
     Args:
-        ways: by LLM and method as of :func:`cards`.
+        found: by LLM and method its file, whether it is the config's own, and its ways as of :func:`cards`.
         jobs: that are planned; None for all methods of the first LLM, the config's own.
     """
     if jobs is not None:
         planned = {(job.wildcards.get("llm"), job.wildcards.get("method")) for job in jobs if job.rule in TRAIN}
-        ways = {llm: {name: of[name] for name in of if (llm, name) in planned} for llm, of in ways.items()}
+        found = {llm: trained_by(of, {file for of_llm, file in planned if of_llm == llm}) for llm, of in found.items()}
     else:
-        ways = dict(list(ways.items())[:1])
+        found = dict(list(found.items())[:1])
+    ways = {llm: {name: of[name]["ways"] for name in of} for llm, of in found.items()}
     return "\n".join(
         f"\ntraining {llm}, by GPU: how `memory: auto` would keep its numbers (GB)\n"
         + tabulate(cards(of), headers="keys")
         for llm, of in ways.items()
         if of
     )
+
+
+def trained_by(methods: dict[str, dict], files: set[str]) -> dict[str, dict]:
+    """The methods that jobs of some files may be of: of each file the config's own, or else those of experiments."""
+    own = {held["file"] for held in methods.values() if held["own"]}
+    return {
+        name: held
+        for name, held in methods.items()
+        if held["file"] in files and (held["own"] or held["file"] not in own)
+    }
 
 
 def in_order(row: tuple[str, dict]) -> tuple[int, str]:

@@ -104,13 +104,15 @@ def sharded_bytes(held: float, parameters: float, vocabulary: int, precision: st
     """What each of several GPUs holds of ``held`` bytes of a training, and of what is gathered while it computes: the
     float32 weights and gradients of the largest part, a layer of P / L weights or an embedding of V h.
 
-    Under bf16 the 16-bit copies of all weights wait whole for the backward pass, unless activations are computed anew.
+    Under bf16 the 16-bit copies of all weights wait whole for the backward pass, unless activations are computed anew;
+    a share of them is in ``held``.
     """
     if gpus == 1:
         return held
     layers, width = shape(parameters)
     copies = WEIGHT["bf16"] * parameters if precision == "bf16" and not memory.gradient_checkpointing else 0.0
-    return held / gpus + (WEIGHT["fp32"] + GRADIENT) * max(parameters / layers, vocabulary * width) + copies
+    gathered = (WEIGHT["fp32"] + GRADIENT) * max(parameters / layers, vocabulary * width)
+    return held / gpus + gathered + copies * (1 - 1 / gpus)
 
 
 def host_bytes(parameters: float, trained: float, optimizer: str, memory: Memory) -> float:

@@ -112,7 +112,8 @@ def check_modules(root: Path, environments: Iterable) -> None:
 
 
 def leave_ways(configs: Iterable[dict]) -> None:
-    """Leave for `atu plan` what training each method asks of a GPU, by LLM and method, if it has said where.
+    """Leave for `atu plan` what training each method asks of a GPU, by LLM and method, if it has said where; with the
+    method's file, by which jobs are called, and whether it is among the config's own.
 
     Args:
         configs: the config, and those that experiments run under.
@@ -123,7 +124,9 @@ def leave_ways(configs: Iterable[dict]) -> None:
         shown = (experiment.get("methods", []) for experiment in config["experiments"].values())
         for name in dict.fromkeys(chain(config["methods"], *shown)):
             if name in blocks and name not in of_llm and (rule := training_rule(config, name)):
-                of_llm[name] = {str(memory): size for memory, size in ways(config, rule, name).items()}
+                sizes = {str(memory): size for memory, size in ways(config, rule, name).items()}
+                own = name in config["methods"]
+                of_llm[name] = {"file": blocks[name]["method"], "own": own, "ways": sizes}
     Path(os.environ[WAYS]).write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -53,9 +53,7 @@ def of_another(config: dict) -> str | None:
         return None
     own = next((name for name, by in AUTHORS.items() if by == llm and name.startswith("positive")), None)
     mend = f"set it to {own}" if own else "set corpus.source to generate"
-    return (
-        f"corpus.text_set: {author} wrote the texts of {corpus['text_set']}, and llm is {llm}; to unlearn its own, {mend}"
-    )
+    return f"corpus.text_set: {author} wrote the texts of {corpus['text_set']}, and llm is {llm}; to unlearn its own, {mend}"
 
 
 def blind_stop(config: dict, blocks: dict[str, dict]) -> str | None:
