@@ -211,15 +211,16 @@ def test_metrics_of_answers_by_hand():
     letters = np.log([0.2, 0.5, 0.25, 0.05])
     said = METRICS["accuracy"].score(letters, {"answers": ["B"]})
     assert [said["prediction"], said["score"]] == ["B", 1.0]
-    assert said["details"] == pytest.approx({"probability": 0.5, "best_wrong": 0.25})
+    assert said["details"] == pytest.approx({"probability": 0.5, "best_wrong": 0.25, "guess": 0.25})
     said = METRICS["accuracy"].score(letters, {"answers": ["A"]})
     assert [said["prediction"], said["score"]] == ["B", 0.0]
-    assert said["details"] == pytest.approx({"probability": 0.2, "best_wrong": 0.5})
+    assert said["details"] == pytest.approx({"probability": 0.2, "best_wrong": 0.5, "guess": 0.25})
     # of the choices of MC1 alone: 0.2, 0.6 and 0.2 of what these three have
     choices = {"choices": ["a", "b", "c", "d"], "mc1": [1, 0, -1, 0], "mc2": [1, 0, 1, 0]}
     said = METRICS["truthfulness"].score(np.log([0.1, 0.3, 0.5, 0.1]), choices)
     assert said["details"]["probability"] == pytest.approx(0.2)
     assert said["details"]["best_wrong"] == pytest.approx(0.6)
+    assert said["details"]["guess"] == pytest.approx(1 / 3)
 
 
 def predictions(name, *scores):

@@ -2,7 +2,6 @@
 
 import math
 
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -10,7 +9,6 @@ from transformers import LlamaConfig
 
 from atu.engine.models import load_llm
 from atu.evaluation.looks import cache_bytes, first_token_ratio, hook_layers, moved_by_a_step, rate_at
-from atu_pipeline import suggest
 from atu_pipeline.__main__ import main
 
 ROWS = [[5, 6, 7, 8], [9, 10, 11], [12, 13, 14, 15, 16]]
@@ -54,16 +52,6 @@ def test_the_rate_that_moves_so_much():
 def test_hook_layers(tiny):
     model, _ = load_llm(tiny / "llm")
     assert hook_layers(model) == (2, 3)  # of three layers: 1.5 and 2.7
-
-
-def test_what_guessing_gives():
-    letters = pd.DataFrame({"choices": [list("abcd"), list("ab")]})
-    assert suggest.guessed(letters, "next_token") == pytest.approx((0.25 + 0.5) / 2)
-    marked = pd.DataFrame({"mc1": [[1, 0, 0, 0, -1]]})  # the last is no choice of this question
-    assert suggest.guessed(marked, "choices") == 0.25
-    assert suggest.guessed(letters, "generate") == 0
-    assert suggest.above(0.5, 0.25, 20)  # ten of twenty: 1.4 % by chance
-    assert not suggest.above(0.4, 0.25, 20)  # eight: 10 %
 
 
 def test_what_is_printed_can_be_pasted(tiny, capsys):

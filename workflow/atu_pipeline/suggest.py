@@ -19,8 +19,6 @@ from atu import ROOT
 from atu.common.errors import ExplainedError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from atu.engine.engine import Engine
 
 # KL in nats a token on another text, after one step: below the first nothing moves in tens of steps, above the second
@@ -50,7 +48,8 @@ def block_of_model(engine: "Engine", directory: Path) -> dict:
 def abilities(engine: "Engine", folder: Path, probes: int) -> Iterator[str]:
     """Of each shared set whose answers are right or wrong, whether the model does better than guessing."""
     from atu.data.benchmark import build_probes, read_primers
-    from atu.data.probe_sets import PROBE_SETS, of_role
+    from atu.data.probe_sets import of_role
+    from atu.evaluation import guessing
     from atu.evaluation.evaluate import evaluate
 
     table, _ = build_probes(folder, None, 0.0, 0)
@@ -63,26 +62,9 @@ def abilities(engine: "Engine", folder: Path, probes: int) -> Iterator[str]:
         except ExplainedError as error:
             yield f"# {name} was not asked: {error}"
             continue
-        share, chance = float(found["score"].mean()), guessed(asked, PROBE_SETS[name].ask)
-        can = above(share, chance, len(asked))
-        verdict = "it can" if can else "no better than guessing, so that nothing can be seen to be lost"
-        yield f"# {name}: {share:.0%} of {len(asked)} right, a guess {chance:.0%}: {verdict}"
-
-
-def guessed(asked: "pd.DataFrame", way: str) -> float:
-    """The share of right answers that guessing gives; 0 of answers that the model writes."""
-    if way == "next_token":
-        return float((1 / asked["choices"].map(len)).mean())
-    if way == "choices":
-        return float((1 / asked["mc1"].map(lambda marks: sum(mark >= 0 for mark in marks))).mean())
-    return 0.0
-
-
-def above(share: float, chance: float, count: int) -> bool:
-    """Whether so many right answers are more than guessing gives, 19 times of 20."""
-    from scipy.stats import binomtest
-
-    return binomtest(round(share * count), count, max(chance, 0.01), alternative="greater").pvalue < 0.05
+        for row in guessing.abilities(found).itertuples():
+            verdict = "it can" if row.able else "no better than guessing, so that nothing can be seen to be lost"
+            yield f"# {name}: {row.share:.0%} of {row.count} right, a guess {row.guess:.0%}: {verdict}"
 
 
 def suggestions(engine: "Engine", directory: Path, folder: Path, probes: int) -> Iterator[str]:

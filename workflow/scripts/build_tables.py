@@ -14,6 +14,7 @@ from atu.reporting.tables import (
     find_diverged,
     find_fallen,
     find_unreached,
+    guess_notes,
     main_table,
     mark_damaged,
     protocol_of_runs,
@@ -48,11 +49,11 @@ with job_log(snakemake.log[0]) as log:
         rates.to_csv(part, index=False)
     with atomic_path(output.collapsed) as part:
         collapsed.to_csv(part, index=False)
-    damage = damage_notes(table)
-    said = [protocol.sentence, *damage] + ([NO_SPEECH_NOTE] if {*NO_SPEECH.values()} & {*table} else [])
+    notes = [*damage_notes(table), *guess_notes(params.runs, params.dev_targets)]
+    said = [protocol.sentence, *notes] + ([NO_SPEECH_NOTE] if {*NO_SPEECH.values()} & {*table} else [])
     shown = blank.to_markdown(index=False, floatfmt=".1f", missingval="")
     for path, text in (
-        (output.markdown, "\n\n".join([shown, protocol.sentence, *damage]) + "\n"),
+        (output.markdown, "\n\n".join([shown, protocol.sentence, *notes]) + "\n"),
         (output.latex, to_latex(table)),
         (output.html, table_page(table, params.title, said)),
     ):

@@ -4,7 +4,7 @@ from atu.common.files import atomic_path
 from atu.common.recipe import check_files, read_table, record
 from atu.common.runtime import job_log
 from atu.reporting.selection import choose_stages, explained, selected_table, settings_tried
-from atu.reporting.tables import collect, damage_notes, mark_damaged, protocol_of_runs, without_unchosen
+from atu.reporting.tables import collect, damage_notes, guess_notes, mark_damaged, protocol_of_runs, without_unchosen
 
 with job_log(snakemake.log[0]) as log:
     params, output = snakemake.params, snakemake.output
@@ -23,6 +23,7 @@ with job_log(snakemake.log[0]) as log:
         choices.to_csv(part, index=False)
     with atomic_path(output.markdown) as part:
         shown = blank.to_markdown(index=False, floatfmt=".1f", missingval="")
-        paragraphs = [shown, said, protocol.sentence, *damage_notes(table)]
+        notes = [*damage_notes(table), *guess_notes(params.runs, params.dev_targets)]
+        paragraphs = [shown, said, protocol.sentence, *notes]
         part.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
     record(output.long, params.recipe)

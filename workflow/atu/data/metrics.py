@@ -24,6 +24,7 @@ from atu.data.rows import CHOICES, NO_ANSWER, is_blank
 
 # In the details of predictions: of the right answer, and of the likeliest wrong one where there are choices; 0 to 1.
 PROBABILITY, BEST_WRONG = "probability", "best_wrong"
+GUESS = "guess"  # there too: the share of right answers among the choices, which a guess would have
 ANSWER = re.compile(r"[tT]he answer is (.*?)\.")  # BBH: once found, no later word changes what is found
 
 
@@ -251,14 +252,15 @@ def of_fluency(output: str, probe: dict) -> dict:
 
 
 def right_and_wrong(probabilities: np.ndarray, right: np.ndarray) -> dict[str, float]:
-    """The probability of the right choice, and of the likeliest wrong one, 0 where there is none.
+    """The probability of the right choice, and of the likeliest wrong one, 0 where there is none; what a guess scores.
 
     Args:
         probabilities: of each choice.
         right: whether it is right.
     """
     wrong = probabilities[~right]
-    return {PROBABILITY: float(probabilities[right].max()), BEST_WRONG: float(wrong.max()) if len(wrong) else 0.0}
+    best_wrong = float(wrong.max()) if len(wrong) else 0.0
+    return {PROBABILITY: float(probabilities[right].max()), BEST_WRONG: best_wrong, GUESS: float(right.mean())}
 
 
 def of_letter(log_probs: np.ndarray, probe: dict) -> dict:

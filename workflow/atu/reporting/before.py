@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from atu.data.benchmark import of_test
+from atu.data.metrics import PERCENT
 from atu.data.probe_sets import recalled
 from atu.data.protocol import PROTOCOL
 from atu.evaluation.collapse import without_speech
+from atu.evaluation.guessing import abilities
 from atu.reporting.published import (
     DIGITS,
     compare,
@@ -18,8 +21,9 @@ from atu.reporting.published import (
 from atu.reporting.tables import ABOUT_TARGET, KNOWN_RECALL, check_one_protocol
 
 ROW = {"run": "Before", "published_row": "Before", "seeds": 1}  # as :func:`atu.reporting.published.compare` reads it
+UNABLE = "○"  # behind what a guess scores
 COLUMNS = ["metric", "reading", "value", "low", "high", "n", "known", "targets", "published", "difference", "outside"]
-COLUMNS += ["source", "others", "others_source"]
+COLUMNS += ["source", "others", "others_source", "guess", "able"]
 
 
 def score_before(
@@ -41,6 +45,8 @@ def score_before(
         One row a metric, two where answers are read in two ways (COLUMNS), units as in
         :func:`atu.reporting.tables.summarize`. n: probes of all targets;
         known: those of forget and neighbour sets of whose answer at least half was recalled, missing for other sets.
+        guess, able: of utility sets what a guess would score, and whether this is better
+        (:func:`atu.evaluation.guessing.abilities`).
     """
     probes = [probe_scores([frame]) for frame in predictions]
     check_one_protocol({f"target {i}": frame.attrs.get(PROTOCOL) for i, frame in enumerate(predictions, start=1)})
@@ -56,6 +62,8 @@ def score_before(
     again = again[(again["model"] == model) & (again["method"] == ROW["published_row"])]
     again = again.rename(columns={"value": "others", "source": "others_source"})
     table = table.merge(again[["metric", "others", "others_source"]], how="left", on="metric")
+    able = abilities(of_test(pd.concat(predictions))).rename(columns={"set": "metric"})
+    table = table.merge(able[["metric", "guess", "able"]].eval(f"guess = {PERCENT} * guess"), how="left", on="metric")
     return table.astype({"known": "Int64"})[COLUMNS]
 
 
@@ -72,6 +80,8 @@ def before_page(table: pd.DataFrame) -> pd.DataFrame:
         "Probes": table["n"],
         "Known": table["known"].astype(object).where(table["known"].notna(), ""),
         "Targets": table["targets"],
+        "Guess": table["guess"].map(f"{{:.{DIGITS}f}}".format).where(table["guess"].notna(), "")
+        + np.where(table["able"].eq(False), f" {UNABLE}", ""),
     }
     if table["published"].notna().any():
         there = table["published"].notna()
@@ -98,6 +108,8 @@ def notes(table: pd.DataFrame, predictions: list[pd.DataFrame], model: str, benc
     ]
     if table["published"].notna().any():
         said.append("✗: the published number lies outside our 95 % interval.")
+    if table["able"].eq(False).any():
+        said.append(f"{UNABLE}: no better than guessing, so that nothing can be seen to be lost.")
     said += reading_notes(table)
     answers = pd.concat(predictions)
     found = {

@@ -15,6 +15,7 @@ from atu.data.probe_sets import AVERAGES, PROBE_SETS, generated, headings, of_ro
 from atu.data.protocol import PROTOCOL, Protocol, ProtocolError, protocol_of
 from atu.evaluation.collapse import SPEECHLESS, Judges, measured, why_collapsed, without_speech
 from atu.evaluation.earlier import ASKED
+from atu.evaluation.guessing import abilities
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
 NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
@@ -343,6 +344,30 @@ def damage_notes(shown: pd.DataFrame) -> list[str]:
     """What is said below a table from :func:`mark_damaged`; nothing if no number is marked."""
     marked = shown.map(lambda cell: isinstance(cell, str) and cell.endswith(f" {DAMAGED}"))
     return [DAMAGED_NOTE] if marked.to_numpy().any() else []
+
+
+def guess_notes(runs: list[dict], dev_targets: Collection[str]) -> list[str]:
+    """Which abilities the base model has no more of than a guess, below a table; nothing if there are none.
+
+    Args:
+        runs: as for :func:`collect`.
+    """
+    base = [run for run in runs if run["stage"] == 0]
+    counted = [run for run in base if run["target"] not in dev_targets] or base
+    files = dict.fromkeys(file for run in counted for file in run["files"])
+    if not files:
+        return []
+    found = abilities(of_test(read_predictions(files)))
+    unable = [
+        f"{PROBE_SETS[row.set].label} ({PERCENT * row.share:.1f} of {row.count}, by guessing {PERCENT * row.guess:.1f})"
+        for row in found[~found["able"].astype(bool)].itertuples()
+    ]
+    if not unable:
+        return []
+    return [
+        f"The base model does no better than guessing on {', '.join(unable)}, so that nothing can be seen to be lost "
+        "there."
+    ]
 
 
 def taus_of(rows: pd.DataFrame) -> dict[str, dict[int, float]]:
