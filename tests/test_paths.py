@@ -34,7 +34,7 @@ def results(paths: Paths, method: str = "atu") -> dict[str, str]:
     found |= {"llm": paths.llm, "encoder": paths.encoder, "shared": paths.before(UTILITY)}
     block = paths.config["method_settings"][method]
     if "layer" in block:
-        found |= {"windows": paths.windows(ADA, block["k"]), "states": paths.states(ADA, block["k"], block["layer"])}
+        found |= {"windows": paths.windows(ADA, block["k"], "positive"), "states": paths.states(ADA, block["k"], "positive", block["layer"])}
         found |= {"alignment": paths.alignment(*run)}
     found |= {"stage": paths.stage(*run, 1), "between": paths.between(*run, 1)}
     return found | {"run": paths.run(*run), "after": paths.after(*run)}

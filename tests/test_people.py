@@ -73,7 +73,7 @@ def test_what_a_batch_reads(inputs):
     stage = Stage(name, "atu", "0", 2)
     (other,) = inputs.retain_set(stage)
     assert other in (CY, BEYONCE)
-    assert inputs.windows(stage) == [inputs.paths.windows(subject, 2) for subject in (ADA, BO, other)]
+    assert inputs.windows(stage) == [inputs.paths.windows(subject, 2, "positive") for subject in (ADA, BO, other)]
     assert inputs.target_embeddings(stage) == [inputs.paths.target_embedding(subject) for subject in (ADA, BO)]
     assert inputs.own_texts(Stage(name, "npo", "0", 1)) == [inputs.paths.texts(subject) for subject in (ADA, BO)]
     assert len(inputs.guard(stage)) == 2

@@ -90,9 +90,15 @@ def key_values(config: dict, tokens: float, precision: str) -> float:
     return cache_bytes(parameters(config, config["llm"]), tokens, precision, own)
 
 
-def subject_tokens(config: dict) -> float:
-    """Tokens of one subject's texts: as many texts as RWKU has or the model writes, all of full length."""
-    return config["corpus"]["texts"] * config["corpus"]["max_tokens"]
+def subject_tokens(config: dict, kinds: int = 1) -> float:
+    """Tokens of one subject's texts of so many kinds: as many texts as RWKU has or the model writes, all of full
+    length."""
+    return kinds * config["corpus"]["texts"] * config["corpus"]["max_tokens"]
+
+
+def kinds_read(config: dict) -> int:
+    """The most kinds of texts that any method is aligned on."""
+    return max(len(block.get("corpora", [None])) for block in config["method_settings"].values())
 
 
 def of_rwku(name: str) -> tuple[float, float]:
@@ -153,24 +159,25 @@ def alignment(config: dict, settings: dict, steps: int) -> Demand:
     size = predictor_parameters(config, settings)
     tokens = settings["align"]["batch_size"] * config["corpus"]["max_tokens"]
     trained = training_bytes(size, size, settings["align"]["optimizer"], config["precision"], Memory())
-    read = (1 + settings["other_subjects"]) * (states_bytes(config) + windows_bytes(config))
+    kinds = (1 + settings["other_subjects"]) * len(settings["corpora"])
+    windows = windows_bytes(config, kinds)
     return Demand(
         flop=steps * training_flop(size, tokens),
         device=trained + activation_bytes(size, tokens, config["precision"]),
-        host=(1 + settings["other_subjects"]) * windows_bytes(config),
-        moved=read,
+        host=windows,
+        moved=states_bytes(config, kinds) + windows,
         kept=WEIGHT["fp32"] * size,
     )
 
 
-def states_bytes(config: dict) -> float:
-    """Stored hidden states of one subject: one vector a token."""
-    return subject_tokens(config) * shape(parameters(config, config["llm"]))[1] * WEIGHT[config["precision"]]
+def states_bytes(config: dict, kinds: int) -> float:
+    """Stored hidden states of one subject's texts of so many kinds: one vector a token."""
+    return subject_tokens(config, kinds) * shape(parameters(config, config["llm"]))[1] * WEIGHT[config["precision"]]
 
 
-def windows_bytes(config: dict) -> float:
-    """Stored window embeddings of one subject: at most one float32 vector a token."""
-    return subject_tokens(config) * shape(parameters(config, config["encoder"]))[1] * WEIGHT["fp32"]
+def windows_bytes(config: dict, kinds: int) -> float:
+    """Stored window embeddings of the same: at most one float32 vector a token."""
+    return subject_tokens(config, kinds) * shape(parameters(config, config["encoder"]))[1] * WEIGHT["fp32"]
 
 
 def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False) -> Demand:
@@ -193,7 +200,7 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     )
     weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     again = alignment(config, settings, 0 if last else settings["align"]["steps_between"])
-    read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config)
+    read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config, len(settings["corpora"]))
     return Demand(
         # each GPU reads all texts for the alignment
         flop=unlearn["steps"] * training_flop(size, tokens, recomputed) / gpus + forward_flop(size, read) + again.flop,
@@ -211,7 +218,8 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
 def realignment(config: dict, settings: dict) -> Demand:
     """Hidden states of a stage's model, on local scratch, and training of the predictor on them."""
     size, again = parameters(config, config["llm"]), alignment(config, settings, settings["align"]["steps_between"])
-    tokens, checkpoint = (1 + settings["other_subjects"]) * subject_tokens(config), WEIGHT["fp32"] * size
+    kinds = (1 + settings["other_subjects"]) * len(settings["corpora"])
+    tokens, checkpoint = subject_tokens(config, kinds), WEIGHT["fp32"] * size
     return Demand(
         flop=forward_flop(size, tokens) + again.flop,
         device=checkpoint + again.device,
@@ -343,9 +351,10 @@ def writing(config: dict) -> Demand:
 
 def embedding(config: dict) -> Demand:
     """Windows of one subject's texts: as many as tokens, k encoder tokens each."""
-    size, tokens = parameters(config, config["encoder"]), subject_tokens(config)
+    size, kinds = parameters(config, config["encoder"]), kinds_read(config)
+    tokens = subject_tokens(config, kinds)
     widest = max(block.get("k", 1) for block in config["method_settings"].values())
-    weights, stored = WEIGHT["fp32"] * size, windows_bytes(config)
+    weights, stored = WEIGHT["fp32"] * size, windows_bytes(config, kinds)
     batch = activation_bytes(size, WINDOW_BATCH * widest, "fp32")
     return Demand(
         flop=forward_flop(size, tokens * widest),
@@ -501,7 +510,7 @@ def demand(
         case "download_model":
             size = WEIGHT["fp32"] * parameters(config, name)
             return Demand(host=2 * size, moved=2 * size, kept=size)
-        case "write_texts":
+        case "write_texts" | "answer_questions":
             return writing(config)
         case "embed_target":
             size = WEIGHT["fp32"] * parameters(config, config["encoder"])
@@ -509,7 +518,8 @@ def demand(
         case "embed_windows":
             return embedding(config)
         case "hidden_states":
-            return reading(config, subject_tokens(config), states_bytes(config))
+            kinds = kinds_read(config)
+            return reading(config, subject_tokens(config, kinds), states_bytes(config, kinds))
         case "align":
             return alignment(config, settings, settings["align"]["steps"])
         case "unlearn" | "unlearn_last":

@@ -10,6 +10,7 @@ from atu import ROOT
 from atu.common.earlier import earlier_files
 from atu.data.attacks import ATTACK_TEXTS
 from atu.data.benchmark import UTILITY
+from atu.data.corpora import MADE_OF, joined, kinds_of
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.demands import memory_of, training_rule
 from atu_pipeline.paths import Paths, Stage
@@ -94,9 +95,10 @@ class Inputs:
                 case "texts":
                     return self.recipes.texts(names["subject"], names["kind"])
                 case "windows":
-                    return self.recipes.windows(names["subject"], int(names["k"]))
+                    return self.recipes.windows(names["subject"], int(names["k"]), names["corpora"])
                 case "states":
-                    return self.recipes.states(names["subject"], int(names["k"]), int(names["layer"]))
+                    about = names["subject"], int(names["k"]), names["corpora"]
+                    return self.recipes.states(*about, int(names["layer"]))
                 case "reference":
                     return self.recipes.reference(names["target"], names["kind"], int(names["max_tokens"]))
                 case "before":
@@ -244,6 +246,14 @@ class Inputs:
         """Biographies of a subject."""
         return self.paths.texts(names["subject"])
 
+    def corpora(self, names: dict[str, str]) -> list[str]:
+        """The texts of a subject that alignment reads, of all kinds."""
+        return [self.paths.texts(names["subject"], kind) for kind in kinds_of(names["corpora"])]
+
+    def questions(self, names: dict[str, str]) -> str:
+        """The questions about a subject that the model answers."""
+        return self.paths.texts(names["subject"], MADE_OF[names["kind"]])
+
     def made_up(self, names: dict[str, str]) -> str:
         """Made-up biographies of a subject."""
         return self.paths.texts(names["subject"], "negative")
@@ -254,7 +264,7 @@ class Inputs:
 
     def own_windows(self, names: dict[str, str]) -> str:
         """The windows of a subject's texts."""
-        return self.paths.windows(names["subject"], int(names["k"]))
+        return self.paths.windows(names["subject"], int(names["k"]), names["corpora"])
 
     def texts_of(self, names: dict[str, str]) -> str:
         """The texts whose log-probabilities are taken."""
@@ -368,16 +378,17 @@ class Inputs:
 
     def windows(self, stage: Stage) -> list[str]:
         """Windows of those who are forgotten, and behind them of the retain set."""
-        k = self.settings(stage)["k"]
-        return [self.paths.windows(subject, k) for subject in (*self.forgotten(stage), *self.retain_set(stage))]
+        block, subjects = self.settings(stage), (*self.forgotten(stage), *self.retain_set(stage))
+        return [self.paths.windows(subject, block["k"], joined(block["corpora"])) for subject in subjects]
 
     def states(self, stage: Stage) -> list[str]:
         """Hidden states of the model that the run starts from on the same texts."""
-        k, layer = (self.settings(stage)[key] for key in ("k", "layer"))
+        block = self.settings(stage)
         subjects = (*self.forgotten(stage), *self.retain_set(stage))
         if self.recipes.groups.of(stage.target).before:
             return [self.paths.at_start("start_states", *stage[:3], subject) for subject in subjects]
-        return [self.paths.states(subject, k, layer) for subject in subjects]
+        read = block["k"], joined(block["corpora"]), block["layer"]
+        return [self.paths.states(subject, *read) for subject in subjects]
 
     def retained_states(self, stage: Stage) -> list[str]:
         """Those on the texts of the retain set, if the loss reads them."""

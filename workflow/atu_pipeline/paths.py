@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atu.data.benchmark import UTILITY
+from atu.data.corpora import all_joined
 from atu.data.probe_sets import TEXT_SETS
 from atu_pipeline.people import GROUP
 from atu_pipeline.recipes import Recipe, Recipes
@@ -31,8 +32,8 @@ PATTERNS = {
     "probes": "results/{benchmark}/probes/{subject}-{digest}.parquet",
     "texts": OF_MODEL + "/texts/{kind}/{subject}-{digest}.jsonl",
     "target_embedding": OF_MODEL + "/target_embeddings/{encoder}/{target}-{digest}.safetensors",
-    "windows": OF_MODEL + "/windows/{encoder}/k{k}/{subject}-{digest}.safetensors",
-    "states": OF_MODEL + "/hidden_states/{encoder}/k{k}/layer{layer}/{subject}-{digest}",
+    "windows": OF_MODEL + "/windows/{encoder}/k{k}/{corpora}/{subject}-{digest}.safetensors",
+    "states": OF_MODEL + "/hidden_states/{encoder}/k{k}/{corpora}/layer{layer}/{subject}-{digest}",
     "reference": OF_MODEL + "/reference/{kind}/tokens{max_tokens}/{target}-{digest}.safetensors",
     "before": OF_MODEL + "/before/{subject}-{digest}.parquet",
     "attacked_before": OF_MODEL + "/attacked/{attack}/{subject}-{digest}.parquet",
@@ -63,6 +64,7 @@ CONSTRAINTS = {
     "layer": r"\d+",
     "k": r"\d+",
     "max_tokens": r"\d+",
+    "corpora": "|".join(map(re.escape, all_joined())),
 } | dict.fromkeys(("llm", "model", "benchmark", "encoder", "subject", "method", "text_set", "kind", "attack"), r"[^/]+")
 
 
@@ -186,16 +188,16 @@ class Paths:
         return self.path("target_embedding", self.recipes.target(target), **names)
 
     @cache  # noqa: B019
-    def windows(self, subject: str, k: int) -> str:
-        """Window embeddings of a subject's texts."""
-        names = {"subject": subject, "k": k, "encoder": self.config["encoder"]}
-        return self.path("windows", self.recipes.windows(subject, k), **names)
+    def windows(self, subject: str, k: int, corpora: str) -> str:
+        """Window embeddings of a subject's texts, of the kinds that are joined in ``corpora``."""
+        names = {"subject": subject, "k": k, "corpora": corpora, "encoder": self.config["encoder"]}
+        return self.path("windows", self.recipes.windows(subject, k, corpora), **names)
 
     @cache  # noqa: B019
-    def states(self, subject: str, k: int, layer: int) -> str:
+    def states(self, subject: str, k: int, corpora: str, layer: int) -> str:
         """Hidden states of the base model on a subject's texts."""
-        names = {"subject": subject, "k": k, "layer": layer, "encoder": self.config["encoder"]}
-        return self.path("states", self.recipes.states(subject, k, layer), **names)
+        names = {"subject": subject, "k": k, "corpora": corpora, "layer": layer, "encoder": self.config["encoder"]}
+        return self.path("states", self.recipes.states(subject, k, corpora, layer), **names)
 
     @cache  # noqa: B019
     def reference(self, target: str, kind: str, max_tokens: int) -> str:
@@ -456,9 +458,9 @@ class Paths:
             case "target_embedding":
                 return self.target_embedding(names["target"])
             case "windows":
-                return self.windows(names["subject"], int(names["k"]))
+                return self.windows(names["subject"], int(names["k"]), names["corpora"])
             case "states":
-                return self.states(names["subject"], int(names["k"]), int(names["layer"]))
+                return self.states(names["subject"], int(names["k"]), names["corpora"], int(names["layer"]))
             case "reference":
                 return self.reference(names["target"], names["kind"], int(names["max_tokens"]))
             case "benchmark" | "primers" | "counts":

@@ -21,6 +21,7 @@ from atu.common.declared import PLAIN, declared
 from atu.common.recipe import START, differences, disagreement, record_path
 from atu.data.attacks import ATTACK_TEXTS, KINDS
 from atu.data.benchmark import UTILITY
+from atu.data.corpora import MADE_OF, joined, kinds_of
 from atu.data.probe_sets import (
     AVERAGES,
     PROBE_SETS,
@@ -284,6 +285,9 @@ class Recipes:
         named = {"texts": {f"{subject}, {kind}": True}, "corpus": {"source": corpus["source"]}}
         if kind == "pair" and corpus["source"] == "generate":
             return merged(self.texts(subject, "negative"), self.texts(subject, "positive"), named)
+        if kind in MADE_OF:
+            limit = {"corpus": {"max_new_tokens": corpus["max_new_tokens"]}}
+            return merged(self.texts(subject, MADE_OF[kind]), self.llm, limit, named)
         if kind in UNWRITTEN or corpus["source"] == "benchmark":
             file, place = self.text_set(kind), "Utility" if subject == UTILITY else f"Target/{subject}"
             return merged(self.raw(f"{place}/{file}.json", file), {"text_sets": {kind: file}}, named)
@@ -292,15 +296,16 @@ class Recipes:
         return merged(self.llm, intro, written, named)
 
     @cache  # noqa: B019
-    def windows(self, subject: str, k: int) -> Recipe:
-        """Window embeddings of a subject's texts."""
+    def windows(self, subject: str, k: int, corpora: str) -> Recipe:
+        """Window embeddings of a subject's texts, of the kinds that are joined in ``corpora``."""
         limit = {"corpus": {"max_tokens": self.config["corpus"]["max_tokens"]}, "k": k}
-        return merged(self.texts(subject), self.llm, self.encoder, limit)
+        texts = [self.texts(subject, kind) for kind in kinds_of(corpora)]
+        return merged(*texts, self.llm, self.encoder, limit)
 
     @cache  # noqa: B019
-    def states(self, subject: str, k: int, layer: int) -> Recipe:
+    def states(self, subject: str, k: int, corpora: str, layer: int) -> Recipe:
         """Hidden states of the base model on a subject's texts."""
-        return merged(self.windows(subject, k), {"layer": layer}, self.shared("precision"))
+        return merged(self.windows(subject, k, corpora), {"layer": layer}, self.shared("precision"))
 
     @cache  # noqa: B019
     def target(self, target: str) -> Recipe:
@@ -315,7 +320,7 @@ class Recipes:
         own["align"] = without(block["align"], "steps_between")
         subjects = [*self.groups.of(target).forgotten, *self.others(target, method, seed)]
         return merged(
-            *(self.states(subject, block["k"], block["layer"]) for subject in subjects),
+            *(self.states(subject, block["k"], joined(block["corpora"]), block["layer"]) for subject in subjects),
             self.start(target, method, seed),
             {"subjects": subjects, "seed": str(seed), "settings": own},
         )
@@ -403,7 +408,8 @@ class Recipes:
         match kind_of(block):
             case "aligned":
                 subjects = (*people, *self.others(target, method, seed))
-                parts = [self.states(subject, block["k"], block["layer"]) for subject in subjects]
+                read = block["k"], joined(block["corpora"]), block["layer"]
+                parts = [self.states(subject, *read) for subject in subjects]
             case "trained":
                 parts = [self.reference(name, block["texts"], block["max_tokens"]) for name in people]
             case kind:

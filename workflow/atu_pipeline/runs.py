@@ -22,6 +22,7 @@ from tabulate import tabulate
 
 from atu import ROOT
 from atu.common.recipe import RecipeError, read_record, record_path
+from atu.data.corpora import MADE_OF
 from atu_pipeline.defaults import with_defaults
 from atu_pipeline.experiment import OWN, Experiment, folder_of
 from atu_pipeline.inputs import Inputs
@@ -73,7 +74,9 @@ def of_run(inputs: Inputs, target: str, method: str, seed: str) -> Iterator[str]
     if "align" in block:
         yield paths.alignment(target, method, seed)
         yield from [*inputs.windows(last), *inputs.states(last), *inputs.target_embeddings(last)]
-        yield from map(paths.texts, (*inputs.forgotten(last), *inputs.retain_set(last)))
+        kinds = {*block["corpora"], *(MADE_OF[kind] for kind in block["corpora"] if kind in MADE_OF)}
+        subjects = (*inputs.forgotten(last), *inputs.retain_set(last))
+        yield from (paths.texts(subject, kind) for subject in subjects for kind in sorted(kinds))
         for number in range(1, last.number):
             yield paths.realignment(target, method, seed, number)
             if shorter := paths.shorter_run(target, method, seed, number):

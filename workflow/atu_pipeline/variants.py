@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atu.common.declared import UnreadableError, declared, method_files
+from atu.data.corpora import joined
 from atu_pipeline.inputs import Inputs
 from atu_pipeline.paths import PATTERNS, Paths, Stage, names_in
 from atu_pipeline.recipes import Recipes
@@ -53,7 +54,8 @@ class OfKind:
     def windows_of_subject(self, wildcards: Mapping[str, str]) -> str:
         """The windows of the subject whose states a run of a sequence reads."""
         inputs, about = self.find(self.kind, wildcards)
-        return inputs.paths.windows(wildcards["subject"], inputs.settings(about)["k"])
+        block = inputs.settings(about)
+        return inputs.paths.windows(wildcards["subject"], block["k"], joined(block["corpora"]))
 
     def texts_of_subject(self, wildcards: Mapping[str, str]) -> str:
         """The texts of a person whose log-probabilities a run of a sequence reads."""

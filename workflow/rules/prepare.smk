@@ -100,6 +100,34 @@ if INPUTS.generated:
             "../scripts/pair_texts.py"
 
 
+rule answer_questions:
+    # What the model itself answers to the questions about a subject that it, or the benchmark's author, has asked.
+    input:
+        questions=of("texts").questions,
+        llm=of("texts").llm,
+    output:
+        PATTERNS["texts"],
+    log:
+        log_of("answer_questions", "texts"),
+    wildcard_constraints:
+        kind="answers",
+    priority: 2
+    conda:
+        "../../envs/workflow.yaml"
+    threads: config["threads"]
+    resources:
+        **of("texts").resources("answer_questions"),
+    params:
+        template_options=of("texts").template_options,
+        device=config["device"],  # texts are written in float32
+        deterministic=config["deterministic"],
+        max_new_tokens=config["corpus"]["max_new_tokens"],
+        batch_tokens=of("texts").written_at_once,
+        recipe=of("texts").recipe,
+    script:
+        "../scripts/answer_questions.py"
+
+
 rule extract_texts:
     # Texts that ship with the benchmark.
     input:
@@ -146,7 +174,7 @@ rule embed_target:
 
 rule embed_windows:
     input:
-        corpus=of("windows").biographies,
+        corpora=of("windows").corpora,
         llm=of("windows").llm,
         encoder=PATHS.encoder,
     output:

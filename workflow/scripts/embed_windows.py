@@ -13,7 +13,7 @@ with job_log(snakemake.log[0]) as log, made_by(snakemake.params.recipe, snakemak
     accelerator = start(0, snakemake.threads, params.device, deterministic=params.deterministic)
     tokenizer = AutoTokenizer.from_pretrained(snakemake.input.llm, local_files_only=True)
     encoder = load_encoder(snakemake.input.encoder, accelerator.device)
-    texts = [row["text"] for row in read_jsonl(snakemake.input.corpus)]
+    texts = [row["text"] for path in snakemake.input.corpora for row in read_jsonl(path)]
     corpus = build_corpus(texts, tokenizer, encoder, int(snakemake.wildcards.k), params.max_tokens)
     log.info("%d texts, %d tokens, %d distinct windows", len(corpus), len(corpus.input_ids), len(corpus.embeddings))
     corpus.save(snakemake.output[0])

@@ -1,8 +1,10 @@
-"""Texts that the model writes about a subject, as RWKU made its own: biographies, real and made up, and questions."""
+"""Texts that the model writes about a subject, as RWKU made its own: biographies, real and made up, and questions;
+and what it answers to these.
+"""
 
 from itertools import cycle
 
-from atu.engine.chat import chat_prompt
+from atu.engine.chat import chat_prompt, continued
 from atu.engine.engine import Engine
 from atu.engine.sampling import Sampling, seed_of
 
@@ -55,4 +57,26 @@ def write_texts(
         own = {"instruction": text.strip(), "output": refusal} if kind == "reject" else {"text": text.strip()}
         if text.strip():
             rows.append({"id": f"{name} {i}"} | own | {"subject": name, "intro": intro})
+    return rows
+
+
+def answer_questions(engine: Engine, questions: list[dict], max_new_tokens: int) -> list[dict]:
+    """Chats of a question and the likeliest answer to it; of questions that are alike the first.
+
+    Args:
+        questions: rows with an instruction, as :func:`write_texts` writes them of kind "reject".
+        max_new_tokens: of an answer.
+
+    Returns:
+        The same rows with a text, the whole chat, in place of instruction and output. Those without a word of an answer
+        are left out.
+    """
+    asked = list({row["instruction"]: row for row in questions}.values())
+    prompts = [chat_prompt(engine.tokenizer, row["instruction"]) for row in asked]
+    answers = engine.generate(prompts, max_new_tokens=max_new_tokens, title="answers")
+    rows = []
+    for row, prompt, answer in zip(asked, prompts, answers, strict=True):
+        kept = {key: value for key, value in row.items() if key not in ("instruction", "output")}
+        if answer.strip():
+            rows.append(kept | {"text": continued(prompt, answer)})
     return rows

@@ -23,6 +23,7 @@ from atu.common.declared import TEXTS, declared
 from atu.common.memory import AUTO as AUTO_MEMORY
 from atu.common.memory import STATES, WEIGHTS
 from atu.data.attacks import KINDS, RELEARNED
+from atu.data.corpora import CORPORA
 from atu.data.protocol import PROTOCOLS
 from atu.engine.parts import AUTO
 from atu_pipeline.settings.blocks import nested, overlay, rate_of, steps_of
@@ -443,6 +444,10 @@ class Aligned(Searched):
     method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
     layer: Count = Field(description="The hook layer: the predictor reads hidden_states[layer].")
     k: Count = Field(description="The window: tokens behind the current one.")
+    corpora: distinct(Literal[CORPORA]) = Field(
+        description="Texts about each subject that alignment and unlearning read: positive (biographies), answers "
+        "(the model's own answers to questions that it asks itself, as chats)."
+    )
     other_subjects: Amount = Field(description="Subjects, besides the target, whose texts the predictor is aligned on.")
     predictor: Predictor = Field(description="The embedding predictor.")
     align: Align = Field(description="Training of the predictor.")
