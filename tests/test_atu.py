@@ -11,7 +11,16 @@ from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import build_corpus
 from atu.common.recipe import RecipeError
 from atu.engine.models import load_llm
-from atu.methods.atu import AlignmentData, AlignmentText, align, align_loss, retain_loss, unlearn, unlearn_loss
+from atu.methods.atu import (
+    AlignmentData,
+    AlignmentText,
+    align,
+    align_loss,
+    retain_loss,
+    stays_below,
+    unlearn,
+    unlearn_loss,
+)
 
 OPTIMISATION = {"optimizer": "adamw", "learning_rate": 1e-2}
 TEXTS = [
@@ -135,6 +144,19 @@ def test_unlearning_repeats_and_depends_on_the_seed(accelerator, tiny, corpus):
     logs = [run_unlearn(accelerator, tiny, corpus, seed=seed)[1] for seed in (0, 0, 1)]
     assert logs[0] == logs[1]
     assert logs[0] != logs[2]
+
+
+def test_a_stage_may_end_before_its_steps(accelerator, tiny, corpus):
+    """Similarities of 0.5, 0.2 and 0.1 have stayed at 0.2 for two steps; a stage that ends early is the head of a whole
+    one."""
+    log = [{"similarity": value} for value in (0.5, 0.2, 0.1)]
+    assert [stays_below(log, 0.2, patience) for patience in (1, 2, 3, 4, 0)] == [True, True, False, False, False]
+    whole = run_unlearn(accelerator, tiny, corpus, tau=-1.0)[1]
+    reached = whole[4]["similarity"]  # it falls with every step
+    early = run_unlearn(accelerator, tiny, corpus, tau=reached, patience=1, retain_weight=0.0)[1]
+    assert len(early) < len(whole) == 10
+    assert early[-1]["similarity"] <= reached < early[-2]["similarity"]
+    assert len(run_unlearn(accelerator, tiny, corpus, tau=-1.0, patience=1)[1]) == 10
 
 
 def test_padding_changes_nothing(accelerator, tiny, corpus):

@@ -153,6 +153,12 @@ def drawn(corpora: list[WindowedCorpus], batch_size: int, steps: int, seed: int)
         yield person, next(texts[person])
 
 
+def stays_below(log: list[dict[str, float]], tau: float, patience: int) -> bool:
+    """Whether the similarity of the last ``patience`` steps, at least one, has stayed at tau or below."""
+    last = log[-patience:] if patience else []
+    return len(last) == patience > 0 and all(row["similarity"] <= tau for row in last)
+
+
 def unlearn(
     accelerator: Accelerator,
     llm: "PreTrainedModel",
@@ -169,6 +175,7 @@ def unlearn(
     retain_weight: float = 0.0,
     released_padding: bool = False,
     layers: range | None = None,
+    patience: int = 0,
     title: str = "unlearn",
     **optimisation,
 ) -> list[dict[str, float]]:
@@ -185,6 +192,7 @@ def unlearn(
         released_padding: average over padded positions too, as the released code does (defects 2
             and 3), with unmasked attention.
         layers: that train alone, counted from 0, all of them below the hook; None for all of these and the embedding.
+        patience: steps in a row whose similarity must lie at tau or below for the stage to end there; 0 for all steps.
 
     Returns:
         One row a step: loss, unlearn_loss, retain_loss, similarity (mean cosine to the target).
@@ -243,6 +251,7 @@ def unlearn(
                 loss_terms,
                 steps=steps,
                 title=title,
+                enough=lambda log: stays_below(log, tau, patience),
                 **optimisation,
             )
         finally:

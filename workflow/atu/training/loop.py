@@ -61,6 +61,7 @@ def train(
     fused: bool = False,
     memory: Memory = FULL,
     after_step: Callable[[int], None] = lambda step: None,
+    enough: Callable[[list[dict[str, float]]], bool] = lambda log: False,
     title: str = "train",
     tracked_before: int = 0,
 ) -> list[dict[str, float]]:
@@ -78,6 +79,7 @@ def train(
             on a CPU, which for the demo's model is a third of a step.
         memory: how master copies and the optimiser's state are kept.
         after_step: called with the number of each finished step.
+        enough: of the log so far, whether the step that was logged last is to be the last.
         title: in the progress line and before the names that the accelerator's trackers see.
         tracked_before: steps that the trackers have seen before, since theirs must never fall.
 
@@ -124,11 +126,14 @@ def train(
         accelerator.log({f"{title}/{name}": value for name, value in values.items()}, step=tracked_before + step)
         updates.step(values["learning_rate"])
         bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
-        if step == steps:  # no later step would tell
+        ends = step == steps or enough(log)
+        if ends:  # no later step would tell
             with torch.no_grad(), torch.random.fork_rng(), accelerator.autocast():
                 last = loss_terms(batch)["loss"]
             finite = is_finite(last) and all(map(is_finite, map(own_part, parameters)))
             if not share.all(finite, last.device):
                 raise DivergedError(f"{title}: loss or weights not finite after step {step}, the last; {mend}")
         after_step(step)
+        if ends:
+            break
     return log

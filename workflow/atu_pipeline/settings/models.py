@@ -432,6 +432,9 @@ class Unlearn(Steps):
     steps: Count = Field(description="Steps a stage.")
     retain_weight: NotNegative = Field(description="Weight of the drift of hidden states on texts of others.")
     released_padding: Truth = Field(description="Whether padding is attended to, as in the released code.")
+    patience: Amount = Field(
+        description="Steps in a row whose similarity must lie at tau or below for the stage to end early; 0: never."
+    )
     layers: Layers = Field(
         description="Layers below the hook that train alone, counted from 0, such as 20-28; none: all of them train."
     )
