@@ -81,13 +81,6 @@ def read_choices(row: dict, probe_set: "ProbeSet") -> dict:
     return probe | {"answers": [CHOICES[row["answer"]]], "choices": list(row["choices"])}
 
 
-def read_choices_by_text(row: dict, probe_set: "ProbeSet") -> dict:
-    """MMLU's question alone, with choices of which one is true (1): as MC1 and MC2 of TruthfulQA, here the same."""
-    check_question(row)
-    marks = [int(number == row["answer"]) for number in range(len(row["choices"]))]
-    return {"type": row["task"], "query": row["question"], "choices": list(row["choices"]), "mc1": marks, "mc2": marks}
-
-
 def read_reasoning(row: dict, probe_set: "ProbeSet") -> dict:
     """BBH: a question behind worked examples of its task."""
     check_text(row, "question")
@@ -160,11 +153,6 @@ FORMS = {
         {"task": str, "question": str, "choices": list, "answer": int, "examples": list},
         read_choices,
         gives=("answers", "choices"),
-    ),
-    "choices_by_text": Form(
-        {"task": str, "question": str, "choices": list, "answer": int},
-        read_choices_by_text,
-        gives=("choices", "mc1", "mc2"),
     ),
     "reasoning": Form(
         {"task": str, "cot": str, "question": str, "answer": (str, list)},
