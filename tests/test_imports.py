@@ -39,7 +39,7 @@ GROUPS = {
     ),
     "models": (
         {"attack_model", "check_model", "compute_reference", "download_model", "evaluate_model"}
-        | {"generate_corpus", "probe_layers", "score_texts", "train_method"},
+        | {"answer_questions", "generate_corpus", "probe_layers", "score_texts", "train_method"},
         MODELS,
     ),
     "encoder": ({"embed_target", "embed_windows"}, []),  # these use all

@@ -34,7 +34,10 @@ def results(paths: Paths, method: str = "atu") -> dict[str, str]:
     found |= {"llm": paths.llm, "encoder": paths.encoder, "shared": paths.before(UTILITY)}
     block = paths.config["method_settings"][method]
     if "layer" in block:
-        found |= {"windows": paths.windows(ADA, block["k"], "positive"), "states": paths.states(ADA, block["k"], "positive", block["layer"])}
+        found |= {
+            "windows": paths.windows(ADA, block["k"], "positive"),
+            "states": paths.states(ADA, block["k"], "positive", block["layer"]),
+        }
         found |= {"alignment": paths.alignment(*run)}
     found |= {"stage": paths.stage(*run, 1), "between": paths.between(*run, 1)}
     return found | {"run": paths.run(*run), "after": paths.after(*run)}
@@ -344,6 +347,7 @@ NAMES = {
     "k": "8",
     "max_tokens": "512",
     "attack": "relearn-target",
+    "corpora": "positive+answers",
 }
 
 

@@ -77,8 +77,8 @@ def without(block: dict, *keys: str) -> dict:
 
 
 def not_as_usual(block: dict, *keys: str) -> dict:
-    """A block less those of ``layers``, ``lora`` and ``patience`` (all, or the ones that are named) that change nothing:
-    all weights train, in all steps."""
+    """A block less those of ``layers``, ``lora`` and ``patience`` (all, or the ones that are named) that say what is
+    usual: all weights train, in all steps."""
     usual = {"layers": block["layers"] == ALL_LAYERS, "lora": not block["lora"]["rank"]}
     usual |= {"patience": not block.get("patience")}
     return without(block, *(key for key in keys or usual if usual[key]))

@@ -51,9 +51,10 @@ def of_another(config: dict) -> str | None:
     author = AUTHORS.get(corpus["text_set"]) if corpus["source"] == "benchmark" else None
     if author in (None, llm):
         return None
-    own = next((name for name, by in AUTHORS.items() if by == llm and name.startswith("positive")), None)
-    mend = f"set it to {own}" if own else "set corpus.source to generate"
-    return f"corpus.text_set: {author} wrote the texts of {corpus['text_set']}, and llm is {llm}; to unlearn its own, {mend}"
+    own = [name for name, by in AUTHORS.items() if by == llm and name.startswith("positive")]
+    mend = f"set it to {own[0]}" if own else "set corpus.source to generate"
+    texts = f"{author} wrote the texts of {corpus['text_set']}, and llm is {llm}"
+    return f"corpus.text_set: {texts}; to unlearn its own, {mend}"
 
 
 def blind_stop(config: dict, blocks: dict[str, dict]) -> str | None:
