@@ -71,7 +71,10 @@ def answer_questions(engine: Engine, questions: list[dict], max_new_tokens: int)
         The same rows with a text, the whole chat, in place of instruction and output. Those without a word of an answer
         are left out.
     """
-    asked = list({row["instruction"]: row for row in questions}.values())
+    first: dict[str, dict] = {}
+    for row in questions:
+        first.setdefault(row["instruction"], row)
+    asked = list(first.values())
     prompts = [chat_prompt(engine.tokenizer, row["instruction"]) for row in asked]
     answers = engine.generate(prompts, max_new_tokens=max_new_tokens, title="answers")
     rows = []
