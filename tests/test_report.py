@@ -252,12 +252,16 @@ def test_the_pages_of_a_run(browser, finished):
 def test_the_report(browser, finished):
     """Snakemake's own page opens, and shows the first page, the answers and the main table inside itself."""
     finished.run("--report", "results/report.html")
-    pages = (("Front page", "index.html"), ("Answers", "1_Ada"), ("Tables", "main.html"))
-    for (category, entry), text in zip(pages, ("Before", "forget_qa", "Before"), strict=True):
+    pages = (
+        ("Front page", "index.html", ".plain", "Before"),
+        ("Answers", "1_Ada", "#table", "forget_qa"),  # below the means
+        ("Tables", "main.html", "#table", "Before"),
+    )
+    for category, entry, table, text in pages:
         browser.open(finished.directory / "results/report.html")
         browser.driver.refresh()
         browser.click(f"//li[normalize-space()='{category}']")
         browser.click(f"//tr[td[contains(., '{entry}')]]//a")  # the first of its signs shows the page
         browser.driver.switch_to.frame(browser.one("iframe"))
-        browser.until(lambda text=text: text in browser.one("#table tbody, .plain tbody").text)
+        browser.until(lambda table=table, text=text: text in browser.one(f"{table} tbody").text)
         browser.driver.switch_to.default_content()

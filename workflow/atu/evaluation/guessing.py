@@ -43,4 +43,5 @@ def abilities(predictions: pd.DataFrame) -> pd.DataFrame:
             elif math.isnan(guess):
                 continue
             found.append((name, share, guess, len(asked), better_than_guessing(share, guess, len(asked))))
-    return pd.DataFrame(found, columns=["set", "share", "guess", "count", "able"])
+    kinds = {"share": float, "guess": float, "count": int, "able": bool}
+    return pd.DataFrame(found, columns=["set", *kinds]).astype(kinds)

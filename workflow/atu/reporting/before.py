@@ -80,9 +80,10 @@ def before_page(table: pd.DataFrame) -> pd.DataFrame:
         "Probes": table["n"],
         "Known": table["known"].astype(object).where(table["known"].notna(), ""),
         "Targets": table["targets"],
-        "Guess": table["guess"].map(f"{{:.{DIGITS}f}}".format).where(table["guess"].notna(), "")
-        + np.where(table["able"].eq(False), f" {UNABLE}", ""),
     }
+    if table["guess"].notna().any():
+        guesses = table["guess"].map(f"{{:.{DIGITS}f}}".format).where(table["guess"].notna(), "")
+        cells |= {"Guess": guesses + np.where(table["able"].eq(False), f" {UNABLE}", "")}
     if table["published"].notna().any():
         there = table["published"].notna()
         cells |= {
