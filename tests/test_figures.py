@@ -19,6 +19,7 @@ from atu.reporting.tables import (
     find_unreached,
     half_width,
     main_table,
+    mark_damaged,
     remark,
     to_latex,
     why_collapsed,
@@ -188,6 +189,9 @@ def test_layout_by_hand():
     assert table["Targets"].unique().tolist() == [1]  # the dev target is left out
     assert table["Forget QA ↓"].tolist() == [90, 80, 70]
     assert main_table(TABLES["complete"], dev_targets=["1_Ada", "2_Bo"])["Forget QA ↓"].tolist() == [80, 70, 60]
+    without = main_table(TABLES["complete"].assign(split="dev"), dev_targets=[])  # dev probes are in no table
+    assert without.empty
+    assert mark_damaged(without).columns.tolist() == ["Method", "Targets"]
 
 
 def test_layout_of_several_seeds():

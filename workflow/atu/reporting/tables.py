@@ -293,7 +293,11 @@ def stage_rows(
         Rows with method and stage (0 is the base model) beside the columns of the table; and by method its targets.
     """
     rows = reported(long, dev_targets)
-    rows = rows[rows["split"] == TEST].assign(tau=rows["tau"].astype(float).fillna(np.inf))
+    rows = rows[rows["split"] == TEST]
+    if rows.empty:
+        columns = ("method", "stage", "Method", "Targets")
+        return pd.DataFrame({name: pd.Series(dtype=object) for name in columns}), rows["method"]
+    rows = rows.assign(tau=rows["tau"].astype(float).fillna(np.inf))
     wide = rows.pivot_table(index=["method", "stage", "tau"], columns="metric", values="value", aggfunc="mean")
     shown = [name for name in NO_SPEECH if name in wide and (wide[name] > 0).any()]
     wide = wide.reindex(columns=[*(name for name in HEADINGS if name in wide), *shown])
