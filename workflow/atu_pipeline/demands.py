@@ -96,6 +96,11 @@ def subject_tokens(config: dict, kinds: int = 1) -> float:
     return kinds * config["corpus"]["texts"] * config["corpus"]["max_tokens"]
 
 
+def aligned_kinds(settings: dict) -> int:
+    """Kinds of texts that a method is aligned on, of the target and of the others together."""
+    return (1 + settings["other_subjects"]) * len(settings["corpora"])
+
+
 def kinds_read(config: dict) -> int:
     """The most kinds of texts that any method is aligned on."""
     return max(len(block.get("corpora", [None])) for block in config["method_settings"].values())
@@ -159,7 +164,7 @@ def alignment(config: dict, settings: dict, steps: int) -> Demand:
     size = predictor_parameters(config, settings)
     tokens = settings["align"]["batch_size"] * config["corpus"]["max_tokens"]
     trained = training_bytes(size, size, settings["align"]["optimizer"], config["precision"], Memory())
-    kinds = (1 + settings["other_subjects"]) * len(settings["corpora"])
+    kinds = aligned_kinds(settings)
     windows = windows_bytes(config, kinds)
     return Demand(
         flop=steps * training_flop(size, tokens),
@@ -194,13 +199,13 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
     else:
         trained = size * layers_share(config, unlearn)
     embedding = {"embedding": embedding_parameters(config), "embedding_trains": whole}
-    passed = size * max(0.0, settings["layer"] - lowest(unlearn)) / depth(config)
+    passed = size * passed_share(config, unlearn, settings["layer"])
     weights = training_bytes(
-        size, trained, unlearn["optimizer"], config["precision"], memory, **embedding, passed=min(size, passed)
+        size, trained, unlearn["optimizer"], config["precision"], memory, **embedding, passed=passed
     )
     weights = sharded_bytes(weights, size, vocabulary(config), config["precision"], memory, gpus)
     again = alignment(config, settings, 0 if last else settings["align"]["steps_between"])
-    read = 0 if last else (1 + settings["other_subjects"]) * subject_tokens(config, len(settings["corpora"]))
+    read = 0 if last else subject_tokens(config, aligned_kinds(settings))
     return Demand(
         # each GPU reads all texts for the alignment
         flop=unlearn["steps"] * training_flop(size, tokens, recomputed) / gpus + forward_flop(size, read) + again.flop,
@@ -218,8 +223,7 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
 def realignment(config: dict, settings: dict) -> Demand:
     """Hidden states of a stage's model, on local scratch, and training of the predictor on them."""
     size, again = parameters(config, config["llm"]), alignment(config, settings, settings["align"]["steps_between"])
-    kinds = (1 + settings["other_subjects"]) * len(settings["corpora"])
-    tokens, checkpoint = subject_tokens(config, kinds), WEIGHT["fp32"] * size
+    tokens, checkpoint = subject_tokens(config, aligned_kinds(settings)), WEIGHT["fp32"] * size
     return Demand(
         flop=forward_flop(size, tokens) + again.flop,
         device=checkpoint + again.device,
@@ -230,10 +234,11 @@ def realignment(config: dict, settings: dict) -> Demand:
     )
 
 
-def lowest(settings: dict) -> int:
-    """The lowest layer that trains, of a block that may name some; gradients pass those above it, and none below."""
+def passed_share(config: dict, settings: dict, top: float) -> float:
+    """The share of the model's layers that gradients pass: from the lowest that trains up to layer ``top``."""
     layers = layer_range(settings["layers"])
-    return 0 if layers is None else layers.start
+    lowest = 0 if layers is None else layers.start
+    return min(1.0, max(0.0, (top - lowest) / depth(config)))
 
 
 def layers_share(config: dict, settings: dict) -> float:
@@ -274,9 +279,10 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     passes = training_flop(size, length * sequences, recomputed) + kept * forward_flop(size, length)
     whole = settings["layers"] == ALL_LAYERS and own.trained_layers is None and not settings["lora"]["rank"]
     embedding = {"embedding": embedding_parameters(config), "embedding_trains": whole}
-    # a method that names layers of its own runs none above them
-    above = depth(config) - lowest(settings) if own.trained_layers is None else own.trained_layers
-    passed = size * min(1.0, max(0.0, above / depth(config)))
+    if own.trained_layers is None:
+        passed = size * passed_share(config, settings, depth(config))
+    else:  # it runs none above its own
+        passed = size * min(1.0, own.trained_layers / depth(config))
     weights = training_bytes(
         size, trained, train["optimizer"], config["precision"], memory, kept, **embedding, passed=passed
     )

@@ -33,10 +33,10 @@ def installed() -> dict[str, str]:
 
 
 def visible() -> list[str]:
-    """What torch would see, by names that ``CUDA_VISIBLE_DEVICES`` takes; nothing where nobody can say."""
+    """What torch would see, by what ``CUDA_VISIBLE_DEVICES`` takes; nothing where nobody can say."""
     if (named := os.environ.get(VISIBLE)) is None:
         return list(installed())
-    return by_name([name.strip() for name in named.split(",") if name.strip()])
+    return [name.strip() for name in named.split(",") if name.strip()]
 
 
 def by_name(cards: list[str]) -> list[str]:
@@ -78,6 +78,7 @@ def take_gpus(count: int) -> None:
     cards = visible()
     if len(cards) <= count:
         return
+    cards = by_name(cards)  # only here: it asks the driver, and most jobs see no more than they take
     folder = Path(tempfile.gettempdir(), f"atu-gpus-{os.getuid()}")
     folder.mkdir(exist_ok=True)
     waits = False

@@ -364,7 +364,7 @@ def guess_notes(runs: list[dict], dev_targets: Collection[str]) -> list[str]:
     found = abilities(of_test(read_predictions(files)))
     unable = [
         f"{PROBE_SETS[row.set].label} ({PERCENT * row.share:.1f} of {row.count}, by guessing {PERCENT * row.guess:.1f})"
-        for row in found[~found["able"].astype(bool)].itertuples()
+        for row in found[~found["able"]].itertuples()
     ]
     if not unable:
         return []
