@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    the tests
-.PHONY: demo paper-demo baselines robustness rates test test-fast test-slow lint reference docs docs-serve plan status bench clean help
+.PHONY: demo paper-demo baselines robustness rates test test-fast test-slow test-release lint reference docs docs-serve plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -27,7 +27,8 @@ help:
 	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
 	@echo "make test                                 run the tests that start no cluster: some ten minutes on two cores"
 	@echo "make test-fast                            those that start no program: a minute or two"
-	@echo "make test-slow                            those on a real Slurm, a full disk, the real model and the published tables"
+	@echo "make test-slow                            a whole run on a real Slurm, and one on the real model"
+	@echo "make test-release                         a cluster's faults, a full disk, published tables, attacks: an hour"
 	@echo "make reference                            write docs/configuration.md and the config's schema from the models"
 	@echo "make docs                                 build the documentation into site/, in an environment of its own"
 	@echo "make docs-serve                           show the documentation while you write"
@@ -71,13 +72,16 @@ rates: .venv/ready
 	@cat results/tables/learning_rates.csv
 
 test: .venv/ready
-	.venv/bin/pytest -m "not slow" $(WORKERS)
+	.venv/bin/pytest -m "not slow and not release" $(WORKERS)
 
 test-fast: .venv/ready
 	.venv/bin/pytest -m fast $(WORKERS)
 
 test-slow: .venv/ready
 	.venv/bin/pytest -m slow
+
+test-release: .venv/ready
+	.venv/bin/pytest -m release
 
 lint: .venv/ready
 	.venv/bin/ruff check .

@@ -21,12 +21,14 @@ TEXT = (
     "complete blank short biography write : . ? , ' _ ___ You know very well A B C D é Beyoncé Q Instruction 1 2 3"
 )
 WORDS = TEXT.split()
-# Tests are of three kinds, by what they start: nothing (fast), Snakemake, a browser or a hub on this machine (full),
-# and a Slurm, a disk of its own, the real model, all published tables, or what takes minutes (slow).
-SLOW_FILES, SLOW_FIXTURES = {"test_slurm", "test_real"}, {"small_disk", "tables", "elsewhere"}
+# Tests are of four kinds, by what they start: nothing (fast); Snakemake, a browser or a hub on this machine (full);
+# a whole run on a Slurm or on the real model (slow); and what is run before a release: a cluster's faults, a full disk,
+# all published tables, every attack, and other runs of minutes.
+RELEASE_FILES = {"test_slurm", "test_real"}
+RELEASE_FIXTURES = {"small_disk", "tables", "elsewhere", "robust", "by_heart", "told"}
 FULL_FILES = {"test_cluster", "test_hub", "test_published_tables", "test_report", "test_retries"}
 LONGEST_FILES = {"test_workflow", "test_hub", "test_going_on", "test_module", "test_own_methods", "test_extending"}
-FULL_FIXTURES = {"workflow", "finished", "copy", "checkout", "robust", "by_heart"}
+FULL_FIXTURES = {"workflow", "finished", "copy", "checkout"}
 CHAT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -169,11 +171,11 @@ def build_benchmark(folder: Path, names: tuple[str, ...] = ("Ada", "Bo", "Cy", "
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by its kind; one that starts a program by itself is marked where it is."""
     for item in items:
-        if item.get_closest_marker("full") or item.get_closest_marker("slow"):
+        if any(item.get_closest_marker(kind) for kind in ("full", "slow", "release")):
             continue
         file, fixtures = item.path.stem, set(item.fixturenames)
-        if file in SLOW_FILES or fixtures & SLOW_FIXTURES:
-            kind = "slow"
+        if file in RELEASE_FILES or fixtures & RELEASE_FIXTURES:
+            kind = "release"
         elif file in FULL_FILES or fixtures & FULL_FIXTURES:
             kind = "full"
         else:

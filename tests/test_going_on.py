@@ -29,7 +29,7 @@ def set_tau(workflow: Workflow, *taus: float) -> None:
     workflow.config.write_text(json.dumps(config))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_longer_schedule_and_back(finished, copy):
     """One more stage: the predictor is aligned on the kept model, which is the stage before; nothing is trained again.
 
@@ -97,6 +97,7 @@ def check_pool(workflow: Workflow, predictions: pd.DataFrame) -> None:
         assert json.loads(made) == pytest.approx(json.loads(expected), abs=1e-4)
 
 
+@pytest.mark.release
 def test_one_more_probe_set_is_asked_alone(finished, copy):
     """Fewer sets are taken from the answers to all; then one more is asked, and the others' answers stay."""
 
@@ -134,7 +135,7 @@ def test_one_more_probe_set_is_asked_alone(finished, copy):
     check_pool(copy, answers(copy)["before"])
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_model_with_dropout_goes_on_as_in_one_piece(workflow):
     """The alignment behind a stage draws alike, in the stage's own job and in a job that goes on from a kept model."""
     model = workflow.directory / "llm"

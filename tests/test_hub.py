@@ -333,6 +333,7 @@ def paper(directory: Path, hub: StubHub, environment: dict, *arguments: str, **o
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.release
 def test_the_paper_config_from_an_empty_cache(hub, environment, tmp_path):
     """Download, check, split, unlearn, evaluate: everything but the sizes is as in config.yaml."""
     done = paper(tmp_path, hub, environment, "forget")

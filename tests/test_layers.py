@@ -397,7 +397,6 @@ def told(tiny, tmp_path_factory) -> Workflow:
     return Workflow(tiny, folder)
 
 
-@pytest.mark.full
 def test_layers_as_a_part_of_the_workflow(told, tiny):
     folder = told.directory / "results/experiments/told"
     assert (folder / "figures/layer_probe.pdf").exists()
@@ -426,7 +425,6 @@ def test_layers_as_a_part_of_the_workflow(told, tiny):
     np.testing.assert_array_equal(values["npo"][0], values["base"][0])
 
 
-@pytest.mark.full
 def test_what_is_made_again(told, tmp_path):
     assert told.planned("told") == {}
     shutil.copytree(told.directory, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)

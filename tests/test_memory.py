@@ -23,6 +23,7 @@ def blocks():
     }
 
 
+@pytest.mark.release
 def test_every_method_leaves_a_float32_model(workflow, blocks):
     """Of bf16 weights: adapters merged into the float32 ones, layers that do not train as they were, to the bit."""
     config = json.loads(workflow.config.read_text())

@@ -35,6 +35,7 @@ def snakemake(workflow, *arguments, snakefile="Snakefile", more=""):
     return subprocess.run(command, capture_output=True, text=True, cwd=workflow.directory)
 
 
+@pytest.mark.release
 def test_the_tiny_dag_from_another_folder(workflow, finished):
     """Its config says what differs from config.yaml; the numbers are those of a run without a module."""
     config = json.loads(workflow.config.read_text())

@@ -56,6 +56,7 @@ def real_engine(models):
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_the_model_knows_what_it_is_to_forget(real_engine):
     """Like RWKU, the benchmark keeps only what the base model can answer."""
     primers = read_primers(DEMO / "Utility/primers.json")
@@ -172,6 +173,7 @@ def test_a_real_model_broken_by_a_method_is_seen(method, rate, real_engine, spok
     assert why_collapsed(add_surprises(answers, real_engine, STRICT, own=False), before, 0.5)
 
 
+@pytest.mark.slow
 def test_end_to_end(models, tmp_path):
     """Every rule on the real models, with few texts and steps: similarity falls and the model still speaks."""
     small = {

@@ -190,10 +190,12 @@ def forget(workflow: OnSlurm, *patterns: str) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_a_run_without_slurm(undisturbed, finished):
     assert undisturbed.numbers() == (finished.directory / TABLE).read_text()
 
 
+@pytest.mark.slow
 def test_jobs_ask_for_what_the_rules_declare(undisturbed):
     journal = undisturbed.journal
     for rule in ("write_texts", "evaluate_before", "align", *TRAINING, "evaluate_between", "evaluate_after"):

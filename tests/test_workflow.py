@@ -129,7 +129,7 @@ def test_one_more_target_runs_that_target_alone(finished):
     assert not [line for line in finished.planned_outputs("--config", "targets=[1_Ada,2_Bo]") if "1_Ada/seed" in line]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_changed_probe_reruns_that_target_alone(copy):
     config = json.loads(copy.config.read_text())
     own = copy.directory / "benchmark"  # the shared one is read by other workers of this test run
@@ -196,7 +196,11 @@ def test_nan_loss_stops_the_run_and_keeps_what_was_done(copy):
 
 @pytest.mark.parametrize(
     ("rule", "sent"),
-    [("write_texts", signal.SIGKILL), ("unlearn", signal.SIGINT), ("evaluate_between", signal.SIGKILL)],
+    [
+        pytest.param("write_texts", signal.SIGKILL, marks=pytest.mark.release),
+        pytest.param("unlearn", signal.SIGINT, marks=pytest.mark.release),
+        ("evaluate_between", signal.SIGKILL),
+    ],
 )
 def test_a_killed_run_resumes_with_the_same_numbers(finished, copy, rule, sent):
     """kill -9 or Ctrl-C, to Snakemake and all its jobs, while ``rule`` runs."""
@@ -225,7 +229,7 @@ def test_a_killed_run_resumes_with_the_same_numbers(finished, copy, rule, sent):
         assert "rule align:" not in done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_every_method(copy):
     """Rows of all methods from one run: trained, by adapter, with a reference, with others, applied at inference."""
     few = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
@@ -306,7 +310,7 @@ def know_all(workflow, benchmark):
     return str(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_diverging_rate_of_a_grid_is_marked_and_the_tables_are_made(copy):
     """Of each list one rate is beyond all numbers: it is marked, asked nothing and never chosen.
 
