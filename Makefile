@@ -1,11 +1,12 @@
 # Two commands do everything on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    the tests
-.PHONY: demo paper-demo baselines robustness rates test test-fast test-slow test-release lint reference docs docs-serve plan status bench clean help
+.PHONY: demo paper-demo baselines robustness rates search test test-fast test-slow test-release lint reference docs docs-serve plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
 TARGETS ?=
+METHODS ?=
 ARGS ?=
 SNAKEMAKE = .venv/bin/snakemake
 DEMO = $(SNAKEMAKE) --profile workflow/profiles/demo
@@ -25,6 +26,7 @@ help:
 	@echo "make baselines                            ten methods side by side on the demo's model, two people"
 	@echo "make robustness                           each of these under seven attacks: does it stay forgotten?"
 	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
+	@echo "make search [METHODS=name,name]           as many settings of each of eleven methods, on two dev targets: hours"
 	@echo "make test                                 run the tests that start no cluster: some ten minutes on two cores"
 	@echo "make test-fast                            those that start no program: a minute or two"
 	@echo "make test-slow                            a whole run on a real Slurm, and one on the real model"
@@ -66,6 +68,10 @@ robustness: .venv/ready
 	$(if $(TARGETS),$(error TARGETS: experiments have targets of their own, in workflow/configs/demo.yaml))
 	$(DEMO) robustness
 	@cat results/experiments/robustness/tables/robustness.md results/experiments/robustness/tables/text_scores.md
+
+search: .venv/ready
+	$(BASELINES:baselines.yaml=search.yaml) search $(if $(METHODS),--config 'experiments={search: {methods: [$(METHODS)]}}')
+	@cat results/experiments/search/tables/learning_rates.csv
 
 rates: .venv/ready
 	$(BASELINES) workflow/configs/rates.yaml

@@ -1,6 +1,8 @@
 """Tables and figures of long tables that are complete, sparse or have several methods."""
 
+import html
 import itertools
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +12,8 @@ from matplotlib.text import Text
 
 from atu.common.errors import DivergedError, ExplainedError
 from atu.evaluation.earlier import ASKED
-from atu.reporting.figures import FIGURES
+from atu.reporting.figures import FIGURES, save_figure
+from atu.reporting.hover import with_titles
 from atu.reporting.tables import (
     choose_rates,
     find_collapsed,
@@ -171,6 +174,46 @@ def test_figures_say_of_how_many_targets_and_probes_they_are(table):
     assert draw("targets", table).get_supxlabel() == every
 
 
+def told(name: str, tmp_path) -> list[str]:
+    """What the mouse is told of a figure's points, in the order in which they are drawn."""
+    paths = [tmp_path / f"{name}{turn}.svg" for turn in (1, 2)]
+    for path in paths:
+        save_figure(draw(name, "complete"), [str(path)])
+    first, again = (path.read_text("utf-8") for path in paths)
+    assert first == again
+    return [html.unescape(text) for text in re.findall("<g><title>(.*?)</title><(?:use|path) ", first)]
+
+
+def test_the_mouse_is_told_what_a_point_is(tmp_path):
+    """Four probes a set; of the abilities, which are 90, 80 and 70, in percent of before."""
+    panels = [[f"neighbour QA {value}.0 (n=4)" for value in (90, 80, 70)]]
+    panels += [[f"utility kept {value} %" for value in ("100.0", "88.9", "77.8")]]
+    stages = [
+        f"{name}: forget QA {value}.0 (n=4), "
+        for name, value in {"ATU, before": 90, "ATU τ=0.2": 80, "ATU τ=0": 70}.items()
+    ]
+    expected = []
+    for kept in panels:
+        points = [stage + text for stage, text in zip(stages, kept, strict=True)]
+        expected += [*points, f"{points[-1]}, collapsed"]
+    assert told("tradeoff", tmp_path) == expected
+    by_stage = told("stages", tmp_path)
+    assert by_stage[:3] == [
+        "ATU, before: Forget QA 90.0 (n=4)",
+        *(f"ATU τ={t}: Forget QA {v}.0 (n=4)" for t, v in ((0.2, 80), (0, 70))),
+    ]
+    assert "ATU τ=0.2: Flu 88.9 % of before (n=4)" in by_stage
+    bars = told("targets", tmp_path)
+    assert bars[:4] == [f"{name}, before: forget QA {value}.0 (n=4)" for name, value in (("Ada", 90), ("Bo", 70))] + [
+        f"{name}, after: forget QA {value}.0 (n=4)" for name, value in (("Ada", 70), ("Bo", 50))
+    ]
+
+
+def test_more_texts_than_points_are_an_error():
+    with pytest.raises(ValueError, match="zip"):
+        with_titles('<svg xmlns="http://www.w3.org/2000/svg"><g id="told:[&quot;a&quot;]"><g /></g></svg>')
+
+
 def test_collapsed_points_are_crossed_out():
     collapsed = pd.DataFrame([("1_Ada", "atu", 0, 2, True)], columns=["target", "method", "seed", "stage", "collapsed"])
     figure = FIGURES["tradeoff"](TABLES["complete"], dev_targets=["2_Bo"], collapsed=collapsed)
@@ -268,6 +311,8 @@ def test_the_rate_is_chosen_on_dev_probes():
     rates = choose_rates(long, grids, ["1_Ada"])
     assert rates["chosen"].tolist() == [False, True, False]
     assert rates["score"].tolist() == [pytest.approx(0.1), pytest.approx(0.5), pytest.approx(0.1)]
+    assert rates["neighbour_kept"].tolist() == [pytest.approx(1.0), pytest.approx(0.8), pytest.approx(0.1)]
+    assert rates["forget_left"].tolist() == [pytest.approx(0.9), pytest.approx(0.3), pytest.approx(0.0)]
     assert without_unchosen(long, rates)["method"].unique().tolist() == ["ga@1e-05"]
     assert choose_rates(long, {}, []).empty
     assert rates["settings"].tolist()[1] == "options.beta: [0.1], train.learning_rate: 1e-05"
@@ -311,7 +356,10 @@ def test_a_diverged_run_is_known_by_what_its_evaluation_left(tmp_path):
         for method, after in (("ga@0.1", "done"), ("ga@10", "diverged"), ("npo", "diverged"))
         for stage, name in enumerate(("before", after))
     ]
-    assert find_diverged(runs, {"ga": {"ga@0.1": tried(0.1), "ga@10": tried(10.0)}}) == {"ga@10"}
+    assert find_diverged(runs, {"ga": {"ga@0.1": tried(0.1), "ga@10": tried(10.0)}}, []) == {"ga@10"}
+    # what befalls a person on whom nothing is chosen is no reason to choose otherwise
+    other = [run | {"target": "2_Bo"} if run["method"] == "ga@0.1" else run for run in runs]
+    assert find_diverged(other, {"ga": {"ga@0.1": tried(0.1), "ga@10": tried(10.0)}}, ["2_Bo"]) == set()
     # a stage behind a collapsed one was asked nothing; where there are dev targets, runs of others play no part
     files["not run"] = str(tmp_path / "not run.parquet")
     pd.DataFrame(columns=COLUMNS).to_parquet(files["not run"])

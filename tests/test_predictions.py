@@ -73,6 +73,20 @@ def test_a_run_goes_on_with_what_is_lacking(workflow, stored):
     assert not (MODEL_RULES - {"evaluate_after"}) & set(jobs)
 
 
+def test_weights_stay_only_where_models_are_asked_for(workflow):
+    """Elsewhere until they have been asked: of many settings they fill a disk."""
+    config = json.loads(workflow.config.read_text())
+    config |= {"methods": ["ga"], "corpus": config["corpus"] | {"source": "benchmark"}}
+    config["method_settings"]["ga"] = {"train": {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}}
+    config["evaluation"] |= {"before_and_after": ["forget_qa", "neighbor_qa"], "between": []}
+    workflow.config.write_text(json.dumps(config))
+    table, run = "results/tables/main.csv", workflow.directory / workflow.paths().run("1_Ada", "ga", "0")
+    workflow.run(table, *ALONE)
+    assert sorted(path.name for path in run.iterdir()) == ["evaluations", "steps.csv", "steps.csv.recipe.json"]
+    assert workflow.planned(table, *ALONE) == {}
+    assert workflow.planned("forget")["train"] == 1
+
+
 def test_what_is_there_stays(copy, stored):
     before = {path: path.read_bytes() for path in copy.directory.glob("results/**/*.parquet")}
     dates = {path: path.stat().st_mtime_ns for path in before}

@@ -15,6 +15,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from atu.reporting.figures import nothing, save_figure
 from atu.reporting.front import front_page
+from atu.reporting.hover import tell
 from atu.reporting.pages import answers, answers_page, table_page
 from atu.reporting.tables import HEADINGS
 
@@ -222,14 +223,18 @@ def test_a_click_on_a_question_shows_its_prompt(answered):
 @pytest.mark.parametrize("width", [LAPTOP, PHONE])
 def test_the_first_page_opens_from_disk(browser, tmp_path, width):
     """With its figure inside it, and no wider than the screen."""
-    figure, page = tmp_path / "tradeoff.png", tmp_path / "index.html"
-    save_figure(nothing(), [str(figure)])
+    figure, page = tmp_path / "tradeoff.svg", tmp_path / "index.html"
+    drawn = nothing()
+    tell(*drawn.axes[0].plot([0.5], [0.5], "o"), ["ATU τ=0 & others"])
+    save_figure(drawn, [str(figure)])
     table = pd.DataFrame({"Method": ["Before", LONG_NAME]} | {name: [100.0, 50.0] for name in HEADINGS.values()})
-    page.write_text(front_page("Results", ["A sentence."], table, [], figure.read_bytes()), encoding="utf-8")
+    page.write_text(front_page("Results", ["A sentence."], table, [], figure.read_text("utf-8")), encoding="utf-8")
     figure.unlink()
     browser.open(page, width)
-    assert browser.ask("document.querySelector('img').naturalWidth") > 0
-    assert browser.edges(browser.one("img"))[1] <= width == browser.ask("document.documentElement.scrollWidth")
+    assert browser.ask("document.querySelector('figure g:has(> use) > title').textContent") == "ATU τ=0 & others"
+    left, right = browser.edges(browser.one("figure svg"))
+    assert right - left > 300
+    assert right <= width == browser.ask("document.documentElement.scrollWidth")
     browser.ask("document.querySelector('.box').scrollLeft = 9999")
     first, last = (browser.one(f".plain tr:last-child td:{place}-child") for place in ("first", "last"))
     assert 0 <= browser.edges(first)[0] < browser.edges(last)[1] <= width

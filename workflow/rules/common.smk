@@ -103,6 +103,12 @@ def placed(kind):
     }
 
 
+def weights_in(kind):
+    """Where a run's weights lie; where no models are asked for, only until all that reads them is done."""
+    kept = directory(inside(kind, "weights"))
+    return kept if config["with_models"] else temp(kept)
+
+
 def all_of(folder):
     """What an experiment shows, and its models if they are asked for: looked up when it is asked for."""
 

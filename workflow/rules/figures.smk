@@ -16,6 +16,7 @@ rule plot:
             **placed("Figures"),
         ),
         pdf="{experiment_dir}/figures/{figure}.pdf",
+        svg="{experiment_dir}/figures/{figure}.svg",
     log:
         "logs/plot/{experiment_dir}/{figure}.log",
     localrule: True

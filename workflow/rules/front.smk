@@ -6,7 +6,7 @@ rule front_page:
         long="{experiment_dir}/tables/main.csv",
         collapsed="{experiment_dir}/tables/collapsed.csv",
         learning_rates="{experiment_dir}/tables/learning_rates.csv",
-        figure="{experiment_dir}/figures/tradeoff.png",
+        figure="{experiment_dir}/figures/tradeoff.svg",
     output:
         report(
             "{experiment_dir}/index.html",

@@ -50,7 +50,7 @@ use rule unlearn as unlearn_last with:
         guard=ancient(of("run").guard),
         normal=ancient(of("run").normal),
     output:
-        llm=directory(inside("run", "weights")),
+        llm=weights_in("run"),
         steps=inside("run", "steps.csv"),
     log:
         log_of("unlearn_last", "run"),
@@ -74,7 +74,7 @@ rule keep_weights:
         llm=of("run").epochs,
         base=of("run").adapter_base,
     output:
-        directory(inside("run", "weights")),
+        weights_in("run"),
     log:
         log_of("keep_weights", "run"),
     wildcard_constraints:

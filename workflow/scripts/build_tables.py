@@ -31,7 +31,7 @@ with job_log(snakemake.log[0]) as log:
     collapsed = find_collapsed(params.runs, params.collapse["fluency_share"])
     for row in collapsed[collapsed["collapsed"]].itertuples():
         log.warning("collapsed: %s, %s, seed %s, stage %s (%s)", row.target, row.method, row.seed, row.stage, row.why)
-    diverged = find_diverged(params.runs, params.grids)
+    diverged = find_diverged(params.runs, params.grids, params.dev_targets)
     unreached = find_unreached(params.runs, params.grids, params.dev_targets)
     fallen = find_fallen(collapsed, params.grids, params.dev_targets, diverged | unreached)
     rates = choose_rates(long, params.grids, params.dev_targets, diverged, unreached | fallen)

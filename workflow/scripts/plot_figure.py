@@ -1,4 +1,4 @@
-"""One figure, as PNG and PDF: from the tables, or from the steps of training."""
+"""One figure, as PNG, PDF and SVG: from the tables, or from the steps of training."""
 
 import pandas as pd
 
@@ -20,5 +20,5 @@ with job_log(snakemake.log[0]) as log:
     rates = tables.pop("learning_rates", None)
     for key in {"long", "steps"} & tables.keys():
         tables[key] = without_unchosen(tables[key], rates)
-    save_figure(FIGURES[name](**tables, dev_targets=params.dev_targets), (snakemake.output.png, snakemake.output.pdf))
+    save_figure(FIGURES[name](**tables, dev_targets=params.dev_targets), snakemake.output)
     log.info("drew %s", name)

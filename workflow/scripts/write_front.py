@@ -17,6 +17,6 @@ with job_log(snakemake.log[0]) as log:
     table = mark_damaged(main_table(long, params.dev_targets, collapsed))
     notes = [scope(long, params.dev_targets), *damage_notes(table)]
     title = f"{params.name or 'Results'}: {params.model} on {params.benchmark}"
-    page = front_page(title, said, table, notes, Path(inputs.figure).read_bytes())
+    page = front_page(title, said, table, notes, Path(inputs.figure).read_text(encoding="utf-8"))
     with atomic_path(snakemake.output[0]) as part:
         part.write_text(page, encoding="utf-8")

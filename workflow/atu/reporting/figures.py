@@ -1,5 +1,6 @@
 """The figures, each from the long table alone; one style for all."""
 
+import io
 import itertools
 import math
 from collections.abc import Iterable
@@ -18,10 +19,11 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from atu.common.files import atomic_path
-from atu.common.names import display_name, tau_name
+from atu.common.names import display_name, label, tau_name
 from atu.data.benchmark import TEST
 from atu.data.probe_sets import PROBE_SETS, of_role, primary, recalled, typed
 from atu.reporting.breakdown import remarked
+from atu.reporting.hover import tell, with_titles
 from atu.reporting.layers import BASE, CONTROL
 from atu.reporting.tables import REMARKED, probe_counts, remark, reported, scope, taus_of
 
@@ -55,6 +57,18 @@ def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     return rows.pivot_table(index=keys, columns="metric", values="value", aggfunc="mean").reset_index()
 
 
+def probes_asked(long: pd.DataFrame, dev_targets: list[str]) -> dict[tuple[str, int, str], int]:
+    """How many test probes of all targets were asked, by method, stage and metric."""
+    rows = reported(long, dev_targets)
+    rows = rows[rows["split"] == TEST].drop_duplicates(["method", "stage", "metric", "target"])
+    return rows.groupby(["method", "stage", "metric"])["n"].sum().to_dict()
+
+
+def point_name(method: str, stage: int, taus: dict[int, float]) -> str:
+    """What a point is of: the method and its stage."""
+    return label(method, stage, taus) if stage else f"{display_name(method)}, before"
+
+
 def nothing(said: str = "No test probe was asked.") -> Figure:
     """In place of a figure where there is nothing to draw."""
     figure, axis = plt.subplots(figsize=(COLUMN, 1), layout="constrained")
@@ -78,18 +92,22 @@ def as_shares(values: pd.DataFrame, stage: pd.Series) -> pd.DataFrame:
     return 100 * values[known] / before[known]
 
 
-def mark_collapsed(axis, curve: pd.DataFrame, x: pd.Series, y: pd.Series, collapsed: pd.DataFrame | None) -> None:
+def mark_collapsed(
+    axis, curve: pd.DataFrame, x: pd.Series, y: pd.Series, texts: list[str], collapsed: pd.DataFrame | None
+) -> None:
     """A cross over each point at which a run has collapsed.
 
     Args:
         curve: the points' columns method and stage.
+        texts: what the mouse is told of each point.
         collapsed: as of :func:`atu.reporting.tables.find_collapsed`.
     """
     if collapsed is not None:
         found = collapsed[collapsed["collapsed"].astype(bool)]
         keys = set(zip(found["method"], found["stage"], strict=True))
         gone = [key in keys for key in zip(curve["method"], curve["stage"], strict=True)]
-        axis.plot(x[gone], y[gone], ls="", marker="x", ms=8, mew=1.2, color="0.3", zorder=3)
+        (crosses,) = axis.plot(x[gone], y[gone], ls="", marker="x", ms=8, mew=1.2, color="0.3", zorder=3)
+        tell(crosses, [f"{text}, collapsed" for text, fallen in zip(texts, gone, strict=True) if fallen])
 
 
 def name_points(figure: Figure, points: list[tuple]) -> None:
@@ -133,25 +151,32 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
         neighbour: f"{called(neighbour)} recall, %\n(higher is better)",
         "utility": "utility kept, % of before, mean\n(higher is better)",
     }
-    methods = list(means.groupby("method"))
+    methods, asked = list(means.groupby("method")), probes_asked(long, dev_targets)
     taus, named = taus_of(means), []
     figure, axes = plt.subplots(1, 2, figsize=(2 * COLUMN, 2.85), layout="constrained", sharex=True)
     figure.suptitle(scope(long, dev_targets), fontsize=SMALL)
-    for axis, (metric, label) in zip(axes, panels.items(), strict=True):
+    for axis, (metric, words) in zip(axes, panels.items(), strict=True):
         for i, (method, curve) in enumerate(methods):
             curve = curve.reindex(columns=["method", "stage", "tau", forget, metric])
             curve = curve.dropna(subset=[forget, metric])
             look = {"marker": MARKERS[i % len(MARKERS)], "color": COLORS[i % len(COLORS)]}
             look["ls"] = "-" if i < len(COLORS) else "--"
-            axis.plot(curve[forget], curve[metric], ms=4, lw=1.2, label=display_name(method), **look)
-            mark_collapsed(axis, curve, curve[forget], curve[metric], collapsed)
+            (line,) = axis.plot(curve[forget], curve[metric], ms=4, lw=1.2, label=display_name(method), **look)
+            texts = []
+            for stage, x, y in zip(curve["stage"], curve[forget], curve[metric], strict=True):
+                counts = {key: asked.get((method, stage, key)) for key in (forget, metric)}
+                kept = f"{called(metric)} {y:.1f} (n={counts[metric]})" if counts[metric] else f"utility kept {y:.1f} %"
+                name = point_name(method, stage, taus[method])
+                texts.append(f"{name}: {called(forget)} {x:.1f} (n={counts[forget]}), {kept}")
+            tell(line, texts)
+            mark_collapsed(axis, curve, curve[forget], curve[metric], texts, collapsed)
             if len(methods) > 2:  # too many points to name each
                 continue
             for row in curve[(curve["stage"] > 0) | (i == 0)].itertuples():  # all begin at one point
                 tau = tau_name(row.stage, taus[method])
                 text = "before" if row.stage == 0 else f"τ={tau}" if tau else f"{row.stage}"
                 named.append((axis, text, (getattr(row, forget), getattr(row, metric))))
-        axis.set(xlabel=f"{called(forget)} recall, % (lower is better)", ylabel=label)
+        axis.set(xlabel=f"{called(forget)} recall, % (lower is better)", ylabel=words)
         axis.set(xlim=(108, -4), ylim=(-4, 112))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(methods), 5))
     name_points(figure, named)
@@ -168,33 +193,45 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
     by_stage = stage_means(long, dev_targets)
     if by_stage.empty:
         return nothing()
-    methods, taus = list(by_stage.groupby("method")), taus_of(by_stage)
+    methods, taus, asked_of = list(by_stage.groupby("method")), taus_of(by_stage), probes_asked(long, dev_targets)
     size = (2 * COLUMN, 2.3 * len(methods) + 0.15)
     figure, grid = plt.subplots(len(methods), 3, figsize=size, layout="constrained", squeeze=False)
     figure.suptitle(scope(long, dev_targets), fontsize=SMALL)
     for axes, (method, means) in zip(grid, methods, strict=True):
         by_tau = means.loc[means["stage"] > 0, "tau"].map(math.isfinite).all()
-        for axis, (label, metrics) in zip(axes, panels.items(), strict=True):
+        for axis, (words, metrics) in zip(axes, panels.items(), strict=True):
             values = means.reindex(columns=metrics).dropna(axis="columns", how="all")
-            if label.startswith("utility"):
+            if words.startswith("utility"):
                 values = as_shares(values, means["stage"])
             for i, metric in enumerate(values):
                 y = values[metric].dropna()
                 asked = means.loc[y.index]
                 look = {"marker": MARKERS[i % len(MARKERS)], "color": COLORS[i % len(COLORS)]}
-                axis.plot(asked["stage"], y, ms=3.5, lw=1.2, label=PROBE_SETS[metric].short, **look)
-                mark_collapsed(axis, asked, asked["stage"], y, collapsed)
+                (line,) = axis.plot(asked["stage"], y, ms=3.5, lw=1.2, label=PROBE_SETS[metric].short, **look)
+                unit = " % of before" if words.startswith("utility") else ""
+                texts = [
+                    f"{point_name(method, stage, taus[method])}: {PROBE_SETS[metric].label} {value:.1f}{unit} "
+                    f"(n={asked_of[method, stage, metric]})"
+                    for stage, value in zip(asked["stage"], y, strict=True)
+                ]
+                tell(line, texts)
+                mark_collapsed(axis, asked, asked["stage"], y, texts, collapsed)
             ticks = [
                 "before" if stage == 0 else tau_name(stage, taus[method]) or str(stage) for stage in means["stage"]
             ]
             axis.set_xticks(means["stage"], ticks, rotation=45)
-            axis.set(xlabel="stage, by τ" if by_tau else "stage", ylabel=label)
+            axis.set(xlabel="stage, by τ" if by_tau else "stage", ylabel=words)
             axis.set_ylim(0, 1.08 * max([100, *values.max()]))
             if axis.lines:
                 axis.legend(fontsize=SMALL)
         if len(methods) > 1:
             axes[0].set_title(display_name(method), fontsize=8, loc="left")
     return figure
+
+
+def called_target(target: str) -> str:
+    """A target as figures call it: Isaac Newton."""
+    return target.split("_", 1)[1].replace("_", " ")
 
 
 def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
@@ -218,12 +255,15 @@ def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame 
     for axis, (method, metric) in zip(axes.flat, panels, strict=True):
         for offset, (when, part) in zip((0.2, -0.2), chosen.items(), strict=True):
             part = part[(part["method"] == method) & (part["metric"] == metric)]
-            values = part.groupby("target")["value"].mean().reindex(names)
+            values, counts = part.groupby("target")["value"].mean().reindex(names), part.groupby("target")["n"].max()
             places = [len(names) - 1 - i + offset for i in range(len(names))]
-            axis.barh(
+            bars = axis.barh(
                 places, values, height=0.38, label=when, hatch="" if when == "before" else "////", edgecolor="white"
             )
-        labels = [name.split("_", 1)[1].replace("_", " ") + " (dev)" * (name in dev_targets) for name in names]
+            for bar, name, value in zip(bars, names, values, strict=True):
+                if name in counts:
+                    tell(bar, [f"{called_target(name)}, {when}: {called(metric)} {value:.1f} (n={counts[name]})"])
+        labels = [called_target(name) + " (dev)" * (name in dev_targets) for name in names]
         axis.set_yticks(range(len(names) - 1, -1, -1), labels)
         title = called(metric)
         if collapsed is not None:
@@ -249,7 +289,7 @@ def training(steps: pd.DataFrame, dev_targets: list[str]) -> Figure:
         ("align", "loss", "alignment loss\n(lower is better)"),
     ]
     figure, axes = plt.subplots(1, 3, figsize=(2 * COLUMN, 2.4), layout="constrained")
-    for axis, (phase, column, label) in zip(axes, panels, strict=True):
+    for axis, (phase, column, words) in zip(axes, panels, strict=True):
         part = steps[steps["phase"] == phase].reindex(columns=["method", "stage", "step", "tau", column])
         for i, (method, rows) in enumerate(part.groupby("method")):
             means = rows.groupby(["stage", "step"])[[column, "tau"]].mean().reset_index()
@@ -265,10 +305,15 @@ def training(steps: pd.DataFrame, dev_targets: list[str]) -> Figure:
                     color="0.4",
                     label="τ" if i == 0 else None,
                 )
-        axis.set(xlabel=f"{'unlearning' if phase == 'unlearn' else 'alignment'} step", ylabel=label)
+        axis.set(xlabel=f"{'unlearning' if phase == 'unlearn' else 'alignment'} step", ylabel=words)
     if axes[0].lines:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
+
+
+def interval(row: Any, value: str) -> str:
+    """A value with its 95 % interval and how many probes it is of: 50.0 [20.0, 80.0] (n=8)."""
+    return f"{getattr(row, value):.1f} [{row.low:.1f}, {row.high:.1f}] (n={row.probes})"
 
 
 def attacks(table: pd.DataFrame) -> Figure:
@@ -290,7 +335,8 @@ def attacks(table: pd.DataFrame) -> Figure:
             "color": "0.45" if run == "Before" else COLORS[(i - 1) % len(COLORS)],
         }
         look |= {"mfc": "white"} if run == "Before" else {}
-        axis.errorbar(part["value"], places, xerr=spread, ms=4, elinewidth=0.8, label=run, **look)
+        drawn = axis.errorbar(part["value"], places, xerr=spread, ms=4, elinewidth=0.8, label=run, **look)
+        tell(drawn.lines[0], [f"{run}, {row.type}: {interval(row, 'value')}" for row in part.itertuples()])
     probes = table.groupby("type")["probes"].max()
     axis.set_yticks(range(len(kinds)), [f"{kind} ({probes[kind]})" for kind in kinds])
     axis.set(xlabel="recall, % (lower is better)", xlim=(-4, 104))
@@ -326,9 +372,11 @@ def robustness(attacked: pd.DataFrame, dev_targets: list[str]) -> Figure:
             curve = curve.sort_values("step")
             spread = [(curve["after"] - curve["low"]).clip(lower=0), (curve["high"] - curve["after"]).clip(lower=0)]
             look: dict[str, Any] = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)], "ms": 3}
-            axis.errorbar(
+            drawn = axis.errorbar(
                 curve["step"], curve["after"], yerr=spread, elinewidth=0.6, label=display_name(method), **look
             )
+            name = display_name(method)
+            tell(drawn.lines[0], [f"{name}, step {row.step}: {interval(row, 'after')}" for row in curve.itertuples()])
         axis.set(title=f"{name} (n={of_attack['probes'].max()})", xlabel="step", ylim=(-4, 104))
     axes[0][0].set_ylabel(f"{called(primary('forget'))} recall, % (lower is better)")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
@@ -348,12 +396,14 @@ def layer_probe(layers: pd.DataFrame, dev_targets: list[str]) -> Figure:
     methods = [name for name in rows["method"].unique() if name not in plain]
     for method, curve in rows.groupby("method", sort=False):
         look: dict[str, Any] = plain.get(method, {})
-        label = method
+        name = method
         if method in methods:
             i = methods.index(method)
             look = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)], "ms": 2.5}
-            label = display_name(method) + remark(curve.iloc[0][known])
-        axis.plot(curve["layer"], curve["value"], lw=1, label=label, **look)
+            name = display_name(method) + remark(curve.iloc[0][known])
+        (line,) = axis.plot(curve["layer"], curve["value"], lw=1, label=name, **look)
+        if "marker" in look:
+            tell(line, [f"{name}, layer {row.layer}: {row.value:.1f} (n={row.probes})" for row in curve.itertuples()])
         axis.fill_between(curve["layer"], curve["low"], curve["high"], color=look["color"], alpha=0.1, lw=0)
     axis.set(xlabel="layer (0: embeddings)", ylabel=f"AUC, % (n={rows['probes'].max()})", ylim=(-4, 104))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
@@ -362,9 +412,16 @@ def layer_probe(layers: pd.DataFrame, dev_targets: list[str]) -> Figure:
 
 def save_figure(figure: Figure, paths: Iterable[str]) -> None:
     """Write a figure in the formats that the paths end in; the same figure always gives the same files."""
+    dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     for path in paths:
+        kind = path.rpartition(".")[2]
         with atomic_path(path) as part:
-            figure.savefig(part, metadata={"CreationDate": None} if path.endswith(".pdf") else None)
+            if kind == "svg":
+                drawn = io.StringIO()
+                figure.savefig(drawn, format=kind, metadata=dates[kind])
+                part.write_text(with_titles(drawn.getvalue()), encoding="utf-8")
+            else:
+                figure.savefig(part, metadata=dates.get(kind))
 
 
 # By name. What a figure is drawn from is its first argument: `long` (main.csv, with `collapsed` beside it), `steps`,

@@ -1,6 +1,5 @@
 """The first page: what came out, in sentences computed from the tables, with the main table and the trade-off."""
 
-from base64 import b64encode
 from collections.abc import Iterable
 from html import escape
 
@@ -158,15 +157,14 @@ def what_is_not_known(rows: pd.DataFrame) -> str:
     return f"The base model scores at least {half:g} % on {sets}." if people else ""
 
 
-def front_page(title: str, said: Iterable[str], table: pd.DataFrame, notes: Iterable[str], figure: bytes) -> str:
+def front_page(title: str, said: Iterable[str], table: pd.DataFrame, notes: Iterable[str], figure: str) -> str:
     """A page that opens from disk without JavaScript: sentences, the main table with its notes, and the trade-off.
 
     Args:
         said, notes: sentences above and below the table.
-        figure: a PNG.
+        figure: an SVG, whose titles browsers show where the mouse rests.
     """
-    png = b64encode(figure).decode()
-    image = f'<img alt="What is kept while each method forgets" src="data:image/png;base64,{png}">'
+    image = f'<figure role="img" aria-label="What is kept while each method forgets">{figure}</figure>'
     body = f"<h1>{escape(title)}</h1>{paragraphs(said)}"
     body += plain(table) + paragraphs([*notes, *legend(table)]) if len(table) else paragraphs(notes)
     return document(title, body + image)

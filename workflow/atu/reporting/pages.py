@@ -43,7 +43,7 @@ LISTED = 30  # a column of at most so many different texts is filtered by a list
 LONG = 80  # characters; longer texts get a wide column, and a box that scrolls
 # A table scrolls in a box of its own, beside its first column. Signs stand before numbers, which stay in line.
 STYLE = """
-body{font:13px sans-serif;margin:1em}h1{font-size:1.3em}img{max-width:min(100%,60em)}
+body{font:13px sans-serif;margin:1em}h1{font-size:1.3em}figure{margin:0}figure svg{max-width:100%;height:auto}
 .dt-layout-table>div,.box{overflow-x:auto;position:relative}
 :is(#table,.plain) :is(th,td):first-child{position:sticky;left:0;z-index:1;background:#fff;box-shadow:inset -1px 0 #ccc}
 .plain{border-collapse:collapse}.plain :is(th,td){padding:.3em .5em;border-bottom:1px solid #ddd}

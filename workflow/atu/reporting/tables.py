@@ -413,11 +413,12 @@ def with_half_widths(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 Grids = Mapping[str, Mapping[str, Mapping]]  # by method and variant: its learning_rate, and settings by dotted keys
 
 
-def find_diverged(runs: list[dict], grids: Grids) -> set[str]:
-    """The variants of grids whose training has diverged, in any run; arguments as of :func:`collect` and
-    :func:`choose_rates`."""
+def find_diverged(runs: list[dict], grids: Grids, dev_targets: list[str]) -> set[str]:
+    """The variants of grids whose training has diverged, in a run by which they are judged (of :func:`dev_rows`);
+    arguments as of :func:`collect` and :func:`choose_rates`."""
     asked = stages_of(runs, grids)
-    return {run["method"] for run in asked if any("diverged" in read_parquet(file).attrs for file in run["files"])}
+    judged = [run for run in asked if run["target"] in dev_targets] or asked
+    return {run["method"] for run in judged if any("diverged" in read_parquet(file).attrs for file in run["files"])}
 
 
 def find_unreached(runs: list[dict], grids: Grids, dev_targets: list[str]) -> set[str]:
@@ -459,7 +460,8 @@ def dev_rows(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
     return rows[chosen_on] if chosen_on.any() else rows
 
 
-RATES = ["method", "variant", "learning_rate", "score", "chosen", "diverged", "settings"]
+SHARES = ["neighbour_kept", "forget_left"]
+RATES = ["method", "variant", "learning_rate", *SHARES, "score", "chosen", "diverged", "settings"]
 
 
 def choose_rates(
@@ -480,7 +482,8 @@ def choose_rates(
             :func:`find_unreached` and :func:`find_fallen`: a score would favour what destroys models.
 
     Returns:
-        Rows of method, variant, learning_rate, score, chosen, diverged and settings, the values of the grid as text.
+        Rows of method, variant, learning_rate, the two shares, score, chosen, diverged and settings, the values of the
+        grid as text.
 
     Raises:
         ExplainedError: if the base model knew none of the dev probes, or no setting was run to its end by all.
@@ -492,7 +495,8 @@ def choose_rates(
     for method, variants in grids.items():
         if not set(variants) & set(long["method"]):
             continue
-        scores = {}
+        scores: dict[str, float] = {}
+        shares: dict[str, dict[str, float]] = {}
         for variant in variants:
             if variant in diverged or variant in unreached:
                 continue
@@ -505,6 +509,7 @@ def choose_rates(
                 )
             share = {metric: values.iloc[-1] / values.iloc[0] for metric, values in means.groupby(level=0)}
             scores[variant] = share[neighbour] - share[forget]
+            shares[variant] = dict(zip(SHARES, (share[neighbour], share[forget]), strict=True))
         if not scores and not set(variants) <= set(diverged):
             raise ExplainedError(
                 f"{method}: nothing of its grid can be chosen, since at every setting some run has collapsed or "
@@ -519,6 +524,7 @@ def choose_rates(
         best = max(scores, key=scores.__getitem__)
         for variant, tried in variants.items():
             row = {"method": method, "variant": variant, "learning_rate": tried["learning_rate"]}
+            row |= shares.get(variant, {})
             row |= {"score": scores.get(variant), "chosen": variant == best, "diverged": variant in diverged}
             found.append(row | {"settings": written_out(tried["settings"])})
     return pd.DataFrame(found, columns=RATES)

@@ -753,7 +753,10 @@ class Config(Block):
     paper: distinct(Text) = Field(description="Experiments that the target `paper` runs.")
     before: Before = Field(description="Which unmodified models the target `before` asks, and how.")
     published: Published = Field(description="Published numbers to compare with ours.")
-    with_models: Truth = Field(description="Whether the unlearned models are asked for, besides tables and figures.")
+    with_models: Truth = Field(
+        description="Whether the unlearned models are asked for, besides tables and figures; if not, their weights are "
+        "deleted once all that reads them is done."
+    )
     threads: Count = Field(description="CPU threads of a job that runs a model.")
     device: Literal["auto", "cpu", "cuda"] = Field(description="Where models run; auto takes a GPU if there is one.")
     gpus_per_job: Count = Field(description="GPUs of a job that trains the LLM, over which its weights are sharded.")
