@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine with Python >= 3.11, git and make:
+# Two commands are enough on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    the tests
 .PHONY: demo paper-demo baselines robustness rates search test test-fast test-slow test-release lint reference docs docs-serve plan status bench clean help
@@ -13,7 +13,7 @@ DEMO = $(SNAKEMAKE) --profile workflow/profiles/demo
 BASELINES = $(DEMO) --configfile workflow/configs/demo.yaml workflow/configs/baselines.yaml
 SHOW = echo; cat results/tables/main.md; echo; echo "All numbers: results/tables/main.csv   \
 Figures: results/figures/   Report: $(CURDIR)/results/report.html"; echo
-# the theme's notice about its successor is no fault of a page
+# silences the theme's notice about its successor, which is no fault of a page
 MKDOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs
 WORKERS = --numprocesses auto --dist worksteal
 ifneq ($(TARGETS),)
@@ -24,20 +24,20 @@ help:
 	@echo "make demo [TARGETS=all | TARGETS=id,id]   forget a person on this machine"
 	@echo "make paper-demo                           every experiment of the paper in miniature"
 	@echo "make baselines                            ten methods side by side on the demo's model, two people"
-	@echo "make robustness                           each of these under seven attacks: does it stay forgotten?"
-	@echo "make rates                                the grids by which the baselines' learning rates were chosen"
-	@echo "make search [METHODS=name,name]           as many settings of each of eleven methods, on two dev targets: hours"
-	@echo "make test                                 run the tests that start no cluster: some ten minutes on two cores"
-	@echo "make test-fast                            those that start no program: a minute or two"
+	@echo "make robustness                           the same ten under seven attacks: does it stay forgotten?"
+	@echo "make rates                                the grids that the baselines' learning rates were chosen from"
+	@echo "make search [METHODS=name,name]           equally many settings of eleven methods, on two dev targets: hours"
+	@echo "make test                                 run the tests that start no cluster: about ten minutes on two cores"
+	@echo "make test-fast                            run the tests that start no program: a minute or two"
 	@echo "make test-slow                            a whole run on a real Slurm, and one on the real model"
 	@echo "make test-release                         a cluster's faults, a full disk, published tables, attacks: an hour"
-	@echo "make reference                            write docs/configuration.md and the config's schema from the models"
-	@echo "make docs                                 build the documentation into site/, in an environment of its own"
+	@echo "make reference                            write docs/configuration.md and the config's schema from its models"
+	@echo "make docs                                 build the documentation into site/, in a separate environment"
 	@echo "make docs-serve                           show the documentation while you write"
 	@echo "make lint                                 ruff, snakefmt, mypy, codespell, snakemake --lint"
 	@echo "make plan [ARGS='--profile slurm ...']    what a run would do: jobs, GPU-hours, memory, disk"
-	@echo "make status                               what the last run has done, what failed, how long is left"
-	@echo "make bench                                time single steps against the released code's way (after make demo)"
+	@echo "make status                               what the last run has done, what failed, how much time is left"
+	@echo "make bench                                time single steps against the released code (after make demo)"
 	@echo "make clean                                remove results, logs, downloads and the site"
 
 .venv/ready: envs/requirements.txt pyproject.toml

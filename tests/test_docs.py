@@ -306,11 +306,13 @@ def test_a_command_of_make_can_be_given(words, monkeypatch):
     made = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1].split()
     for word in words:
         key, equals, value = word.partition("=")
-        assert (key in {"ARGS", "TARGETS"}) if equals else (word in made), word
+        assert (key in {"ARGS", "TARGETS", "METHODS"}) if equals else (word in made), word
         if key == "ARGS":
             check(shlex.split(value))
         if key == "TARGETS":
             check(["--profile", DEMO, "--config", f"targets={value}"])
+        if key == "METHODS":
+            check(["--profile", DEMO, "--config", f"methods=[{value}]"])
 
 
 OF_DEMO = [param for param in of_program(SNAKEMAKE) if DEMO in param.values[0] and "--report" not in param.values[0]]

@@ -78,6 +78,27 @@ def test_the_baselines_are_judged_where_nothing_was_chosen():
         assert shown["method_settings"][name]["train"]["learning_rate"] in tried
 
 
+def test_the_search_is_fair():
+    """As many trials of each method, on dev targets alone; each value of a list with both halves of each range."""
+    written = load("config.yaml", "workflow/configs/demo.yaml", "workflow/configs/search.yaml")
+    config = check(written)
+    assert set(config["targets"]) == set(config["dev_targets"]) == set(config["experiments"]["search"]["targets"])
+    assert config["split"]["by"] == "target"
+    assert config["experiments"]["search"]["methods"] == written["methods"] == list(config["grids"])
+    for method, variants in config["grids"].items():
+        assert len(variants) == config["search"]["trials"]
+        trials = [variant["settings"] for variant in variants.values()]
+        grid = written["method_settings"][method]["grid"]
+        ranges = {
+            key: (values["low"] * values["high"]) ** 0.5 for key, values in grid.items() if isinstance(values, dict)
+        }
+        for key, values in grid.items():
+            for value in [] if key in ranges else values:
+                tried = [trial for trial in trials if trial[key] == value]
+                for rate, middle in ranges.items():
+                    assert {trial[rate] < middle for trial in tried} == {True, False}, (method, key, value, rate)
+
+
 def test_what_a_variant_inherits_is_said_once():
     faulty = {"atu": {"layers": 3}, "atu-layer10": {"k": "many"}}
     with pytest.raises(ConfigError) as raised:
@@ -670,7 +691,7 @@ def test_every_method_ends_with_the_settings_it_should_have(name):
 
 def test_all_configs_are_in_that_comparison():
     names = {file.name for file in ROOT.glob("workflow/configs/*.yaml")}
-    assert names == {"baselines.yaml", "demo.yaml", "rates.yaml"}
+    assert names == {"baselines.yaml", "demo.yaml", "rates.yaml", "search.yaml"}  # whose settings are drawn, see above
 
 
 def test_a_block_need_say_nothing_but_what_differs():

