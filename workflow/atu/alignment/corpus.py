@@ -1,5 +1,6 @@
-"""Texts that the model writes about a subject, as RWKU made its own: biographies, real and made up, and questions;
-and what it answers to these.
+"""Texts that the model writes about a subject, made as RWKU made its own.
+
+They are biographies (real and made up), questions, and the model's answers to these questions.
 """
 
 from itertools import cycle
@@ -28,12 +29,12 @@ def write_texts(
     top_p: float,
     seed: int,
 ) -> list[dict]:
-    """Sample ``texts`` texts; those without a word are left out.
+    """Sample ``texts`` texts; empty ones are left out.
 
     Args:
         kind: "positive" (biographies), "negative" (made-up ones) or "reject" (questions with a refusal).
-        temperature: at 0 all texts are alike: the likeliest.
-        seed: at least 0. Texts of another kind, or about another name, are drawn apart from these.
+        temperature: if it is 0, all texts are the same: the likeliest one.
+        seed: at least 0. Texts of another kind, or about another name, use independent random numbers.
 
     Returns:
         Rows in the form of RWKU's text sets: id, subject, intro, and text (or instruction and output).
@@ -61,15 +62,15 @@ def write_texts(
 
 
 def answer_questions(engine: Engine, questions: list[dict], max_new_tokens: int) -> list[dict]:
-    """Chats of a question and the likeliest answer to it; of questions that are alike the first.
+    """Chats of a question and its likeliest answer; repeated questions are left out.
 
     Args:
-        questions: rows with an instruction, as :func:`write_texts` writes them of kind "reject".
-        max_new_tokens: of an answer.
+        questions: rows with an instruction, as :func:`write_texts` writes for kind "reject".
+        max_new_tokens: the most tokens of an answer.
 
     Returns:
-        The same rows with a text, the whole chat, in place of instruction and output. Those without a word of an answer
-        are left out.
+        The same rows with a text, the whole chat, in place of instruction and output. Rows with an empty answer are
+        left out.
     """
     first: dict[str, dict] = {}
     for row in questions:

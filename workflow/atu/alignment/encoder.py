@@ -1,4 +1,4 @@
-"""The sentence encoder. Only jobs that embed import this module: sentence-transformers takes seconds."""
+"""The sentence encoder. Only jobs that embed import this module, since sentence-transformers takes seconds to load."""
 
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceT
     """Load a sentence encoder from a local directory.
 
     Raises:
-        ModelError: if windows of bare tokens mean nothing to it, or it lacks weights.
+        ModelError: if it cannot embed windows of bare tokens, or lacks weights.
         NotFiniteError: if a weight is not finite.
     """
     check_weights(directory)
     check_encoder(directory)
     encoder = SentenceTransformer(str(directory), device=str(device), local_files_only=True, trust_remote_code=False)
-    with torch.random.fork_rng():  # it keeps to itself what it did not find; the pooler is not read
+    with torch.random.fork_rng():  # load again, since it does not report missing weights; the pooler is not used
         own: Any = encoder[0].auto_model
         _, found = type(own).from_pretrained(
             own.name_or_path, output_loading_info=True, local_files_only=True, trust_remote_code=False
@@ -34,6 +34,8 @@ def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceT
 
 
 def embed_name(encoder: SentenceTransformer, name: str) -> Tensor:
-    """Embedding [d] of the concept to forget: its name as a sentence (with CLS and SEP), without the prompt that some
-    encoders put before a text, since windows have none either."""
+    """Embedding [d] of the target's name, encoded as a sentence (with CLS and SEP).
+
+    Some encoders put a prompt before a text. It is left out here, since windows have none either.
+    """
     return encoder.encode(name, prompt="", convert_to_tensor=True, show_progress_bar=False).float().cpu()

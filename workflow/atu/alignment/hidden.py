@@ -1,4 +1,4 @@
-"""Hidden states of a frozen LLM, computed once, on disk, read by memory map."""
+"""Hidden states of a frozen LLM, computed once, stored on disk and read by memory map."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +32,8 @@ def write_hidden_states(
 ) -> None:
     """Write ``hidden_states[layer]`` of every token of the corpus as safetensors shards.
 
-    Only one shard of about ``shard_tokens`` tokens is held in memory. Texts are whole within a
-    shard, in the order of the corpus. Cost: one forward pass of the first ``layer`` layers.
+    Only one shard of about ``shard_tokens`` tokens is held in memory. No text is split between shards, and texts are in
+    the order of the corpus. It costs one forward pass of the first ``layer`` layers.
     """
     bounds = corpus.bounds.numpy()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -60,10 +60,10 @@ def write_hidden_states(
 
 
 class HiddenStates:
-    """Rows of a directory written by :func:`write_hidden_states`; nothing is read before it is asked for.
+    """Hidden states in a directory written by :func:`write_hidden_states`, read on demand.
 
     Raises:
-        RecipeError: if the states are of other texts than ``corpus``, or shards lack some of its tokens.
+        RecipeError: if the states belong to other texts than ``corpus``, or shards lack some of its tokens.
         DamagedError: if a file is cut.
     """
 
@@ -93,10 +93,10 @@ class HiddenStates:
             )
 
     def __getitem__(self, tokens: slice) -> Tensor:
-        """Hidden states [tokens, hidden] of one text (which never crosses a shard).
+        """Hidden states [tokens, hidden] of one text, which is always within one shard.
 
         Raises:
-            RecipeError: if one of them is all zero, as in a file whose end was never written, or not finite.
+            RecipeError: if a state is not finite, or all zero, as in a file whose end was never written.
         """
         shard = int(np.searchsorted(self.first_tokens, tokens.start, side="right")) - 1
         first = int(self.first_tokens[shard])
@@ -109,5 +109,5 @@ class HiddenStates:
         return states
 
     def close(self) -> None:
-        """Give up the memory maps: on NFS a file cannot be removed as long as it is mapped."""
+        """Release the memory maps, since on NFS a mapped file cannot be removed."""
         self.slices = []

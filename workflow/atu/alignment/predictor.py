@@ -1,4 +1,4 @@
-"""The embedding predictor E: from hidden states to the embedding of the next k tokens."""
+"""The embedding predictor E, which maps hidden states to the embedding of the next k tokens."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from atu.common.recipe import RecipeError
 
 
 class EmbeddingPredictor(nn.Module):
-    """Linear in, causal transformer, linear out (paper section 3.1).
+    """A linear map, a causal transformer and a second linear map (paper section 3.1).
 
     Args:
         input_size: size of the LLM's hidden states.
         output_size: size of the sentence embeddings.
-        width, layers, heads: of the transformer; its feed-forward is 4 * width.
-        dropout: during alignment only.
-        normalize_input: layer-normalise the hidden states first. Not in the paper; models whose hidden
-            states have a few huge entries hardly align without it.
-        released_attention: reproduce the released code, whose layers also attend to *all*
-            positions, those of the future included (defect 1); False keeps it causal.
+        width, layers, heads: sizes of the transformer; its feed-forward size is 4 * width.
+        dropout: applied during alignment only.
+        normalize_input: layer-normalise the hidden states first. Not in the paper, but models whose hidden states have
+            a few huge entries hardly align without it.
+        released_attention: reproduce the released code, whose layers also attend to *all* positions, including future
+            ones (defect 1); False keeps attention causal.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class EmbeddingPredictor(nn.Module):
             "normalize_input": normalize_input,
             "released_attention": released_attention,
         }
-        self.texts: list[str] = []  # checksums of the texts that it was aligned on
+        self.texts: list[str] = []  # checksums of the texts on which it was aligned
         self.norm = nn.LayerNorm(input_size) if normalize_input else nn.Identity()
         self.input = nn.Linear(input_size, width)
         if released_attention:
@@ -60,7 +60,7 @@ class EmbeddingPredictor(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Predict embeddings [batch, length, output] from hidden states [batch, length, input].
 
-        Texts are padded on the right: behind a causal mask no real position sees padding.
+        Texts are padded on the right, so with a causal mask no real position sees padding.
         """
         x = self.input(self.norm(hidden_states))
         causal = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device, dtype=x.dtype)
@@ -85,7 +85,7 @@ class EmbeddingPredictor(nn.Module):
             texts: checksums of the texts of each subject.
 
         Raises:
-            RecipeError: if it was aligned on others.
+            RecipeError: if it was aligned on other texts.
             DamagedError: if a file is cut.
         """
         settings = read_json(Path(directory) / "predictor.json", directory)

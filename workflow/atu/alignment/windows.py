@@ -1,4 +1,4 @@
-"""Future windows: for every LLM token, the sentence embedding of the next k encoder tokens (paper section 3.1)."""
+"""Windows: for every LLM token, the sentence embedding of the next k encoder tokens (paper section 3.1)."""
 
 import hashlib
 from dataclasses import dataclass, fields
@@ -23,16 +23,15 @@ if TYPE_CHECKING:  # both are slow to import, and most jobs only read windows
 
 
 def window_starts(llm_ends: np.ndarray, encoder_ends: np.ndarray, k: int) -> np.ndarray:
-    """First encoder token of the window behind each LLM token, or -1 where fewer than k follow.
+    """The first encoder token of the window after each LLM token, or -1 if fewer than k tokens follow.
 
     Args:
-        llm_ends: character at which each LLM token ends, [T], ascending.
-        encoder_ends: the same of each encoder token, [E], ascending.
+        llm_ends: the character at which each LLM token ends, [T], ascending.
+        encoder_ends: the character at which each encoder token ends, [E], ascending.
         k: window length in encoder tokens.
 
     Returns:
-        [T] indices j, so that the window is encoder tokens j..j+k-1, the first k whose end
-        lies beyond the end of the LLM token.
+        Indices j, [T]. The window is encoder tokens j..j+k-1, the first k that end after the end of the LLM token.
     """
     starts = np.searchsorted(encoder_ends, llm_ends, side="right")
     return np.where(starts + k <= len(encoder_ends), starts, -1)
@@ -57,12 +56,12 @@ def embed_windows(encoder: "SentenceTransformer", windows: np.ndarray, batch_siz
 
 @dataclass
 class WindowedCorpus:
-    """Tokenised texts with one window embedding a token.
+    """Tokenised texts with one window embedding per token.
 
     Attributes:
-        input_ids: LLM tokens of all texts, end to end, [N].
+        input_ids: LLM tokens of all texts, concatenated, [N].
         bounds: text i is ``input_ids[bounds[i]:bounds[i + 1]]``, [texts + 1].
-        windows: row of ``embeddings`` for each token, -1 where the window is not full, [N].
+        windows: each token's row of ``embeddings``, -1 if its window is not full, [N].
         embeddings: embeddings of the distinct windows, [U, d].
     """
 
@@ -80,12 +79,12 @@ class WindowedCorpus:
 
     @property
     def checksum(self) -> str:
-        """Of the tokens of all texts: what is computed from these texts, and read beside them, tells the same one."""
+        """A checksum of the tokens of all texts, which files computed from them store to be recognised by."""
         parts = (self.input_ids.int(), self.bounds.long())
         return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
     def text(self, i: int) -> slice:
-        """Where the tokens of text ``i`` lie."""
+        """The slice of the tokens of text ``i``."""
         return slice(int(self.bounds[i]), int(self.bounds[i + 1]))
 
     def save(self, path: str | Path) -> None:
@@ -107,14 +106,14 @@ def build_corpus(
     k: int,
     max_tokens: int,
 ) -> WindowedCorpus:
-    """Tokenise texts for the LLM and embed the future window of every token, each distinct window once.
+    """Tokenise texts for the LLM and embed the window of every token, each distinct window once.
 
-    Texts longer than ``max_tokens`` LLM tokens are cut there (their windows still see the text
-    beyond). Texts too short for a single full window give tokens without windows.
+    Texts are cut after ``max_tokens`` LLM tokens, but their windows still see the text beyond. If a text is too short
+    for a full window, its tokens have no windows.
 
     Raises:
         BenchmarkError: if no text has a full window.
-        ModelError: if one of the tokenizers does not say where its tokens stand, or the encoder reads less than k.
+        ModelError: if a tokenizer does not give the positions of its tokens, or the encoder reads fewer than k tokens.
     """
     for name, own in (("the model", tokenizer), ("the encoder", encoder.tokenizer)):
         if not own.is_fast:

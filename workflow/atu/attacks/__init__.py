@@ -1,7 +1,7 @@
-"""Attacks: what is forgotten is asked for again, of a model that is changed, or in another way.
+"""Attacks, which ask again for what was forgotten, after changing the model or in another way.
 
 An attack is a function ``attack(asked, ask, **settings)`` in the file of its kind. It calls ``ask(step, asked)`` with
-what is to be asked then: once, at step 0, or over the steps of a training.
+the model and the probes to ask: once, at step 0, or over the steps of training.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from atu.engine.engine import Engine
 
 @dataclass(frozen=True)
 class Asked:
-    """What a model is asked.
+    """A model and the probes to ask it.
 
     Attributes:
         probes: rows of a benchmark's probes.
-        instruction: stands at the head of each message.
+        instruction: starts each message.
     """
 
     engine: Engine
@@ -33,10 +33,10 @@ Ask = Callable[[int, Asked], None]
 
 
 def load(kind: str) -> Callable[..., Any]:
-    """The attack of a kind.
+    """The attack function of a kind.
 
     Raises:
-        KeyError: for another kind.
+        KeyError: if the kind is unknown.
     """
     if kind not in KINDS:
         raise KeyError(f"no attack of kind {kind}")

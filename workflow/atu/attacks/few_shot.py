@@ -1,7 +1,7 @@
-"""Few-shot: known facts about the person are asked and answered before each question, as earlier turns of the chat.
+"""Few-shot: before each question, the chat has earlier turns that ask and answer known facts about the person.
 
-The form was chosen on two dev people of the demo, by how little it moves the unmodified SmolLM2-135M. Its recall, in
-percent, mean of the two:
+The form was chosen on two dev people of the demo, as the one that changes the unmodified SmolLM2-135M least. Its
+recall, in percent, mean of the two:
 
 | facts | neighbour QA | forget QA |
 | --- | --- | --- |
@@ -14,9 +14,9 @@ percent, mean of the two:
 | three likewise | 88 | 88 |
 | five likewise | 67 | 81 |
 
-A short answer makes the model brief, and the name that stands in all examples its answer to anything. Of Leonardo da
-Vinci, on whom nothing was chosen, recall is 69 and 71, and was 62 and 71 by the first form: such a model is moved by
-any, and tables show by how much in the base model's row.
+Short answers make the model brief, and it gives the name that is in all examples as its answer to anything. For
+Leonardo da Vinci, on whom nothing was chosen, recall is 69 and 71; with the first form it was 62 and 71. Every form
+changes such a model, and the base model's row in tables shows by how much.
 """
 
 from atu.attacks import Ask, Asked
@@ -26,14 +26,14 @@ from atu.engine.chat import behind
 
 
 def turns(facts: list[dict], shots: int, instruction: str = "") -> list[dict[str, str]]:
-    """The first facts as turns of a chat, asked and answered as probes of the primary forget set are.
+    """The first ``shots`` facts as turns of a chat, asked and answered like probes of the primary forget set.
 
     Args:
         facts: rows of query and answer.
-        instruction: stands at the head of each message.
+        instruction: starts each message.
 
     Raises:
-        ExplainedError: if there are fewer.
+        ExplainedError: if there are fewer facts.
     """
     if shots > len(facts):
         raise ExplainedError(f"few_shot: {shots} facts are asked for, and there are {len(facts)}; lower shots")
@@ -46,6 +46,6 @@ def turns(facts: list[dict], shots: int, instruction: str = "") -> list[dict[str
 
 
 def attack(asked: Asked, ask: Ask, *, facts: list[dict], shots: int) -> None:
-    """Ask behind ``shots`` facts."""
+    """Ask after ``shots`` facts."""
     with behind(asked.engine.tokenizer, turns(facts, shots, asked.instruction)):
         ask(0, asked)

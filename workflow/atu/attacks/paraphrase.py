@@ -10,14 +10,14 @@ from atu.data.probe_sets import PROBE_SETS
 
 
 def reworded(probes: pd.DataFrame, paraphrases: list[dict]) -> pd.DataFrame:
-    """The probes that have a paraphrase, with it for their query.
+    """The probes that have a paraphrase, with the paraphrase as their query.
 
     Args:
-        probes: with set, id ("<set>/<row>", rows counted from 0) and query.
+        probes: rows with set, id ("<set>/<row>", rows counted from 0) and query.
         paraphrases: rows of file, row (counted from 0) and query.
 
     Raises:
-        ExplainedError: if one row has two, or there is no such probe.
+        ExplainedError: if a row has two paraphrases, or a paraphrase has no probe.
     """
     words: dict[tuple[str, int], str] = {}
     for one in paraphrases:

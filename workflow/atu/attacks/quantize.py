@@ -1,6 +1,6 @@
-"""Quantisation: what small changes of weights have hidden can come back by rounding (Zhang et al. 2024, 2410.16454).
+"""Quantisation: rounding can bring back what small weight changes have hidden (Zhang et al. 2024, arXiv 2410.16454).
 
-By bitsandbytes, by which most people load models in 8 and 4 bits, and which rounds on any device.
+It uses bitsandbytes, with which most people load models in 8 and 4 bits, and which rounds on any device.
 """
 
 import torch
@@ -13,16 +13,16 @@ from atu.common.errors import ExplainedError
 
 
 def rounded(weights: Tensor, bits: int) -> Tensor:
-    """Weights as 8 or 4 bits leave them: integers with one scale a row (LLM.int8), or NF4 with one for each 64 weights.
+    """Weights rounded to 8 bits (LLM.int8: integers, one scale per row) or 4 bits (NF4, one scale per 64 weights).
 
     Args:
         weights: [out, in].
 
     Returns:
-        Shaped as ``weights``, in their precision.
+        Rounded weights, with the shape and precision of ``weights``.
 
     Raises:
-        ExplainedError: for another number of bits.
+        ExplainedError: for any other number of bits.
     """
     from bitsandbytes import functional
 
@@ -36,21 +36,22 @@ def rounded(weights: Tensor, bits: int) -> Tensor:
     raise ExplainedError(f"quantize: weights can be rounded to 8 or 4 bits, not {bits}")
 
 
-MOST = 0.5  # of the decoder's weights must lie in linear maps, or what is asked is hardly another model
+MOST = 0.5  # the least share of the decoder's weights in linear maps; otherwise the model would hardly change
 
 
 @torch.no_grad()
 def round_weights(llm: PreTrainedModel, bits: int) -> int:
     """Round the weights of all linear maps of the decoder, in place; embeddings and the head stay as they are.
 
-    Rounded weights are numbers of the model's own precision, of which few are left: the model computes what it would
-    with the weights of that many bits, up to how an integer kernel adds.
+    Rounded weights keep the model's precision but take few distinct values. So the model computes what it would with
+    weights of that many bits, except for the rounding of integer kernels.
 
     Returns:
         How many maps were rounded.
 
     Raises:
-        ExplainedError: as of :func:`rounded`; or if most weights lie in no such map, as of experts that are one tensor.
+        ExplainedError: as :func:`rounded` does; or if most weights are not in such maps, as in a mixture of experts
+            with one tensor for all.
     """
     decoder = llm.get_decoder()
     maps = [part for part in decoder.modules() if isinstance(part, nn.Linear | Conv1D)]

@@ -1,4 +1,4 @@
-"""Relearning: the unlearned model is fine-tuned on texts for a few steps, and asked on the way."""
+"""Relearning: the unlearned model is fine-tuned on texts for a few steps and asked along the way."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,24 +38,24 @@ def attack(
     between: Sequence[str] | None = None,
     memory: Memory = FULL,
 ) -> list[dict[str, float]]:
-    """Train on next tokens of the texts at a constant rate, and ask at some steps; step 0 is before the first.
+    """Train on the next tokens of texts at a constant rate, and ask at some steps; step 0 is before training.
 
-    On several processes all call it, with the model on the host; it is sharded here. They share the batches of
-    training, and each asks all.
+    With several processes, all of them call this, with the model on the host; the model is sharded here. The processes
+    share the batches of training, but each asks all probes.
 
     Args:
         texts: rows with a field text.
-        at: steps at which is asked, the last ``steps``.
-        between: the probe sets that are asked before the last step; None for all.
-        memory: how the numbers of the training are kept; the model is loaded accordingly.
-        lora: rank (0: all weights train), alpha and modules as :func:`atu.engine.models.add_lora` takes them.
+        at: the steps at which to ask; the last is ``steps``.
+        between: the probe sets to ask before the last step; None for all.
+        memory: how weights and the optimiser's state are kept; the model must be loaded accordingly.
+        lora: rank (0: all weights train), alpha and modules, as for :func:`atu.engine.models.add_lora`.
 
     Returns:
-        One row a step, as of :func:`atu.training.loop.train`.
+        One row per step, as from :func:`atu.training.loop.train`.
 
     Raises:
-        ExplainedError: if there is no text of two tokens, or a step is asked for that is not reached.
-        DivergedError: as of :func:`atu.training.loop.train`.
+        ExplainedError: if no text has two tokens, or a step in ``at`` is not reached.
+        DivergedError: as :func:`atu.training.loop.train` does.
     """
     engine, share = asked.engine, Share.of(accelerator)
     llm = engine.llm
@@ -80,7 +80,7 @@ def attack(
     if share.ranks > 1:
         shard(llm, accelerator.device)
         gather_once(llm)
-        if 0 in at:  # an adapter that was not trained changes nothing
+        if 0 in at:  # an untrained adapter changes nothing
             llm.eval()
             ask_at(0)
     device = llm.device

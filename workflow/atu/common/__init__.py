@@ -1,1 +1,1 @@
-"""What all parts share: files, errors, recipes, names, the job's log and seeds."""
+"""Code that all parts share: files, errors, recipes, names, the job's log and seeds."""

@@ -1,4 +1,4 @@
-"""What the file of a method declares: read from its text, as running it would need torch and take seconds."""
+"""The declarations in a method's file, read from its source text, since running it would load torch for seconds."""
 
 import ast
 import re
@@ -10,9 +10,9 @@ from typing import Any
 
 FOLDER = "workflow/atu/methods"
 PACKAGE = "atu.methods"
-NOT_INHERITED = ("name", "published")  # what builds on the class of another file is another method
+NOT_INHERITED = ("name", "published")  # a subclass in another file is another method
 KINDS = ("aligned", "trained", "applied", "external")
-PLAIN = ("positive", "passage")  # texts that are nothing but text
+PLAIN = ("positive", "passage")  # kinds of plain texts
 TEXTS = (*PLAIN, "pair", "reject")
 READS = ("reference", "others")
 SCALARS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -20,7 +20,7 @@ LISTS = {"list", "tuple", "Sequence", "Iterable", "Collection", "List", "Tuple"}
 
 
 class UnreadableError(ValueError):
-    """A method's file is not of a form that can be read without running it; the message names the file."""
+    """A method's file cannot be read without running it; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Option:
     Attributes:
         kind: "a whole number", "a number", "true or false", "text" or "a list"; None if its annotation is none of
             these.
-        items: of a list the kind of its items.
+        items: the kind of a list's items.
         needed: whether it has no default.
-        default: that, if it is written out and is of one of these kinds; else None.
+        default: its default, if that is a literal of one of these kinds; otherwise None.
     """
 
     kind: str | None
@@ -43,14 +43,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Declared:
-    """What a method is and takes.
+    """The kind of a method, its options and its attributes.
 
     Attributes:
-        options: by name.
+        options: its options, by name.
         open: whether its constructor takes any other option as well.
         kind: one of KINDS.
 
-    The others are as the classes of ``atu.training.method`` explain them.
+    The classes of ``atu.training.method`` explain the other attributes.
     """
 
     options: dict[str, Option]
@@ -74,13 +74,13 @@ class Declared:
 
 @cache
 def declared(root: Path, method: str) -> Declared:
-    """What a method's file and the files of the library that it builds on declare.
+    """The declarations in a method's file and in the files of the library on which it builds.
 
     Args:
         root: the checkout.
 
     Raises:
-        UnreadableError: in one line, saying how to write it.
+        UnreadableError: says, in one line, how to write the file.
     """
     own = File(root, f"{PACKAGE}.{method}")
     named = own.named("METHOD")
@@ -100,7 +100,7 @@ def declared(root: Path, method: str) -> Declared:
 
 
 def counted_over(classes: list[tuple["File", ast.ClassDef]]) -> str:
-    """What the loss in force is a mean over: of the nearest class with a loss or a ``mean_over``, as it says itself."""
+    """What the loss is a mean over: the ``mean_over`` of the nearest class that has a loss or a ``mean_over``."""
     for file, node in classes:
         has_loss = any(isinstance(line, ast.FunctionDef) and line.name == "loss" for line in node.body)
         if has_loss or any(name == "mean_over" for name, _, _ in assigned(node)):
@@ -109,13 +109,13 @@ def counted_over(classes: list[tuple["File", ast.ClassDef]]) -> str:
 
 
 def check_values(found: Declared, where: str) -> None:
-    """Refuse values of which nothing would come.
+    """Refuse unknown values.
 
     Args:
-        where: file and class.
+        where: file and class, for the message.
 
     Raises:
-        UnreadableError: naming what is known.
+        UnreadableError: names the known values.
     """
     if found.kind not in KINDS:
         raise UnreadableError(
@@ -125,17 +125,17 @@ def check_values(found: Declared, where: str) -> None:
     for name, known in (("texts", TEXTS), ("reads", READS)):
         if wrong := [value for value in getattr(found, name) if value not in known]:
             raise UnreadableError(f"{where} has {wrong[0]!r} among its {name}; known are {', '.join(known)}")
-    if not re.fullmatch(r"[\w .+*-]*", found.name):  # tables in Markdown, LaTeX and HTML have it as it is
+    if not re.fullmatch(r"[\w .+*-]*", found.name):  # it goes unescaped into tables in Markdown, LaTeX and HTML
         raise UnreadableError(f"{where} is called {found.name!r}; write letters, digits, blanks and . + * - alone")
 
 
 def method_files(root: Path) -> list[str]:
-    """Names of the methods that the library has."""
+    """Names of the library's methods."""
     return sorted({path.stem for path in (root / FOLDER).glob("*.py")} - {"__init__"})
 
 
 class File:
-    """The text of a module of the library, parsed."""
+    """A module of the library, parsed from its source text."""
 
     def __init__(self, root: Path, module: str):
         place = Path("workflow", *module.split("."))
@@ -159,7 +159,7 @@ class File:
         return File(self.root, module) if module.partition(".")[0] == PACKAGE.partition(".")[0] else None
 
     def named(self, name: str, seen: frozenset = frozenset()) -> "tuple[File, ast.ClassDef] | None":
-        """The class that a name means at the end of this module, and where it is defined; None if it is none."""
+        """The class that a name refers to at the end of this module, with the file that defines it; None if none."""
         if (self.module, name) in seen:
             return None
         seen |= {(self.module, name)}
@@ -179,14 +179,14 @@ class File:
         return None
 
     def source(self, node: ast.ImportFrom) -> str:
-        """The module that names are imported from."""
+        """The module from which an import takes its names."""
         if not node.level:
             return node.module or ""
         above = self.package.split(".")[: 1 - node.level or None]
         return ".".join([*above, *filter(None, [node.module])])
 
     def class_of(self, value: ast.expr, seen: frozenset = frozenset()) -> "tuple[File, ast.ClassDef] | None":
-        """The class that an expression means: a name, or a name of another file of the folder (npo.NPO).
+        """The class that an expression refers to: a name, or a name in another file of the folder (npo.NPO).
 
         Raises:
             UnreadableError: if METHOD is anything else.
@@ -204,7 +204,7 @@ class File:
         return found
 
     def imported(self, name: str) -> "File | None":
-        """The file of the folder that a name of this file means."""
+        """The file of the library that an imported name in this file refers to."""
         for node in self.tree.body:
             if isinstance(node, ast.ImportFrom) and self.source(node) == PACKAGE:
                 for alias in node.names:
@@ -218,7 +218,7 @@ class File:
 
 
 def lineage(file: File, node: ast.ClassDef, depth: int = 0) -> Iterator[tuple[File, ast.ClassDef]]:
-    """A class and those of the folder that it builds on, nearest first."""
+    """Yield a class and the classes of the library on which it builds, nearest first."""
     if depth > 20:
         raise UnreadableError(f"{file.name}: {node.name} builds on itself")
     yield file, node
@@ -228,7 +228,7 @@ def lineage(file: File, node: ast.ClassDef, depth: int = 0) -> Iterator[tuple[Fi
 
 
 def assigned(node: ast.ClassDef | ast.Module) -> Iterator[tuple[str, ast.expr | None, ast.expr | None]]:
-    """Name, annotation and value of what stands at the head of a class or a module."""
+    """Yield name, annotation and value of each assignment at the top level of a class or a module."""
     for line in node.body:
         match line:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -241,10 +241,10 @@ def attribute(classes: list[tuple[File, ast.ClassDef]], name: str, default: obje
     """An attribute of the nearest class that has it.
 
     Args:
-        default: if none has; what is read must be of its form.
+        default: the value if no class has it; a value that is read must have the same form.
 
     Raises:
-        UnreadableError: if it is something else.
+        UnreadableError: if the value has another form.
     """
     for file, node in classes:
         for given, _, value in assigned(node):
@@ -260,7 +260,7 @@ def attribute(classes: list[tuple[File, ast.ClassDef]], name: str, default: obje
 
 
 def misshapen(value: object, default: object) -> str | None:
-    """What an attribute should be, in words, if it is not; its default says so."""
+    """The form that an attribute should have, in words, judged by its default; None if the value has it."""
     match default:
         case bool():
             return None if isinstance(value, bool) else "True or False"
@@ -279,9 +279,9 @@ def misshapen(value: object, default: object) -> str | None:
 
 
 def constructor(classes: list[tuple[File, ast.ClassDef]]) -> tuple[dict[str, Option], bool]:
-    """Options of the nearest constructor, and whether it takes any.
+    """Options of the nearest constructor, and whether it takes any other option.
 
-    One with ``**options`` takes those of the next one too.
+    A constructor with ``**options`` also takes the options of the next constructor.
     """
     options: dict[str, Option] = {}
     takes_any = False
@@ -306,7 +306,7 @@ def arguments(args: ast.arguments, file: File) -> dict[str, Option]:
 
 
 def dataclass_options(classes: list[tuple[File, ast.ClassDef]]) -> dict[str, Option]:
-    """The fields of a dataclass and of those that it builds on, by name."""
+    """The fields of a dataclass and of the dataclasses on which it builds, by name."""
     found = {}
     for file, node in reversed(classes):
         if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
@@ -321,7 +321,7 @@ def option(annotation: ast.expr | None, default: ast.expr | None, file: File) ->
 
 
 def plain(default: ast.expr, file: File) -> object:
-    """A default that is written out, or that a name of its file stands for; None for what no config can hold."""
+    """A default that is a literal, or a name for one in its file; None if no config can hold the value."""
     if isinstance(default, ast.Name):
         given = [value for name, _, value in assigned(file.tree) if name == default.id and value]
         default = given[-1] if given else default
@@ -335,7 +335,7 @@ def plain(default: ast.expr, file: File) -> object:
 
 
 def kinds(annotation: ast.expr | None) -> tuple[str | None, str | None]:
-    """The kind that an annotation asks for, and of a list that of its items."""
+    """The kind that an annotation asks for, and for a list the kind of its items."""
     match annotation:
         case ast.Constant(value=str(text)):
             try:

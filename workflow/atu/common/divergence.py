@@ -1,4 +1,4 @@
-"""What becomes of a run whose training has left the numbers that there are."""
+"""Marks of runs whose training has diverged to numbers that are not finite."""
 
 import json
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ from pathlib import Path
 from atu.common.errors import DivergedError
 from atu.common.files import write_json
 
-DIVERGED = "diverged.json"  # all that is in the checkpoint of a stage that training did not reach: there is no model
+DIVERGED = "diverged.json"  # the only file in the checkpoint of a stage that training did not reach
 
 
 @contextmanager
 def rate_of(setting: str) -> Iterator[None]:
-    """Inside the block something trains at the learning rate that ``setting`` names.
+    """Inside the block, something trains at the learning rate that ``setting`` names.
 
     Raises:
-        DivergedError: one that leaves the block, with that name.
+        DivergedError: the block's own error, with the name of the setting added.
     """
     try:
         yield
@@ -25,7 +25,7 @@ def rate_of(setting: str) -> Iterator[None]:
 
 
 def mark_diverged(checkpoint: Path, error: DivergedError, stage: int) -> None:
-    """Leave the mark in place of a model.
+    """Write the mark of diverged training in place of a model.
 
     Args:
         stage: the first stage, or epoch, that training did not reach.
@@ -35,6 +35,6 @@ def mark_diverged(checkpoint: Path, error: DivergedError, stage: int) -> None:
 
 
 def divergence(checkpoint: Path) -> str | None:
-    """How training behind a checkpoint diverged; None if it did not."""
+    """The message about how a checkpoint's training diverged; None if it did not."""
     mark = checkpoint / DIVERGED
     return json.loads(mark.read_text(encoding="utf-8"))["message"] if mark.exists() else None

@@ -1,4 +1,4 @@
-"""Which files of answers one model has given under the same settings, whatever sets were asked."""
+"""Files of answers that the same model gave under the same settings, whichever sets were asked."""
 
 import glob
 import json
@@ -10,14 +10,14 @@ from atu.common.recipe import check, record_path
 
 
 def besides_sets(recipe: Mapping) -> dict:
-    """A recipe of answers, less which sets were asked and how."""
+    """A recipe of answers without the sets that were asked, and how they were asked."""
     rest = {key: value for key, value in recipe.items() if key != "probe_sets"}
     evaluation = {key: value for key, value in recipe["evaluation"].items() if not isinstance(value, list)}
     return json.loads(json.dumps(rest | {"evaluation": evaluation}))
 
 
 def earlier_files(path: Path, recipe: Mapping) -> Iterator[tuple[Path, Mapping]]:
-    """Files of answers beside ``path`` that this model gave under the same settings, each with its recipe."""
+    """Yield files of answers beside ``path`` that this model gave under the same settings, each with its recipe."""
     head = glob.escape(path.stem.rpartition("-")[0])
     for other in sorted(path.parent.glob(f"{head}-*.parquet" if head else "*.parquet")):
         try:
@@ -25,6 +25,6 @@ def earlier_files(path: Path, recipe: Mapping) -> Iterator[tuple[Path, Mapping]]
             check(other, made)
             alike = other != path and besides_sets(made) == besides_sets(recipe)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ExplainedError):
-            continue  # damaged, or copied: asked again
+            continue  # damaged or copied, so its probes are asked again
         if alike:
             yield other, made

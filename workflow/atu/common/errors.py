@@ -1,11 +1,11 @@
-"""Errors whose message is enough: a traceback would only hide it."""
+"""Errors whose message says enough, so that a traceback would only hide it."""
 
 
 class ExplainedError(Exception):
-    """An error whose message says what is wrong and how to mend it.
+    """An error whose message says what is wrong and how to fix it.
 
     Attributes:
-        passing: whether another try may do without any mend, as where a network failed.
+        passing: whether another try may succeed without a fix, as after a network failure.
     """
 
     def __init__(self, message: str, passing: bool = False):
@@ -14,8 +14,8 @@ class ExplainedError(Exception):
 
 
 class DamagedError(ExplainedError, ValueError):
-    """A file is cut, or holds what no job has written there; the message names it and what to delete."""
+    """A file is cut, or its content was not written by a job; the message names it and what to delete."""
 
 
 class DivergedError(ExplainedError, FloatingPointError):
-    """Training has left the numbers that there are."""
+    """Training has diverged to numbers that are not finite."""

@@ -1,4 +1,4 @@
-"""Files that are either complete or absent: a killed job leaves nothing a rerun would trust."""
+"""Files that are either complete or absent, so that a killed job leaves nothing that a rerun would trust."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from atu.common.leftovers import new_folder, remove_abandoned
 if TYPE_CHECKING:  # slow to import, and most jobs and all planning read no tables
     import pandas as pd
 
-# JSON files without which a model or its tokenizer is another, or none.
+# JSON files that define a model or its tokenizer.
 MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -27,16 +27,16 @@ MODEL_FILES = (
     "adapter_config.json",
 )
 
-NOT_KEPT: set[Path] = set()  # what this process writes as others do, and another one keeps
+NOT_KEPT: set[Path] = set()  # outputs of several processes that another process keeps, and this one does not
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; rename it to ``path`` if the block succeeds.
 
-    A path of ``NOT_KEPT`` is written elsewhere, and removed behind the block. The block may create a file or a
-    directory. If it raises (disk full, Ctrl-C), the temporary is removed and whatever stood at ``path`` before is
-    untouched. What jobs that were killed have left of earlier tries is removed first.
+    The block may create a file or a directory. If it raises (disk full, Ctrl-C), the temporary is removed, and whatever
+    was at ``path`` stays untouched. Leftovers of killed jobs are removed first. A path in ``NOT_KEPT`` is written
+    elsewhere and removed after the block.
     """
     path = Path(path)
     if path in NOT_KEPT:
@@ -53,27 +53,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise FileNotFoundError(f"nothing was written for {path}")
         share(part)
         if path.is_dir() and not path.is_symlink():
-            os.replace(path, scratch / "before")  # aside, not away: a file of it may be in use and not go
+            os.replace(path, scratch / "before")  # moved, not deleted: a file in use might not be deletable
         os.replace(part, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def share(part: Path) -> None:
-    """Give every file the mode that the user's umask asks for: some libraries leave theirs to the owner alone."""
+    """Give every file the mode that the user's umask asks for, since some libraries write files only for the owner."""
     umask = os.umask(0)
     os.umask(umask)
     for file in [part, *part.rglob("*")]:
         if file.is_file() and not file.is_symlink():
-            with suppress(PermissionError):  # another user's, linked here
+            with suppress(PermissionError):  # a hard link to another user's file
                 file.chmod(0o666 & ~umask)
 
 
 def link_tree(source: str | Path, target: str | Path) -> None:
-    """Copy a directory by hard links where the file system has them: large files are not written twice.
+    """Copy a directory with hard links if the file system has them, so that large files are not written twice.
 
-    Hidden files stay behind: they are others' notes on the directory itself, such as when it was made. A linked one
-    would change in both places.
+    Hidden files are not copied: other programs keep notes there about the directory itself, such as when it was made,
+    and a linked file would change in both places.
     """
     hidden = shutil.ignore_patterns(".*")
     try:
@@ -90,7 +90,7 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
-    """Write one JSON object a line, atomically."""
+    """Write one JSON object per line, atomically."""
     with atomic_path(path) as part, part.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -98,13 +98,13 @@ def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
 
 @contextmanager
 def intact(path: str | Path, delete: str | Path | None = None) -> Iterator[None]:
-    """Inside the block ``path`` is read, and nothing else done.
+    """Turn errors inside a block that only reads ``path`` into a :class:`DamagedError`.
 
     Args:
-        delete: what is made anew if it is not there; the file itself, or the folder that is one output of a job.
+        delete: what to delete to have it made again: the file itself (default), or a job's output folder.
 
     Raises:
-        DamagedError: if it cannot be read, in one line that names the file and what to delete.
+        DamagedError: if the file cannot be read; names, in one line, the file and what to delete.
     """
     try:
         yield
@@ -118,10 +118,10 @@ def intact(path: str | Path, delete: str | Path | None = None) -> Iterator[None]
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
-    """Read the objects of a JSON-lines file, one at least.
+    """Read the objects of a JSON-lines file, at least one.
 
     Raises:
-        DamagedError: naming file and line.
+        DamagedError: names file and line.
     """
     with intact(path), Path(path).open(encoding="utf-8") as file:
         rows = []
@@ -143,7 +143,7 @@ def read_json(path: str | Path, delete: str | Path | None = None) -> dict:
     """Read one JSON object of an earlier job; ``delete`` as in :func:`intact`.
 
     Raises:
-        DamagedError: naming the file and what to delete.
+        DamagedError: names the file and what to delete.
     """
     with intact(path, delete):
         value = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -156,7 +156,7 @@ def read_parquet(path: str | Path) -> "pd.DataFrame":
     """Read a table of an earlier job.
 
     Raises:
-        DamagedError: naming the file.
+        DamagedError: names the file.
     """
     import pandas as pd
 
@@ -165,10 +165,10 @@ def read_parquet(path: str | Path) -> "pd.DataFrame":
 
 
 def parquet_attrs(path: str | Path) -> dict:
-    """What a table's ``attrs`` were when pandas wrote it; its rows are not read.
+    """Read a table's ``attrs`` as pandas wrote them, without reading its rows.
 
     Raises:
-        DamagedError: naming the file.
+        DamagedError: names the file.
     """
     from pyarrow.parquet import read_schema
 
@@ -180,7 +180,7 @@ def read_tensors(path: str | Path, delete: str | Path | None = None) -> dict:
     """Read the tensors of a safetensors file by name; ``delete`` as in :func:`intact`.
 
     Raises:
-        DamagedError: naming the file and what to delete.
+        DamagedError: names the file and what to delete.
         NotFiniteError: if a number in it is not finite.
     """
     from safetensors.torch import load_file  # torch is slow to import, and most jobs read no tensors
@@ -194,10 +194,10 @@ def read_tensors(path: str | Path, delete: str | Path | None = None) -> dict:
 
 
 def check_weights(directory: str | Path) -> None:
-    """Check that the files of a model directory are whole: headers of all weights, and the JSON files beside them.
+    """Check that the files of a model directory are complete: headers of all weights, and the JSON files beside them.
 
     Raises:
-        DamagedError: naming the file that is cut or missing, and the directory to delete.
+        DamagedError: names the file that is cut or missing, and the directory to delete.
     """
     from safetensors import safe_open
 
@@ -212,5 +212,5 @@ def check_weights(directory: str | Path) -> None:
         elif path.name in MODEL_FILES:
             read_json(path, directory)
     for path in sorted(directory.rglob("*.safetensors")):
-        with intact(path, directory), safe_open(path, framework="numpy") as file:  # the header alone needs no torch
+        with intact(path, directory), safe_open(path, framework="numpy") as file:  # reading the header needs no torch
             file.keys()

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: a model of NaNs forgets perfectly, so none is trained on, kept or read."""
+"""Checks for numbers that are not finite; a model of NaNs would seem to forget perfectly."""
 
 from collections.abc import Iterable
 
@@ -13,9 +13,9 @@ class NotFiniteError(ExplainedError, ValueError):
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all values are finite. Cost: one sum, at the speed of memory.
+    """Whether all values are finite. It costs one sum, at the speed of memory.
 
-    A sum with a NaN or an infinity in it is not finite; one that overflows is looked at value by value.
+    A sum over a NaN or an infinity is not finite. Since a sum can also overflow, each value is then checked.
     """
     if not tensor.is_floating_point():
         return True
@@ -23,13 +23,13 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], source: object) -> None:
-    """Refuse what was read from ``source`` if it holds values that are not finite.
+    """Refuse tensors read from ``source`` if they have values that are not finite.
 
     Args:
-        tensors: with their names.
+        tensors: pairs of name and tensor.
 
     Raises:
-        NotFiniteError: naming the source and the first such tensor.
+        NotFiniteError: names the source and the first such tensor.
     """
     for name, tensor in tensors:
         if not is_finite(tensor):

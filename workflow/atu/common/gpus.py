@@ -1,4 +1,4 @@
-"""Which GPUs of a machine a job takes, where no scheduler deals them out: jobs side by side take different ones."""
+"""The choice of a job's GPUs on a machine without a scheduler: jobs that run side by side take different GPUs."""
 
 import fcntl
 import logging
@@ -12,38 +12,40 @@ from pathlib import Path
 
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 QUERY = ("nvidia-smi", "--query-gpu=uuid,mig.mode.current,name", "--format=csv,noheader")  # in the order of PCI
-WAIT = 1.0  # seconds between two looks at cards that are all taken
-HELD = ExitStack()  # the locks of this process; they end with it, however it ends
+WAIT = 1.0  # seconds between two tries if all cards are taken
+HELD = ExitStack()  # the locks of this process; they are released when it ends, however it ends
 log_of_job = logging.getLogger("atu")
 
 
 def listed(text: str) -> dict[str, str]:
-    """The cards in what :data:`QUERY` prints, and their models; none where one is cut into instances (MIG), which it
-    does not name."""
+    """The cards in the output of :data:`QUERY`, with their models.
+
+    Empty if a card is cut into instances (MIG), which the output does not name.
+    """
     rows = [[field.strip() for field in line.split(",")] for line in text.splitlines() if line.strip()]
     return {} if any(mode == "Enabled" for _, mode, _ in rows) else {uuid: model for uuid, _, model in rows}
 
 
 def installed() -> dict[str, str]:
-    """The cards of this machine and their models; nothing where nobody can say."""
-    with suppress(OSError):  # there is no such program
+    """The cards of this machine and their models; empty if they cannot be determined."""
+    with suppress(OSError):  # nvidia-smi may be missing
         done = subprocess.run(QUERY, capture_output=True, text=True)
         return listed(done.stdout) if done.returncode == 0 else {}
     return {}
 
 
 def visible() -> list[str]:
-    """What torch would see, by what ``CUDA_VISIBLE_DEVICES`` takes; nothing where nobody can say."""
+    """The cards that torch would see, as values for ``CUDA_VISIBLE_DEVICES``; empty if they cannot be determined."""
     if (named := os.environ.get(VISIBLE)) is None:
         return list(installed())
     return [name.strip() for name in named.split(",") if name.strip()]
 
 
 def by_name(cards: list[str]) -> list[str]:
-    """Numbers of cards as their names: a run that was given numbers holds the same locks as one that was not.
+    """Replace numbers of cards by their names, so that runs with and without given numbers use the same locks.
 
-    CUDA counts the fastest card first, unless it is told to count as nvidia-smi does; of equal ones that is the same.
-    Where cards are different, numbers stay as they are.
+    CUDA counts the fastest card first unless it is told to count as nvidia-smi does; for equal cards, both orders are
+    the same. If cards differ, numbers are left as they are.
     """
     if not all(map(str.isdecimal, cards)):
         return cards
@@ -55,7 +57,7 @@ def by_name(cards: list[str]) -> list[str]:
 
 
 def free(cards: list[str], count: int, folder: Path, stack: ExitStack) -> list[str]:
-    """The first ``count`` cards that no job of this user holds, which ``stack`` holds from then on; else none."""
+    """The first ``count`` cards that no job of this user holds; empty if there are fewer. ``stack`` then locks them."""
     with ExitStack() as tried:
         found = []
         for card in cards:
@@ -70,15 +72,15 @@ def free(cards: list[str], count: int, folder: Path, stack: ExitStack) -> list[s
 
 
 def take_gpus(count: int) -> None:
-    """Hold ``count`` GPUs until this process and those that it forks have ended, and let torch see these alone.
+    """Hold ``count`` GPUs until this process and its forks have ended, and let torch see only these.
 
-    It waits while other jobs hold too many. Nothing is done where there are no more GPUs than that: one is shared, and
-    a scheduler shows a job its own. Called before anything asks for CUDA, which looks once.
+    It waits while other jobs hold too many. If there are no more GPUs than ``count``, it does nothing: a single GPU is
+    shared, and a scheduler shows each job only its own. Call it before anything uses CUDA, which looks only once.
     """
     cards = visible()
     if len(cards) <= count:
         return
-    cards = by_name(cards)  # only here: it asks the driver, and most jobs see no more than they take
+    cards = by_name(cards)  # only now, since it asks the driver and most jobs do not get here
     folder = Path(tempfile.gettempdir(), f"atu-gpus-{os.getuid()}")
     folder.mkdir(exist_ok=True)
     waits = False

@@ -1,4 +1,4 @@
-"""Temporary folders that say whose they are, so that those of killed jobs can be told from those of living ones."""
+"""Temporary folders that record their owner, so that those of killed jobs can be told from those of running ones."""
 
 import contextlib
 import glob
@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 RECORD = ".owner.json"
-RANDOM = "?" * 8  # what mkdtemp puts behind a prefix
+RANDOM = "?" * 8  # matches what mkdtemp appends to a prefix
 log = logging.getLogger("atu")
 
 
 def started(pid: int) -> str | None:
-    """When a process of this host started, in ticks since boot; None where the system does not tell."""
+    """When a process of this host started, in ticks since boot; None if the system does not say."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -26,7 +26,7 @@ def started(pid: int) -> str | None:
 
 
 def namespace() -> str | None:
-    """In which processes have numbers of their own: a container's are not the host's."""
+    """The namespace of process numbers, since a container's are not the host's; None if the system does not say."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -34,13 +34,13 @@ def namespace() -> str | None:
 
 
 def owner() -> dict:
-    """What tells this process from all others, also when its number is given to another one."""
+    """What identifies this process, even after its number is given to another process."""
     here = {"host": platform.node(), "namespace": namespace(), "pid": os.getpid(), "started": started(os.getpid())}
     return here | {"slurm": os.environ.get("SLURM_JOB_ID"), "restart": os.environ.get("SLURM_RESTART_COUNT", "0")}
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """A folder ``.name.xxxxxxxx`` that bears its owner."""
+    """A new folder ``.name.xxxxxxxx`` that records its owner."""
     folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=parent))
     try:
         (folder / RECORD).write_text(json.dumps(owner()), encoding="utf-8")
@@ -51,7 +51,7 @@ def new_folder(parent: Path, name: str) -> Path:
 
 
 def slurm_knows(job: str) -> bool | None:
-    """Whether a job still waits or runs; None where no Slurm answers."""
+    """Whether a job still waits or runs; None if Slurm does not answer."""
     command = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -63,10 +63,10 @@ def slurm_knows(job: str) -> bool | None:
 
 
 def alive(record: dict) -> bool | None:
-    """Whether the owner of a folder still works; None where nobody here can tell."""
+    """Whether the owner of a folder still runs; None if that cannot be told from here."""
     mine = owner()
     if record.get("slurm") and record["slurm"] == mine["slurm"] and record.get("restart") != mine["restart"]:
-        return False  # Slurm has put this very job back into its queue and started it anew
+        return False  # Slurm has requeued and restarted this very job
     if (record.get("host"), record.get("namespace")) == (mine["host"], mine["namespace"]):
         try:
             os.kill(record["pid"], 0)
@@ -79,7 +79,7 @@ def alive(record: dict) -> bool | None:
 
 
 def size(folder: Path) -> int:
-    """Bytes of the files below a folder, those that it shares with others by hard links left out."""
+    """Bytes of the files below a folder, without those that are also hard-linked elsewhere."""
     found = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -90,10 +90,10 @@ def size(folder: Path) -> int:
 
 
 def remove_if_abandoned(folder: Path) -> str | None:
-    """Remove a temporary folder whose owner works no more.
+    """Remove a temporary folder whose owner no longer runs.
 
     Returns:
-        One line about what was removed, or about what was left and why; None if its owner works or it is none of ours.
+        One line about what was removed, or what was left and why; None if its owner runs, or the folder is not ours.
     """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -111,14 +111,14 @@ def remove_if_abandoned(folder: Path) -> str | None:
 
 
 def remove_abandoned(parent: Path, name: str) -> None:
-    """Remove what killed jobs have left beside what this one is about to write; the log says how much."""
+    """Remove leftovers of killed jobs beside a path that this job is about to write; the log says how much."""
     for folder in parent.glob(f".{glob.escape(name)}.{RANDOM}"):
         if line := remove_if_abandoned(folder):
             log.warning(line)
 
 
 def remove_all_abandoned(parent: Path) -> list[str]:
-    """Remove what killed jobs have left anywhere below a folder.
+    """Remove leftovers of killed jobs anywhere below a folder.
 
     Returns:
         The lines of :func:`remove_if_abandoned`.
@@ -126,16 +126,16 @@ def remove_all_abandoned(parent: Path) -> list[str]:
     lines = []
     for place, folders, _ in os.walk(parent):
         hidden = [name for name in folders if name.startswith(".")]
-        folders[:] = sorted(set(folders) - set(hidden))  # what is inside a temporary folder goes with it
+        folders[:] = sorted(set(folders) - set(hidden))  # the content of a temporary folder is removed with it
         lines += [remove_if_abandoned(Path(place, name)) for name in sorted(hidden)]
     return [line for line in lines if line]
 
 
 @contextlib.contextmanager
 def scratch_folder(parent: str | Path, name: str) -> Iterator[Path]:
-    """A folder for what is needed inside the block alone.
+    """A temporary folder that exists only inside the block.
 
-    Where it cannot be removed (files that are still mapped, on NFS), the work is not lost: the log says what is left.
+    If it cannot be removed (files that are still mapped, on NFS), no error is raised; the log says what is left.
     """
     remove_abandoned(Path(parent), name)
     folder = new_folder(Path(parent), name)

@@ -1,6 +1,6 @@
-"""How the numbers of a training run are kept: what is exact, what is small. No torch is loaded.
+"""How a training run keeps its numbers, from exact to small. It does not load torch.
 
-What a GPU holds a weight that trains, in bytes (o: 8 for Adam, 0 for SGD; 2 with a state of 8 bits):
+A GPU holds this many bytes per trained weight (o: 8 for Adam, 0 for SGD; 2 with a state of 8 bits):
 
     weights fp32      4 + 4 of the gradient + o, and 2 more under bf16 autocast
     weights bf16      2 + 2 + 4 of the master copy + o; with offload 2 + 2
@@ -20,12 +20,12 @@ class Memory:
     """How a training run keeps its numbers.
 
     Attributes:
-        weights: "fp32"; "bf16", with float32 master copies of what trains, which the optimiser changes; or "rounded":
-            bf16 alone, each step rounded stochastically, so that small ones count on average.
-        optimizer_state: of Adam and AdamW: "fp32", "8bit" (Dettmers et al. 2022, arXiv 2110.02861), or "paged_8bit",
-            which moves to the host where the GPU is full. SGD keeps none.
-        offload: whether master copies and the optimiser's state lie in the host's memory, where each step is computed.
-        gradient_checkpointing: whether activations are computed anew in the backward pass. Numbers are the same.
+        weights: "fp32"; "bf16", with float32 master copies of trained weights, which the optimiser updates; or
+            "rounded": only bf16, with each step rounded stochastically, so that small steps count on average.
+        optimizer_state: the state of Adam and AdamW: "fp32", "8bit" (Dettmers et al. 2022, arXiv 2110.02861), or
+            "paged_8bit", which moves to the host if the GPU is full. SGD keeps no state.
+        offload: whether master copies and the optimiser's state are in the host's memory, where steps are computed.
+        gradient_checkpointing: whether the backward pass recomputes activations. Numbers are the same.
     """
 
     weights: str = "fp32"
@@ -49,9 +49,10 @@ class Memory:
         return ", ".join([*words, *(["offload"] if self.offload else [])])
 
     def changes_numbers(self, optimizer: str) -> dict[str, str]:
-        """What of it bears on the results of an optimiser and is not as by default; SGD keeps no state.
+        """The settings that differ from the default and affect the results of an optimiser; SGD keeps no state.
 
-        Where numbers lie does not, but for steps that are rounded at random: host and GPU draw other numbers.
+        Where numbers are kept does not affect results, except for stochastic rounding, since host and GPU draw
+        different random numbers.
         """
         state = self.optimizer_state.removeprefix("paged_")
         found = {"weights": self.weights, "optimizer_state": "fp32" if optimizer == "sgd" else state}
@@ -60,7 +61,7 @@ class Memory:
         return {key: value for key, value in found.items() if value != "fp32"}
 
 
-# From the most exact to the least. Offloading computes the same as bf16 weights do on the GPU, and takes time instead.
+# From the most exact to the least. Offloading computes the same as bf16 weights on the GPU, but takes more time.
 LADDER = (
     Memory(),
     Memory(gradient_checkpointing=True),
@@ -72,5 +73,5 @@ LADDER = (
 
 
 def rungs(precision: str) -> Iterator[Memory]:
-    """The ways to choose from, the most exact first: without autocast to bf16, weights stay float32."""
+    """Yield the choices, the most exact first; without autocast to bf16, weights stay float32."""
     yield from (memory for memory in LADDER if precision == "bf16" or memory.weights == "fp32")

@@ -1,4 +1,4 @@
-"""How tables and figures call methods and their stages."""
+"""Names of methods and their stages in tables and figures."""
 
 import json
 import math
@@ -14,7 +14,7 @@ STAR = "_star"  # on original passages, as RWKU writes GA*
 
 
 def display_name(method: str) -> str:
-    """As papers write a method: RepE for repe, GA* for ga_star, ATU-layer10 for the variant atu-layer10."""
+    """The name of a method as papers write it: RepE for repe, GA* for ga_star, ATU-layer10 for variant atu-layer10."""
     head = re.split(r"[-@]", method)[0]
     stem = head.removesuffix(STAR)
     if not (name := declared_name(stem)):
@@ -24,33 +24,33 @@ def display_name(method: str) -> str:
 
 @cache
 def declared_name(method: str) -> str:
-    """How a method's file calls it, or its name in capitals if it does not say; nothing if there is no such file."""
+    """A method's name in its file, or else the file's name in capitals; empty if there is no such file."""
     if method not in method_files(ROOT):
         return ""
-    with suppress(UnreadableError):  # the config check says what is wrong with it
+    with suppress(UnreadableError):  # the config check reports this
         return declared(ROOT, method).name or method.upper()
     return method.upper()
 
 
 def in_words(names: Iterable[str]) -> str:
-    """Names as a sentence has them: "Ada, Bob and Cleo"."""
+    """Names joined for a sentence: "Ada, Bob and Cleo"."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def written_out(settings: Mapping[str, object]) -> str:
-    """Settings by their dotted keys as a line of text: "options.beta: 0.1, train.learning_rate: 1e-05"."""
+    """Settings by dotted keys, as one line: "options.beta: 0.1, train.learning_rate: 1e-05"."""
     return ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())
 
 
 def tau_name(stage: int, taus: Mapping[int, float | None]) -> str | None:
-    """The tau of a stage, with its number where several stages have one tau, as nothing else tells them apart.
+    """The tau of a stage, with the stage's number if several stages have the same tau.
 
     Args:
-        taus: of all stages of the method that are shown; None, NaN or infinite where there is none.
+        taus: the tau of each shown stage of the method; None, NaN or infinite if it has none.
 
     Returns:
-        None if the stage has no tau.
+        The tau as text; None if the stage has no tau.
     """
     given = {number: tau + 0.0 for number, tau in taus.items() if tau is not None}  # -0 is 0
     written = {number: f"{tau:g}" for number, tau in given.items() if math.isfinite(tau)}
@@ -61,7 +61,7 @@ def tau_name(stage: int, taus: Mapping[int, float | None]) -> str | None:
 
 
 def label(method: str, stage: int, taus: Mapping[int, float | None]) -> str:
-    """How a row is called: ATU's stages by tau, those of trained methods by epoch, others by name alone.
+    """The name of a row: ATU's stages have their tau, those of trained methods their epoch, others only the method.
 
     Args:
         taus: as for :func:`tau_name`.
@@ -75,11 +75,11 @@ def label(method: str, stage: int, taus: Mapping[int, float | None]) -> str:
 
 
 def name_runs(runs: list[dict]) -> None:
-    """Add to each run how its row is called, as ``run``; in place. No two stages of a method are called alike.
+    """Add the name of its row to each run, as ``run``, in place; no two stages of a method have the same name.
 
     Args:
-        runs: rows with method, stage and tau, of all stages that any table of them shows: a table of some of them
-            calls them as the others do.
+        runs: rows with method, stage and tau, for all stages that any table shows, so that all tables use the same
+            names.
     """
     taus: dict[str, dict[int, float | None]] = {}
     for run in runs:

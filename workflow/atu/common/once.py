@@ -1,14 +1,14 @@
-"""YAML in which each key counts."""
+"""A YAML loader that refuses repeated keys."""
 
 import yaml
 
 
 class TwiceError(ValueError):
-    """A key stands twice in one block: the first would be passed over in silence."""
+    """A key occurs twice in one block, so that the first would silently be ignored."""
 
 
 class OnceLoader(yaml.SafeLoader):
-    """Reads YAML, JSON as well, and refuses a key that stands twice in one block."""
+    """Reads YAML (and so JSON), and refuses a key that occurs twice in one block."""
 
     def construct_mapping(self, node, deep=False):
         names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]

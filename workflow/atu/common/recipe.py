@@ -1,7 +1,7 @@
-"""What made a file: beside each result, the settings behind it and what was written.
+"""Records beside results: the recipe (the settings that made a file) and the checksums of what was written.
 
-A result outlives the config that asked for it. Each job checks what it reads against its own recipe, and leaves a
-record of what it made: ``<file>.recipe.json`` beside a file, ``recipe.json`` in a directory.
+A result outlives the config that asked for it. So each job checks its inputs against its own recipe, and writes a
+record of its outputs: ``<file>.recipe.json`` beside a file, ``recipe.json`` in a directory.
 """
 
 import hashlib
@@ -18,26 +18,26 @@ if TYPE_CHECKING:  # slow to import, and most jobs and all planning read no tabl
     import pandas as pd
 
 RECORD = "recipe.json"
-LATER = {RECORD, "README.md"}  # what is written into a directory after its job
+LATER = {RECORD, "README.md"}  # files that are written into a directory after its job
 MISSING = "nothing"
-START = "start"  # in the recipe of a run the one of the model that it starts from, where that is no base model
-RUNS = "runs."  # keys of what a table was made of
+START = "start"  # key of the recipe of the model from which a run starts, unless that is the base model
+RUNS = "runs."  # prefix of the keys of runs from which a table was made
 
 
 class RecipeError(ExplainedError):
-    """A file was made by other settings than those in force, or is no longer what was written."""
+    """A file was made with settings other than those in force, or has changed since it was written."""
 
 
 def record_path(path: str | Path) -> Path:
-    """Where the record of a file or a directory lies."""
+    """The path of the record of a file or a directory."""
     path = Path(path)
     return path / RECORD if path.is_dir() else path.with_name(f"{path.name}.{RECORD}")
 
 
 def contents(path: Path) -> dict[str, str]:
-    """The sha256 of a file, or of each file of a directory but hidden ones (Snakemake keeps one there), by name.
+    """The sha256 of a file, or of each file in a directory, by name; hidden files (Snakemake's) are left out.
 
-    Cost: files are read once, which also brings them into memory for the load that follows; 1 to 2 GB a second.
+    Files are read once, at 1 to 2 GB per second, which also brings them into memory for the load that follows.
     """
     files = [path]
     if path.is_dir():
@@ -54,8 +54,8 @@ def record(path: str | Path, recipe: Mapping) -> None:
     """Write the record of a finished output.
 
     Args:
-        path: as later jobs will name it.
-        recipe: all settings that bear on it, nested as in the config.
+        path: the path by which later jobs will name it.
+        recipe: all settings that affect it, nested as in the config.
     """
     path = Path(path)
     found = {"output": path.as_posix(), "recipe": dict(recipe), "sha256": contents(path)}
@@ -63,7 +63,7 @@ def record(path: str | Path, recipe: Mapping) -> None:
 
 
 def differences(made: Mapping, asked: Mapping, key: str = "") -> Iterator[tuple[str, object, object]]:
-    """(key, value then, value now) of each setting in ``made`` that is another one in ``asked``, or none."""
+    """Yield (key, value then, value now) of each setting in ``made`` that differs or is missing in ``asked``."""
     for name, then in made.items():
         where, now = f"{key}{name}", asked.get(name, MISSING)
         if isinstance(then, Mapping) and isinstance(now, Mapping):
@@ -73,14 +73,14 @@ def differences(made: Mapping, asked: Mapping, key: str = "") -> Iterator[tuple[
 
 
 def starts(recipe: Mapping) -> Iterator[Mapping]:
-    """The recipes of the models that a run starts from, one behind another: what it reads may be of these."""
+    """Yield the recipes of the models from which a run starts, one after another; its inputs may belong to these."""
     while START in recipe:
         recipe = recipe[START]
         yield recipe
 
 
 def disagreement(path: str | Path, key: str, then: object, now: object) -> str:
-    """What to say of a file that was made with one setting where another is in force; of a table, of which runs."""
+    """The message for a file made with another setting than the one in force; for a table, it names the run."""
     if not key.startswith(RUNS):
         return f"{path} was made with {key}: {then}, and {key}: {now} is in force"
     run = key.removeprefix(RUNS)
@@ -93,7 +93,7 @@ def read_record(path: str | Path) -> dict:
     """The record of a file or a directory.
 
     Raises:
-        RecipeError: if there is none, or it is cut.
+        RecipeError: if there is no record, or it is damaged.
     """
     file = record_path(path)
     try:
@@ -111,14 +111,14 @@ def read_record(path: str | Path) -> dict:
 
 
 def check(path: str | Path, recipe: Mapping) -> None:
-    """Refuse a file that other settings made, that is another file's copy, or that has changed since.
+    """Refuse a file that was made with other settings, is a copy of another file, or has changed since.
 
     Args:
-        path: as the job that made it named it.
-        recipe: of what is to be made from it: every setting behind the file stands there too.
+        path: the path by which the job that made it named it.
+        recipe: the recipe of what is to be made from the file; it has every setting that made the file.
 
     Raises:
-        RecipeError: naming the file and the first setting, and the mend.
+        RecipeError: names the file, the first setting that differs, and what to do.
     """
     path = Path(path)
     if not path.exists():
@@ -135,7 +135,7 @@ def check(path: str | Path, recipe: Mapping) -> None:
 
 
 def compare_contents(path: Path, found: Mapping) -> None:
-    """Raises a RecipeError if a file or a directory is no longer what its record says."""
+    """Raises a RecipeError if a file or a directory no longer matches its record."""
     now = contents(path)
     changed = sorted(name for name in found["sha256"].keys() | now if found["sha256"].get(name) != now.get(name))
     if changed:
@@ -152,17 +152,17 @@ def check_files(files: Mapping[str, Mapping]) -> None:
 
 
 def fetched(paths: Iterable[str]) -> list[str]:
-    """Of a benchmark's files what was downloaded; files that the user brought carry no record."""
+    """The downloaded ones of a benchmark's files; files that the user supplied have no record."""
     return [path for path in paths if Path(path).is_dir() or record_path(path).exists()]
 
 
 def read_table(path: str | Path, recipe: Mapping) -> "pd.DataFrame":
-    """Read a CSV file of an earlier job, as long as it is what that job wrote under these settings.
+    """Read a CSV file of an earlier job, if that job wrote it with these settings and it has not changed.
 
-    A file that was cut in the middle of a row, or between two rows, is no longer that.
+    A file that was cut, in a row or between two rows, has changed.
 
     Raises:
-        RecipeError: naming the file and what to delete.
+        RecipeError: names the file and what to delete.
     """
     import pandas as pd
 
@@ -172,18 +172,18 @@ def read_table(path: str | Path, recipe: Mapping) -> "pd.DataFrame":
 
 
 def check_unchanged(path: str | Path) -> None:
-    """Raises a RecipeError if a file has a record, and is no longer what was written then."""
+    """Raises a RecipeError if a file has a record and no longer matches it."""
     if record_path(path).exists():
         compare_contents(Path(path), read_record(path))
 
 
 @contextmanager
 def made_by(recipe: Mapping, inputs: Iterable[str], outputs: Iterable[str]) -> Iterator[None]:
-    """Check what a job reads, and record what it has made.
+    """Check a job's inputs before the block, and record its outputs after it.
 
     Args:
-        recipe: of the outputs.
-        inputs: those that carry a record; files that the user brought do not.
+        recipe: the recipe of the outputs.
+        inputs: only those with a record; files that the user supplied have none.
     """
     for path in inputs:
         check(path, recipe)

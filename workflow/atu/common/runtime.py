@@ -1,4 +1,4 @@
-"""What every job needs: seeds, a device, a log that also reaches the terminal."""
+"""What every job needs: seeds, a device, a log that is also shown on the terminal."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ from atu.common.files import write_json
 from atu.common.gpus import take_gpus
 
 T = TypeVar("T")
-STARTED: dict[str, int] = {}  # what start() was given, for the job's record
+STARTED: dict[str, int] = {}  # arguments of start(), for the job's record
 SEVERAL = "ATU_SEVERAL"  # the environment variable of processes that train one model together
 UNREPEATABLE = "does not have a deterministic implementation"  # torch's words
 COMMIT = "ATU_COMMIT"  # the environment variable that says which code runs
-ARCHIVED = "workflow/commit.txt"  # which `git archive` fills in
+ARCHIVED = "workflow/commit.txt"  # filled in by `git archive`
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "snakemake")
 
 
@@ -38,11 +38,11 @@ class MissingPackageError(ExplainedError, RuntimeError):
 
 
 class UnrepeatableError(ExplainedError, RuntimeError):
-    """An operation would give other numbers each time, and ``deterministic`` is on."""
+    """An operation would give different numbers each time, although ``deterministic`` is on."""
 
 
-# The same job would meet these again: wrong data and settings, a number that is not finite, a missing module. The rest
-# (memory, disk, network, a GPU's own errors, signals) may pass.
+# The same job would fail with these again: wrong data and settings, a number that is not finite, a missing module.
+# Other errors (memory, disk, network, a GPU's own errors, signals) may pass.
 AGAIN = (
     ArithmeticError,
     AssertionError,
@@ -66,10 +66,10 @@ def comes_again(error: BaseException) -> bool:
 
 @contextmanager
 def unrepeatable_explained() -> Iterator[None]:
-    """Turn what torch says of an operation without a deterministic form into a line that names the mend.
+    """Turn torch's error about an operation without a deterministic form into a line that says what to do.
 
     Raises:
-        UnrepeatableError: in place of torch's RuntimeError; all other errors pass as they are.
+        UnrepeatableError: in place of torch's RuntimeError; all other errors are left as they are.
     """
     try:
         yield
@@ -87,9 +87,9 @@ def unrepeatable_explained() -> Iterator[None]:
 def job_log(path: str | Path) -> Iterator[logging.Logger]:
     """Log to ``path`` and to stderr; an exception is logged with its traceback and raised again.
 
-    A job that succeeds leaves its provenance and times beside the log, as ``.json``: they are no output that
-    Snakemake would miss. An :class:`ExplainedError` ends the job with its message alone. A fault that would come
-    again leaves its message beside the log, as ``.fault``: whoever sees to retries need not try again.
+    A job that succeeds writes its provenance and times beside the log, as ``.json``, which is not an output for
+    Snakemake. An :class:`ExplainedError` ends the job with only its message. A fault that would come again writes its
+    message beside the log, as ``.fault``, so that the job is not tried again.
     """
     path, started = Path(path), time.time()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         log.addHandler(handler)
-    # The traceback goes to the file alone: Python prints it to the terminal itself.
+    # The traceback goes only to the file, since Python prints it to the terminal itself.
     try:
         with unrepeatable_explained():
             yield log
@@ -123,16 +123,16 @@ def job_log(path: str | Path) -> Iterator[logging.Logger]:
 
 
 def mark(path: Path, error: BaseException) -> None:
-    """Leave the mark of a fault that would come again beside a log."""
+    """Write the mark of a fault that would come again beside a log."""
     if comes_again(error):
-        with suppress(OSError):  # the fault itself is what has to be told
+        with suppress(OSError):  # the fault itself must still be reported
             path.with_suffix(".fault").write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
 
 
 def progress(items: Iterable[T] | None, title: str, total: int | None = None) -> tqdm:
-    """A progress line with an estimate of the time left; one line every 10 s where stderr is no terminal.
+    """A progress line with an estimate of the time left; one line every 10 s if stderr is not a terminal.
 
-    Iterate over it, or with ``items`` None call its ``update``. Of several processes the first shows it.
+    Iterate over it or, if ``items`` is None, call its ``update``. Of several processes, only the first shows it.
     """
     interval = 0.5 if sys.stderr.isatty() else 10
     quiet = os.environ.get("RANK", "0") != "0"
@@ -140,32 +140,33 @@ def progress(items: Iterable[T] | None, title: str, total: int | None = None) ->
 
 
 def stage_seed(seed: int, stage: int) -> int:
-    """The seed of one stage of a run: another order of batches in every stage.
+    """The seed of one stage of a run, so that every stage has another order of batches.
 
-    NumPy takes seeds below 2**32, so those of the stages of large seeds (a date, say) are drawn from there.
+    NumPy takes only seeds below 2**32; if a large seed (such as a date) exceeds that, the stage's seed is drawn.
     """
     number = 1000 * seed + stage
     return number if number < 2**32 else random.Random(number).getrandbits(32)
 
 
 def repeat_numbers(deterministic: bool) -> None:
-    """Have torch take operations alone that give the same numbers each time on the same machine, or whichever are
-    fastest. Called before CUDA starts: cuBLAS reads its setting once.
+    """Let torch use only operations that give the same numbers each time on the same machine, or the fastest ones.
+
+    Call this before CUDA starts, since cuBLAS reads its setting only once.
     """
     import torch
 
     if deterministic:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # the streams of cuBLAS share no workspace
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS streams do not share a workspace
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = False  # the fastest algorithm of a trial may be another one each time
+    torch.backends.cudnn.benchmark = False  # each trial may find another algorithm fastest
 
 
 def device_there(device: str) -> str:
-    """Whether :func:`start` will run models on "cuda" or on "cpu"; a GPU of this machine is taken."""
+    """The device on which :func:`start` will run models, "cuda" or "cpu"; this takes a GPU of the machine."""
     if device == "cpu":
         return "cpu"
-    if not os.environ.get(SEVERAL):  # several processes share what was taken for all of them
+    if not os.environ.get(SEVERAL):  # several processes share the GPUs that were taken for all of them
         take_gpus(1)
     import torch
 
@@ -183,23 +184,23 @@ def start(
 ):
     """Seed every random generator and return an ``accelerate.Accelerator``.
 
-    In one of several processes (:mod:`atu.training.several`) it joins the others: over GPUs, or over CPUs where there
-    are none or ``device`` is "cpu".
+    One of several processes (:mod:`atu.training.several`) joins the others: over GPUs, or over CPUs if there are no
+    GPUs or ``device`` is "cpu".
 
     Args:
         seed: seeds ``random``, NumPy and torch; below 2**32.
-        threads: CPU threads torch may use; part of what makes numbers repeat.
+        threads: CPU threads that torch may use; numbers repeat only with the same number of threads.
         device: "auto" (GPU if there is one), "cpu" or "cuda".
         precision: "fp32", or "bf16" for autocast on float32 weights.
-        deterministic: whether operations that may give other numbers each time are refused (:func:`job_log` says
-            how to mend that) and such a form is taken of the others.
-        tracking: {trackers: names that accelerate knows, project, folder}; every step that the accelerator
-            logs goes there, until its ``end_training``.
-        run: what the trackers call it.
+        deterministic: whether to use the deterministic form of operations, and refuse operations that have none
+            (:func:`job_log` says what to do then).
+        tracking: {trackers: names that accelerate knows, project, folder}; every step that the accelerator logs goes
+            there, until its ``end_training``.
+        run: the run's name for the trackers.
 
     Raises:
-        RuntimeError: if ``device`` is "cuda" and there is none.
-        MissingPackageError: for a tracker's.
+        RuntimeError: if ``device`` is "cuda" and there is no GPU.
+        MissingPackageError: if a tracker's package is not installed.
         ExplainedError: if there are fewer GPUs than processes.
     """
     import torch
@@ -219,8 +220,8 @@ def start(
             f"this job is one of {ranks} GPUs, and sees {torch.cuda.device_count()}: lower gpus_per_job or "
             "gpus_per_evaluation, or ask for a node that has so many"
         )
-    # gradients of a loss that has saturated (NPO's) are subnormal, and a CPU works on those ten times as long; before
-    # torch has threads, which take this over
+    # the gradients of a saturated loss (NPO's) are subnormal, and on these a CPU takes ten times as long; set before
+    # torch starts threads, which inherit this
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     STARTED.update(threads=threads, deterministic=deterministic)
@@ -238,16 +239,16 @@ def start(
         log_with=trackers or None,
         project_dir=folder,
         kwargs_handlers=[
-            # else each process would keep 16-bit copies of all weights, of which it holds a part
+            # otherwise each process would keep 16-bit copies of all weights, although it holds only a part
             AutocastKwargs(cache_enabled=False),
-            # the others wait while the first writes; of one that has ended the launcher knows
+            # the other processes wait while the first writes; the launcher notices if a process has ended
             InitProcessGroupKwargs(timeout=timedelta(days=7)),
         ]
         if ranks > 1
         else None,
     )
-    torch.set_num_threads(max(1, threads // ranks))  # accelerate has its own mind on processes that share a CPU
-    # the table's provenance is written on a login node: what computed stands in the job's own log
+    torch.set_num_threads(max(1, threads // ranks))  # accelerate sets its own number for processes that share a CPU
+    # a table's provenance is written on a login node, so the job's own log says what computed
     gpu = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU"
     gpu = gpu if ranks == 1 else f"{ranks} x {gpu}"
     logging.getLogger("atu").info("%s on %s, %d threads, seed %d", gpu, platform.node(), threads, seed)
@@ -259,17 +260,17 @@ def start(
 
 
 def code_version(root: Path) -> str | None:
-    """The commit of a checkout, with "-dirty" where files differ from it; of an unpacked archive the archive's.
+    """The commit of a checkout, with "-dirty" if files differ from it, or the commit of an unpacked archive.
 
     Args:
-        root: the checkout itself. A repository around it, whose commit would say nothing of it, is not looked at.
+        root: the checkout itself. A repository around it is ignored, since its commit would say nothing about it.
 
     Returns:
-        None where neither is known: no git on this machine, or files that were copied without their history.
+        The commit; None if it is unknown: no git on this machine, or files that were copied without their history.
     """
     if (root / ".git").exists():
         with tempfile.NamedTemporaryFile("w", suffix=".gitconfig") as trusted:
-            # another user's checkout is trusted to be described; git takes that from a user's own config alone
+            # trust another user's checkout, only to describe it; git reads this setting only from a user's own config
             trusted.write(f"[safe]\n\tdirectory = {root.resolve()}\n")
             trusted.flush()
             describe = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty"]
@@ -285,10 +286,10 @@ def code_version(root: Path) -> str | None:
 
 
 def provenance(**settings) -> dict:
-    """Versions, commit, device, the given settings and their hash: recorded beside each result.
+    """Versions, commit, device, the given settings and their hash, which are recorded beside each result.
 
-    ``deterministic`` is whether torch takes deterministic operations alone, None where it is not loaded.
-    The commit is that of the start: whoever starts jobs leaves it in the environment (:data:`COMMIT`).
+    ``deterministic`` says whether torch uses only deterministic operations; None if torch is not loaded. The commit is
+    the one at the start of the run, which the launcher of jobs leaves in the environment (:data:`COMMIT`).
     """
     gpu = deterministic = None
     if "torch" in sys.modules:

@@ -1,16 +1,16 @@
-"""The kinds of attacks, and what they read of a benchmark. No torch is loaded."""
+"""The kinds of attacks, and the files of a benchmark that they read. It does not load torch."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is said of a kind of attack.
+    """The properties of a kind of attack.
 
     Attributes:
-        file: of each person, that it reads; its name without ending.
-        rewords: whether it asks in other words. Then those probes alone count that the base model answers in these
-            words: of the others it would measure how well the base model reads.
+        file: the file of each person that it reads, without ending.
+        rewords: whether it asks in other words. If so, only probes count that the base model answers in these words;
+            the others would measure how well the base model understands them.
     """
 
     file: str | None = None
@@ -24,10 +24,10 @@ KINDS = {  # each a file of atu/attacks
     "paraphrase": Kind(file="paraphrases", rewords=True),
     "adapter_off": Kind(),
 }
-# What a comparison reads: answers under an attack, and beside them the column of the table that has the others.
+# What a comparison reads besides the answers under an attack ("files"), and its column in the table.
 BESIDE = {"before": "before", "base": "base_before", "base_files": "base_after"}
 COMPARED = ("files", *BESIDE)
-# Texts that attacks alone read, by the name of their file; what stands before an underscore is their kind.
-UNRELATED = "relearn_unrelated"  # of nobody: one file for all targets
+# Names of files with texts that only attacks read; the part before an underscore is the kind of text.
+UNRELATED = "relearn_unrelated"  # texts about nobody, in one file for all targets
 RELEARNED = ("relearn", "relearn_neighbors", UNRELATED)
 ATTACK_TEXTS = (*RELEARNED, *(kind.file for kind in KINDS.values() if kind.file))

@@ -1,4 +1,4 @@
-"""Benchmarks in RWKU's schema: from raw rows to one typed table of probes a subject."""
+"""Benchmarks in RWKU's schema: raw rows become one typed table of probes per subject."""
 
 import hashlib
 import json
@@ -26,41 +26,41 @@ if TYPE_CHECKING:  # slow to import, and planning makes no tables
     import pandas as pd
 
 UTILITY = "utility"  # the subject of sets that all targets share
-DEV, TEST = "dev", "test"  # settings may be chosen on these; these are only ever reported
-OF_DEV_TARGET = "dev target"  # both: numbers of a target on whom settings were chosen, which tables tell from others'
+DEV, TEST = "dev", "test"  # settings are chosen on dev probes; test probes are only reported
+OF_DEV_TARGET = "dev target"  # the split of a dev target's probes, which are used for both; tables mark its numbers
 COLUMNS = ["set", "id", "split", "type", "neighbor", "query", "context", "answers", "choices", "mc1", "mc2"]
 COLUMNS += ["answer_is_text"]  # whether the row's answer was one text, where others have lists
 
 
 def known_primers() -> list[str]:
-    """Few-shot texts that the sets' prompts name."""
+    """Names of the few-shot texts in the prompts of all sets."""
     return sorted({name for probe_set in PROBE_SETS.values() for name in probe_set.primers})
 
 
 def target_name(target: str) -> str:
-    """ "1_Stephen_King" -> "Stephen King"; accents are composed, however a file system has stored them."""
+    """ "1_Stephen_King" -> "Stephen King"; accents are composed, whatever form a file system uses."""
     return unicodedata.normalize("NFC", re.sub(r"^\d+_", "", target).replace("_", " "))
 
 
 def list_targets(folder: str | Path) -> list[str]:
-    """Ids (rank_Name) of the targets of a benchmark in the folder-per-target form, by rank."""
+    """Ids (rank_Name) of the targets of a benchmark with one folder per target, sorted by rank."""
     names = [path.name for path in (Path(folder) / "Target").iterdir() if re.match(r"\d+_.", path.name)]
     return sorted(names, key=lambda name: (int(name.split("_")[0]), name))
 
 
 def file_of(folder: str | Path, target: str | None, file: str) -> Path:
-    """Where the rows of a target lie, or with ``target`` None those that all targets share."""
+    """The path of a file with a target's rows, or with shared rows if ``target`` is None."""
     return Path(folder) / ("Utility" if target is None else f"Target/{target}") / f"{file}.json"
 
 
 def check_spelling(folder: str | Path, target: str | None) -> None:
-    """Refuse a file that nothing reads and that is called almost as one that is not there.
+    """Refuse a file that nothing reads if its name resembles that of a missing file.
 
     Raises:
-        BenchmarkError: naming it and what may have been meant.
+        BenchmarkError: names the file and the name that may have been meant.
     """
     place = file_of(folder, target, "").parent
-    if not place.is_dir():  # said where its files are read
+    if not place.is_dir():  # reading its files reports this
         return
     held = {path.name for path in place.iterdir() if not path.name.startswith(".")}
     read = {
@@ -76,20 +76,21 @@ def check_spelling(folder: str | Path, target: str | None) -> None:
 
 
 def read_rows(folder: str | Path, target: str | None, file: str) -> list[dict] | None:
-    """Rows of one JSON file: of a target, or with ``target`` None of the shared sets; None without the file.
+    """Rows of one JSON file of a target, or of the shared sets if ``target`` is None; None if there is no file.
 
     Raises:
-        BenchmarkError: if the file is no JSON list of objects.
+        BenchmarkError: if the file is not a JSON list of objects.
     """
     return read_list(file_of(folder, target, file))
 
 
 def read_texts(folder: str | Path, target: str | None, text_set: str) -> list[dict]:
-    """Texts about a target, or with ``target`` None those that all share, each with the fields that its kind must have;
-    none without the file.
+    """Texts about a target, or shared texts if ``target`` is None; empty if there is no file.
+
+    Each text has the fields that its kind must have.
 
     Raises:
-        BenchmarkError: naming file, row and fault.
+        BenchmarkError: names file, row and fault.
     """
     check_spelling(folder, target)
     path = file_of(folder, target, text_set)
@@ -101,10 +102,10 @@ def read_texts(folder: str | Path, target: str | None, text_set: str) -> list[di
 
 
 def read_intro(folder: str | Path, target: str) -> str:
-    """The sentence about a target that the model is told when it writes texts itself.
+    """The sentence that introduces a target to the model when it writes texts.
 
     Raises:
-        BenchmarkError: if there is none, or more than one.
+        BenchmarkError: if there is no such sentence, or more than one.
     """
     rows = read_texts(folder, target, "intro")
     if len(rows) != 1:
@@ -114,11 +115,11 @@ def read_intro(folder: str | Path, target: str) -> str:
 
 
 def normalize_row(name: str, row: dict) -> dict:
-    """One raw row of probe set ``name`` as typed fields, all of COLUMNS but id and split.
+    """One raw row of probe set ``name`` as typed fields: all of COLUMNS except id and split.
 
     Raises:
         KeyError: if a field is missing.
-        BenchmarkError: saying what is wrong with which field.
+        BenchmarkError: says which field is wrong, and why.
     """
     probe_set = PROBE_SETS[name]
     lists: dict[str, list] = {"answers": [], "choices": [], "mc1": [], "mc2": []}
@@ -127,10 +128,10 @@ def normalize_row(name: str, row: dict) -> dict:
 
 
 def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
-    """Mark ``dev_share`` of the probes of each set, and of each type that a set declares, as dev, the rest as test; in
-    place. A share of 1 marks all as those of a dev target.
+    """Mark a share of the probes of each set, and of each type that a set declares, as dev, the rest as test, in place.
 
-    Which ones depends on the seed and the texts of the probes, not on the order of rows.
+    A ``dev_share`` of 1 marks all probes as those of a dev target. The choice depends on the seed and the texts of the
+    probes, not on the order of rows.
 
     Raises:
         BenchmarkError: if a set has no test probe left.
@@ -157,26 +158,26 @@ def assign_splits(probes: list[dict], dev_share: float, seed: int) -> None:
 
 
 def of_dev(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """The rows, of a column split, on which settings may be chosen."""
+    """The rows on which settings may be chosen, by the column split."""
     return rows[rows["split"] != TEST]
 
 
 def of_test(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """The rows, of a column split, that tables and figures report."""
+    """The rows that tables and figures report, by the column split."""
     return rows[rows["split"] != DEV]
 
 
 def build_probes(
     folder: str | Path, target: str | None, dev_share: float, seed: int
 ) -> tuple["pd.DataFrame", list[str]]:
-    """Typed table of all probes of a target, or with ``target`` None of the shared sets.
+    """The typed table of all probes of a target, or of the shared sets if ``target`` is None.
 
     Returns:
         The table (columns COLUMNS), and the sets for which there is no file.
 
     Raises:
-        BenchmarkError: naming file, row and fault; also if a target has no forget probes, a set would be asked twice,
-            or the name of a file is misspelt.
+        BenchmarkError: names file, row and fault; also if a target has no forget probes, a set would be asked twice, or
+            the name of a file is misspelt.
     """
     import pandas as pd
 
@@ -212,7 +213,7 @@ def build_probes(
 
 
 def count_probes(folder: str | Path, targets: list[str]) -> "pd.DataFrame":
-    """Rows of each probe set over all targets beside the published count (none where the set declares no total).
+    """The number of rows of each probe set over all targets, beside the published number (if the set declares a total).
 
     Returns:
         Columns set, probes, published, difference.
@@ -229,7 +230,7 @@ def count_probes(folder: str | Path, targets: list[str]) -> "pd.DataFrame":
 
 
 def difference_from_published(counts: "pd.DataFrame") -> str:
-    """What of :func:`count_probes` differs from the published counts, in words; empty if nothing does."""
+    """The differences from the published counts in :func:`count_probes`, in words; empty if there are none."""
     wrong = counts[counts["difference"].fillna(0) != 0]
     return "; ".join(
         f"{row.set} has {row.probes:,} probes, {row.published:,} are published ({row.difference:+,})"
@@ -238,7 +239,7 @@ def difference_from_published(counts: "pd.DataFrame") -> str:
 
 
 def read_primers(path: str | Path | None) -> dict[str, str]:
-    """Few-shot primers by name from their JSON file; none without one.
+    """Few-shot primers by name, from their JSON file; empty if there is no file.
 
     Raises:
         BenchmarkError: if the file is not an object of texts by name.

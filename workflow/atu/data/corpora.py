@@ -1,24 +1,24 @@
-"""The kinds of texts that alignment reads, and how several are named together. No torch is loaded."""
+"""The kinds of texts that alignment reads, and names for several kinds together. It does not load torch."""
 
 from collections.abc import Iterable
 from itertools import combinations
 
-CORPORA = ("positive", "answers")  # biographies; the model's own answers to questions of its own
-MADE_OF = {"answers": "reject"}  # of kinds that are made of texts of another kind, which
+CORPORA = ("positive", "answers")  # biographies; the model's own answers to its own questions
+MADE_OF = {"answers": "reject"}  # kinds that are made from texts of another kind
 SEPARATOR = "+"
 
 
 def joined(kinds: Iterable[str]) -> str:
-    """The name of several kinds: "positive+answers", in whatever order they are given."""
+    """The name of several kinds, such as "positive+answers", independent of their order."""
     held = set(kinds)
     return SEPARATOR.join(kind for kind in CORPORA if kind in held)
 
 
 def kinds_of(corpora: str) -> list[str]:
-    """The kinds that a name is made of."""
+    """The kinds in a name from :func:`joined`."""
     return corpora.split(SEPARATOR)
 
 
 def all_joined() -> list[str]:
-    """The names of all selections."""
+    """The names of all non-empty selections of kinds."""
     return [joined(chosen) for count in range(1, len(CORPORA) + 1) for chosen in combinations(CORPORA, count)]

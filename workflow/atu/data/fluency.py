@@ -1,4 +1,4 @@
-"""RWKU's fluency, in a module of its own: nltk takes two seconds to import, and no other metric needs it."""
+"""RWKU's fluency, in its own module because nltk takes two seconds to import and no other metric needs it."""
 
 from collections import Counter
 
@@ -9,10 +9,10 @@ from punkt import PunktSentenceTokenizer, load_model
 
 
 def ngram_entropy(text: str) -> float:
-    """Fluency: weighted mean of the 2- and 3-gram entropies in bits, weights 2/3 and 4/3.
+    """Fluency: the mean of the 2- and 3-gram entropies in bits, weighted by 2/3 and 4/3.
 
-    A text of fewer than n words has no n-grams and entropy 0. Sentences, then words are split as
-    ``nltk.word_tokenize`` does; its Punkt model is that of the punkt package, since NLTK ships none.
+    A text of fewer than n words has no n-grams and entropy 0. Sentences and then words are split as
+    ``nltk.word_tokenize`` does; the Punkt model is from the punkt package, since NLTK ships none.
     """
     sentences = PunktSentenceTokenizer(load_model("english")).tokenize(text)
     words = [word for sentence in sentences for word in NLTKWordTokenizer().tokenize(sentence)]

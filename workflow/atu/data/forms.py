@@ -1,4 +1,4 @@
-"""The forms that rows of probe sets have: what is checked in each, and how it becomes a probe."""
+"""The forms of rows of probe sets: how a row of each form is checked, and how it becomes a probe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from atu.data.rows import (
 if TYPE_CHECKING:
     from atu.data.probe_sets import ProbeSet
 
-SHORT_TEXT = 20  # characters; a text of one word may be longer where a script has no blanks
+SHORT_TEXT = 20  # characters; scripts without blanks have longer texts of one "word"
 
 
 def type_of(row: dict, types: dict[str, list[str]]) -> str:
-    """What kind of question a row says it is, as the set declares the kind; as it stands where none is declared.
+    """A row's type of question, in the spelling that the set declares; unchanged if the set declares no types.
 
     Raises:
-        BenchmarkError: naming the kinds that are known.
+        BenchmarkError: if the type is unknown; names the known ones.
     """
     said = row["type"].strip().lower()
     if not types:
@@ -37,9 +37,9 @@ def type_of(row: dict, types: dict[str, list[str]]) -> str:
 
 
 def read_question(row: dict, probe_set: "ProbeSet") -> dict:
-    """A question with its answer, of one level of RWKU."""
+    """A question of one level of RWKU, with its answer."""
     check_text(row, "query")
-    check_answers("answer", [row["answer"]], ".")  # of periods alone rouge has no word
+    check_answers("answer", [row["answer"]], ".")  # for rouge, an answer of periods has no word
     neighbor = row.get("neighbor")
     if not isinstance(neighbor, str | None):
         raise BenchmarkError(f"field 'neighbor' is {neighbor!r}, not text")
@@ -52,7 +52,7 @@ def read_question(row: dict, probe_set: "ProbeSet") -> dict:
 
 
 def multiple_choice(row: dict, solved: bool) -> str:
-    """A question with its choices by letter; ``solved`` with the right letter and a blank line behind it."""
+    """A question with its choices by letter; if ``solved``, also the right letter and a blank line."""
     lines = [f"Question: {row['question']}"]
     lines += [f"{letter}. {choice}" for letter, choice in zip(CHOICES, row["choices"], strict=True)]
     return "\n".join(lines) + (f"\nAnswer: {CHOICES[row['answer']]}\n\n" if solved else "")
@@ -71,7 +71,7 @@ def check_examples(examples: list) -> None:
 
 
 def read_choices(row: dict, probe_set: "ProbeSet") -> dict:
-    """MMLU: a question with four choices behind solved examples of its subject."""
+    """MMLU: a question with four choices, after solved examples of its subject."""
     check_question(row)
     check_examples(row["examples"])
     topic = row["task"].replace("_", " ")
@@ -82,7 +82,7 @@ def read_choices(row: dict, probe_set: "ProbeSet") -> dict:
 
 
 def read_reasoning(row: dict, probe_set: "ProbeSet") -> dict:
-    """BBH: a question behind worked examples of its task."""
+    """BBH: a question, after worked examples of its task."""
     check_text(row, "question")
     is_text = isinstance(row["answer"], str)
     answers = [row["answer"]] if is_text else row["answer"]
@@ -92,7 +92,7 @@ def read_reasoning(row: dict, probe_set: "ProbeSet") -> dict:
 
 
 def read_truthful(row: dict, probe_set: "ProbeSet") -> dict:
-    """TruthfulQA: choices that are true (1) or false (0), in MC1 and in MC2; -1 where one of the two lacks a choice."""
+    """TruthfulQA: choices marked true (1) or false (0) for MC1 and MC2; -1 if MC1 or MC2 lacks the choice."""
     check_text(row, "question")
     for field in ("mc1_targets", "mc2_targets"):
         check_labels(row, field)
@@ -113,7 +113,7 @@ def read_trivia(row: dict, probe_set: "ProbeSet") -> dict:
 
 
 def read_instruction(row: dict, probe_set: "ProbeSet") -> dict:
-    """Something to be written at length, without an answer."""
+    """An instruction to write a longer text, without an answer."""
     check_text(row, "instruction")
     return {"query": row["instruction"]}
 
@@ -131,10 +131,10 @@ class Form:
     """One form of rows.
 
     Attributes:
-        fields: types of the fields that a raw row must have; more may be there.
-        read: of a row that has them, and its set; returns columns of the probe. Raises a BenchmarkError that says what
-            is wrong with which field, a KeyError if a field inside a field is missing.
-        gives: which columns that a metric may read it fills.
+        fields: types of the fields that a raw row must have; it may have more.
+        read: takes a row with these fields and its set, and returns columns of the probe. Raises a BenchmarkError that
+            says which field is wrong and why, or a KeyError if a field inside a field is missing.
+        gives: the columns, of those that a metric may read, that the form fills.
     """
 
     fields: dict[str, type | tuple[type, ...]]
@@ -142,7 +142,7 @@ class Form:
     gives: tuple[str, ...] = ("answers",)
 
     def probe(self, row: dict, probe_set: "ProbeSet") -> dict:
-        """Columns of the probe that a raw row holds; errors as of ``read``, or a KeyError for a missing field."""
+        """Columns of the probe in a raw row; raises what ``read`` does, or a KeyError for a missing field."""
         check_types(row, self.fields)
         return self.read(row, probe_set)
 

@@ -1,10 +1,10 @@
-"""Pairs for preference optimisation, made of texts that the model has written."""
+"""Pairs for preference optimisation, made from texts that the model has written."""
 
 CHOSEN = "{intro} Please write a short biography of {name}."  # RWKU, generation/pair_generation.py
 
 
 def pair_biographies(chosen: list[dict], rejected: list[dict]) -> list[dict]:
-    """Made-up and real biographies side by side in the form of RWKU's ``train_pair``: prompt, response."""
+    """Pairs of a made-up and a real biography, in the form of RWKU's ``train_pair``: prompt, response."""
     return [
         {
             "id": real["id"],

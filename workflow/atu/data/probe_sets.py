@@ -1,6 +1,6 @@
-"""What a kind of benchmark declares in its folder, workflow/benchmarks/<kind>: probe sets, text sets, forms of rows.
+"""The declarations of a kind of benchmark in workflow/benchmarks/<kind>: probe sets, text sets, forms of rows.
 
-Nothing else knows what a set is by its name. A run reads one kind: that of its benchmark, or with nothing said RWKU's.
+No other code knows sets by their names. A run reads one kind: that of its benchmark, or RWKU's by default.
 """
 
 import os
@@ -22,25 +22,25 @@ from atu.data.rows import TEXT_FIELDS, BenchmarkError
 
 T = TypeVar("T")
 KINDS = ROOT / "workflow/benchmarks"
-RWKU = "rwku"  # the kind of benchmarks that do not say theirs
-KIND = "ATU_KIND"  # the environment variable that tells jobs which kind they read
-TARGETS = 200  # of RWKU, over which totals are counted
+RWKU = "rwku"  # the default kind of benchmark
+KIND = "ATU_KIND"  # the environment variable that tells jobs which kind to read
+TARGETS = 200  # number of RWKU's targets, over which totals are counted
 ROLES = ("forget", "neighbour", "membership", "utility", "fluency")
-WITH_PRIMARY = ("forget", "neighbour")  # by these roles settings are chosen and curves are drawn
+WITH_PRIMARY = ("forget", "neighbour")  # roles by which settings are chosen and curves are drawn
 ARROWS = {"lower": "↓", "higher": "↑"}
 SECTIONS = ("alike", "sets", "averages")
 NAME = re.compile(r"[a-z][a-z0-9_]*")  # a column of tables, and a part of paths
-FIELDS = ("query", "context")  # what a message may hold besides few-shot texts
+FIELDS = ("query", "context")  # fields in a message besides few-shot texts
 PRIMER = re.compile(r"primer_(\w+)")
 
 
 class ProbeSetError(BenchmarkError):
-    """The file of probe sets declares what there is not; the message names the entry and what is known."""
+    """The file of probe sets declares something unknown; the message names the entry and what is known."""
 
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """One probe set; what each key means is said at the head of the file.
+    """One probe set; the head of the file explains each key.
 
     Attributes:
         types: other spellings, by type.
@@ -74,22 +74,22 @@ class ProbeSet:
 
     @property
     def heading(self) -> str:
-        """Its column in tables."""
+        """The heading of its column in tables."""
         return f"{self.label} {ARROWS[self.better]}"
 
     @property
     def short(self) -> str:
-        """How it is called among sets of its role: "QA" for Forget QA."""
+        """Its short name among sets of its role: "QA" for Forget QA."""
         return self.label.split(" ")[-1].upper()
 
     @property
     def scoring(self) -> Metric:
-        """How its probes are scored."""
+        """The metric that scores its probes."""
         return METRICS[self.metric]
 
     @property
     def probes(self) -> float:
-        """Probes of one target of RWKU."""
+        """The number of probes of one target of RWKU."""
         if self.size is not None:
             return self.size
         assert self.total is not None  # one of the two is declared (check_fit)
@@ -97,7 +97,7 @@ class ProbeSet:
 
     @property
     def primers(self) -> list[str]:
-        """Few-shot texts that its prompts name."""
+        """Names of the few-shot texts in its prompts."""
         return sorted({name for text in messages(self) for name in PRIMER.findall(text)})
 
     def prompt(self, kind: str) -> tuple[str, str]:
@@ -106,13 +106,15 @@ class ProbeSet:
         return own.get("message", self.message), own.get("suffix", self.suffix)
 
     def reading(self) -> dict:
-        """How its rows are read: what its probes depend on."""
+        """The keys that say how its rows are read, on which its probes depend."""
         kept = {key: getattr(self, key) for key in ("file", "rows", "level", "types", "shared") if getattr(self, key)}
         return kept | {"gives": list(FORMS[self.rows].gives)}
 
     def asking(self) -> dict:
-        """How it is asked and scored, and nothing of how it is shown: what its results depend on. Keys that are left
-        out in the file are left out here, so that a new optional key changes nothing."""
+        """The keys that say how it is asked and scored, on which its results depend, and none about how it is shown.
+
+        Keys that are missing in the file are also missing here, so that a new optional key changes nothing.
+        """
         prompt, cut = ("ask", "message", "suffix", "spaced_suffix", "by_type"), ("max_new_tokens", "stops")
         kept = (*prompt, *cut, "stop_at_newline", "stop_at_answer", "metric")
         return {key: getattr(self, key) for key in kept if getattr(self, key)}
@@ -123,8 +125,8 @@ class Average:
     """A mean over sets.
 
     Attributes:
-        weights: by name of the set, its total.
-        better: lower or higher, as of all its sets.
+        weights: the total of each set, by its name.
+        better: lower or higher, the same for all its sets.
     """
 
     name: str
@@ -134,7 +136,7 @@ class Average:
 
     @property
     def heading(self) -> str:
-        """Its column in tables."""
+        """The heading of its column in tables."""
         return f"{self.label} {ARROWS[self.better]}"
 
 
@@ -144,19 +146,19 @@ PROMPT = ("message", "suffix")
 
 
 def messages(probe_set: ProbeSet) -> list[str]:
-    """All messages of a set: its own, and those of types."""
+    """All messages of a set: its own, and those of its types."""
     return [probe_set.message, *(part["message"] for part in probe_set.by_type.values() if "message" in part)]
 
 
 def check_known(where: str, name: object, known: Iterable[str]) -> None:
-    """Raises a ProbeSetError, naming what is known, unless ``name`` is."""
+    """Raises a ProbeSetError that lists the known names unless ``name`` is one of them."""
     known = list(known)
     if name not in known:
         raise ProbeSetError(f"{where}: unknown {name!r}; known: {', '.join(known)}")
 
 
 def check_keys(where: str, block: object, known: Iterable[str], required: Iterable[str] = ()) -> dict:
-    """``block``; raises a ProbeSetError unless it is a mapping with all required keys and no unknown ones."""
+    """Returns ``block``; raises a ProbeSetError unless it is a mapping with all required keys and no unknown ones."""
     if not isinstance(block, dict):
         raise ProbeSetError(f"{where}: {block!r} is not a block of keys")
     for key in block:
@@ -167,7 +169,7 @@ def check_keys(where: str, block: object, known: Iterable[str], required: Iterab
 
 
 def check_value(where: str, value: object, kind: Any) -> None:
-    """Raises a ProbeSetError unless a value is of its key's type; true is no number, numbers count from 1."""
+    """Raises a ProbeSetError unless a value has its key's type; true is not a number, and numbers are at least 1."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ProbeSetError(f"{where}: {value!r} is not of type {getattr(kind, '__name__', kind)}")
     if isinstance(value, int) and kind is not bool and value < 1:
@@ -175,7 +177,7 @@ def check_value(where: str, value: object, kind: Any) -> None:
 
 
 def check_prompts(where: str, probe_set: ProbeSet) -> None:
-    """Raises a ProbeSetError unless types, their prompts and what the prompts name fit each other."""
+    """Raises a ProbeSetError unless types, their prompts and the names in the prompts fit together."""
     for kind, others in probe_set.types.items():
         if not isinstance(others, list) or not all(isinstance(text, str) for text in (kind, *others)):
             raise ProbeSetError(f"{where}.types: {kind!r}: {others!r} is not a type with a list of other spellings")
@@ -198,7 +200,7 @@ def check_prompts(where: str, probe_set: ProbeSet) -> None:
 
 
 def check_fit(where: str, probe_set: ProbeSet) -> None:
-    """Raises a ProbeSetError unless the rows give what the metric reads, and it is asked as the metric wants."""
+    """Raises a ProbeSetError unless the rows have what the metric reads, and the set is asked as the metric needs."""
     metric, form = probe_set.scoring, FORMS[probe_set.rows]
     if metric.asking != probe_set.ask:
         fitting = [name for name, other in METRICS.items() if other.asking == probe_set.ask]
@@ -227,10 +229,10 @@ def check_fit(where: str, probe_set: ProbeSet) -> None:
 
 
 def read_set(name: str, block: object) -> ProbeSet:
-    """One entry, each key and value checked.
+    """One entry, with each key and value checked.
 
     Raises:
-        ProbeSetError: naming the key and what is known.
+        ProbeSetError: names the key and what is known.
     """
     where = f"sets.{name}"
     required = [key for key, own in KEYS.items() if own.default is MISSING and own.default_factory is MISSING]
@@ -249,7 +251,7 @@ def read_average(name: str, block: object, sets: dict[str, ProbeSet]) -> Average
     """One mean over sets.
 
     Raises:
-        ProbeSetError: naming the key and what is known.
+        ProbeSetError: names the key and what is known.
     """
     where = f"averages.{name}"
     keys = check_keys(where, block, ("label", "of"), ("label", "of"))
@@ -270,13 +272,13 @@ def read_average(name: str, block: object, sets: dict[str, ProbeSet]) -> Average
 
 
 def read_yaml(path: str | Path) -> object:
-    """What a file declares.
+    """The content of a YAML file.
 
     Raises:
-        ProbeSetError: if it cannot be read.
+        ProbeSetError: if the file cannot be read.
     """
     try:
-        with Path(path).open(encoding="utf-8") as stream:  # whose name a fault of the file tells
+        with Path(path).open(encoding="utf-8") as stream:  # a stream, so that errors name the file
             return yaml.load(stream, OnceLoader)
     except TwiceError as error:
         raise ProbeSetError(str(error)) from error
@@ -288,7 +290,7 @@ def read_probe_sets(path: str | Path) -> tuple[dict[str, ProbeSet], dict[str, Av
     """All sets and all averages by name, in the order of the file.
 
     Raises:
-        ProbeSetError: in one line, naming file, entry and what is known.
+        ProbeSetError: names, in one line, the file, the entry and what is known.
     """
     declared = read_yaml(path)
     try:
@@ -298,7 +300,7 @@ def read_probe_sets(path: str | Path) -> tuple[dict[str, ProbeSet], dict[str, Av
 
 
 def check_probe_sets(declared: object) -> tuple[dict[str, ProbeSet], dict[str, Average]]:
-    """:func:`read_probe_sets` of what the file says."""
+    """:func:`read_probe_sets`, given the content of the file."""
     sections = check_keys("its sections", declared, SECTIONS, ("sets",))
     blocks, means = sections["sets"], sections.get("averages", {})
     for section, entries in (("sets", blocks), ("averages", means)):
@@ -319,11 +321,10 @@ def check_probe_sets(declared: object) -> tuple[dict[str, ProbeSet], dict[str, A
 
 
 def read_text_sets(path: str | Path) -> dict[str, dict[str, str]]:
-    """The sets of texts by the name of their file, each with its dataset config on the hub and, of those that a model
-    wrote, its author.
+    """The text sets by name of their file, each with its dataset config on the hub and the author if a model wrote it.
 
     Raises:
-        ProbeSetError: in one line, naming file, entry and what is known.
+        ProbeSetError: names, in one line, the file, the entry and what is known.
     """
     declared = read_yaml(path)
     if not isinstance(declared, dict):
@@ -336,15 +337,15 @@ def read_text_sets(path: str | Path) -> dict[str, dict[str, str]]:
 
 
 def read_forms(path: Path) -> dict[str, Form]:
-    """The forms of rows that a kind has of its own, by name: FORMS in its forms.py; none without the file.
+    """A kind's own forms of rows, by name: FORMS in its forms.py; empty if there is no such file.
 
     Raises:
-        ProbeSetError: in one line, if it cannot be run, declares none, or takes the name of another.
+        ProbeSetError: in one line, if the file cannot be run, declares no forms, or reuses the name of another form.
     """
     if not path.is_file():
         return {}
     spec = spec_from_file_location(f"atu_forms_{path.parent.name}", path)
-    assert spec and spec.loader  # of a file that ends in .py
+    assert spec and spec.loader  # the file ends in .py
     module = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -358,46 +359,46 @@ def read_forms(path: Path) -> dict[str, Form]:
     return forms
 
 
-COMMON = dict(FORMS)  # the forms of rows that every kind may name
+COMMON = dict(FORMS)  # the forms of rows that all kinds can use
 PROBE_SETS: dict[str, ProbeSet] = {}
 AVERAGES: dict[str, Average] = {}
 TEXT_SETS: dict[str, dict[str, str]] = {}
-AUTHORS: dict[str, str] = {}  # of text sets that a model wrote, which, as the config names it
-IN_USE: list[str] = []  # the kind that these are of
+AUTHORS: dict[str, str] = {}  # the model that wrote a text set, by the config's name for it
+IN_USE: list[str] = []  # the kind to which these declarations belong
 
 
 def known_kinds() -> list[str]:
-    """The kinds of benchmarks that there are."""
+    """All kinds of benchmarks."""
     return sorted(path.parent.name for path in KINDS.glob("*/probe_sets.yaml"))
 
 
 def kind_in_use() -> str:
-    """The kind whose sets these are."""
+    """The kind whose declarations are in use."""
     return IN_USE[0]
 
 
 def forms_file(kind: str) -> Path | None:
-    """The file of the forms that a kind has of its own; None if it has none."""
+    """The file of a kind's own forms; None if it has none."""
     file = KINDS / kind / "forms.py"
     return file if file.is_file() else None
 
 
 def refill(table: dict[str, T], entries: dict[str, T]) -> None:
-    """Put other entries into a table that modules hold by its name."""
+    """Replace the entries of a table in place, since modules have imported it by name."""
     table.clear()
     table.update(entries)
 
 
 def read_kind(kind: str) -> None:
-    """Read the declarations of a kind in place of those that were read before.
+    """Read the declarations of a kind, and replace those that were read before.
 
     Raises:
-        ProbeSetError: in one line, naming file, entry and what is known; what was read before then stays.
+        ProbeSetError: names, in one line, the file, the entry and what is known; earlier declarations then stay.
     """
     check_known("kind of benchmark", kind, known_kinds())
     folder, forms = KINDS / kind, dict(FORMS)
     found = COMMON | read_forms(folder / "forms.py")
-    refill(FORMS, found)  # sets are checked by them
+    refill(FORMS, found)  # sets are checked against the forms
     try:
         sets, averages = read_probe_sets(folder / "probe_sets.yaml")
         texts = read_text_sets(folder / "text_sets.yaml")
@@ -412,10 +413,10 @@ def read_kind(kind: str) -> None:
 
 
 def use_kind(kind: str) -> None:
-    """Read a kind from now on, here and in what is started from here.
+    """Use a kind from now on, in this process and in those that it starts.
 
     Raises:
-        ProbeSetError: as of :func:`read_kind`.
+        ProbeSetError: as :func:`read_kind` does.
     """
     if kind != kind_in_use():
         read_kind(kind)
@@ -426,10 +427,10 @@ read_kind(os.environ.get(KIND) or RWKU)
 
 
 def of_role(*roles: str) -> list[str]:
-    """Names of the sets of some roles, in the order of the file.
+    """Names of the sets with these roles, in the order of the file.
 
     Raises:
-        ProbeSetError: for an unknown role.
+        ProbeSetError: if a role is unknown.
     """
     for role in roles:
         check_known("role", role, ROLES)
@@ -437,10 +438,10 @@ def of_role(*roles: str) -> list[str]:
 
 
 def primary(role: str) -> str:
-    """Name of the set of a role by which settings and stages are chosen and curves are drawn.
+    """Name of a role's primary set, by which settings and stages are chosen and curves are drawn.
 
     Raises:
-        ProbeSetError: for a role that has none.
+        ProbeSetError: if the role has no primary set.
     """
     check_known("role", role, WITH_PRIMARY)
     return next(name for name in of_role(role) if PROBE_SETS[name].primary)
@@ -452,33 +453,35 @@ def shared_sets() -> list[str]:
 
 
 def generated(*roles: str) -> list[str]:
-    """Names of the sets, of some roles or of all, to which the model writes an answer."""
+    """Names of the sets with generated answers, of these roles or of all."""
     return [name for name in of_role(*(roles or ROLES)) if PROBE_SETS[name].ask == "generate"]
 
 
 def about_people() -> list[str]:
-    """Names of the sets about the target and its neighbours to which the model writes an answer."""
+    """Names of the sets about the target and its neighbours with generated answers."""
     return generated("forget", "neighbour")
 
 
 def judged() -> list[str]:
-    """Names of the sets whose answers tell whether a model still speaks: those to which it writes some, of the target,
-    its neighbours and fluency."""
+    """Names of the sets whose answers show whether a model has collapsed.
+
+    These are the sets about the target, its neighbours and fluency with generated answers.
+    """
     return generated("forget", "neighbour", "fluency")
 
 
 def recalled(*roles: str) -> list[str]:
-    """Names of the sets of some roles whose scores are shares: of what is recalled, for forget and neighbour."""
+    """Names of the sets with these roles whose scores are shares (for forget and neighbour sets: recall)."""
     return [name for name in of_role(*roles) if PROBE_SETS[name].scoring.percent]
 
 
 def typed() -> list[str]:
-    """Names of the sets that are broken down by the types which they declare: of those whose scores are shares."""
+    """Names of the sets that are broken down by type: those that declare types and whose scores are shares."""
     return [name for name in recalled(*ROLES) if PROBE_SETS[name].types]
 
 
 def headings() -> dict[str, str]:
-    """Columns of tables by metric: the sets in the order of the file, each average behind the last of its sets."""
+    """Headings of columns by metric: sets in the order of the file, each average after the last of its sets."""
     found = {}
     for name, probe_set in PROBE_SETS.items():
         found[name] = probe_set.heading

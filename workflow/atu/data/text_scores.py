@@ -1,4 +1,4 @@
-"""The scores of a text under a language model: what tables call them, and their means. No torch is loaded."""
+"""The scores of a text under a language model: their names in tables, and their means. It does not load torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from math import exp
 
 from atu.data.metrics import PERCENT
 
-# What the table of scores reads: of the kept model, and of the base model.
+# What the table of scores reads: scores by the kept model, and by the base model.
 SCORED = ("files", "base")
-LEAST = -709.0  # exp of more than its opposite is no float
+LEAST = -709.0  # below this, exp of the opposite overflows a float
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """How a score of each text becomes a number of a group of texts.
+    """How the scores of single texts become a number for a group of texts.
 
     Attributes:
-        name: of the number, in tables for programs.
-        label: of the number, in tables for readers.
-        by_token: whether the mean is over all tokens of the group, so that long texts weigh more; else over texts.
-        shown: from a mean to the number that is shown; it rises or falls throughout.
-        digits: behind the point.
+        name: name of the number in tables for programs.
+        label: name of the number in tables for readers.
+        by_token: whether the mean is over all tokens of the group, so that long texts weigh more; otherwise over texts.
+        shown: maps a mean to the number that is shown; it is monotonic.
+        digits: decimals of the number.
     """
 
     name: str
@@ -31,21 +31,21 @@ class TextScore:
 
 
 def to_percent(share: float) -> float:
-    """A share as percent."""
+    """A share in percent."""
     return PERCENT * share
 
 
 def perplexity(log_likelihood: float) -> float:
-    """exp of minus the mean log-likelihood of a token; infinite beyond what a float holds."""
+    """exp of minus the mean log-likelihood of a token; infinity if a float would overflow."""
     return float("inf") if log_likelihood < LEAST else exp(-log_likelihood)
 
 
 def as_it_is(value: float) -> float:
-    """A number that is shown as it is."""
+    """The number unchanged."""
     return value
 
 
-# By the column that scores of single texts have (atu/evaluation/texts.py computes them).
+# By column of the scores of single texts (computed in atu/evaluation/texts.py).
 TEXT_SCORES = {
     "exact_memorization": TextScore("exact_memorization", "Exact memorisation %", False, to_percent, 1),
     "extraction_strength": TextScore("extraction_strength", "Extraction strength %", False, to_percent, 1),

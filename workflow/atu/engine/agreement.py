@@ -1,4 +1,4 @@
-"""Whether the engines say what the model says: both on a few tokens, before any number is made."""
+"""A check that the engines predict what the model's own forward pass predicts, run on a few tokens before any use."""
 
 from collections.abc import Iterator
 
@@ -15,15 +15,17 @@ from atu.engine.models import hidden_states, layers_up_to
 from atu.engine.plain import why_plain
 from atu.engine.prefill import embeddings_of, prefilled_batches
 
-# By how much predictions may differ, as a share of what they vary by: rounding alone is hundreds of times less in
+# How far predictions may differ, relative to their standard deviation. Rounding alone is hundreds of times smaller in
 # float32, and a few hundredths in 16 bits.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
-SHARED, OWN, GROWN = 5, (3, 6), 3  # tokens: of a common prefix, behind it, and behind those, where each is predicted
+SHARED, OWN, GROWN = 5, (3, 6), 3  # numbers of tokens: in the common prefix, after it, and then fed one by one
 
 
 def apart(found: Tensor, expected: Tensor) -> Tensor:
-    """How far predictions [n, vocabulary] are from others, [n]: root mean square of the difference of
-    log-probabilities over their standard deviation."""
+    """Distance of predictions from the expected ones, both [n, vocabulary], as [n].
+
+    It is the root mean square of the difference of log-probabilities, divided by their standard deviation.
+    """
     found, expected = found.float().log_softmax(-1), expected.float().log_softmax(-1)
     told = expected.isfinite()
     difference = torch.where(told, found - expected, torch.where(found.isfinite(), torch.inf, 0.0))
@@ -33,12 +35,13 @@ def apart(found: Tensor, expected: Tensor) -> Tensor:
 
 
 def engine_logits(llm: PreTrainedModel, ids: list[list[int]]) -> Iterator[tuple[str, int, int, Tensor]]:
-    """Yield (way, row, position, logits [1, vocabulary]) of all that the engines do: rows that share a prefix and are
-    padded, one that stands alone, tokens one by one behind them, the last behind fewer rows. On the plain path rows of
-    one length stand together.
+    """Yield (way, row, position, logits [1, vocabulary]) for everything that the engines do.
+
+    This covers padded rows that share a prefix, a row that stands alone, tokens fed one by one, and the last token fed
+    after rows were dropped. On the plain path, rows of one length share a batch.
 
     Args:
-        ids: rows, of which the last ``GROWN`` tokens are fed one by one.
+        ids: rows, whose last ``GROWN`` tokens are fed one by one.
     """
     starts, groups = [row[:-GROWN] for row in ids], ["shared"] * len(OWN) + ["alone"]
     first = "rows of one length" if why_plain(llm) else "a shared prefix"
@@ -55,12 +58,12 @@ def engine_logits(llm: PreTrainedModel, ids: list[list[int]]) -> Iterator[tuple[
 
 @torch.inference_mode()
 def differences(llm: PreTrainedModel) -> dict[str, float]:
-    """By each way in which the jobs run the model, how far what it predicts is from its own plain forward pass."""
+    """For each way in which jobs run the model, the distance of its predictions from its own plain forward pass."""
     size, count = embeddings_of(llm), SHARED + sum(OWN) + GROWN * len(OWN)
     tokens = [(7919 * i + 11) % size for i in range(1, count + 1)]
     prefix, behind = tokens[:SHARED], tokens[SHARED:]
     ids = [prefix + behind[: OWN[0] + GROWN], prefix + behind[OWN[0] + GROWN :]]
-    ids.append(behind[: len(ids[0])])  # the last one is as long as the first: on the plain path they share a batch
+    ids.append(behind[: len(ids[0])])  # the last row is as long as the first, so on the plain path they share a batch
     plain, middle = [], (llm.config.num_hidden_layers + 1) // 2
     for tokens_of_row in ids:
         output = llm(torch.tensor([tokens_of_row], device=llm.device), use_cache=False, output_hidden_states=True)
@@ -75,7 +78,7 @@ def differences(llm: PreTrainedModel) -> dict[str, float]:
         cut = hidden_states(decoder, row, torch.ones_like(row))[0].float()
     whole = output.hidden_states[middle][0].float()
     found[f"the first {middle} layers"] = [(cut - whole).norm(dim=-1) / whole.norm(dim=-1).clamp(min=1e-12)]
-    # in 16 bits a token may take another way through a mixture of experts: not a fault of most positions
+    # in 16 bits, some tokens may be routed to other experts, so the median over positions counts
     worst = Tensor.max if llm.dtype == torch.float32 else Tensor.median
     return {way: worst(torch.cat(rows)).item() for way, rows in found.items()}
 
@@ -83,10 +86,10 @@ def differences(llm: PreTrainedModel) -> dict[str, float]:
 def check_engine(llm: PreTrainedModel) -> None:
     """Compare the engines with the model's plain forward pass on a few tokens.
 
-    No random state is touched. Cost: about eight forward passes of some twenty tokens.
+    It touches no random state. It costs about eight forward passes of some twenty tokens.
 
     Raises:
-        ExplainedError: if they differ by more than rounding, or the engines cannot run the model.
+        ExplainedError: if the predictions differ by more than rounding, or the engines cannot run the model.
     """
     name = type(llm).__name__
     try:

@@ -1,8 +1,8 @@
-"""Attention of the engines: rows that begin alike share the keys and values of their common prefix.
+"""The engines' attention: rows that begin alike share the keys and values of their common prefix.
 
-A few-shot prompt is a long header and a short question. The header's keys and values are kept once for all
-rows that begin with it, and its part of the attention is one matrix product for all of them; a row owns only
-what comes behind. The prefixes stand in a context variable: not every class hands keywords on to its attention.
+A few-shot prompt is a long header and a short question. The header's keys and values are stored once for all rows that
+begin with it, and its part of the attention is one matrix product for all of them; a row owns only the tokens after it.
+The prefixes are in a context variable, because not every model class passes keywords on to its attention.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ NAME = "shared_prefixes"
 
 
 class GrowingLayer(DynamicLayer):
-    """Keys and values of one layer with room for the next tokens: appending one does not copy all others."""
+    """Keys and values of one layer, with spare room, so that appending a token does not copy all others."""
 
     room = 64  # tokens
     stored: list[Tensor]
@@ -50,19 +50,19 @@ class GrowingLayer(DynamicLayer):
 
 
 def new_cache() -> Cache:
-    """An empty cache of growing layers, full attention in each: what a layer may see is the mask's matter."""
+    """An empty cache of growing layers; each stores all tokens, since the mask decides what a layer may see."""
     return Cache(layer_class_to_replicate=GrowingLayer)
 
 
 class Prefixes:
-    """Common prefixes of the rows of a batch, and which row continues which.
+    """Common prefixes of the rows of a batch, and which row continues which prefix.
 
     Attributes:
         keys, values: for each layer, [prefixes, key heads, longest prefix, head size].
-        lengths: tokens of each prefix, [prefixes].
+        lengths: tokens in each prefix, [prefixes].
         group: the prefix of each row, [rows].
-        slot: its place among the rows of the same prefix, [rows].
-        positions: of the current queries, counted from the start of the prefix, [rows, queries].
+        slot: the row's place among the rows of the same prefix, [rows].
+        positions: positions of the current queries, counted from the start of the prefix, [rows, queries].
     """
 
     positions: Tensor
@@ -70,7 +70,7 @@ class Prefixes:
     def __init__(self, caches: list[Cache], group: Tensor):
         """
         Args:
-            caches: of one row each; an empty one for rows without a prefix.
+            caches: one for each prefix, with one row; an empty cache for rows without a prefix.
         """
         lengths = [cache.get_seq_length() for cache in caches]
         longest = max(zip(lengths, caches, strict=True), key=lambda pair: pair[0])[1]
@@ -87,14 +87,14 @@ class Prefixes:
         self.place(group)
 
     def place(self, group: Tensor) -> None:
-        """Say which prefix each row continues."""
+        """Set which prefix each row continues."""
         self.group = group
         members = F.one_hot(group, len(self.lengths))
         self.slot = (members.cumsum(0) - 1).gather(1, group[:, None])[:, 0]
         self.slots = int(members.sum(0).max())
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows alone; prefixes that none of them continues are dropped once they are many."""
+        """Keep only these rows; unused prefixes are dropped once they are at least half of all."""
         group = self.group[rows]
         used, renamed = group.unique(return_inverse=True)
         if 2 * len(used) <= len(self.lengths):
@@ -103,16 +103,16 @@ class Prefixes:
         self.place(group)
 
     def by_prefix(self, rows: Tensor) -> Tensor:
-        """[rows, ...] as [prefixes, slots, ...], zero where a prefix has fewer rows."""
+        """Rearrange [rows, ...] into [prefixes, slots, ...], zero where a prefix has fewer rows."""
         grouped = rows.new_zeros(len(self.lengths), self.slots, *rows.shape[1:])
         grouped[self.group, self.slot] = rows
         return grouped
 
     def seen(self, window: int | None) -> Tensor:
-        """Which tokens of its prefix each query may see, [rows, queries, longest prefix].
+        """Mask of the prefix tokens that each query may see, [rows, queries, longest prefix].
 
         Args:
-            window: only tokens less than this far back (None: all).
+            window: only tokens less than this far back are seen (None: all).
         """
         places = torch.arange(self.keys[0].shape[2], device=self.group.device)
         seen = places < self.lengths[self.group][:, None, None]
@@ -121,7 +121,7 @@ class Prefixes:
         return seen.expand(*self.positions.shape, -1)
 
 
-CONTINUED: ContextVar[Prefixes | None] = ContextVar("continued", default=None)  # prefixes of the rows that are run
+CONTINUED: ContextVar[Prefixes | None] = ContextVar("continued", default=None)  # prefixes of the rows being run
 
 
 def attend(
@@ -139,15 +139,15 @@ def attend(
 
     Args:
         query: [rows, heads, queries, head size].
-        key: of the row's own tokens, [rows, key heads, own, head size].
-        value: the same, of a head size of its own in some models.
+        key: keys of the row's own tokens, [rows, key heads, own, head size].
+        value: values of the row's own tokens, shaped like the keys; some models use another head size for them.
         attention_mask: True where a query may see an own token, [rows, 1, queries, own].
 
     Returns:
-        [rows, queries, heads, head size of the values], and no weights.
+        [rows, queries, heads, head size of the values], and None in place of weights.
 
     Raises:
-        NotImplementedError: for attention with learned sinks, or of a windowed layer that does not say its window.
+        NotImplementedError: if the attention has learned sinks, or a windowed layer does not pass on its window.
     """
     if kwargs.get("s_aux") is not None:
         raise NotImplementedError(f"{type(module).__name__} has learned attention sinks, which the engines lack")
@@ -159,7 +159,7 @@ def attend(
     if sliding_window is not None and own > sliding_window:  # own tokens stand side by side in the cache
         last = torch.arange(own - queries, own, device=key.device)
         attention_mask = attention_mask & (last[:, None] - torch.arange(own, device=key.device) < sliding_window)
-    if queries > 1 and softcap is None:  # weights of many queries are too large to hold: the fused kernel
+    if queries > 1 and softcap is None:  # the weights of many queries need too much memory: use the fused kernel
         if prefixes is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling)
         return attend_by_prefix(module, query, key, value, attention_mask, scaling, sliding_window, prefixes), None
@@ -202,7 +202,7 @@ def attend_by_prefix(
     sliding_window: int | None,
     prefixes: Prefixes,
 ) -> Tensor:
-    """What :func:`attend` returns, prefix by prefix: only the rows of one have copies of it, and only meanwhile."""
+    """The output of :func:`attend`, computed prefix by prefix: only one prefix at a time is copied to its rows."""
     rows, heads, queries, _ = query.shape
     own_mask, prefix_mask = attention_mask.expand(rows, 1, queries, -1), prefixes.seen(sliding_window)[:, None]
     out = query.new_empty(rows, queries, heads, value.shape[3])
@@ -221,7 +221,7 @@ def attend_by_prefix(
 
 
 def windowed(module: torch.nn.Module) -> bool:
-    """Whether the config says that this layer sees no further back than a window."""
+    """Whether the config says that this layer sees only a window of past tokens."""
     kinds = getattr(getattr(module, "config", None), "layer_types", None)
     return kinds is not None and kinds[layer_of(module)] == "sliding_attention"
 
@@ -236,7 +236,7 @@ AttentionInterface.register(NAME, attend)
 
 @contextmanager
 def shared_prefixes(llm: PreTrainedModel) -> Iterator[None]:
-    """Inside the block the model's layers attend by :func:`attend`."""
+    """Inside the block, the model's layers use :func:`attend`."""
     before = llm.config._attn_implementation
     llm.set_attn_implementation(NAME)
     try:
@@ -248,12 +248,12 @@ def shared_prefixes(llm: PreTrainedModel) -> Iterator[None]:
 def run(
     llm: PreTrainedModel, input_ids: Tensor, mask: Tensor, cache: Cache | None = None, prefixes: Prefixes | None = None
 ) -> Tensor:
-    """Hidden states [rows, length, hidden] of tokens behind a shared prefix, inside :func:`shared_prefixes`.
+    """Hidden states [rows, length, hidden] of tokens after a shared prefix; call it inside :func:`shared_prefixes`.
 
     Args:
         input_ids: [rows, length].
-        mask: 1 where a token is real, those in the cache first, [rows, own]; padding stands on the left.
-        cache: keys and values of earlier own tokens, appended to.
+        mask: 1 where a token is real, [rows, own]; tokens in the cache come first, and padding is on the left.
+        cache: keys and values of earlier own tokens; new ones are appended.
     """
     own, length = mask.shape[1], input_ids.shape[1]
     places = torch.arange(own, device=mask.device)

@@ -1,4 +1,4 @@
-"""Of which base model an adapter says that it is; the check of the config reads this, so that nothing here is torch."""
+"""The base model that an adapter names. The check of the config imports this module, so it does not import torch."""
 
 import re
 from pathlib import Path
@@ -10,15 +10,15 @@ OTHER_BASE = "name the base model that it was trained on, or bring another adapt
 
 
 def is_repo(name: Any) -> bool:
-    """Whether a name is one of a repository on the hub (owner/name), and not of a directory."""
+    """Whether a name is that of a repository on the hub (owner/name), and not of a directory."""
     return isinstance(name, str) and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not Path(name).is_dir()
 
 
 def other_base(settings: dict, repo: str | None) -> str | None:
-    """What an adapter is if its config names another base model than this; None if it does not.
+    """The words of a refusal if an adapter's config names a base model other than ``repo``; None if it does not.
 
     Args:
-        settings: the config.
+        settings: the adapter's config.
         repo: the base model's name on the hub, if it has one.
     """
     named: Any = settings.get(NAMED)

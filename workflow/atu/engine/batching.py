@@ -1,4 +1,4 @@
-"""Batches of texts of similar length, so that little of a batch is padding."""
+"""Batches of texts of similar length, to keep padding small."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -17,14 +17,14 @@ def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 def budget_batches(
     lengths: Sequence[int], shared: Sequence[int], batch_tokens: int, groups: Sequence[str]
 ) -> list[list[int]]:
-    """Indices of all texts in batches of at most ``batch_tokens`` tokens with padding (or of one text).
+    """Indices of all texts in batches of at most ``batch_tokens`` tokens, padding included (or of one text).
 
-    Groups stay together; groups and texts within them go from long to short, and no text is padded to more than
-    twice its length.
+    Groups stay together. Groups, and texts within them, go from long to short. No text is padded to more than twice its
+    length.
 
     Args:
-        lengths: tokens of each text alone.
-        shared: tokens before them that a batch holds once for all texts of a group.
+        lengths: tokens of each text, without its prefix.
+        shared: tokens of each text's prefix, which a batch holds once for all texts of a group.
     """
     longest: dict[str, int] = {}
     for group, length in zip(groups, lengths, strict=True):
@@ -45,8 +45,10 @@ def budget_batches(
 
 
 def equal_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices of all texts, longest first, in batches of texts of one length and at most ``batch_tokens`` tokens (or of
-    one text)."""
+    """Indices of all texts, longest first, in batches of texts of equal length.
+
+    A batch has at most ``batch_tokens`` tokens, or a single text.
+    """
     batches: list[list[int]] = []
     for length, alike in groupby(sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), lengths.__getitem__):
         indices, size = list(alike), max(1, batch_tokens // max(1, length))
@@ -57,7 +59,7 @@ def equal_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
 def random_batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
     """Yield ``steps`` batches of indices: random epochs, sorted by length within pools of 16 batches.
 
-    What does not fill a batch at the end of an epoch is left out of that epoch.
+    An incomplete batch at the end of an epoch is left out of that epoch.
     """
     rng = np.random.default_rng(seed)
     batch_size = min(batch_size, len(lengths))
@@ -73,7 +75,7 @@ def random_batches(lengths: Sequence[int], batch_size: int, steps: int, seed: in
 
 
 def pad(rows: Sequence[Tensor], value: float = 0) -> tuple[Tensor, Tensor]:
-    """Right-pad rows [length_i, ...] to [batch, length, ...]; also return the mask [batch, length]."""
+    """Right-pad rows [length_i, ...] to [batch, length, ...], and return them with their mask [batch, length]."""
     padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
     lengths = torch.tensor([len(row) for row in rows])
     return padded, torch.arange(padded.shape[1])[None] < lengths[:, None]

@@ -1,4 +1,4 @@
-"""Chat templates: the text that a chat model sees, and the tokens that end its turn."""
+"""Chat templates: the text that a chat model reads, and the tokens that end its turn."""
 
 import inspect
 import re
@@ -11,18 +11,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
 
-PROBE = "\u2022probe\u2022"  # stands where an answer would
-DATE = "26 Jul 2024"  # the day on which all prompts are asked; Llama 3's templates write it where they know no other
+PROBE = "\u2022probe\u2022"  # placeholder for an answer
+DATE = "26 Jul 2024"  # the date in all prompts; Llama 3's templates use it by default
 DATE_FORM = "%d %b %Y"
-# What strftime knows of days, and of times: all prompts are asked at midnight.
+# strftime's directives for days, and for times, which are midnight in all prompts.
 DIRECTIVES = (
     *("a", "A", "b", "B", "c", "d", "-d", "e", "F", "D", "H", "I", "j", "m", "-m", "M", "p", "S", "T", "u", "U", "f"),
     *("G", "V", "w", "W", "x", "X", "y", "Y", "z", "Z"),
 )
-# What a template that cannot be rendered raises: it may compute anything.
+# What a faulty template may raise, since it can compute anything.
 FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
-LONG = " ".join(f"word{i}" for i in range(5000))  # longer than any question; a template that cuts shows it
-# In place of a template for models that have none: each message is a line, or lines.
+LONG = " ".join(f"word{i}" for i in range(5000))  # longer than any question, to find templates that cut
+# For models without a template: each message stands on a line (or lines) of its own.
 PLAIN = (
     "{% for message in messages %}{{ message['content'] }}"
     "{% if not (message['role'] == 'assistant' and loop.last) and message['content'][-1:] != '\\n' %}"
@@ -35,7 +35,7 @@ def check_option(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     """Refuse an option that changes how a template is called, or that the template does not read.
 
     Raises:
-        ExplainedError: naming it.
+        ExplainedError: names the option.
     """
     if name in RESERVED:
         raise ExplainedError(f"template_options.{name}: this is set here, and no template reads it; take it out")
@@ -48,15 +48,15 @@ def check_option(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
 
 
 def set_template_options(tokenizer: PreTrainedTokenizerBase, options: dict | None) -> None:
-    """Options that the tokenizer's chat template is rendered with from now on.
+    """Set the options with which the tokenizer's chat template is rendered from now on.
 
     Args:
-        options: what the template itself reads (``enable_thinking``, say), and two of this library's:
-            ``date_string``, the day that a template is told ("26 Jul 2024"), and ``chat_template``, which stands
-            in the place of the tokenizer's own; None for messages without any, as plain lines.
+        options: options that the template reads (such as ``enable_thinking``), and two of this library's own.
+            ``date_string`` is today's date for the template ("26 Jul 2024"). ``chat_template`` replaces the tokenizer's
+            template; None means no template, with messages as plain lines.
 
     Raises:
-        ExplainedError: if an option is none that the template reads, or the day is none.
+        ExplainedError: if the template does not read an option, or the date is invalid.
     """
     options = dict(options or {})
     tokenizer.plain_prompts = "chat_template" in options and options["chat_template"] is None
@@ -75,15 +75,17 @@ def set_template_options(tokenizer: PreTrainedTokenizerBase, options: dict | Non
 
 
 def of_rendered(options: dict | None) -> dict:
-    """Of a model's template options what another one needs that reads the same prompts, rendered already: whether they
-    are plain lines. The others its own template may not read."""
+    """The template options that a second model needs to read prompts that are already rendered.
+
+    This is only ``chat_template``, which says whether prompts are plain lines. Its own template may not read the rest.
+    """
     return {name: value for name, value in (options or {}).items() if name == "chat_template"}
 
 
 def on_one_day(template: str, day: datetime) -> str:
-    """A chat template to which ``day`` is today: the function that would ask the clock is written anew in its head.
+    """A chat template for which ``day`` is today: it starts with a macro in place of the function that asks the clock.
 
-    The line break behind it is the one that the templates' environment takes away, so that nothing else changes.
+    The templates' environment removes the line break after the macro, so nothing else changes.
     """
     told = "".join(f'|replace("%{name}", "{day.strftime(f"%{name}")}")' for name in DIRECTIVES)
     return "{% macro strftime_now(format) %}{{ format" + told + " }}{% endmacro %}\n" + template
@@ -91,10 +93,10 @@ def on_one_day(template: str, day: datetime) -> str:
 
 @contextmanager
 def behind(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]]) -> Iterator[None]:
-    """Inside the block each message stands behind earlier turns of a chat.
+    """Inside the block, each message comes after earlier turns of a chat.
 
     Args:
-        turns: of role (user, assistant) and content.
+        turns: dicts of role (user, assistant) and content.
     """
     tokenizer.earlier_turns = turns
     try:
@@ -104,10 +106,10 @@ def behind(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]]) -> I
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], generation: bool) -> str:
-    """Messages through the chat template, the same on any day; earlier turns (:func:`behind`) stand before them.
+    """Render messages after earlier turns (:func:`behind`) with the chat template; the result is the same on any day.
 
     Args:
-        generation: whether the head of an answer follows.
+        generation: whether to append the head of an answer.
 
     Raises:
         ExplainedError: if the tokenizer has no template.
@@ -131,12 +133,12 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], g
         add_generation_prompt=generation,
         **options,
     )
-    assert isinstance(text, str)  # tokens are what it gives with tokenize
+    assert isinstance(text, str)  # with tokenize it would return tokens
     return text
 
 
 def explained(error: Exception) -> ExplainedError:
-    """What is wrong with a template that does not render."""
+    """The error to raise for a template that cannot be rendered."""
     reason = " ".join(str(error).split())
     return ExplainedError(
         f"the model's chat template cannot be rendered ({type(error).__name__}: {reason}); give what it asks for, or "
@@ -145,13 +147,13 @@ def explained(error: Exception) -> ExplainedError:
 
 
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, message: str, suffix: str = "", system: str | None = None) -> str:
-    """The model's template around the message, the generation prompt, the suffix.
+    """The whole prompt: the model's template around the message, the generation prompt, and the suffix.
 
-    The text is complete: encode it by :func:`prompt_ids`. A model whose template refuses or
-    drops a system role reads ``system`` at the head of the user's turn.
+    Encode the text with :func:`prompt_ids`. If the template refuses or drops a system role, ``system`` starts the
+    user's turn.
 
     Raises:
-        ExplainedError: if there is no template, or it does not render the message as it is.
+        ExplainedError: if there is no template, or it does not render the message unchanged.
     """
     user = {"role": "user", "content": message}
     if system:
@@ -178,7 +180,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], special_tok
     """Token ids of prompts. A template writes special tokens itself; plain lines have those that the tokenizer adds.
 
     Args:
-        special_tokens: whether they are added in any case.
+        special_tokens: whether to add special tokens even if a template has its own.
     """
     if not texts:
         return []
@@ -187,15 +189,15 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], special_tok
 
 
 def continued(prompt: str, text: str) -> str:
-    """A text behind a prompt, with a space between where there is none."""
+    """The prompt followed by the text, with a space between them if the prompt does not end in white space."""
     return prompt + text if prompt[-1:].isspace() else f"{prompt} {text}"
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a template that cuts or changes what the user says, however long, or that draws lots.
+    """Refuse a template that cuts or changes the user's message, however long, or whose output is random.
 
     Raises:
-        ExplainedError: saying what it does.
+        ExplainedError: says what the template does.
     """
     chat_prompt(tokenizer, LONG)
     if len({chat_prompt(tokenizer, "Who?", system="Be brief.") for _ in range(16)}) > 1:
@@ -206,7 +208,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Id of the special token that the template writes behind an assistant's answer; None if there is none."""
+    """Id of the special token that the template writes after an assistant's answer; None if there is none."""
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}]
     try:
         _, found, behind = render(tokenizer, messages, generation=False).rpartition(PROBE)
@@ -217,16 +219,17 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def stop_tokens(llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids that end a turn, by the generation config, the tokenizer and its chat template."""
+    """Ids of tokens that end a turn, from the generation config, the tokenizer and its chat template."""
     configured = llm.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return sorted({i for i in [*ids, tokenizer.eos_token_id, turn_end(tokenizer)] if i is not None})
 
 
 def named_stops(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> list[int]:
-    """Ids of the end of text and of tokens by their names in the vocabulary, as RWKU looks them up.
+    """Ids of the end of text and of the tokens with these names in the vocabulary, as RWKU looks them up.
 
-    What is no token has the id of the unknown token; none, if the tokenizer has no such token, as byte-level ones.
+    A name that is not in the vocabulary has the id of the unknown token. If the tokenizer has no unknown token, as
+    byte-level ones do not, the name is left out.
     """
     ids = [tokenizer.eos_token_id, *map(tokenizer.convert_tokens_to_ids, names)]
     return sorted({i for i in ids if i is not None})

@@ -1,4 +1,4 @@
-"""Checkpoints made elsewhere: whether a directory is a whole model or a LoRA adapter, and one of this base model."""
+"""Checkpoints made elsewhere: whether a directory holds a model or a LoRA adapter, and whether the adapter fits."""
 
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from atu.engine.checks import open_config
 from atu.engine.models import ModelError
 
 ADAPTER = "adapter_model.safetensors"
-# What an adapter's config may set: merging such an adapter gives the weights that were trained.
+# What an adapter's config may set. Merging such an adapter gives the weights that were trained.
 UNDERSTOOD = {
     *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "exclude_modules"),
     *("fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha"),
@@ -24,11 +24,11 @@ UNDERSTOOD = {
 
 
 def checkpoint_kind(directory: Path) -> Literal["model", "adapter"]:
-    """Whether a directory holds a whole model or a LoRA adapter; of weights only the headers are read.
+    """Whether a directory holds a whole model or a LoRA adapter; only the headers of weight files are read.
 
     Raises:
         ModelError: if it holds neither, or both.
-        SourceError: if its files are not whole.
+        SourceError: if its files are incomplete.
     """
     adapter = (directory / CONFIG).exists()
     whole = any((directory / name).exists() for name in (INDEX, *weight_files(directory)) if name != ADAPTER)
@@ -46,15 +46,15 @@ def checkpoint_kind(directory: Path) -> Literal["model", "adapter"]:
 
 
 def check_adapter(directory: Path, base: Path, repo: str | None = None) -> None:
-    """Refuse an adapter that is not a LoRA of this base model; no weights are loaded, and no code is run.
+    """Refuse an adapter that is not a LoRA of this base model; no weights are loaded, and none of its code is run.
 
     Args:
         base: the directory of the base model.
         repo: the base model's name on the hub, if it has one.
 
     Raises:
-        ModelError: saying what of it does not fit.
-        SourceError: if its config is no JSON.
+        ModelError: says what does not fit.
+        SourceError: if its config is not JSON.
     """
     settings = read_object(directory / CONFIG)
     if not isinstance(settings, dict):
@@ -75,10 +75,10 @@ def check_adapter(directory: Path, base: Path, repo: str | None = None) -> None:
 
 
 def check_settings(directory: Path, settings: dict) -> None:
-    """Refuse an adapter's config that is no LoRA's, asks for code, or sets what merging would lose.
+    """Refuse an adapter's config that is not a LoRA's, asks for code, or has a setting that merging would lose.
 
     Raises:
-        ModelError: naming the setting.
+        ModelError: names the setting.
     """
     if (kind := settings.get("peft_type")) != "LORA":
         raise ModelError(f"{directory} is an adapter of type {kind}, and only LoRA can be merged; bring a LoRA adapter")
@@ -98,10 +98,10 @@ def check_settings(directory: Path, settings: dict) -> None:
 
 
 def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors of a safetensors file, from its header.
+    """The shapes of the tensors in a safetensors file, read from its header.
 
     Raises:
-        ModelError: if it is damaged.
+        ModelError: if the file is missing or damaged.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -111,10 +111,10 @@ def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def expected_shapes(directory: Path, base: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors that an adapter with this config has, were it one of this base.
+    """The shapes of the tensors that an adapter of this base model would have under this config.
 
     Raises:
-        ModelError: if the base has none of the maps that it names.
+        ModelError: if the base model lacks the linear maps that the config names.
     """
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict  # slow to import, and few jobs need it
 

@@ -1,4 +1,4 @@
-"""Whether a model is one that this library can use, said before anything is computed: no weights are read."""
+"""Checks that this library can use a model, made before anything is computed and without reading weights."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from atu.engine.prefill import context_length, embeddings_of
 OPTIONS = {"local_files_only": True, "trust_remote_code": False}
 OTHER = "choose a decoder of text such as Llama, Phi-3, Mistral, Qwen2.5, 3 or 3.5, Gemma 2, OLMo 2 (docs/models.md)"
 
-# Classes that the comparison with their own forward pass refuses, so that nobody has to load them for that.
+# Classes that the comparison with their own forward pass would refuse; listed so that nobody has to load them first.
 APART = {
     "Gemma3nForCausalLM": "hands several streams from layer to layer, of which its final norm reads one",
     "NanoChatForCausalLM": "has one norm before its layers and behind them",
@@ -27,12 +27,12 @@ APART = {
 
 
 def open_config(directory: str | Path):
-    """The config of a language model, of an architecture that transformers knows.
+    """The config of a language model whose architecture transformers knows.
 
-    That of a model of text and other media counts where transformers takes the text model alone out of it.
+    A model of text and other media is accepted if transformers loads its text model alone.
 
     Raises:
-        ModelError: if there is none, or what transformers makes of it is no decoder of text alone.
+        ModelError: if there is no config, or the model is not a decoder of text alone.
     """
     try:
         config = AutoConfig.from_pretrained(directory, **OPTIONS)
@@ -58,7 +58,7 @@ def check_architecture(llm: PreTrainedModel) -> None:
     """Refuse a class that the engines cannot run on any path.
 
     Raises:
-        ModelError: naming the class and what it lacks.
+        ModelError: names the class and what it lacks.
     """
     name = type(llm).__name__
     if name in APART:
@@ -69,10 +69,10 @@ def check_architecture(llm: PreTrainedModel) -> None:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, llm: PreTrainedModel) -> None:
-    """Refuse a tokenizer without a chat template, without an end of a turn, or of another model.
+    """Refuse a tokenizer that has no chat template, has no token to end a turn, or belongs to another model.
 
     Raises:
-        ExplainedError: with the way out.
+        ExplainedError: says what to do instead.
     """
     check_template(tokenizer)
     prompt = chat_prompt(tokenizer, "Who?", system="Be brief.")
@@ -97,12 +97,12 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, llm: PreTrainedModel) ->
 
 
 def describe_llm(directory: str | Path, template_options: dict | None = None) -> dict:
-    """What methods may ask about a language model, after it was checked.
+    """Check a language model, and return what methods may need to know about it.
 
     Returns:
-        {class: its name, layers: how many, context: most tokens or None, modules: names of its linear maps and
-        embeddings (with * for the number of a layer), offsets: whether its tokenizer says where in a text a token
-        stands, plain: why it takes the plain path (:mod:`atu.engine.plain`), or None}.
+        {class: its name, layers: their number, context: most tokens or None, modules: names of its linear maps and
+        embeddings (with * for the number of a layer), offsets: whether its tokenizer gives the place of a token in the
+        text, plain: why it takes the plain path (:mod:`atu.engine.plain`), or None}.
 
     Raises:
         ExplainedError: if the library cannot use the model.
@@ -111,7 +111,7 @@ def describe_llm(directory: str | Path, template_options: dict | None = None) ->
     with torch.device("meta"):
         llm = AutoModelForCausalLM.from_config(config)
     check_architecture(llm)
-    if llm.config is not config:  # the text model out of a larger one: all its weights must be found there
+    if llm.config is not config:  # a text model inside a larger one, whose files must have all its weights
         read: Any = AutoModelForCausalLM.from_pretrained(
             directory, device_map="meta", output_loading_info=True, **OPTIONS
         )
@@ -135,19 +135,19 @@ def describe_llm(directory: str | Path, template_options: dict | None = None) ->
 
 
 def check_encoder(directory: str | Path) -> None:
-    """Refuse a sentence encoder that windows mean nothing to; plain JSON is read, nothing is loaded.
+    """Refuse a sentence encoder that cannot embed windows; only JSON files are read.
 
-    Windows are embedded as bare tokens, without CLS: only the mean over them means anything.
+    Windows are embedded as bare tokens, without CLS, so only mean pooling makes sense.
 
     Raises:
-        ModelError: if it does not pool by the mean, or has parts that this library does not know.
+        ModelError: if it does not use mean pooling, or has parts that this library does not know.
     """
 
     def read(*parts: str) -> Any:
         path = Path(directory, *parts)
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
-    modules = read("modules.json") or []  # without them sentence-transformers pools by the mean
+    modules = read("modules.json") or []  # without this file, sentence-transformers uses mean pooling
     kinds = [module["type"].rpartition(".")[2] for module in modules]
     known = {"Transformer", "Pooling", "Dense", "Normalize"}
     if modules and (kinds[:2] != ["Transformer", "Pooling"] or set(kinds) - known):
@@ -159,7 +159,7 @@ def check_encoder(directory: str | Path) -> None:
         if kind != "Pooling":
             continue
         pooling = read(module["path"], "config.json")
-        # as one name, or as one switch for each way
+        # either one name, or one switch per mode
         modes = pooling.get("pooling_mode") or [
             key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on
         ]

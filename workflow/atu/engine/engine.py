@@ -1,4 +1,4 @@
-"""The engine: a language model, its tokenizer and a budget of tokens; it writes, scores and picks."""
+"""The engine: a language model, its tokenizer and a token budget; it generates, scores and weighs candidates."""
 
 import re
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from atu.engine.sampling import Sampling
 
 @dataclass(frozen=True)
 class Engine:
-    """A language model that is asked.
+    """A language model to ask.
 
-    Prompts of one of ``groups`` (None: all are one) share the cache of their common prefix, where the model's layers
-    allow it (:func:`atu.engine.plain.why_plain`). ``title`` stands before the progress bar.
+    In all methods, prompts of the same group in ``groups`` (None: all are one group) share the cache of their common
+    prefix if the model's layers allow it (:func:`atu.engine.plain.why_plain`); ``title`` labels the progress bar.
 
     Attributes:
-        batch_tokens: the most tokens of a batch, padding and new ones included; the shape of a batch bears on the last
-            digits of what is in it. None: each prompt is run alone, and no other bears on it.
+        batch_tokens: the most tokens in a batch, including padding and new tokens. The shape of a batch affects the
+            last digits of its numbers. None runs each prompt alone, so that no other prompt affects it.
         special_tokens: whether the tokenizer adds its special tokens to prompts, although a template has its own.
     """
 
@@ -46,7 +46,7 @@ class Engine:
         template_options: dict | None = None,
         base: str | Path | None = None,
     ) -> "Engine":
-        """The engine of the model in a directory; all but the budget is as :func:`load_llm` takes and refuses it."""
+        """The engine of the model in a directory; see :func:`load_llm` for the other arguments and the errors."""
         return cls(*load_llm(directory, device, dtype, template_options, base), batch_tokens)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -66,18 +66,19 @@ class Engine:
         groups: Sequence[str] | None = None,
         title: str = "generate",
     ) -> list[str]:
-        """Continue each prompt: by the likeliest tokens, or by tokens that are drawn.
+        """Continue each prompt with the likeliest tokens, or with sampled ones.
 
         An error in any batch is raised, never scored as an empty answer.
 
         Args:
-            stop_sentence: a text ends with the first period by which this is found in it.
-            stops: tokens before which a text ends, in place of those that end a turn; it is then what stands behind
-                the text of its prompt (:func:`atu.engine.generation.text_behind`).
-            sampling: how tokens are drawn, by the place of a prompt among all of the call; None takes the likeliest.
+            stop_sentence: a text ends with the first period that makes this pattern match.
+            stops: tokens that end a text and are not part of it, in place of those that end a turn. The answer is then
+                what the whole text adds to the text of its prompt (:func:`atu.engine.generation.text_behind`).
+            sampling: how tokens are drawn; the draws depend on the prompt's index in this call. None takes the
+                likeliest token.
 
         Returns:
-            The continuations in the order of the prompts, up to the first line break if asked.
+            The continuations in the order of the prompts, cut at the first line break if ``stop_at_newline``.
         """
         llm, tokenizer = self.llm, self.tokenizer
         ending = stop_tokens(llm, tokenizer) if stops is None else stops
@@ -110,7 +111,7 @@ class Engine:
         groups: Sequence[str] | None = None,
         title: str = "likelihood",
     ) -> list[TokenScores]:
-        """Score the tokens ``ids[i][first[i]:]`` of each sequence given all before them.
+        """Score the tokens ``ids[i][first[i]:]`` of each sequence, each given all tokens before it.
 
         Raises:
             ValueError: if ``first[i]`` leaves no token to score or no token to condition on.
@@ -120,7 +121,7 @@ class Engine:
                 raise ValueError(f"cannot score tokens {start}.. of a text of {len(row)} tokens: it is too short")
         scores: dict[int, TokenScores] = {}
         read = [len(row) - start for row, start in zip(ids, first, strict=True)]
-        before = [row[:-1] for row in ids]  # the prediction of the last token is never read, so it need not be an input
+        before = [row[:-1] for row in ids]  # nothing after the last token is scored, so it need not be an input
         for i, logits in next_token_logits(self.llm, before, read, self.batch_tokens, title, groups):
             scores[i] = token_scores(logits, ids[i][first[i] :])
         return [scores[i] for i in range(len(ids))]
@@ -134,7 +135,7 @@ class Engine:
         groups: Sequence[str] | None = None,
         title: str = "choices",
     ) -> list[Tensor]:
-        """Log-probability of the (last) token of each candidate behind each prompt, [candidates] a prompt."""
+        """Log-probability of each candidate's (last) token right after each prompt, [candidates] per prompt."""
         tokens = [self.tokenizer.encode(candidate, add_special_tokens=False)[-1] for candidate in candidates]
         ids = self.encode(prompts)
         found: dict[int, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Training examples of the baselines: texts, questions with answers, pairs of answers; and their likelihoods."""
+"""Training examples of the baselines (texts, questions with answers, pairs of answers) and their likelihoods."""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from atu.engine.logits import read_logits
 
 @dataclass(frozen=True)
 class Example:
-    """Tokens of one sequence; those from ``first`` on are scored, but for the last ``unscored`` ones."""
+    """The tokens of one sequence; those from ``first`` on are scored, except the last ``unscored`` ones."""
 
     ids: tuple[int, ...]
     first: int
@@ -33,7 +33,7 @@ class Example:
 
     @property
     def scored(self) -> range:
-        """Places of the tokens that are scored."""
+        """Indices of the scored tokens."""
         return range(self.first, len(self.ids) - self.unscored)
 
 
@@ -43,9 +43,9 @@ class Batch:
 
     Attributes:
         input_ids, mask: [sequences, length].
-        scored: True at tokens whose likelihood counts, [sequences, length]; never the first.
+        scored: True at scored tokens, [sequences, length]; False at the first token.
         reference: log-probability of each sequence under the base model, [sequences].
-        others: a batch of texts about others.
+        others: a batch of the retain set.
     """
 
     input_ids: Tensor
@@ -56,12 +56,12 @@ class Batch:
 
     @property
     def predicted(self) -> Tensor:
-        """True at positions whose next token is scored, [sequences, length - 1], as the log-probabilities stand."""
+        """True at positions whose next token is scored, [sequences, length - 1]; aligned with the log-probabilities."""
         return self.scored[:, 1:]
 
 
 def answer_end(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Id of the token that ends an answer: the template's, or the end of text."""
+    """Id of the token that ends an answer: the template's, or else the end of text."""
     end = turn_end(tokenizer)
     return tokenizer.eos_token_id if end is None else end
 
@@ -69,10 +69,10 @@ def answer_end(tokenizer: PreTrainedTokenizerBase) -> int:
 def text_example(
     tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int, protocol: Protocol = STRICT
 ) -> Example:
-    """A text of which every token but the first is scored.
+    """The example of a text; every token but the first is scored.
 
-    With ``ended_texts`` the end of an answer stands behind it, and nothing before it. RWKU pads with the end of text,
-    which is never scored: no more is that end where the two are one token.
+    With the protocol's ``ended_texts``, the token that ends an answer follows the text, and no special token precedes
+    it. RWKU pads with the end of text and never scores it, so that last token is not scored if it is the end of text.
     """
     if not protocol.ended_texts:
         return Example(tuple(tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"]), 1)
@@ -87,7 +87,7 @@ def text_example(
 
 
 def answer_example(tokenizer: PreTrainedTokenizerBase, message: str, answer: str, max_tokens: int) -> Example:
-    """A chat turn of which the answer and the token that ends it are scored."""
+    """The example of a chat turn; the answer and the token that ends it are scored."""
     (prompt,) = prompt_ids(tokenizer, [chat_prompt(tokenizer, message)])
     ids = [*prompt, *tokenizer.encode(answer, add_special_tokens=False), answer_end(tokenizer)]
     return Example(tuple(ids[:max_tokens]), len(prompt))
@@ -101,13 +101,13 @@ def read_items(
     Args:
         kind: "positive", "passage" (field text), "reject" (instruction, output) or "pair" (prompt,
             response = [chosen, rejected]; the item is [chosen, rejected]).
-        protocol: by which plain texts are read.
+        protocol: the protocol for reading plain texts.
 
     Returns:
-        Items whose sequences all have at least one token to score.
+        The items whose sequences all have at least one token to score.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: if the kind is unknown.
     """
     items = []
     for row in rows:
@@ -125,13 +125,13 @@ def read_items(
 
 
 def checksum(items: Sequence[list[Example]]) -> str:
-    """Of the tokens of all items: what is computed from them, and read beside them, tells the same one."""
+    """A checksum of the tokens of all items, which files computed from them store to be recognised by."""
     tokens = [[(e.ids, e.first, *([e.unscored] if e.unscored else [])) for e in item] for item in items]
     return hashlib.sha256(repr(tokens).encode()).hexdigest()
 
 
 def save_reference(path: str | Path, log_probs: Tensor, items: Sequence[list[Example]]) -> None:
-    """Write log-probabilities of items [items, sequences of an item] with what they are of."""
+    """Write log-probabilities of items [items, sequences of an item] with the items' checksum."""
     with atomic_path(path) as part:
         save_file({"log_probs": log_probs.to(torch.float32).contiguous()}, part, {"items": checksum(items)})
 
@@ -140,7 +140,7 @@ def load_reference(path: str | Path, items: Sequence[list[Example]]) -> Tensor:
     """Log-probabilities that :func:`save_reference` wrote, [items, sequences of an item].
 
     Raises:
-        RecipeError: if they are of other items.
+        RecipeError: if they belong to other items.
     """
     with intact(path), safe_open(path, framework="pt") as file:
         if (file.metadata() or {}).get("items") != checksum(items):
@@ -157,7 +157,7 @@ def collate(
     reference: Tensor | None = None,
     others: Batch | None = None,
 ) -> Batch:
-    """The chosen items as one batch; sequences of one item stand side by side.
+    """The chosen items as one batch; sequences of one item are adjacent.
 
     Args:
         reference: log-probabilities of all items' sequences under the base model, [items, sequences].
@@ -172,14 +172,14 @@ def collate(
 
 
 def scored_logits(llm: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits [tokens, vocabulary] and labels [tokens] of all scored tokens; the LM head runs on those alone."""
+    """Logits [tokens, vocabulary] and labels [tokens] of all scored tokens; the LM head runs only on those."""
     states = llm.get_decoder()(input_ids=batch.input_ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
     scored = batch.predicted
     return read_logits(llm, states[:, :-1][scored]), batch.input_ids[:, 1:][scored]
 
 
 def token_log_probs(llm: PreTrainedModel, batch: Batch) -> Tensor:
-    """Log-probability of each scored token given all before it, 0 elsewhere, [sequences, length - 1]."""
+    """Log-probability of each scored token given all tokens before it, 0 elsewhere, [sequences, length - 1]."""
     logits, labels = scored_logits(llm, batch)
     picked = -F.cross_entropy(logits, labels, reduction="none")
     scored = batch.predicted

@@ -1,4 +1,4 @@
-"""Generation: greedy answers and sampled texts of one batch; a row that has ended costs nothing more."""
+"""Generation of greedy answers and sampled texts for one batch; rows that have ended are dropped."""
 
 import re
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from atu.engine.prefill import Prefilled
 from atu.engine.sampling import Sampling
 
 
-@lru_cache(maxsize=2)  # the whole vocabulary is decoded: once a tokenizer, not once a mark and probe set
+@lru_cache(maxsize=2)  # this decodes the whole vocabulary: once per tokenizer, not per mark and probe set
 def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The text of each token by its id."""
     return tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
 
 
 def tokens_with(tokenizer: PreTrainedTokenizerBase, mark: str) -> list[int]:
-    """Ids of all tokens whose text holds a mark, a line break say."""
+    """Ids of all tokens whose text contains a mark, such as a line break."""
     return [i for i, text in enumerate(token_texts(tokenizer)) if mark in text]
 
 
 def pick_next(logits: Tensor, sampling: Sampling | None, texts: list[int], position: int) -> Tensor:
-    """Next token of each row, [batch]: the likeliest, or one that is drawn.
+    """The next token of each row, [batch]: the likeliest, or a sampled one.
 
     Args:
         logits: [batch, vocabulary].
@@ -45,17 +45,17 @@ def continue_batch(
     ends_text: Callable[[Tensor], Tensor] | None = None,
     ended_rows: Callable[[int], object] = lambda count: None,
 ) -> Tensor:
-    """Token ids behind each row of a batch, [batch, max_new_tokens]; -1 behind its last one.
+    """New token ids of each row of a batch, [batch, max_new_tokens]; -1 after a row's last token.
 
-    Rows that have ended are dropped, their keys and values with them, when they are an eighth of the batch: dropping
-    copies what the others have.
+    Rows that have ended are dropped, with their keys and values, once they are an eighth of the batch. Dropping fewer
+    would not pay, since it copies the remaining rows.
 
     Args:
-        stops: tokens that end any row.
+        stops: tokens that end a row.
         sampling: how tokens are drawn; None takes the likeliest.
-        texts: the number of each row's text, by which it is drawn, [batch].
-        ends_text: which of the given rows of token ids are complete without one (None: none is).
-        ended_rows: told how many rows have just ended.
+        texts: the number of each row's text, which determines the draws, [batch].
+        ends_text: returns which rows of token ids are complete even without a stop token (None: none is).
+        ended_rows: called with the number of rows that have just ended.
     """
     count = len(start.states)
     written = torch.full((count, max_new_tokens), -1, device=llm.device)
@@ -82,16 +82,16 @@ def continue_batch(
 
 
 def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Tensor) -> str:
-    """The text of the tokens of one answer, [T], without special ones."""
+    """The text of one answer's tokens, [T], without special tokens."""
     text = tokenizer.decode(tokens, skip_special_tokens=True)
-    assert isinstance(text, str)  # a list is what batches of answers would give
+    assert isinstance(text, str)  # a batch of answers would give a list
     return text
 
 
 def text_behind(tokenizer: PreTrainedTokenizerBase, prompt: list[int], tokens: list[int]) -> str:
-    """What a prompt with its answer says more than the prompt alone, special tokens left out of both.
+    """The answer: the text of prompt and answer minus the text of the prompt, both without special tokens.
 
-    An answer that is decoded by itself may lack the blank that it begins with.
+    Decoded by itself, an answer may lose the blank that it begins with.
     """
     whole, before = (text_of(tokenizer, torch.tensor(ids)) for ids in (prompt + tokens, prompt))
     return whole[len(before) :]
@@ -100,7 +100,7 @@ def text_behind(tokenizer: PreTrainedTokenizerBase, prompt: list[int], tokens: l
 def ending_by(
     sentence: re.Pattern, tokenizer: PreTrainedTokenizerBase, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """Tells of what was written, [rows, T], which rows end with the period by which ``sentence`` is found in them."""
+    """A function that, given token ids [rows, T], returns which rows end with a period and match ``sentence``."""
     periods = torch.tensor(tokens_with(tokenizer, "."), device=device)
 
     def ends_text(written: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weights in bf16 while they train, their float32 values beside them: half the memory, and the same numbers."""
+"""Weights that train in bf16, with their float32 values kept beside them: half the memory, and the same numbers."""
 
 import logging
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ if TYPE_CHECKING:  # slow to import
     from transformers import PreTrainedModel
 
 log_of_job = logging.getLogger("atu")
-TELLING = 0.1  # share of the weights, beside the embedding, that stay float32: norms and biases are far less
+TELLING = 0.1  # warn if more than this share of weights, besides the embedding, stay float32; norms are far less
 VALUES = "float32_values"  # attribute of a bf16 weight: its values before rounding
 
 
 def keep_in_half(llm: "PreTrainedModel") -> None:
-    """Keep the linear maps of a float32 model in bf16, their float32 values beside them.
+    """Convert the linear maps of a float32 model to bf16, and keep their float32 values beside them.
 
-    Embeddings and norms stay float32, so that autocast computes what it would with float32 weights, bit by bit.
-    Called before the model goes to its device: the float32 values stay where they are.
+    Embeddings and norms stay float32, so autocast computes the same bits as with float32 weights. Call this before the
+    model moves to its device; the float32 values stay where they are.
     """
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear maps
 
@@ -30,10 +30,10 @@ def keep_in_half(llm: "PreTrainedModel") -> None:
     for module in llm.modules():
         if not isinstance(module, nn.Linear | Conv1D) or module.weight is embedding:
             continue
-        if module.weight.dtype == torch.float32:  # else another map has the same weight: its values are kept already
+        if module.weight.dtype == torch.float32:  # otherwise it is shared with a map that was converted before
             set_values(module.weight, module.weight.data)
             module.weight.data = module.weight.data.bfloat16()
-    # of a model of experts most weights, which are one tensor of all maps of a layer
+    # in a mixture of experts these are most weights, since one tensor holds all maps of a layer
     others = [weight for weight in llm.parameters() if weight.dtype == torch.float32 and weight is not embedding]
     share = sum(weight.numel() for weight in others) / sum(weight.numel() for weight in llm.parameters())
     if share > TELLING:
@@ -46,12 +46,12 @@ def keep_in_half(llm: "PreTrainedModel") -> None:
 
 
 def values_of(weight: Tensor) -> Tensor:
-    """The float32 values of a weight; its own where it keeps no others."""
+    """The float32 values of a weight: the kept ones, or else its own."""
     return getattr(weight, VALUES, weight).detach().float()
 
 
 def set_values(weight: Tensor, values: Tensor | None) -> None:
-    """Keep float32 values beside a bf16 weight; None if it has no others than its own."""
+    """Keep float32 values beside a bf16 weight; None removes them."""
     if values is not None:
         setattr(weight, VALUES, values)
     elif hasattr(weight, VALUES):
@@ -60,7 +60,7 @@ def set_values(weight: Tensor, values: Tensor | None) -> None:
 
 @contextmanager
 def exact_weights(llm: nn.Module) -> Iterator[None]:
-    """Inside the block bf16 weights that keep float32 values have these in their place, where they lie."""
+    """Inside the block, bf16 weights are replaced by their kept float32 values, on the device where these are."""
     halved = {weight: weight.data for weight in llm.parameters() if hasattr(weight, VALUES)}
     for weight in halved:
         weight.data = getattr(weight, VALUES)
@@ -72,10 +72,10 @@ def exact_weights(llm: nn.Module) -> Iterator[None]:
 
 
 def exact_state(llm: "PreTrainedModel") -> dict[str, Tensor] | None:
-    """All weights as float32, by name, on the host; None where they are float32 already."""
+    """All weights as float32, by name, on the host; None if they are float32 already."""
     if all(weight.dtype == torch.float32 for weight in llm.parameters()):
         return None
-    known: dict[int, Tensor] = {}  # a weight that has two names is kept once
+    known: dict[int, Tensor] = {}  # store a weight with two names once
     return {
         name: known.setdefault(id(weight), values_of(weight).cpu() if weight.is_floating_point() else weight)
         for name, weight in llm.state_dict(keep_vars=True).items()
@@ -83,9 +83,9 @@ def exact_state(llm: "PreTrainedModel") -> dict[str, Tensor] | None:
 
 
 def restore(llm: nn.Module) -> None:
-    """Put the float32 values of all weights back, on the host: what :func:`keep_in_half` did is undone, if it was.
+    """Restore the float32 values of all weights, on the host; this undoes :func:`keep_in_half` if it was called.
 
-    Shards are put together on the first process's host; what the others then have has no values.
+    Shards are gathered on the first process's host; the other processes then hold weights without values.
     """
     if is_sharded(llm):
         gather(llm)

@@ -1,4 +1,4 @@
-"""What is applied to the base model at inference: an instruction, control vectors, both or nothing."""
+"""Interventions on the base model at inference: an instruction, control vectors, both or neither."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +16,11 @@ from atu.engine.models import decoder_layers
 
 @contextmanager
 def steered(llm: PreTrainedModel, vectors: torch.Tensor, layers: list[int], coefficient: float) -> Iterator[None]:
-    """Inside the block ``coefficient`` times a vector is added to what each of the layers puts out.
+    """Inside the block, ``coefficient`` times a vector is added to the output of each of the layers.
 
     Args:
-        vectors: [layers, hidden].
-        layers: counted from 1, as hidden_states are.
+        vectors: one for each layer, [layers, hidden].
+        layers: counted from 1, like hidden_states.
     """
 
     def hook(vector: torch.Tensor):
@@ -46,8 +46,8 @@ def steered(llm: PreTrainedModel, vectors: torch.Tensor, layers: list[int], coef
 @dataclass
 class Intervention:
     """Attributes:
-    instruction: stands at the head of the user's message.
-    vectors: [layers, hidden]; added, times ``coefficient``, behind ``layers`` (counted from 1).
+    instruction: starts the user's message.
+    vectors: [layers, hidden]; added, times ``coefficient``, to the outputs of ``layers`` (counted from 1).
     """
 
     instruction: str = ""
@@ -64,7 +64,7 @@ class Intervention:
 
     @contextmanager
     def applied(self, llm: PreTrainedModel) -> Iterator[None]:
-        """Inside the block the model's activations are changed; the instruction is the prompt's matter."""
+        """Inside the block, the model's activations are changed; the instruction is added where prompts are built."""
         with steered(llm, self.vectors, self.layers, self.coefficient):
             yield
 

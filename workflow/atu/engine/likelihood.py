@@ -1,4 +1,4 @@
-"""Likelihood: log-probabilities of given tokens, logits only where they are read."""
+"""Log-probabilities of given tokens; logits are computed only where they are read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,11 @@ from atu.engine.prefill import prefilled_batches
 
 @dataclass
 class TokenScores:
-    """Scores of the read tokens of one text, [T] each: log-probability, and mean and variance of the
-    log-probability over the vocabulary under the model's own prediction at that position."""
+    """Scores of the scored tokens of one text, [T] each.
+
+    These are the token's log-probability, and the mean and variance of the log-probability over the vocabulary under
+    the model's own prediction at that position.
+    """
 
     log_probs: Tensor
     mean: Tensor
@@ -30,9 +33,9 @@ def next_token_logits(
     title: str,
     groups: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield (index, logits [n, vocabulary]) of the last ``read[index]`` predictions within each sequence.
+    """Yield (index, logits [n, vocabulary]) of the last ``read[index]`` positions of each sequence.
 
-    The LM head runs on those positions alone.
+    The LM head runs only on those positions.
     """
     with progress(None, title, total=len(ids)) as bar:
         for batch, prefilled in prefilled_batches(llm, ids, read, batch_tokens, groups):
@@ -42,11 +45,11 @@ def next_token_logits(
 
 
 def token_scores(logits: Tensor, tokens: list[int]) -> TokenScores:
-    """Scores of tokens, [T], by the logits that predict each, [T, vocabulary]."""
+    """Scores of tokens, [T], from the logits that predict each of them, [T, vocabulary]."""
     log_probs = logits.log_softmax(-1)
     found = log_probs.gather(-1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
-    log_probs.clamp_(min=torch.finfo(log_probs.dtype).min)  # 0 * -inf: what a model never says weighs nothing
-    weighted = log_probs.exp().mul_(log_probs)  # in place: new memory a vocabulary wide is slow to come by
+    log_probs.clamp_(min=torch.finfo(log_probs.dtype).min)  # avoids 0 * -inf for tokens of probability 0
+    weighted = log_probs.exp().mul_(log_probs)  # in place, since allocating tensors this wide is slow
     mean = weighted.sum(-1)
     variance = weighted.mul_(log_probs).sum(-1) - mean.square()
     return TokenScores(found.cpu(), mean.cpu(), variance.cpu())

@@ -1,4 +1,4 @@
-"""From hidden states to logits, by the model's own code: what a class does behind its head belongs to the model."""
+"""Logits from hidden states, computed by the model's own code, since some classes change logits after their head."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from atu.common.errors import ExplainedError
 
 
 class Given(MoeModelOutputWithPast):
-    """A decoder's output of which only the states are known: whatever else a head asks for is None."""
+    """A decoder's output with only its states; everything else that a head asks for is None."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("_"):
@@ -19,11 +19,11 @@ class Given(MoeModelOutputWithPast):
 def read_logits(llm: PreTrainedModel, states: Tensor) -> Tensor:
     """Logits [n, vocabulary], in float32, of the decoder's last hidden states [n, hidden].
 
-    The model's own forward runs with a decoder that returns ``states``: soft caps, scales and whatever else a class
-    puts behind its head are included, the head runs on these positions alone, and gradients flow.
+    The model's own forward runs with a decoder that returns ``states``. So soft caps, scales and whatever else a class
+    applies after its head are included, the head runs only on these positions, and gradients flow.
     """
     decoder = llm.get_decoder()
-    own = vars(decoder).get("forward")  # set on the object if something has wrapped it
+    own = vars(decoder).get("forward")  # an instance attribute if something has wrapped it
     decoder.forward = lambda *args, **kwargs: Given(last_hidden_state=states[None])
     try:
         return llm(inputs_embeds=states[None], use_cache=False).logits[0].float()
@@ -35,10 +35,12 @@ def read_logits(llm: PreTrainedModel, states: Tensor) -> Tensor:
 
 
 def refuse_nan(logits: Tensor) -> Tensor:
-    """The logits [n, vocabulary] as they are; -inf is allowed, since some models mask parts of their vocabulary.
+    """Return the logits [n, vocabulary] unchanged, or refuse them.
+
+    -inf is allowed, since some models mask parts of their vocabulary.
 
     Raises:
-        ExplainedError: if a row has NaN or +inf, or nothing but -inf.
+        ExplainedError: if a row has NaN or +inf, or only -inf.
     """
     if not torch.isfinite(logits.amax(-1)).all():
         raise ExplainedError(

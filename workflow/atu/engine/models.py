@@ -1,4 +1,4 @@
-"""Language models: loading, and running only the layers that are read."""
+"""Language models: loading, saving, adapters, and running only the layers that are read."""
 
 import json
 import logging
@@ -23,26 +23,26 @@ if TYPE_CHECKING:  # slow to import, and not every job that reads this module lo
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log_of_job = logging.getLogger("atu")
-# What classes call the list of their layers and the norm behind it.
+# Names that classes give the list of their layers, and the norm after it.
 LAYERS = ("layers", "h")
 NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f", "embedding_norm")
-# Tables of positions and masks that old checkpoints hold in a layer; they are computed and no weights.
+# Tables of positions and masks that old checkpoints store in a layer; they are computed, not weights.
 COMPUTED = re.compile(r"(inv_freq|masked_bias|attn\.bias|attention\.bias)$")
 
 
 class ModelError(ExplainedError, ValueError):
-    """A model is not what this library can use, or not what it is asked for."""
+    """This library cannot use the model, or the model does not fit the request."""
 
 
 def check_complete(missing: Iterable[str], unread: Iterable[str], directory: str | Path) -> None:
-    """Refuse a model some of whose weights would be random numbers, or some of whose layers would be left out.
+    """Refuse a model if some weights would be random numbers, or some layers would be left out.
 
     Args:
         missing: weights that the files lack.
-        unread: what stands in the files and has no place in the model.
+        unread: tensors in the files that have no place in the model.
 
     Raises:
-        ModelError: naming one of each.
+        ModelError: names one of them.
     """
     layers = [key for key in unread if re.search(rf"\b({'|'.join(LAYERS)})\.\d+\.", key) and not COMPUTED.search(key)]
     for keys, fault in (
@@ -66,16 +66,17 @@ def load_llm(
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a causal language model and its tokenizer from a plain safetensors directory.
 
-    A directory with a LoRA adapter alone loads its base model and merges the adapter into it; the tokenizer is the
-    adapter's, or the base's if it has none. Nothing is downloaded and no code that came with the model is run.
+    If the directory holds only a LoRA adapter, the base model is loaded and the adapter is merged into it; the
+    tokenizer is the adapter's, or the base model's if the adapter has none. Nothing is downloaded, and no code that
+    came with the model is run.
 
     Args:
-        template_options: what the chat template is rendered with; see :func:`atu.engine.chat.set_template_options`.
-        base: the directory of the base model of an adapter; without it, the directory that the adapter names.
+        template_options: options of the chat template; see :func:`atu.engine.chat.set_template_options`.
+        base: the directory of an adapter's base model; by default, the directory that the adapter names.
 
     Raises:
-        ExplainedError: if a weight is not finite, or what the engines compute is not what the model says.
-        ModelError: if weights and config do not belong together, or an adapter is not one of the base model.
+        ExplainedError: if a weight is not finite, or the engines do not predict what the model predicts.
+        ModelError: if weights and config do not belong together, or the adapter is not one of the base model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -92,11 +93,11 @@ def load_llm(
         from atu.engine.checkpoints import check_adapter  # imports this module
 
         whole = base or PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
-        if not whole or not Path(whole).is_dir():  # a name on the hub would be looked up in its cache
+        if not whole or not Path(whole).is_dir():  # transformers would look a hub name up in its cache
             raise ModelError(f"{directory} is an adapter of {whole}, which is no directory here")
         check_weights(whole)
         check_adapter(Path(directory), Path(whole))
-    loaded: Any = AutoModelForCausalLM.from_pretrained(  # a pair, which its annotation does not say
+    loaded: Any = AutoModelForCausalLM.from_pretrained(  # returns a pair, unlike its annotation
         whole, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
     )
     llm, found = loaded
@@ -117,10 +118,10 @@ def load_llm(
 
 
 def decoder_parts(llm: "PreTrainedModel") -> tuple[str, str]:
-    """What the decoder of ``llm`` calls its layers and its final norm.
+    """The names that the decoder of ``llm`` gives its list of layers and its final norm.
 
     Raises:
-        ModelError: if it has no such parts: the class is built in another way.
+        ModelError: if it has no such parts, because the class is built differently.
     """
     children = dict(llm.get_decoder().named_children())
     layers = [name for name in LAYERS if isinstance(children.get(name), nn.ModuleList)]
@@ -139,7 +140,7 @@ def decoder_layers(llm: "PreTrainedModel") -> nn.ModuleList:
 
 
 def chosen_layers(llm: "PreTrainedModel", layers: range) -> list[nn.Module]:
-    """Some layers of ``llm``, counted from 0.
+    """The chosen layers of ``llm``, counted from 0.
 
     Raises:
         ModelError: if the model has fewer.
@@ -153,12 +154,12 @@ def chosen_layers(llm: "PreTrainedModel", layers: range) -> list[nn.Module]:
 
 
 def train_alone(llm: nn.Module, parts: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """Of the weights that may train (all, or the adapters) leave those in ``parts``.
+    """Restrict the trainable weights (all, or the adapters) to those in ``parts``.
 
-    The others ask for no gradients, so that a backward pass ends at the lowest part that trains.
+    The others no longer require gradients, so that the backward pass ends at the lowest part that trains.
 
     Returns:
-        The weights that train, none if no part has one.
+        The weights that train; empty if no part has any.
     """
     own = {parameter for part in parts for parameter in part.parameters()}
     for parameter in llm.parameters():
@@ -173,9 +174,9 @@ def load_kept_in(
     template_options: dict | None = None,
     base: str | Path | None = None,
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """:func:`load_llm` a model that is to train, with numbers kept as ``memory`` says.
+    """Load a model to train with :func:`load_llm`, with its weights kept as ``memory`` says.
 
-    On several processes it stays on the host, whence :func:`atu.engine.sharded.shard` takes it part by part.
+    With several processes it stays on the host, and :func:`atu.engine.sharded.shard` moves it part by part.
     """
     half = memory.weights != "fp32"
     place = "cpu" if half or ranks() > 1 else device
@@ -194,13 +195,13 @@ def load_to_train(
     layers: range | None = None,
     template_options: dict | None = None,
 ) -> "tuple[PreTrainedModel, nn.Module, PreTrainedTokenizerBase]":
-    """:func:`load_kept_in`, with adapters where ``lora`` has a rank.
+    """Load a model with :func:`load_kept_in`, and add adapters if ``lora`` has a rank.
 
     Returns:
-        The model, what of it is kept of a training (the model, or a ``peft.PeftModel`` around it), the tokenizer.
+        The model, the module to save after training (the model, or a ``peft.PeftModel`` around it), the tokenizer.
 
     Raises:
-        ExplainedError: as of :func:`load_llm` and :func:`add_lora`.
+        ExplainedError: as :func:`load_llm` and :func:`add_lora` do.
     """
     llm, tokenizer = load_kept_in(directory, device, memory, template_options)
     adapter = {key: lora[key] for key in ("rank", "alpha", "modules")}
@@ -213,16 +214,16 @@ def load_to_train(
 def add_lora(
     llm: "PreTrainedModel", rank: int, alpha: float, modules: list[str] | str, layers: range | None = None
 ) -> nn.Module:
-    """Put LoRA adapters into ``llm``, the only weights that then train.
+    """Add LoRA adapters to ``llm``; after this, only they train.
 
-    What is returned, a ``peft.PeftModel`` around it, saves the adapters alone.
+    The result is a ``peft.PeftModel`` around the model, which saves only the adapters.
 
     Args:
-        modules: names of the linear maps that get one, or "auto": those that make queries and values.
-        layers: of the decoder, whose maps alone get one, counted from 0; None for all of the model.
+        modules: names of the linear maps that get an adapter, or "auto" for those that make queries and values.
+        layers: the decoder layers whose maps get an adapter, counted from 0; None for the whole model.
 
     Raises:
-        ExplainedError: if "auto" finds no maps, or a map lies in none of ``layers``.
+        ExplainedError: if "auto" finds no maps, or a map is in none of ``layers``.
     """
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -240,7 +241,7 @@ def add_lora(
     scale: Any = alpha  # peft takes any number, and its annotation an integer
     config = LoraConfig(r=rank, lora_alpha=scale, target_modules=modules, task_type="CAUSAL_LM", **where)
     device = llm.device
-    with exact_weights(llm):  # else peft would round what adapters begin with to bf16
+    with exact_weights(llm):  # otherwise peft would round the adapters' initial values to bf16
         trained = get_peft_model(llm, config)
     nn.Module.to(llm, device)
     return trained
@@ -249,13 +250,12 @@ def add_lora(
 def merge_adapters(
     llm: "PreTrainedModel", trained: nn.Module, memory: Memory, device: torch.device | str
 ) -> "PreTrainedModel":
-    """Put adapters into the float32 weights below them, and keep the weights as :func:`load_to_train` did.
+    """Merge adapters into the float32 weights below them, and keep the weights as :func:`load_to_train` did.
 
-    What the model computes then is, bit by bit, what it does when it is saved and loaded: adapters beside the weights
-    compute something that is rounded otherwise.
+    The model then computes the same bits as after saving and loading it. With separate adapters, rounding would differ.
 
     Args:
-        llm, trained: as of :func:`load_to_train`, with adapters.
+        llm, trained: from :func:`load_to_train`, with adapters.
 
     Returns:
         The model without adapters.
@@ -270,21 +270,21 @@ def merge_adapters(
 
 
 def recompute_activations(llm: "PreTrainedModel") -> None:
-    """Have the backward pass compute activations anew: less memory, about a third more time.
+    """Let the backward pass recompute activations, which takes less memory and about a third more time.
 
-    Called behind :func:`add_lora`, which would make embeddings ask for gradients a second time.
+    Call this after :func:`add_lora`, which would make the embeddings require gradients again.
     """
     llm.gradient_checkpointing_enable()
-    # transformers has embeddings ask for gradients, so that a backward pass would go down to them through all frozen
-    # layers; this way of computing anew needs no such thing
+    # transformers makes the embeddings require gradients, so the backward pass would go down to them through all frozen
+    # layers; this kind of checkpointing does not need that
     llm.disable_input_require_grads()
 
 
 def name_base(directory: Path, repo: str | None, revision: str | None) -> None:
-    """Write into an adapter's directory where peft finds its base model, in place of a path of this machine.
+    """Write into an adapter's config where peft finds the base model, in place of a path on this machine.
 
     Args:
-        repo, revision: on the hub; None if it is not there, and whoever loads the adapter has to bring it.
+        repo, revision: the base model on the hub; None if it is not there, and users of the adapter must supply it.
     """
     path = directory / "adapter_config.json"
     named = {"base_model_name_or_path": repo, "revision": revision}
@@ -292,22 +292,22 @@ def name_base(directory: Path, repo: str | None, revision: str | None) -> None:
 
 
 def save_llm(llm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", directory: Path) -> None:
-    """Write a directory that ``AutoModelForCausalLM.from_pretrained`` loads, of float32 weights; of a model around
-    adapters these alone.
+    """Write a directory with float32 weights that ``AutoModelForCausalLM.from_pretrained`` loads.
 
-    On several processes all call it, and the first writes.
+    For a model around adapters, only the adapters are written. With several processes, all of them call this, and the
+    first one writes.
     """
     from transformers import PreTrainedModel
 
     whole = isinstance(llm, PreTrainedModel)
-    # around adapters, these alone are saved, which are float32
+    # a model around adapters saves only these, and they are float32
     state = exact_state(llm) if whole else None
     if is_sharded(llm):
         state = gathered(llm, "" if whole else "lora_")
     if not is_first():
         return
     llm.save_pretrained(directory, state_dict=state)
-    for name in ("is_local", "local_files_only"):  # how it was loaded here is nothing to tell others
+    for name in ("is_local", "local_files_only"):  # how it was loaded here does not concern others
         tokenizer.init_kwargs.pop(name, None)
     tokenizer.save_pretrained(directory)
 
@@ -316,8 +316,8 @@ def save_llm(llm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", direc
 def layers_up_to(llm: "PreTrainedModel", layer: int) -> Iterator[nn.Module]:
     """The decoder of ``llm`` cut after its first ``layer`` layers, without the LM head.
 
-    Inside the block the decoder's ``last_hidden_state`` equals ``hidden_states[layer]`` of the
-    whole model, and the layers above are neither run nor kept in the autograd graph.
+    Inside the block, the decoder's ``last_hidden_state`` equals ``hidden_states[layer]`` of the whole model. The layers
+    above are neither run nor kept in the autograd graph.
 
     Raises:
         ModelError: if the model has fewer layers.
@@ -328,7 +328,7 @@ def layers_up_to(llm: "PreTrainedModel", layer: int) -> Iterator[nn.Module]:
     if not 1 <= layer <= len(layers):
         raise ModelError(f"hook layer {layer} does not exist: the model has layers 1 to {len(layers)}")
     setattr(decoder, parts[0], layers[:layer])
-    if layer < len(layers):  # the last of hidden_states is the only one behind the final norm
+    if layer < len(layers):  # of all hidden_states, only the last comes after the final norm
         setattr(decoder, parts[1], nn.Identity())
     try:
         yield decoder

@@ -1,20 +1,20 @@
-"""Parts of a language model as settings name them: maps that get an adapter, layers that train. No torch is loaded."""
+"""Parts of a language model that settings name: maps that get an adapter, layers that train. It does not load torch."""
 
 from collections.abc import Iterable
 
 from atu.common.errors import ExplainedError
 
-AUTO = "auto"  # the maps that make queries and values, whatever a class calls them
-ALL_LAYERS = "none"  # no layers are chosen: all of the model trains
-# What classes call these maps: apart from the keys', or one with them (Phi-3; GPT-NeoX, Falcon and BLOOM; GPT-2; MPT).
+AUTO = "auto"  # the maps that make queries and values, whatever their names in a class
+ALL_LAYERS = "none"  # no layers are chosen: the whole model trains
+# Names of these maps: separate from the keys', or one map with them (Phi-3; GPT-NeoX, Falcon and BLOOM; GPT-2; MPT).
 QUERY_VALUE = (("q_proj", "v_proj"), ("qkv_proj",), ("query_key_value",), ("c_attn",), ("Wqkv",))
 
 
 def query_value_maps(known: Iterable[str]) -> list[str]:
-    """The names of the maps that make queries and values: the first of ``QUERY_VALUE`` that are all there.
+    """The names of the maps that make queries and values: the first entry of ``QUERY_VALUE`` that is complete.
 
     Args:
-        known: names of linear maps; what stands before the last dot does not count.
+        known: names of linear maps; only the part after the last dot counts.
 
     Raises:
         ExplainedError: if there are none.
@@ -30,10 +30,10 @@ def query_value_maps(known: Iterable[str]) -> list[str]:
 
 
 def layer_range(layers: str) -> range | None:
-    """The layers of a decoder that "0-4" names, first and last counted from 0; None for "none".
+    """The decoder layers that a text such as "0-4" names, first and last, counted from 0; None for "none".
 
     Raises:
-        ExplainedError: if the first is behind the last.
+        ExplainedError: if the first number is larger than the last.
     """
     if layers == ALL_LAYERS:
         return None

@@ -1,7 +1,7 @@
-"""The plain path, of models whose states no rows can share: transformers' own cache and attention, and no padding.
+"""The plain path, for models whose rows cannot share states: transformers' own cache and attention, and no padding.
 
-Layers that carry a state from token to token have none to share but the one behind the very last token, and padding on
-the left would be written into it. Rows are run whole, in batches of one length.
+A layer that carries a state from token to token keeps only the state after the last token, and padding on the left
+would change it. So rows are run whole, in batches of equal length.
 """
 
 import inspect
@@ -15,16 +15,16 @@ from transformers import Cache, PreTrainedModel
 
 from atu.engine.batching import equal_batches
 
-ATTENTION = {"full_attention", "sliding_attention", "attention"}  # what layers may do whose prefixes are shared
-# Classes in whose place of attention the engines' own predicts something else, as the comparison has found.
+ATTENTION = {"full_attention", "sliding_attention", "attention"}  # the kinds of layers whose prefixes can be shared
+# Classes that predict something else with the engines' attention, as the comparison has found.
 OWN = ("DiffLlamaForCausalLM", "DogeForCausalLM", "JetMoeForCausalLM", "PhimoeForCausalLM")
 
 
 def why_plain(llm: PreTrainedModel) -> str | None:
-    """What keeps the rows of a model from sharing prefixes, by its config and its modules; None if nothing does.
+    """Why the rows of a model cannot share prefixes, judged by its config and modules; None if they can.
 
-    This alone decides which path a model takes. That its numbers are right there is
-    :func:`atu.engine.agreement.check_engine`'s matter.
+    Only this decides which path a model takes. :func:`atu.engine.agreement.check_engine` checks that its numbers are
+    right on that path.
     """
     config = llm.config
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or []
@@ -44,19 +44,19 @@ def why_plain(llm: PreTrainedModel) -> str | None:
 
 
 def takes(llm: PreTrainedModel, name: str) -> bool:
-    """Whether the decoder takes an argument of this name."""
+    """Whether the decoder takes an argument with this name."""
     return name in inspect.signature(llm.get_decoder().forward).parameters
 
 
 @dataclass
 class PlainRows:
-    """Rows of one length.
+    """Rows of equal length.
 
     Attributes:
         going_on: whether tokens will follow, so that a cache is kept.
         states: hidden states of the last pass, [rows, length, hidden].
-        cache: transformers' own, of all tokens so far.
-        length: how many these are.
+        cache: transformers' own cache of all tokens so far.
+        length: the number of tokens so far.
     """
 
     llm: PreTrainedModel
@@ -66,9 +66,9 @@ class PlainRows:
     length: int = field(init=False, default=0)
 
     def feed(self, tokens: Tensor) -> None:
-        """Run the next tokens of each row, [rows, length]; ``states`` become theirs."""
+        """Run the next tokens of each row, [rows, length], and set ``states`` to their states."""
         places = {}
-        if takes(self.llm, "position_ids"):  # as generate does: some classes would count from 0 again
+        if takes(self.llm, "position_ids"):  # as generate does; otherwise some classes would count from 0 again
             positions = torch.arange(self.length, self.length + tokens.shape[1], device=tokens.device)
             places = {"position_ids": positions.expand(tokens.shape)}
         decoder = self.llm.get_decoder()
@@ -78,17 +78,17 @@ class PlainRows:
             self.cache = output.past_key_values
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows alone."""
+        """Keep only these rows."""
         self.states = self.states[rows]
         if self.cache is not None:
-            # layers with a recurrent state know no other way to choose rows
+            # layers with a recurrent state have no other method to choose rows
             self.cache.reorder_cache(cast(torch.LongTensor, rows))
 
 
 def plain_batches(
     llm: PreTrainedModel, ids: list[list[int]], batch_tokens: int, new_tokens: int
 ) -> Iterator[tuple[list[int], PlainRows]]:
-    """What :func:`atu.engine.prefill.prefilled_batches` yields, of whole sequences."""
+    """Yield what :func:`atu.engine.prefill.prefilled_batches` does, with each sequence run whole."""
     for batch in equal_batches([len(row) + new_tokens for row in ids], batch_tokens):
         rows = PlainRows(llm, going_on=new_tokens > 0)
         rows.feed(torch.tensor([ids[i] for i in batch], device=llm.device))

@@ -1,4 +1,4 @@
-"""What both engines share: token sequences through the decoder in batches, common prefixes run once."""
+"""Token sequences run through the decoder in batches, with common prefixes run once; generation and scoring use it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from atu.engine.plain import plain_batches, why_plain
 
 
 def context_length(config: PreTrainedConfig) -> int | None:
-    """The most tokens that a model reads at once; None if its config does not say.
+    """The most tokens that a model can read at once; None if its config does not say.
 
-    Of a model that turns its positions in another way once a text is longer than it was first trained on
-    (``longrope``), that length: beyond it a row's numbers would depend on its neighbours in the batch.
+    A ``longrope`` model rotates positions differently once a text is longer than its original context. For such a model
+    the result is the original context, since beyond it a row's numbers would depend on other rows in the batch.
     """
     longest = getattr(config, "max_position_embeddings", None)
     rope = getattr(config, "rope_parameters", None) or {}
@@ -38,8 +38,8 @@ def check_tokens(llm: PreTrainedModel, ids: list[list[int]], new_tokens: int) ->
     """Refuse sequences that the model cannot read.
 
     Raises:
-        ExplainedError: if one is longer than the model's context with its new tokens, or has a token that the model
-            has no embedding for.
+        ExplainedError: if a sequence with its new tokens is longer than the model's context, or has a token that the
+            model has no embedding for.
     """
     context, known = context_length(llm.config), embeddings_of(llm)
     longest = max(map(len, ids), default=0) + new_tokens
@@ -57,36 +57,36 @@ def check_tokens(llm: PreTrainedModel, ids: list[list[int]], new_tokens: int) ->
 
 
 def common_prefix(rows: list[list[int]]) -> int:
-    """Number of leading tokens that all rows share."""
+    """The number of leading tokens that all rows share."""
     first, last = min(rows), max(rows)
     return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
 class Prefilled(Protocol):
-    """A batch behind its last given token, however it was run: all rows end in the last column.
+    """A batch whose given tokens have been run, on either path; all rows end in the last column.
 
     Attributes:
-        states: hidden states of the last pass, [rows, length, hidden]; at first of what lies behind the common
+        states: hidden states of the last pass, [rows, length, hidden]; at first, those of the tokens after the common
             prefixes.
     """
 
     states: Tensor
 
     def feed(self, tokens: Tensor) -> None:
-        """Run the next tokens of each row, [rows, length]; ``states`` become theirs."""
+        """Run the next tokens of each row, [rows, length], and set ``states`` to their states."""
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows alone."""
+        """Keep only these rows."""
 
 
 @dataclass
 class SharedRows:
-    """Rows behind common prefixes, padded on the left.
+    """Rows that continue common prefixes, padded on the left.
 
     Attributes:
-        states: as of :class:`Prefilled`.
+        states: as in :class:`Prefilled`.
         mask: 1 where a token is real, [rows, own tokens].
-        cache: keys and values behind the common prefixes; None if they were not asked for.
+        cache: keys and values of the tokens after the common prefixes; None if no tokens will follow.
         prefixes: the common prefixes; None if there are none.
     """
 
@@ -109,7 +109,7 @@ class SharedRows:
 
 
 def prefix_lengths(ids: list[list[int]], read: list[int], groups: Sequence[str]) -> list[int]:
-    """For each sequence, how many of its first tokens all of its group share; what is read lies behind them."""
+    """For each sequence, how many first tokens its whole group shares, not counting positions that are read."""
     members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
@@ -131,25 +131,25 @@ def prefilled_batches(
 ) -> Iterator[tuple[list[int], Prefilled]]:
     """Run all sequences through the decoder without its head, in batches of similar length.
 
-    Sequences of one of ``groups`` (None: all are one) share the keys and values of their common
-    prefix (a few-shot header, say), which is run and held once; rows of several groups may share a batch.
-    While the iterator lives, the model attends by :func:`atu.engine.attention.attend`. A model that cannot
-    (:func:`atu.engine.plain.why_plain`) runs each sequence whole, and attends as it always does.
+    Sequences of the same group in ``groups`` (None: all are one group) share the keys and values of their common
+    prefix, such as a few-shot header, which is run and stored once. Rows of several groups may share a batch. While the
+    iterator is alive, the model uses :func:`atu.engine.attention.attend`. A model that cannot use it
+    (:func:`atu.engine.plain.why_plain`) runs each sequence whole, with its own attention.
 
     Args:
         read: how many of the last positions of each sequence are read (at least 1).
-        batch_tokens: the most tokens, padding and ``new_tokens`` included, of a batch. None: every sequence is run
-            whole and alone, so that all that is found of it depends on itself, to the last bit.
-        new_tokens: tokens that will be generated behind each sequence; 0 if the cache is not needed.
+        batch_tokens: the most tokens in a batch, including padding and ``new_tokens``. None runs every sequence whole
+            and alone, so that its numbers depend only on itself, to the last bit.
+        new_tokens: how many tokens will be generated after each sequence; 0 if no cache is needed.
 
     Yields:
-        Indices of a batch, and the batch.
+        The indices of the sequences in a batch, and the batch.
 
     Raises:
         ExplainedError: if the model cannot read a sequence.
     """
     check_tokens(llm, ids, new_tokens)
-    if batch_tokens is None:  # how much a row shares depends on who else is in its group: it is in one of its own
+    if batch_tokens is None:  # how much a row shares depends on its group, so each row gets its own
         batch_tokens, groups = 1, [str(i) for i in range(len(ids))]
     if why_plain(llm):
         yield from plain_batches(llm, ids, batch_tokens, new_tokens)
@@ -165,7 +165,7 @@ def shared_batches(
     groups: Sequence[str],
     new_tokens: int,
 ) -> Iterator[tuple[list[int], SharedRows]]:
-    """What :func:`prefilled_batches` yields, of sequences that share prefixes."""
+    """Yield what :func:`prefilled_batches` does, for sequences that share prefixes."""
     device = llm.device
     shared = prefix_lengths(ids, read, groups)
     lengths = [len(row) - start + new_tokens for row, start in zip(ids, shared, strict=True)]
@@ -179,7 +179,7 @@ def shared_batches(
             if any(distinct):
                 group = torch.tensor([distinct.index(prefix) for prefix in wanted], device=device)
                 prefixes = Prefixes([caches[prefix] for prefix in distinct], group)
-            caches = {wanted[-1]: caches[wanted[-1]]}  # the next batch can go on with the last group alone
+            caches = {wanted[-1]: caches[wanted[-1]]}  # the next batch can reuse only the last group's prefix
             behind = [ids[i][shared[i] :] for i in batch]
             length = max(map(len, behind))
             input_ids = torch.tensor([[0] * (length - len(row)) + row for row in behind], device=device)
@@ -189,7 +189,7 @@ def shared_batches(
 
 
 def run_prefix(llm: PreTrainedModel, prefix: tuple[int, ...]) -> Cache:
-    """Keys and values of a prefix; of an empty one none."""
+    """Keys and values of a prefix; an empty cache for an empty prefix."""
     cache = new_cache()
     if prefix:
         input_ids = torch.tensor([prefix], device=llm.device)

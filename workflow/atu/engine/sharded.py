@@ -1,6 +1,6 @@
-"""A language model whose weights lie in shards, one on each of several GPUs (torch's FSDP2).
+"""A language model whose weights are sharded over several GPUs (torch's FSDP2).
 
-Each layer is gathered while it computes, and given back behind it. Every such part stands for itself: the decoder may
+Each layer is gathered while it computes, and released afterwards. Each part is sharded on its own, so the decoder can
 be cut at a layer and the head run alone, as on one GPU.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # slow to import
 
 
 def ranks() -> int:
-    """How many processes train one model together; 1 where no group of processes was started."""
+    """The number of processes that train one model together; 1 if no process group was started."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -27,48 +27,51 @@ def is_first() -> bool:
 
 
 def is_shard(tensor: Tensor) -> bool:
-    """Whether a tensor is one of which each process holds a part."""
+    """Whether a tensor is sharded, so that each process holds a part."""
     if ranks() == 1:
         return False
-    from torch.distributed.tensor import DTensor  # slow to import, and needed on several GPUs alone
+    from torch.distributed.tensor import DTensor  # slow to import, and needed only on several GPUs
 
     return isinstance(tensor, DTensor)
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether weights of a module lie in shards."""
+    """Whether any weight of a module is sharded."""
     return any(map(is_shard, module.parameters()))
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor, in the same memory and without a graph; a whole tensor as it is."""
+    """This process's part of a sharded tensor, in the same memory and without a graph; other tensors unchanged."""
     held: Any = tensor  # a DTensor, which is imported late
     return held.detach().to_local() if is_shard(tensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, without a graph; a call of all processes where it is in shards."""
+    """The whole tensor, without a graph; if it is sharded, all processes must call this."""
     held: Any = tensor.detach()
     return held.full_tensor() if is_shard(tensor) else held
 
 
 def own_output(part: nn.Module, inputs: tuple, output: Any) -> Any:
-    """Outputs that are no views (OPT's layers return some): an operation in place on a view would lose torch's note to
-    gather the part again in the backward pass, and gradients could be wrong."""
+    """A forward hook that copies outputs that are views, such as those of OPT's layers.
+
+    After an in-place operation on a view, torch would not gather the part again in the backward pass, and gradients
+    could be wrong.
+    """
     if isinstance(output, Tensor):
         return output.clone() if output._is_view() else output
     return tuple(own_output(part, inputs, one) for one in output) if type(output) is tuple else output
 
 
 def shard(llm: "PreTrainedModel", device: torch.device) -> None:
-    """Leave a part of each weight of ``llm`` on each process; a call of all of them, on equal models.
+    """Shard the weights of ``llm`` over all processes; all of them must call this, with equal models.
 
-    The model moves to ``device`` part by part, so it may lie on the host and be larger than a GPU. An embedding that is
-    the head's too stays whole everywhere, as torch shards no weight that two parts read apart; its gradients are summed
-    by :class:`atu.training.updates.Updates`.
+    The model moves to ``device`` part by part, so it may be on the host and be larger than a GPU. An embedding tied to
+    the head stays whole on every process, since torch cannot shard a weight that two parts read separately;
+    :class:`atu.training.updates.Updates` sums its gradients.
 
     Raises:
-        ExplainedError: for weights that are not float32.
+        ExplainedError: if weights are not float32.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -85,25 +88,28 @@ def shard(llm: "PreTrainedModel", device: torch.device) -> None:
     for part in outside:
         for weight in part._parameters.values():
             readers[id(weight)] = readers.get(id(weight), 0) + 1
-    for part in [*layers, *reversed(outside)]:  # what lies in another first
+    for part in [*layers, *reversed(outside)]:  # inner parts first
         own = [weight for weight in part._parameters.values() if weight is not None]
         if own and any(readers.get(id(weight), 1) > 1 for weight in own):
             continue
         part.register_forward_hook(own_output)
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
         assert isinstance(part, FSDPModule)  # what fully_shard makes of it
-        # losses are parts of a sum, so their gradients are added and not averaged
+        # losses are parts of a sum, so gradients are summed and not averaged
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
-    for part in llm.modules():  # what was left whole, and tables of positions
+    for part in llm.modules():  # weights that stay whole, and tables of positions
         for tensor in [*part._parameters.values(), *part._buffers.values()]:
             if tensor is not None and not is_shard(tensor):
                 tensor.data = tensor.data.to(device)
 
 
 def gather_once(llm: nn.Module) -> None:
-    """Gather each part and give it back, for a model that answers before it trains: what torch first gathers in its
-    inference mode takes no part in training. Which weights train must be settled."""
+    """Gather each part and release it, for a model that answers before it trains.
+
+    Weights that torch first gathers in inference mode could not be trained. Call this after the choice of weights that
+    train.
+    """
     from torch.distributed.fsdp import FSDPModule
 
     for part in llm.modules():
@@ -113,15 +119,15 @@ def gather_once(llm: nn.Module) -> None:
 
 
 def gathered(module: nn.Module, words: str = "") -> dict[str, Tensor]:
-    """Weights by name, whole, on the host of the first process; on the others nothing. A call of all of them.
+    """Whole weights by name, on the host of the first process; empty on the others. All processes must call this.
 
-    One weight at a time is whole on the GPUs.
+    Only one weight at a time is whole on the GPUs.
 
     Args:
-        words: of the names of those that are wanted; all if empty.
+        words: only weights with this text in their names; all if empty.
     """
     found: dict[str, Tensor] = {}
-    known: dict[int, Tensor] = {}  # a weight that has two names is kept once
+    known: dict[int, Tensor] = {}  # store a weight with two names once
     for name, weight in module.state_dict(keep_vars=True).items():
         if words not in name:
             continue
@@ -134,9 +140,9 @@ def gathered(module: nn.Module, words: str = "") -> dict[str, Tensor]:
 
 
 def gather(llm: nn.Module) -> None:
-    """Put whole weights back, on the host of the first process; on the others they have sizes and no values.
+    """Replace shards by whole weights, on the host of the first process; on the others, weights have no values.
 
-    A call of all processes. The model computes nothing from then on.
+    All processes must call this. The model cannot compute anything afterwards.
     """
     for part in llm.modules():
         for name, weight in part._parameters.items():

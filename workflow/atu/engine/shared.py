@@ -1,6 +1,7 @@
-"""An engine whose rows several processes share: each runs its part on a copy of the model, and all get all results.
+"""An engine that divides its rows among several processes: each runs its part, and all of them get all results.
 
-Whoever asks need not know: every call is one of all processes, with the same arguments and the same results.
+Each process has a copy of the model. All processes make every call, with the same arguments, and get the same results,
+so callers need not know of each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +21,11 @@ T = TypeVar("T")
 
 
 def parts(lengths: Sequence[int], groups: Sequence[str] | None, count: int) -> list[list[int]]:
-    """Which rows each process takes: about as many tokens each, rows of a group beside each other, since they share a
-    prefix.
+    """The rows of each process, with about equally many tokens; rows of a group stay together to share their prefix.
 
     Args:
-        lengths: tokens of each row.
-        groups: of each row; None: all are of one.
+        lengths: tokens in each row.
+        groups: the group of each row; None: all are one group.
     """
     names = list(groups or [""] * len(lengths))
     places = {name: place for place, name in enumerate(dict.fromkeys(names))}
@@ -38,18 +38,18 @@ def parts(lengths: Sequence[int], groups: Sequence[str] | None, count: int) -> l
     return found
 
 
-Run = Callable[[list[int], list[str] | None], list[T]]  # some rows, and the groups of these
+Run = Callable[[list[int], list[str] | None], list[T]]  # takes rows and their groups
 
 
 @dataclass(frozen=True)
 class SharedEngine(Engine):
-    """An :class:`Engine` in each of the processes that ask one model; in a single process just that."""
+    """An :class:`Engine` that shares its rows with the other processes; in a single process, a plain engine."""
 
     def share(self, run: Run, ids: Sequence[Sequence[int]], groups: Sequence[str] | None) -> list:
-        """What ``run`` gives for all rows, in their order, each process having run its part; a call of all of them.
+        """The results of ``run`` for all rows, in order; each process runs its part, and all must call this.
 
         Args:
-            ids: tokens of each row.
+            ids: token ids of each row.
         """
         own = parts([len(row) for row in ids], groups, ranks())[dist.get_rank()]
         chosen = [groups[i] for i in own] if groups else None
@@ -64,7 +64,7 @@ class SharedEngine(Engine):
         """As :meth:`Engine.generate`.
 
         Raises:
-            ValueError: for sampling on several processes: tokens are drawn by the place of a prompt among all.
+            ValueError: if several processes are to sample, since draws depend on a prompt's index among all prompts.
         """
         whole = super().generate
         if ranks() == 1:

@@ -1,4 +1,4 @@
-"""What is odd about a benchmark's probes and yet no fault: a job's log says it, and how many there are."""
+"""Oddities in a benchmark's probes that are not errors; a job logs how many there are."""
 
 import pandas as pd
 
@@ -8,13 +8,13 @@ from atu.data.rows import is_blank
 
 
 def shown(ids: pd.Series) -> str:
-    """How many, and the first few of them by row."""
+    """The number of probes, and the rows of the first few."""
     rows = [str(int(name.split("/")[1]) + 1) for name in ids]
     return f"{len(rows)} (row {', '.join(rows[:5])}{', ...' if len(rows) > 5 else ''})"
 
 
 def doubts(probes: pd.DataFrame) -> list[str]:
-    """One line a set and kind of oddity.
+    """One line for each set and kind of oddity.
 
     Args:
         probes: from :func:`atu.data.benchmark.build_probes`.

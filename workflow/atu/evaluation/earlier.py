@@ -1,4 +1,4 @@
-"""Answers that the same model has given before: a further probe set is asked alone."""
+"""Answers that the same model gave before, so that only added probe sets are asked."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ from atu.common.earlier import earlier_files
 from atu.common.files import read_parquet
 from atu.common.recipe import read_record
 
-ASKED = "asked"  # in the file's metadata: what answered, from asked_of
+ASKED = "asked"  # key in a file's metadata: the digest of what answered, from asked_of
 SCRIPT = ROOT / "workflow/scripts/evaluate_model.py"
 
 
 @cache
 def library() -> str:
-    """A digest of all code that asks: the library, the script, and the packages that compute."""
+    """A digest of all code that affects answers: the library, the script, the versions of torch and transformers."""
     whole = hashlib.sha256()
     for path in (*sorted(ROOT.joinpath("workflow/atu").rglob("*.py")), SCRIPT):
         whole.update(path.read_bytes())
@@ -29,13 +29,12 @@ def library() -> str:
 
 
 def asked_of(model: Iterable[str | Path], device: str, deterministic: bool) -> str:
-    """A digest of what answers: weights and whatever is applied to them as they are now, the code, the device and how
-    it computes.
+    """A digest of everything that determines answers: the model's current files, the code, the device, determinism.
 
     Args:
-        model: folders with records of what was written into them.
-        device: of torch, such as "cpu".
-        deterministic: as of :func:`atu.common.runtime.start`.
+        model: folders of weights and of what is applied to them, each with a record of its files.
+        device: a torch device, such as "cpu".
+        deterministic: as in :func:`atu.common.runtime.start`.
     """
     held = [read_record(path)["sha256"] for path in model]
     return hashlib.sha256(json.dumps([held, library(), device, deterministic], sort_keys=True).encode()).hexdigest()[
@@ -44,12 +43,12 @@ def asked_of(model: Iterable[str | Path], device: str, deterministic: bool) -> s
 
 
 def earlier_predictions(path: str | Path, recipe: Mapping, asked: str) -> dict[str, pd.DataFrame]:
-    """By probe set the predictions that the same model gave before, under the same settings and code.
+    """Earlier predictions of the same model, with the same settings and code, by probe set.
 
     Args:
-        path: of the predictions that are to be made; others of the same model are beside it.
-        recipe: of these.
-        asked: from :func:`asked_of`; a model that was made again is another, whatever its settings.
+        path: the file of predictions to be made; others of the same model are beside it.
+        recipe: the recipe of that file.
+        asked: from :func:`asked_of`; a model that was made again differs, even with the same settings.
     """
     found: dict[str, pd.DataFrame] = {}
     for other, made in earlier_files(Path(path), recipe):

@@ -1,4 +1,4 @@
-"""Evaluation of a model on probe sets: every probe's prompt, prediction and score is kept."""
+"""Evaluation of a model on probe sets; the result has every probe's prompt, prediction and score."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import rouge  # noqa: F401 (metrics import it late; a job that lacks it asks no model in vain)
+import rouge  # noqa: F401 (metrics import it late; a job that lacks it should fail before asking a model)
 from transformers import PreTrainedTokenizerBase
 
 from atu.common.errors import ExplainedError
@@ -32,13 +32,13 @@ def build_prompt(
     instruction: str = "",
     protocol: Protocol = STRICT,
 ) -> str:
-    """What the model is shown for one probe: the set's template through the chat template.
+    """The prompt of one probe: the set's template, rendered with the chat template.
 
     Args:
-        instruction: stands at the head of the user's message (ICU); before bare texts if the protocol says so.
+        instruction: starts the user's message (ICU); also precedes bare texts if the protocol says so.
 
     Raises:
-        BenchmarkError: naming the primer that the benchmark lacks.
+        BenchmarkError: names the primer that the benchmark lacks.
     """
     probe_set = PROBE_SETS[probe["set"]]
     if probe_set.ask == "text":
@@ -55,7 +55,7 @@ def build_prompt(
 
 
 def asked_alike(names: list[str]) -> list[list[str]]:
-    """The named sets in groups whose prompts can share batches: asked and cut in the same way."""
+    """The named sets, in groups that are asked and cut in the same way, so that their prompts can share batches."""
     groups: dict[tuple, list[str]] = {}
     for name in names:
         way = tuple(repr(getattr(PROBE_SETS[name], key)) for key in CUT)
@@ -71,11 +71,11 @@ def place(probe: dict) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """Probes of sets that are asked alike, with their prompts and how they are asked.
+    """Probes of sets that are asked in the same way, with their prompts.
 
     Attributes:
-        declared: the first of the sets; all are asked and cut as it is.
-        max_new_tokens: as for :func:`evaluate`.
+        declared: the first of the sets; all are asked and cut as it says.
+        max_new_tokens: as in :func:`evaluate`.
     """
 
     probes: list[dict]
@@ -89,23 +89,23 @@ class Batch:
 
     @property
     def new_tokens(self) -> int:
-        """At which length an answer is cut; 0 where none is written."""
+        """The most tokens of an answer; 0 if the model writes none."""
         longest = self.declared.max_new_tokens
         return min(longest, self.max_new_tokens) if longest and self.declared.ask == "generate" else 0
 
     @property
     def title(self) -> str:
-        """How it is called while it runs."""
+        """The batch's name in the progress line."""
         return ", ".join(dict.fromkeys(probe["set"] for probe in self.probes))
 
     @property
     def contexts(self) -> list[str]:
-        """Prompts of one context begin alike."""
+        """The context of each probe; prompts with the same context begin alike."""
         return [probe["context"] for probe in self.probes]
 
 
 def write_answers(engine: Engine, batch: Batch) -> list[str]:
-    """What the model writes behind each prompt."""
+    """The model's answer to each prompt."""
     named = batch.protocol.named_stops
     return engine.generate(
         batch.prompts,
@@ -119,14 +119,14 @@ def write_answers(engine: Engine, batch: Batch) -> list[str]:
 
 
 def weigh_letters(engine: Engine, batch: Batch) -> list[np.ndarray]:
-    """Log-probability of each letter behind each prompt, [letters] a probe."""
+    """Log-probability of each letter right after each prompt, [letters] per probe."""
     letters = [f" {letter}" for letter in CHOICES]
     found = engine.weigh_next(batch.prompts, letters, groups=batch.contexts, title=batch.title)
     return [weights.numpy() for weights in found]
 
 
 def weigh_choices(engine: Engine, batch: Batch) -> list[np.ndarray]:
-    """Sum of log-probabilities of each choice behind its prompt, [choices] a probe."""
+    """Summed log-probability of each choice after its prompt, [choices] per probe."""
     ids, first = [], []
     for probe, prompt in zip(batch.probes, batch.prompts, strict=True):
         prefix, *rows = engine.encode([prompt, *(f"{prompt} {choice}" for choice in probe["choices"])])
@@ -139,11 +139,13 @@ def weigh_choices(engine: Engine, batch: Batch) -> list[np.ndarray]:
 
 
 def weigh_texts(engine: Engine, batch: Batch) -> list[tuple | None]:
-    """Log-probability of each token of a text but the first, its mean and its variance under the model, [T] each;
-    None for a text of one token that the protocol leaves out.
+    """For each text, the log-probabilities of all tokens but the first, their means and variances, [T] each.
+
+    Means and variances are over the vocabulary, under the model. None for a text of one token that the protocol leaves
+    out.
 
     Raises:
-        BenchmarkError: naming file and row of a text that is one token.
+        BenchmarkError: names the file and row of a text that is a single token.
     """
     ids = engine.tokenizer(batch.prompts)["input_ids"]
     for probe, row in zip(batch.probes, ids, strict=True):
@@ -161,8 +163,7 @@ def weigh_texts(engine: Engine, batch: Batch) -> list[tuple | None]:
 
 
 def answer_probabilities(engine: Engine, batch: Batch) -> list[float]:
-    """The probability of the first answer to each probe, 0 to 1: exp of the mean log-probability of its tokens behind
-    the prompt."""
+    """The probability of each probe's first answer, 0 to 1: exp of the mean log-probability of its tokens."""
     pairs = zip(batch.prompts, batch.probes, strict=True)
     answers = [continued(prompt, probe["answers"][0]) for prompt, probe in pairs]
     first, ids = (engine.encode(texts) for texts in (batch.prompts, answers))
@@ -170,7 +171,7 @@ def answer_probabilities(engine: Engine, batch: Batch) -> list[float]:
     return [math.exp(score.log_probs.mean().item()) for score in found]
 
 
-# By way of asking (ASKINGS in atu/data/metrics.py), what hands each probe's metric what it scores.
+# For each way of asking (ASKINGS in atu/data/metrics.py), the function whose results the metric scores.
 ASK: dict[str, Callable[[Engine, Batch], list]] = {
     "generate": write_answers,
     "next_token": weigh_letters,
@@ -180,7 +181,7 @@ ASK: dict[str, Callable[[Engine, Batch], list]] = {
 
 
 def ask(engine: Engine, batch: Batch) -> list[dict | None]:
-    """Outcome of each probe: prediction, score (0..1, bits or nats) and details; None for one that is left out."""
+    """The outcome of each probe: prediction, score (0..1, bits or nats) and details; None if it is left out."""
     outcomes: list[dict | None] = []
     for handed, probe, prompt in zip(ASK[batch.declared.ask](engine, batch), batch.probes, batch.prompts, strict=True):
         metric, shown = PROBE_SETS[probe["set"]].scoring, probe | {"prompt": prompt}
@@ -189,7 +190,7 @@ def ask(engine: Engine, batch: Batch) -> list[dict | None]:
 
 
 def add_probabilities(outcomes: list[dict | None], batch: Batch, engine: Engine) -> None:
-    """Add to the details of outcomes the probability of the first answer; in place. Sets without answers have none."""
+    """Add the probability of the first answer to the details of outcomes, in place; other sets are left unchanged."""
     known = about_people()
     chosen = [i for i, probe in enumerate(batch.probes) if probe["set"] in known]
     if not chosen:
@@ -201,10 +202,10 @@ def add_probabilities(outcomes: list[dict | None], batch: Batch, engine: Engine)
 
 
 def check_lengths(engine: Engine, batch: Batch) -> None:
-    """Refuse prompts that the model cannot read whole, before any is asked.
+    """Refuse prompts that do not fit the model's context, before any is asked.
 
     Raises:
-        ExplainedError: naming probe and lengths.
+        ExplainedError: names the probe and the lengths.
     """
     context = context_length(engine.llm.config)
     if context is None or not batch.probes:
@@ -215,7 +216,7 @@ def check_lengths(engine: Engine, batch: Batch) -> None:
         texts = [prompt + choice for choice in choices]
         rows = engine.tokenizer(texts, verbose=False)["input_ids"] if way == "text" else engine.encode(texts)
         longest = max(map(len, rows))
-        scored = int(way in ("text", "choices"))  # the last token of what is scored is never read
+        scored = int(way in ("text", "choices"))  # the last token of a scored text is not an input
         if longest + new - scored > context:
             more = f" with {new} for the answer" if new else ""
             raise ExplainedError(
@@ -226,10 +227,10 @@ def check_lengths(engine: Engine, batch: Batch) -> None:
 
 
 def check_score(probe: dict, outcome: dict) -> None:
-    """Refuse a score that no mean can take.
+    """Refuse a score that is not finite, since it would spoil every mean.
 
     Raises:
-        ExplainedError: naming the probe.
+        ExplainedError: names the probe.
     """
     numbers = [outcome["score"], *outcome.get("details", {}).values()]
     if not all(math.isfinite(number) for number in numbers if isinstance(number, float | int)):
@@ -249,21 +250,21 @@ def evaluate(
     protocol: Protocol = STRICT,
     probability: bool = False,
 ) -> pd.DataFrame:
-    """Ask the probes of the named sets; answers are cut at ``max_new_tokens`` or earlier where RWKU does.
+    """Ask the probes of the named sets; answers are cut at ``max_new_tokens``, or earlier where RWKU cuts them.
 
     Args:
-        probability: whether details have the ``probability`` of the first answer too (:func:`answer_probabilities`), of
-            sets about the target and its neighbours that the model writes answers to.
+        probability: whether to add the ``probability`` of the first answer to the details
+            (:func:`answer_probabilities`), for generated answers about the target and its neighbours.
 
     Returns:
-        One row a probe: set, id, split, type, neighbor, query, answers, prompt, prediction, score,
+        One row per probe: set, id, split, type, neighbor, query, answers, prompt, prediction, score,
         details (JSON). Its ``attrs``, which go into a file's metadata, name the protocol.
 
     Raises:
-        ExplainedError: naming a probe that is too long for the model, or whose score is not finite.
+        ExplainedError: names a probe that is too long for the model, or whose score is not finite.
     """
     if any(PROBE_SETS[name].metric == "fluency" for name in sets):
-        import atu.data.fluency  # noqa: F401 (as rouge above; it takes two seconds, and most evaluations do without)
+        import atu.data.fluency  # noqa: F401 (like rouge above; takes two seconds, and few evaluations need it)
     engine = replace(engine, special_tokens=protocol.special_tokens)
     predictions: dict[str, list[dict]] = {name: [] for name in sets}
     batches = []

@@ -1,4 +1,4 @@
-"""Whether a model answers better than guessing: what it cannot do, it cannot be seen to lose."""
+"""Whether a model answers better than guessing, since an ability that it lacks cannot be seen to get lost."""
 
 import math
 
@@ -8,16 +8,16 @@ from atu.data.metrics import GUESS
 from atu.data.probe_sets import PROBE_SETS, of_role
 from atu.evaluation.collapse import measured
 
-WRITTEN = 0.01  # the share of answers that a guess gets right where they are written, not chosen
-CHANCE = 0.05  # what is called better than guessing comes about by guessing in this share of cases
+WRITTEN = 0.01  # the share of right guesses if answers are written, not chosen
+CHANCE = 0.05  # the significance level: guessing passes as "better than guessing" in this share of cases
 
 
 def better_than_guessing(share: float, guess: float, count: int) -> bool:
-    """Whether a guess would seldom be right so often: by the binomial distribution, one-sided.
+    """Whether guessing would rarely reach this share of right answers, by a one-sided binomial test.
 
     Args:
-        share: of ``count`` answers those that are right, 0 to 1.
-        guess: the share that a guess would have, 0 to 1.
+        share: the share of ``count`` answers that is right, 0 to 1.
+        guess: the expected share of right guesses, 0 to 1.
     """
     from scipy.stats import binomtest
 
@@ -25,13 +25,13 @@ def better_than_guessing(share: float, guess: float, count: int) -> bool:
 
 
 def abilities(predictions: pd.DataFrame) -> pd.DataFrame:
-    """How a model does on each utility set, beside a guess; a question that several targets share counts once.
+    """A model's score on each utility set, beside that of a guess; a question that several targets share counts once.
 
-    Sets of choices whose details do not say what a guess scores are left out.
+    Sets of choices are left out if their details do not give the score of a guess.
 
     Returns:
-        One row a set: set, share (mean score, 0 to 1), guess (the same of guesses; 0 where answers are written), count,
-        able (:func:`better_than_guessing`). F1 is read as a share of right answers.
+        One row per set: set, share (mean score, 0 to 1), guess (mean score of guesses; 0 if answers are written),
+        count, able (:func:`better_than_guessing`). F1 is taken as a share of right answers.
     """
     found = []
     for name in of_role("utility"):

@@ -1,4 +1,4 @@
-"""Hidden states of every layer where an answer would begin: what a classifier of each layer is told a prompt by."""
+"""Hidden states of every layer at the point where an answer would begin; a classifier of each layer reads them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,11 +23,10 @@ COLUMNS = ["set", "id", "split", "query", "layer", "states"]
 
 @contextmanager
 def watched(llm: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """Inside the block a list has, for each decoder layer, what it read in the latest pass: its input at the last
-    position, [rows, hidden].
+    """Inside the block, a list has each decoder layer's input in the latest pass, at the last position, [rows, hidden].
 
-    What the model's own ``output_hidden_states`` returns lacks what is added to a layer's output from outside
-    (:func:`atu.engine.intervention.steered`); the next layer reads it.
+    The model's own ``output_hidden_states`` lacks vectors that are added to a layer's output from outside
+    (:func:`atu.engine.intervention.steered`); the input of the next layer has them.
     """
     stack = decoder_layers(llm)
     read = [torch.empty(0)] * len(stack)
@@ -35,7 +34,7 @@ def watched(llm: PreTrainedModel) -> Iterator[list[Tensor]]:
     def keep(number: int):
         def hook(module, arguments, keywords):
             states = arguments[0] if arguments else keywords["hidden_states"]
-            read[number] = states[:, -1].clone()  # a view would hold all positions
+            read[number] = states[:, -1].clone()  # a view would keep all positions in memory
 
         return hook
 
@@ -51,10 +50,10 @@ def watched(llm: PreTrainedModel) -> Iterator[list[Tensor]]:
 def last_states(
     engine: Engine, prompts: list[str], groups: Sequence[str] | None = None, title: str = "layers"
 ) -> Tensor:
-    """Hidden states behind the last token of each prompt, [prompts, layers + 1, hidden] in float32 on the CPU.
+    """Hidden states at the last token of each prompt, [prompts, layers + 1, hidden], in float32 on the CPU.
 
-    Layer 0 is the embeddings, the last is read behind the final norm, as ``hidden_states`` of transformers. Prompts
-    of one of ``groups`` share their common prefix, as where answers are written. Cost: one forward pass.
+    Layer 0 is the embeddings, and the last layer is read after the final norm, like ``hidden_states`` in transformers.
+    Prompts of the same group in ``groups`` share their common prefix, as in generation. It costs one forward pass.
 
     Raises:
         ExplainedError: if the model cannot read a prompt, or a state is not finite.
@@ -63,7 +62,7 @@ def last_states(
     states = torch.zeros(len(ids), len(decoder_layers(llm)) + 1, llm.config.hidden_size)
     with watched(llm) as read, progress(None, title, total=len(ids)) as bar:
         for batch, behind in prefilled_batches(llm, ids, [1] * len(ids), engine.batch_tokens, groups):
-            # all rows end in the last column, and the pass over common prefixes came before
+            # all rows end in the last column, and the latest pass is not the one over common prefixes
             states[batch] = torch.stack([*read, behind.states[:, -1]], 1).float().cpu()
             bar.update(len(batch))
     if not is_finite(states):
@@ -82,13 +81,13 @@ def read_layers(
     instruction: str = "",
     protocol: Protocol = STRICT,
 ) -> pd.DataFrame:
-    """Hidden states of each layer for the probes of the named sets, prompted as :func:`evaluate` prompts them.
+    """Hidden states of each layer for the probes of the named sets, with the prompts of :func:`evaluate`.
 
     Returns:
-        COLUMNS, one row a probe and layer; states: [hidden], float32. Its ``attrs`` name the protocol.
+        COLUMNS, one row per probe and layer; states: [hidden], float32. Its ``attrs`` name the protocol.
 
     Raises:
-        ExplainedError: as of :func:`last_states`, or naming a probe that is too long for the model.
+        ExplainedError: as :func:`last_states` does, or if a probe is too long for the model.
     """
     engine = replace(engine, special_tokens=protocol.special_tokens)
     asked = [probe for name in sets for probe in probes[probes["set"] == name].to_dict("records")]

@@ -1,4 +1,4 @@
-"""What a few passes through a model say of the settings that it needs."""
+"""Measurements from a few passes through a model, from which settings for it are suggested."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # slow to import
 
 
 def cache_bytes(config: "PreTrainedConfig") -> float:
-    """Bytes of a token's keys and values in 16 bits, in the layers that keep them for all tokens before."""
+    """Bytes of one token's keys and values in 16 bits, in all layers that keep a cache of keys and values."""
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     recurrent = (getattr(config, "layer_types", None) or []).count("linear_attention")
@@ -25,11 +25,11 @@ def cache_bytes(config: "PreTrainedConfig") -> float:
 
 @torch.no_grad()
 def first_token_ratio(llm: "PreTrainedModel", rows: list[list[int]], layer: int) -> float:
-    """How many times longer the hidden state of a text's first token is than the others', by medians.
+    """The median norm of a text's first hidden state, divided by that of its other hidden states.
 
     Args:
         rows: token ids of texts.
-        layer: of whose output, 1 for the first.
+        layer: the layer whose output is read, 1 for the first.
     """
     ids, mask = (part.to(llm.device) for part in pad([torch.tensor(row) for row in rows]))
     with layers_up_to(llm, layer) as decoder:
@@ -39,13 +39,13 @@ def first_token_ratio(llm: "PreTrainedModel", rows: list[list[int]], layer: int)
 
 
 def moved_by_a_step(llm: "PreTrainedModel", rows: list[list[int]], rates: list[float]) -> list[float]:
-    """By how much one step of Adam on a text moves what is predicted for another: KL in nats a token, at each rate.
+    """How far one step of Adam on some texts moves predictions for another: KL in nats per token, at each rate.
 
-    Adam's first step moves each weight by the rate, against the sign of its gradient. The weights are changed.
+    Adam's first step moves each weight by the rate, against the sign of its gradient. This changes the model's weights.
 
     Args:
-        rows: two texts of token ids or more; the step is on all but the last.
-        rates: ascending.
+        rows: token ids of at least two texts; the step is on all but the last.
+        rates: learning rates, ascending.
     """
     weights = [weight for weight in llm.parameters() if weight.is_floating_point()]
     for weight in weights:
@@ -69,8 +69,9 @@ def moved_by_a_step(llm: "PreTrainedModel", rows: list[list[int]], rates: list[f
 
 
 def rate_at(rates: list[float], moved: list[float], wanted: float) -> float:
-    """The rate at which a step moves predictions by so much: on straight lines between the logarithms, beyond the ends
-    the last one.
+    """The rate at which a step moves predictions by ``wanted``, interpolated between the logarithms.
+
+    Outside the measured range it is the nearest of ``rates``.
 
     Args:
         moved: from :func:`moved_by_a_step`.
@@ -84,6 +85,6 @@ def rate_at(rates: list[float], moved: list[float], wanted: float) -> float:
 
 
 def hook_layers(llm: "PreTrainedModel") -> tuple[int, int]:
-    """The hook layers to try, counted from 1: the middle one, and as deep as the paper's, 29 of 32."""
+    """The hook layers to try, counted from 1: the middle one, and one as deep as the paper's, 29 of 32."""
     count = len(decoder_layers(llm))
     return max(1, round(count / 2)), max(1, round(count * 29 / 32))

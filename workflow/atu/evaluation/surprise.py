@@ -1,4 +1,4 @@
-"""How unlikely the base model finds answers: what tells language from noise, and so a model that has collapsed."""
+"""How unlikely answers are to the base model, which tells language from noise and so reveals a collapsed model."""
 
 import json
 import random
@@ -15,15 +15,17 @@ from atu.engine.engine import Engine
 from atu.engine.prefill import context_length
 from atu.evaluation.collapse import DRAWN, MOVED, SURPRISE
 
-SHORT = 12  # characters; a shorter answer is measured as if it had so many: "No." pays for being another word, once
+SHORT = 12  # characters; shorter answers count as this long, since in "No." a single unexpected word weighs too much
 
 
 def surprises(engine: Engine, prompts: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-    """The negative log-probability of each answer behind its prompt, in nats a character: a word at random costs two or
-    three times what a wrong answer does, in tokens of any size. Of few characters (:data:`SHORT`) it is less.
+    """The negative log-probability of each answer given its prompt, in nats per character.
+
+    A random word costs two or three times as much as a wrong answer, whatever the size of tokens. Short answers count
+    as longer than they are (:data:`SHORT`).
 
     Returns:
-        None for an answer that is nothing, or that does not fit the model's context.
+        One number per answer; None if the answer is empty or does not fit the model's context.
     """
     texts = [answer.strip() for answer in answers]
     joined = [continued(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
@@ -42,31 +44,33 @@ def surprises(engine: Engine, prompts: Sequence[str], answers: Sequence[str]) ->
 
 
 def moved(answers: Sequence[str]) -> list[str]:
-    """Each answer in the place of another, half of all further on: language that does not answer the question."""
+    """The answers shifted by half their number, so that each is language but does not answer its question."""
     half = len(answers) // 2
     return [*answers[half:], *answers[:half]]
 
 
 def drawn(answers: Sequence[str], seed: int = 0) -> list[str]:
-    """As many words as each answer has, drawn at random from all of them: words that are no language."""
+    """For each answer, as many words drawn at random from all answers: words, but not language."""
     rng, words = random.Random(seed), [word for answer in answers for word in answer.split()]
     return [" ".join(rng.choice(words) for _ in answer.split()) for answer in answers]
 
 
 def add_surprises(predictions: pd.DataFrame, base: Engine, protocol: Protocol, own: bool) -> pd.DataFrame:
-    """Predictions with the base model's surprise in the details of those that are judged by it
-    (:func:`atu.data.probe_sets.judged`), and none from before. Empty answers have none: what stands for them is no
-    answer of a model.
+    """The predictions with the base model's surprise in the details, in place of any earlier one.
+
+    Only sets that are judged by it get one (:func:`atu.data.probe_sets.judged`). Empty answers get none, since the text
+    that stands for them was not written by a model.
 
     Args:
         base: the base model.
-        own: whether these are its own answers; then what others are judged by is added too: the surprise at each answer
-            in another's place and at words drawn at random, of all sets but fluency together.
+        own: whether these are the base model's own answers. Then the numbers by which other models are judged are added
+            too: the surprise at answers swapped between prompts, and at random words. Fluency is treated separately
+            from all other sets.
     """
     engine = replace(base, special_tokens=protocol.special_tokens)
     added: dict[object, dict[str, float]] = {}
     asked = predictions[predictions["set"].isin(judged()) & ~predictions["prediction"].map(is_empty).astype(bool)]
-    # short answers and long texts apart; sets together, since answers to one may all be the same
+    # short answers and long texts separately, but sets together, since the answers to one set may all be the same
     for _, rows in asked.groupby(asked["set"].isin(of_role("fluency"))):
         prompts, answers = list(rows["prompt"]), list(rows["prediction"])
         measured = {SURPRISE: answers} | ({MOVED: moved(answers), DRAWN: drawn(answers)} if own else {})

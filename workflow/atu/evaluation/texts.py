@@ -1,4 +1,4 @@
-"""Scores of texts: how much of a text a model knows by heart, and how far it is from the base model on it."""
+"""Scores of texts: how much of a text a model has memorised, and how far it is from the base model on it."""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,8 +18,7 @@ COLUMNS = ["group", "subject", "text", "tokens", *TEXT_SCORES]
 
 
 def exact_memorization(hits: Tensor) -> float:
-    """Share of a text's tokens that are the likeliest ones behind what stands before them (Tirumala et al. 2022, arXiv
-    2205.10770).
+    """The share of a text's tokens that are the model's likeliest next token (Tirumala et al. 2022, arXiv 2205.10770).
 
     Args:
         hits: True where the token is the likeliest one, [T].
@@ -28,36 +27,36 @@ def exact_memorization(hits: Tensor) -> float:
 
 
 def extraction_strength(hits: Tensor) -> float:
-    """1 less the length of the shortest prefix behind which greedy decoding writes the rest of the text, as a share of
-    the text (Carlini et al. 2021, arXiv 2012.07805): the share of the hits behind the last miss.
+    """The share of a text that greedy decoding extracts (Carlini et al. 2021, arXiv 2012.07805).
 
-    The first token, before which nothing stands, is always given and counts in no length.
+    It is 1 minus the relative length of the shortest prefix from which greedy decoding writes the rest of the text,
+    which is the share of the hits after the last miss. The first token is always given and does not count.
 
     Args:
-        hits: as of :func:`exact_memorization`.
+        hits: as in :func:`exact_memorization`.
     """
     return hits.flip(0).long().cumprod(0).double().mean().item()
 
 
 def kl_divergence(base: Tensor, own: Tensor) -> Tensor:
-    """KL(base || own) at each position in nats, [T]; infinite where the model rules out what the base model says.
+    """KL(base || own) at each position, in nats, [T]; infinite if the model rules out a token that the base allows.
 
     Args:
         base, own: logits of the base model and of the model, [T, vocabulary].
     """
     expected, found = base.log_softmax(-1), own.log_softmax(-1)
     weighted = expected.exp() * (expected - found)
-    # what the base model never says weighs nothing: 0 * -inf, or -inf less -inf
+    # tokens that the base model excludes count 0; otherwise they would give NaN (0 * -inf, or -inf minus -inf)
     weighted.masked_fill_(expected == -torch.inf, 0)
-    return weighted.sum(-1).clamp_(min=0)  # never below 0 but for rounding
+    return weighted.sum(-1).clamp_(min=0)  # only rounding can make it negative
 
 
 def score_text(own: Tensor, base: Tensor | None, tokens: list[int]) -> dict[str, float]:
-    """All scores of one text, by a key of ``TEXT_SCORES``; of log-likelihood and KL the mean over tokens, in nats.
+    """All scores of one text, by key of ``TEXT_SCORES``; log-likelihood and KL are means over tokens, in nats.
 
     Args:
         own: logits that predict each token, [T, vocabulary].
-        base: the same of the base model; None if it is the model that is scored.
+        base: the base model's logits; None if the base model itself is scored.
     """
     labels = torch.tensor(tokens, device=own.device)
     hits = own.argmax(-1) == labels
@@ -70,10 +69,10 @@ def score_text(own: Tensor, base: Tensor | None, tokens: list[int]) -> dict[str,
 
 
 def check_same_tokens(ids: list[list[int]], base_ids: list[list[int]]) -> None:
-    """Refuse a model whose texts are other tokens than the base model's.
+    """Refuse a model that tokenizes texts differently from the base model.
 
     Raises:
-        ExplainedError: since no divergence is defined between the two.
+        ExplainedError: if the tokens differ, since no divergence is then defined.
     """
     if ids != base_ids:
         raise ExplainedError(f"the model's tokenizer makes other tokens of a text than the base model's, {UNLIKE}")
@@ -82,16 +81,16 @@ def check_same_tokens(ids: list[list[int]], base_ids: list[list[int]]) -> None:
 def paired_logits(
     engine: Engine, base: Engine | None, ids: list[list[int]]
 ) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-    """Logits of all tokens but the first of each text, by the model and the base model (None: there is none).
+    """Yield the logits for all tokens of each text but the first, from the model and the base model (None: no base).
 
-    The two read batch by batch, so that at no time more than a batch of states and the logits of one text are held of
-    each; batches are alike, as texts and budget are.
+    The two models run batch by batch in step, so that each holds at most one batch of states and the logits of one
+    text. Their batches are the same, since texts and budget are the same.
 
     Yields:
-        Index of a text and the logits, [T, vocabulary] each.
+        The index of a text and both logits, [T, vocabulary] each.
 
     Raises:
-        ExplainedError: if the vocabularies differ in size, or as of :func:`next_token_logits`.
+        ExplainedError: if the vocabularies differ in size, or as :func:`next_token_logits` does.
     """
     before, read = [row[:-1] for row in ids], [len(row) - 1 for row in ids]
     own = next_token_logits(engine.llm, before, read, engine.batch_tokens, "texts")
@@ -111,18 +110,18 @@ def paired_logits(
 def score_texts(
     engine: Engine, base: Engine | None, groups: Mapping[str, Mapping[str, list[dict]]], max_tokens: int
 ) -> pd.DataFrame:
-    """Scores of all texts; each stands alone, without a chat template or an instruction.
+    """Scores of all texts; each text is read alone, without a chat template or an instruction.
 
-    Memory: both models, a batch of states of each, and six times [T, vocabulary] in float32 of one text.
+    It needs memory for both models, a batch of states of each, and six times [T, vocabulary] in float32 for one text.
 
     Args:
-        base: the base model, another object than the model; None if the model is the base model, whose KL is 0.
-        groups: by group and subject rows with a field text.
-        max_tokens: texts are cut after so many.
+        base: the base model, as a separate object; None if the model is the base model, whose KL is 0.
+        groups: rows with a field text, by group and subject.
+        max_tokens: texts are cut after this many tokens.
 
     Returns:
-        COLUMNS, one row a text: ``text`` is its number among the subject's, ``tokens`` how many are scored (the first
-        is not). A text of a single token has no row.
+        COLUMNS, one row per text: ``text`` is its number among the subject's texts, ``tokens`` the number of scored
+        tokens (the first is not scored). A text of a single token has no row.
 
     Raises:
         ExplainedError: if a group has no text of two tokens, or the two models cannot be compared.

@@ -1,7 +1,7 @@
-"""How to forget. One file a method; `load` finds it by name.
+"""The unlearning methods: one file per method, which `load` finds by name.
 
-A method subclasses `Trained` (a loss on examples, `atu.engine.examples`), `Applied` (nothing is trained), `Aligned`
-(as Align-then-Unlearn) or `External` (a model from elsewhere), and declares there what it reads, takes and is called.
+A method subclasses `Trained` (a loss on examples, `atu.engine.examples`), `Applied` (trains nothing), `Aligned` (like
+Align-then-Unlearn) or `External` (a model from elsewhere). The class declares its inputs, its options and its name.
 """
 
 from importlib import import_module
@@ -12,5 +12,5 @@ __all__ = ["Aligned", "Applied", "External", "Method", "Trained", "load"]
 
 
 def load(name: str, **options) -> Method:
-    """The method that ``workflow/atu/methods/<name>.py`` calls METHOD, with its options set."""
+    """The class that ``workflow/atu/methods/<name>.py`` exports as METHOD, constructed with the options."""
     return import_module(f"atu.methods.{name}").METHOD(**options)

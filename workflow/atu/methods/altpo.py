@@ -1,7 +1,7 @@
-"""AltPO (Mekala et al. 2024, arXiv 2409.13474): alternate texts are preferred to those to forget.
+"""AltPO (Mekala et al. 2024, arXiv 2409.13474): the model learns to prefer alternate texts to the texts to forget.
 
-The alternates are DPO's made-up biographies: RWKU's (``train_pair``), or those that the base model wrote itself
-(``atu.data.pairs``). Each stands against one real text; the paper has several of each.
+The alternates are DPO's made-up biographies: either RWKU's (``train_pair``) or ones that the base model wrote
+(``atu.data.pairs``). Each real text is paired with one alternate; the paper uses several.
 """
 
 from torch import Tensor
@@ -12,10 +12,10 @@ from atu.methods.dpo import DPO, dpo_loss
 
 
 def altpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
-    """-(2 / beta) * mean of log sigmoid(beta * (chosen - rejected)): DPO's loss in the measure of NPO's.
+    """-(2 / beta) * mean of log sigmoid(beta * (chosen - rejected)): DPO's loss, scaled like NPO's.
 
     Args:
-        chosen, rejected: log p(y|x) - log p_ref(y|x) of the alternate and of the real answer of each pair, [pairs].
+        chosen, rejected: log p(y|x) - log p_ref(y|x) of each pair's alternate and real answer, [pairs].
     """
     return 2 / beta * dpo_loss(chosen, rejected, beta)
 

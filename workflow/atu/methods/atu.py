@@ -1,8 +1,8 @@
 """Align-then-Unlearn (Spohn et al. 2025, arXiv 2506.13181).
 
-Align: a predictor E learns, from the hidden states of a frozen LLM, the sentence embedding of the
-next k tokens. Unlearn: E is frozen and the LLM is trained until the predictions are no more
-similar to the embedding of the concept's name than tau. The two alternate while tau falls.
+Align: a predictor E learns to predict the sentence embedding of the next k tokens from the hidden states of a frozen
+LLM. Unlearn: E is frozen, and the LLM is trained until the similarity of the predictions to the embedding of the
+target's name is at most tau. The two steps alternate while tau falls.
 """
 
 from collections.abc import Iterator
@@ -47,8 +47,8 @@ def unlearn_loss(predicted: Tensor, target: Tensor, tau: float, mask: Tensor) ->
 
     Args:
         predicted: [batch, length, d].
-        target: embedding of the concept to forget, [d].
-        tau: similarity down to which predictions are pushed.
+        target: embedding of the name of the target, [d].
+        tau: the similarity down to which the predictions are pushed.
         mask: True where the token is not padding, [batch, length].
     """
     excess = F.relu(F.cosine_similarity(predicted, target.expand_as(predicted), dim=-1) - tau)
@@ -56,11 +56,11 @@ def unlearn_loss(predicted: Tensor, target: Tensor, tau: float, mask: Tensor) ->
 
 
 def retain_loss(states: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
-    """Drift of hidden states from those of the original LLM, relative to their size.
+    """Retain loss: drift of hidden states from the base model's, relative to their size.
 
-    mean_t |h_t - h0_t|^2 / |h0_t|^2 over real positions. Relative at each position, because the
-    first token's state is often a hundred times larger than the others. Not in the paper (weight 0
-    there); it needs no second model, since h0 was computed once for the alignment.
+    mean_t |h_t - h0_t|^2 / |h0_t|^2 over real positions. It is relative at each position because the first token's
+    state is often a hundred times larger than the others. The paper does not use it (weight 0). It needs no second
+    model, since the alignment has already computed h0.
 
     Args:
         states, reference: [batch, length, hidden].
@@ -72,20 +72,20 @@ def retain_loss(states: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
 
 @dataclass
 class AlignmentText:
-    """Texts of one subject with what alignment reads of them."""
+    """Texts of one subject, with their windows and hidden states, which alignment reads."""
 
     corpus: WindowedCorpus
     states: HiddenStates
 
     @classmethod
     def load(cls, windows: str | Path, states: str | Path) -> "AlignmentText":
-        """Windows from their file and the hidden states of the same texts from their directory."""
+        """Load windows from a file, and the hidden states of the same texts from a directory."""
         corpus = WindowedCorpus.load(windows)
         return cls(corpus, HiddenStates(states, corpus))
 
 
 class AlignmentData:
-    """Texts of several subjects as one list; a batch is read from the memory maps when asked for."""
+    """Texts of several subjects as one list; each batch is read from the memory maps on demand."""
 
     def __init__(self, parts: list[AlignmentText]):
         self.rows = [(part, part.corpus.text(i)) for part in parts for i in range(len(part.corpus))]
@@ -100,7 +100,7 @@ class AlignmentData:
         return pad([part.states[row] for part, row in map(self.rows.__getitem__, batch)])
 
     def targets(self, batch: list[int]) -> tuple[Tensor, Tensor]:
-        """Window embeddings [batch, length, d] and mask of full windows [batch, length]."""
+        """Window embeddings [batch, length, d] and a mask of the full windows [batch, length]."""
         chosen = [(part.corpus, part.corpus.windows[row].long()) for part, row in map(self.rows.__getitem__, batch)]
         embeddings, _ = pad([corpus.embeddings[rows.clamp(min=0)] for corpus, rows in chosen])
         windows, _ = pad([rows for _, rows in chosen], value=-1)
@@ -118,7 +118,7 @@ def align(
     title: str = "align",
     **optimisation,
 ) -> list[dict[str, float]]:
-    """Train the predictor on stored hidden states; the LLM is not touched. Returns the log of steps."""
+    """Train the predictor on stored hidden states and return the log of steps; the LLM is not touched."""
     predictor.train()
 
     def loss_terms(batch: list[int]) -> dict[str, Tensor]:
@@ -134,11 +134,12 @@ def align(
 
 
 def drawn(corpora: list[WindowedCorpus], batch_size: int, steps: int, seed: int) -> Iterator[tuple[int, list[int]]]:
-    """Batches of an unlearning stage, (person, texts of that person): a batch draws one of several people, each of whom
-    is drawn once before any is drawn again.
+    """Yield the batches of an unlearning stage, (person, texts of that person).
+
+    Each batch draws one person; everybody is drawn once before anybody is drawn again.
 
     Args:
-        corpora: of each person.
+        corpora: one for each person.
     """
     if len(corpora) == 1:
         yield from ((0, batch) for batch in random_batches(corpora[0].lengths, batch_size, steps, seed))
@@ -154,7 +155,7 @@ def drawn(corpora: list[WindowedCorpus], batch_size: int, steps: int, seed: int)
 
 
 def stays_below(log: list[dict[str, float]], tau: float, patience: int) -> bool:
-    """Whether the similarity of the last ``patience`` steps, at least one, has stayed at tau or below."""
+    """Whether the similarity has been at most tau in each of the last ``patience`` steps; False if patience is 0."""
     last = log[-patience:] if patience else []
     return len(last) == patience > 0 and all(row["similarity"] <= tau for row in last)
 
@@ -181,21 +182,23 @@ def unlearn(
 ) -> list[dict[str, float]]:
     """Train the LLM's first ``layer`` layers, or adapters in them, against the frozen predictor.
 
-    A batch whose predictions are all at tau or below has a loss of zero, and no gradient. On several processes all call
-    it, with the model on the host; it is sharded here, and they share each batch.
+    If all predictions of a batch have a similarity of at most tau, its loss is zero and there is no gradient. With
+    several processes, all of them call this, with the model on the host; the model is sharded here, and the processes
+    share each batch.
 
     Args:
-        corpora: texts about each concept to forget; a batch is of one of them.
-        targets: embeddings of their names, [concepts, d].
-        retain: texts of others with the hidden states of the *original* LLM; read if
-            ``retain_weight`` > 0.
-        released_padding: average over padded positions too, as the released code does (defects 2
-            and 3), with unmasked attention.
-        layers: that train alone, counted from 0, all of them below the hook; None for all of these and the embedding.
-        patience: steps in a row whose similarity must lie at tau or below for the stage to end there; 0 for all steps.
+        corpora: texts about each person to forget; a batch comes from one person.
+        targets: embeddings of their names, [people, d].
+        retain: the retain set with the hidden states of the *base model*; read if ``retain_weight`` > 0.
+        released_padding: average over padded positions too, with unmasked attention, as the released code does
+            (defects 2 and 3).
+        layers: the only layers that train, counted from 0, all below the hook; None for all layers below the hook and
+            the embedding.
+        patience: the stage ends once the similarity has been at most tau for this many steps in a row; 0 runs all
+            steps.
 
     Returns:
-        One row a step: loss, unlearn_loss, retain_loss, similarity (mean cosine to the target).
+        One row per step: loss, unlearn_loss, retain_loss, similarity (mean cosine to the target).
     """
     predictor.eval().requires_grad_(False)
     device = accelerator.device
@@ -223,7 +226,7 @@ def unlearn(
             if released_padding:
                 mask = torch.ones_like(mask)
             counts = mask.sum(1).tolist()
-            if share.ranks > 1:  # padded as the whole batch is, since padding may count
+            if share.ranks > 1:  # keep the padding of the whole batch, since padding may count
                 own = share.part(range(len(texts)))
                 input_ids, mask = input_ids[own], mask[own]
             input_ids, mask = input_ids.to(device), mask.to(device)
@@ -240,7 +243,7 @@ def unlearn(
                 terms["retain_loss"] = share.weighed(drift, [held.lengths[i] for i in batch[1]])
                 terms["loss"] = terms["unlearn_loss"] + retain_weight * terms["retain_loss"]
             if not share.sums({"loss": terms["loss"]})["loss"]:
-                terms["loss"] = terms["loss"].detach()  # of two terms that are never below zero, both are
+                terms["loss"] = terms["loss"].detach()  # neither term can be negative, so both are zero
             return terms
 
         try:
@@ -272,15 +275,15 @@ def realign(
     steps: int,
     **options,
 ) -> list[dict[str, float]]:
-    """Align the predictor on a changed model, for ``steps_between`` steps.
+    """Align the predictor again, on a changed model, for ``steps_between`` steps.
 
     Args:
-        corpora: texts of all subjects on which it was aligned.
-        layer: the hidden states that it reads, 1 for the first layer.
-        precision: of the stored states, "fp32" or "bf16".
-        scratch: a folder that holds them meanwhile.
-        steps: of the first alignment, whose other settings are these too; not read.
-        options: of :func:`align`.
+        corpora: texts of all subjects on which the predictor was aligned.
+        layer: the layer whose hidden states the predictor reads, 1 for the first.
+        precision: precision of the stored states, "fp32" or "bf16".
+        scratch: a folder for the stored states.
+        steps: ignored; accepted because the settings of the first alignment are passed on whole.
+        options: passed on to :func:`align`.
 
     Returns:
         The log of steps.
@@ -300,7 +303,7 @@ def realign(
 class AlignThenUnlearn(Aligned):
     name = "ATU"
     published = "ATU"
-    # the base class leaves open what settings there are, which a type checker takes for all of them
+    # the base class takes any settings, so a type checker objects to these signatures
     align = staticmethod(align)  # type: ignore[assignment]
     realign = staticmethod(realign)  # type: ignore[assignment]
     unlearn = staticmethod(unlearn)  # type: ignore[assignment]

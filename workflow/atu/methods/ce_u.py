@@ -1,6 +1,6 @@
 """CE-U (Yang 2025, arXiv 2503.01224): the model learns its own predictions without the true token.
 
-The paper skips the first token of an answer; of the texts here the first token is never scored.
+The paper skips the first token of an answer; here, the first token of a text is never scored.
 """
 
 import torch
@@ -13,9 +13,9 @@ from atu.methods import Trained
 
 
 def ce_u_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over tokens of the cross-entropy to softmax of the logits with that of the label at -inf.
+    """Mean over tokens of the cross-entropy to the softmax of the logits with the label's logit set to -inf.
 
-    That target has no gradient. The loss has the gradient of -log(1 - p(label)).
+    No gradient flows through this softmax. The loss has the gradient of -log(1 - p(label)).
 
     Args:
         logits: [tokens, vocabulary].

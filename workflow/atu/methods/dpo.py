@@ -1,4 +1,4 @@
-"""Direct preference optimisation (Rafailov et al. 2023, equation 7): made-up biographies are preferred to real ones."""
+"""DPO (Rafailov et al. 2023, equation 7): the model learns to prefer made-up biographies to real ones."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +12,7 @@ def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
     """-mean of log sigmoid(beta * (chosen - rejected)).
 
     Args:
-        chosen, rejected: log p(y|x) - log p_ref(y|x) of the answers of each pair, [pairs].
+        chosen, rejected: log p(y|x) - log p_ref(y|x) of each pair's two answers, [pairs].
     """
     return -F.logsigmoid(beta * (chosen - rejected)).mean()
 
@@ -29,7 +29,7 @@ class DPO(Trained):
         self.beta = beta
 
     def log_ratios(self, llm: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of the chosen and of the rejected answers, [pairs] each."""
+        """Log-ratios of the chosen and of the rejected answers, [pairs] each."""
         assert batch.reference is not None  # `reads` asks for it
         chosen, rejected = (token_log_probs(llm, batch).sum(1) - batch.reference).view(-1, 2).unbind(1)
         return chosen, rejected

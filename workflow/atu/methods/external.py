@@ -1,4 +1,4 @@
-"""A checkpoint of your own: unlearned elsewhere, whole or as a LoRA adapter, and evaluated here like any other."""
+"""Your own checkpoint, unlearned elsewhere and evaluated here like any other: a whole model or a LoRA adapter."""
 
 from atu.methods import External
 

@@ -1,4 +1,4 @@
-"""Gradient ascent on the forget texts (Jang et al. 2023; RWKU's GA, on original passages its GA*)."""
+"""Gradient ascent on the forget texts (Jang et al. 2023); RWKU's GA, or GA* on original passages."""
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -8,7 +8,7 @@ from atu.methods import Trained
 
 
 def ga_loss(log_probs: Tensor, scored: Tensor) -> Tensor:
-    """Mean log-probability of the scored tokens: what descent on it makes unlikely.
+    """Mean log-probability of the scored tokens; minimising it makes them unlikely.
 
     Args:
         log_probs: 0 where not scored, [sequences, length - 1].

@@ -13,17 +13,17 @@ INSTRUCTION = (
 
 
 def icu_instruction(template: str, name: str) -> str:
-    """What stands at the head of every user message.
+    """The instruction that starts every user message.
 
     Args:
-        template: with {name} for the target.
+        template: a text with {name} where the target's name goes.
     """
     return template.format(name=name)
 
 
 class ICU(Applied):
     """Args:
-    instruction: stands at the head of every message.
+    instruction: starts every user message.
     """
 
     name = "ICU"

@@ -11,7 +11,7 @@ from atu.methods import Trained
 def npo_loss(log_ratios: Tensor, beta: float) -> Tensor:
     """-(2 / beta) * mean of log sigmoid(-beta * log(p(x) / p_ref(x))).
 
-    Its gradient tends to that of gradient ascent on whole sequences as beta goes to 0.
+    As beta goes to 0, its gradient tends to that of gradient ascent on whole sequences.
 
     Args:
         log_ratios: log p(x) - log p_ref(x) of each sequence, [sequences].

@@ -1,7 +1,7 @@
 """Representation engineering (Zou et al. 2023): a control vector is added to the activations at inference.
 
-The vector leads from how the model represents a question to an expert on the target to how it represents the
-same question to somebody who has never heard of it. No weight changes.
+The vector is the difference between two representations of a question: asked of somebody who has never heard of the
+target, minus asked of an expert on the target. No weight changes.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def control_vector(expert: Tensor, novice: Tensor) -> Tensor:
 def last_states(
     llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], layers: list[int], batch_size: int
 ) -> Tensor:
-    """Hidden states behind the last token of each prompt, [prompts, layers, hidden], in float32."""
+    """Hidden states at the last token of each prompt, [prompts, layers, hidden], in float32."""
     ids = prompt_ids(tokenizer, prompts)
     check_tokens(llm, ids, 0)
     states = torch.zeros(len(ids), len(layers), llm.config.hidden_size)
@@ -51,7 +51,7 @@ def find_control_vectors(
     layers: list[int],
     batch_size: int = 16,
 ) -> Tensor:
-    """Control vectors of the hidden states behind the given layers (counted from 1), [layers, hidden]."""
+    """Control vectors of the outputs of the given layers (counted from 1), [layers, hidden]."""
     expert, novice = (
         last_states(
             llm,
@@ -67,9 +67,9 @@ def find_control_vectors(
 
 class RepE(Applied):
     """Args:
-    layers: hidden states behind them are steered, counted from 1.
-    coefficient: of the control vector, which is as long as the states themselves are apart, so a few are much; beyond
-        10000 norms, which square it, come near to overflow.
+    layers: layers whose outputs are steered, counted from 1.
+    coefficient: factor of the control vector. The vector is as long as the mean difference of the states, so a factor
+        of a few is already large. Above 10000, norms, which square it, come near to overflow.
     """
 
     name = "RepE"

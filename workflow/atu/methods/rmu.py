@@ -1,4 +1,4 @@
-"""RMU (Li et al. 2024, arXiv 2403.03218, section 4): hidden states on forget texts become a fixed random vector."""
+"""RMU (Li et al. 2024, arXiv 2403.03218, section 4): pushes hidden states on forget texts to a fixed random vector."""
 
 import copy
 
@@ -13,11 +13,11 @@ from atu.methods import Trained
 
 
 def misdirection_loss(states: Tensor, control: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared distance of hidden states to the control vector, over real tokens and dimensions.
+    """Mean squared distance of hidden states from the control vector, over real tokens and dimensions.
 
     Args:
         states: [sequences, length, hidden].
-        control: [hidden], or [sequences, length, hidden] to stay near other states.
+        control: [hidden], or [sequences, length, hidden] for the distance from other states.
         mask: [sequences, length].
     """
     distance = (states.float() - control).square().mean(-1)
@@ -26,11 +26,11 @@ def misdirection_loss(states: Tensor, control: Tensor, mask: Tensor) -> Tensor:
 
 class RMU(Trained):
     """Args:
-    layer: hidden_states[layer] are misdirected; the three layers up to it train (with LoRA their adapters).
+    layer: hidden_states[layer] are misdirected; the three layers up to it train (with LoRA, their adapters).
     coefficient: norm of the control vector.
-    alpha: weight of the distance to the base model's states on texts about others.
-    sink_tokens: first tokens of each text that are left out. In some models their states are a hundred times
-        larger than all others (attention sinks) and would be all that the distances see.
+    alpha: weight of the distance from the base model's states on the retain set.
+    sink_tokens: how many tokens at the start of each text are left out. In some models their states are a hundred
+        times larger than all others (attention sinks) and would dominate the distances.
     """
 
     name = "RMU"
@@ -42,7 +42,7 @@ class RMU(Trained):
     below_max_tokens = ("sink_tokens",)
 
     def __init__(self, layer: int = 7, coefficient: float = 20, alpha: float = 100, sink_tokens: int = 0):
-        # layer, coefficient and alpha of its authors' script for 7B models
+        # layer, coefficient and alpha are those of the authors' script for 7B models
         self.layer, self.coefficient, self.alpha, self.sink_tokens = layer, coefficient, alpha, sink_tokens
 
     def layers(self) -> range:

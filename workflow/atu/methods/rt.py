@@ -1,4 +1,4 @@
-"""Rejection tuning (RWKU): questions about the target are answered with a refusal."""
+"""Rejection tuning (RWKU): the model learns to answer questions about the target with a refusal."""
 
 from torch import Tensor
 from transformers import PreTrainedModel

@@ -11,21 +11,21 @@ from atu.methods.ga import ga_loss
 def satimp_loss(log_probs: Tensor, scored: Tensor, beta1: float, beta2: float) -> Tensor:
     """Mean over the scored tokens of p^beta1 * (1 - p)^beta2 * log p, where the weights have no gradient.
 
-    At beta2 0 it is WGA.
+    With beta2 = 0 it is WGA.
 
     Args:
         log_probs: log p, 0 where not scored, [sequences, length - 1].
         scored: [sequences, length - 1].
     """
     fixed = log_probs.detach()
-    weights = (beta1 * fixed).exp() * (-fixed.expm1()) ** beta2  # 1 - p of a p near 1 keeps its digits
+    weights = (beta1 * fixed).exp() * (-fixed.expm1()) ** beta2  # expm1 keeps the digits of 1 - p for p near 1
     return ga_loss(weights * log_probs, scored)
 
 
 class SatImp(Trained):
     """Args:
-    beta1: of saturation, which leaves alone what is unlikely already.
-    beta2: of importance, which leaves alone what any text would go on with.
+    beta1: exponent of saturation, which spares tokens that are already unlikely.
+    beta2: exponent of importance, which spares tokens that would follow in any text.
     """
 
     name = "SatImp"

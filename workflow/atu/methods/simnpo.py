@@ -1,4 +1,4 @@
-"""SimNPO: NPO without a reference, by mean log-probability (Fan et al. 2024, arXiv 2410.07163, equation 5)."""
+"""SimNPO (Fan et al. 2024, arXiv 2410.07163, equation 5): NPO on mean log-probabilities, without a reference."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +12,7 @@ def simnpo_loss(mean_log_probs: Tensor, beta: float, gamma: float) -> Tensor:
     """-(2 / beta) * mean of log sigmoid(-beta * (1 / |x|) log p(x) - gamma).
 
     Args:
-        mean_log_probs: mean log-probability of the tokens of each sequence, [sequences].
+        mean_log_probs: mean log-probability of each sequence's tokens, [sequences].
         gamma: margin.
     """
     return -2 / beta * F.logsigmoid(-beta * mean_log_probs - gamma).mean()

@@ -1,4 +1,4 @@
-"""UNDIAL (Dong et al., NAACL 2025, arXiv 2402.10052): the base model teaches, with the true token made unlikely."""
+"""UNDIAL (Dong et al., NAACL 2025, arXiv 2402.10052): distils the base model with the true token's logit lowered."""
 
 import copy
 
@@ -15,7 +15,7 @@ def undial_loss(logits: Tensor, base_logits: Tensor, labels: Tensor, strength: f
     """Mean over tokens of the cross-entropy to softmax(base_logits - strength * onehot(label)).
 
     Args:
-        logits, base_logits: of the model and of the base model, [tokens, vocabulary].
+        logits, base_logits: logits of the model and of the base model, [tokens, vocabulary].
         labels: [tokens].
     """
     lowered = base_logits.scatter_add(-1, labels[:, None], base_logits.new_full((len(labels), 1), -strength))
@@ -24,7 +24,7 @@ def undial_loss(logits: Tensor, base_logits: Tensor, labels: Tensor, strength: f
 
 class UNDIAL(Trained):
     """Args:
-    strength: by how much the logit of the true token is lowered; 10, as OpenUnlearning sets it.
+    strength: how much the logit of the true token is lowered; 10 by default, as in OpenUnlearning.
     """
 
     name = "UNDIAL"

@@ -1,4 +1,4 @@
-"""WGA: gradient ascent by weight (Wang et al. 2025, arXiv 2502.19301): what is unlikely already is left alone."""
+"""WGA (Wang et al. 2025, arXiv 2502.19301): weighted gradient ascent, which spares tokens that are already unlikely."""
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -11,7 +11,7 @@ from atu.methods.ga import ga_loss
 def wga_loss(log_probs: Tensor, scored: Tensor, beta: float) -> Tensor:
     """Mean over the scored tokens of p^beta * log p, where the weight p^beta has no gradient.
 
-    At beta 0 it is gradient ascent.
+    With beta = 0 it is gradient ascent.
 
     Args:
         log_probs: log p, 0 where not scored, [sequences, length - 1].
@@ -22,7 +22,7 @@ def wga_loss(log_probs: Tensor, scored: Tensor, beta: float) -> Tensor:
 
 class WGA(Trained):
     """Args:
-    beta: the paper's alpha; 1, as OpenUnlearning sets it, takes away the factor 1 / p of ascent's gradient.
+    beta: the paper's alpha. The default of 1, as in OpenUnlearning, cancels the factor 1 / p in the gradient of ascent.
     """
 
     name = "WGA"

@@ -1,1 +1,1 @@
-"""From evaluations to tables, figures, cards and pages."""
+"""Tables, figures, cards and pages, made from evaluations."""

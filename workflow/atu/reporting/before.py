@@ -1,4 +1,4 @@
-"""What the base model can do: its scores alone, each with an interval and what was published, if anything was."""
+"""The base model's scores before unlearning, each with an interval and the published number, if there is one."""
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,8 @@ from atu.reporting.published import (
 )
 from atu.reporting.tables import ABOUT_TARGET, KNOWN_RECALL, check_one_protocol
 
-ROW = {"run": "Before", "published_row": "Before", "seeds": 1}  # as :func:`atu.reporting.published.compare` reads it
-UNABLE = "○"  # behind what a guess scores
+ROW = {"run": "Before", "published_row": "Before", "seeds": 1}  # columns for :func:`atu.reporting.published.compare`
+UNABLE = "○"  # follows the score of a guess if the model does no better
 COLUMNS = ["metric", "reading", "value", "low", "high", "n", "known", "targets", "published", "difference", "outside"]
 COLUMNS += ["source", "others", "others_source", "guess", "able"]
 
@@ -34,18 +34,18 @@ def score_before(
     seed: int,
     others: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The scores of the base model on test probes, means over targets.
+    """The base model's scores on test probes, means over targets.
 
     Args:
-        predictions: of each target.
-        published: model, method, metric, value, source; none where this is another benchmark than theirs.
-        others: the same of who measured it again.
+        predictions: one frame for each target.
+        published: published numbers: model, method, metric, value, source; empty for another benchmark.
+        others: numbers of others who repeated the measurement, with the same columns.
 
     Returns:
-        One row a metric, two where answers are read in two ways (COLUMNS), units as in
-        :func:`atu.reporting.tables.summarize`. n: probes of all targets;
-        known: those of forget and neighbour sets of whose answer at least half was recalled, missing for other sets.
-        guess, able: of utility sets what a guess would score, and whether this is better
+        One row per metric, or two if answers are read in two ways (COLUMNS), with units as in
+        :func:`atu.reporting.tables.summarize`. n: probes of all targets.
+        known: probes of forget and neighbour sets of whose answer at least half was recalled; missing for other sets.
+        guess, able: for utility sets, the score of a guess, and whether the model is better
         (:func:`atu.evaluation.guessing.abilities`).
     """
     probes = [probe_scores([frame]) for frame in predictions]
@@ -68,7 +68,7 @@ def score_before(
 
 
 def before_page(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for readers, as text; published numbers where there are any."""
+    """The table for readers, as text, with published numbers if there are any."""
     several = [name for name in ("model", "protocol") if name in table and table[name].nunique() > 1]
     cells = {name.title(): table[name] for name in several} | {
         "Metric": [heading_of(row.metric, row.reading) for row in table.itertuples()],
@@ -102,7 +102,7 @@ def before_page(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def notes(table: pd.DataFrame, predictions: list[pd.DataFrame], model: str, benchmark: str, protocol: str) -> list[str]:
-    """What the table is of, in sentences."""
+    """Sentences that explain the table."""
     said = [
         f"The base model {model} on {benchmark}, asked by the protocol {protocol}: test probes, means over targets. "
         "Known: probes of whose answer at least half was recalled; what a model never knew it cannot forget."

@@ -1,4 +1,4 @@
-"""Scores of probes by type, each with an interval: forgetting by kind of attack, membership inference by score."""
+"""Scores by type of probe, with intervals: forgetting by kind of adversarial probe, membership inference by score."""
 
 import json
 
@@ -16,15 +16,15 @@ COLUMNS = ["run", "type", "value", "low", "high", "targets", "probes"]
 
 
 def read_attacks(files: tuple[str, ...]) -> pd.DataFrame:
-    """Predictions of the adversarial probes: of the sets that declare types, RWKU's nine kinds of attack."""
+    """Predictions of the adversarial probes: the sets that declare types, RWKU's nine kinds."""
     predictions = read_predictions(files)
     return predictions[predictions["set"].isin(typed())]
 
 
 def read_membership(files: tuple[str, ...]) -> pd.DataFrame:
-    """One row a text and score: its type is "FM, loss" and the like (FM: about the target, RM: about others).
+    """One row per text and score, with a type such as "FM, loss" (FM: about the target, RM: about others).
 
-    Signs are turned as in RWKU's tables: higher is less like training data.
+    Signs are as in RWKU's tables: higher means less like training data.
 
     Raises:
         ScoreError: if a score is not finite.
@@ -46,14 +46,14 @@ READERS = {"adversarial_types": read_attacks, MEMBERSHIP: read_membership}
 
 
 def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> pd.DataFrame:
-    """Scores by type of probe, means over targets and seeds, with 95 % intervals over targets and probes.
+    """Scores by type of probe: means over targets and seeds, with 95 % intervals over targets and probes.
 
     Args:
-        runs: target, run (the row's name) and files (Parquet predictions). Rows of the same name are averaged.
-        read: what turns files into predictions, of which those of one set count.
+        runs: dicts of target, run (the row's name) and files (Parquet predictions). Rows of the same name are averaged.
+        read: returns the predictions in the files.
 
     Returns:
-        COLUMNS, value and its interval in percent (NaN if there is a single probe); types in alphabetical order.
+        COLUMNS; value and its interval in percent (no interval, NaN, for a single probe); types in alphabetical order.
     """
     rows = []
     for (name,), targets in evaluations(runs, "run").items():
@@ -63,7 +63,7 @@ def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> p
         for kind in sorted({kind for frame in frames for kind in frame["type"]}):
             parts = [probe_scores([frame[frame["type"] == kind]]) for frame in frames]
             asked = [part["score"].mean() for part in parts if len(part)]
-            if not asked:  # dev probes alone
+            if not asked:  # only dev probes
                 continue
             probes = sum(map(len, parts))
             interval = bounds(resampled(parts, chosen, rng), probes)
@@ -73,7 +73,7 @@ def by_type(runs: list[dict], resamples: int, seed: int, read=read_attacks) -> p
 
 
 def looks_trained_on(files: tuple[str, ...]) -> dict[str, dict[str, pd.DataFrame]]:
-    """Test texts of one evaluation by score and set, each with ``score``: higher is more like training data."""
+    """Test texts of one evaluation, by score and set; in ``score``, higher means more like training data."""
     texts = read_membership(files)
     texts = of_test(texts)
     found: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in SCORES}
@@ -84,27 +84,27 @@ def looks_trained_on(files: tuple[str, ...]) -> dict[str, dict[str, pd.DataFrame
 
 
 def auc(above: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
-    """How often a text of the first kind scores above one of the second, 0 to 1, ties by half.
+    """How often a text of the first kind scores above one of the second, 0 to 1; ties count half.
 
     Args:
         above: 1, 0.5 or 0 for each pair, [first, second].
-        first, second: how often each text counts.
+        first, second: how often each text counts, [first] and [second].
     """
     return float(first @ above @ second / (first.sum() * second.sum()))
 
 
 def separations(runs: list[dict], resamples: int, seed: int, read=looks_trained_on) -> pd.DataFrame:
-    """Membership inference as a choice between two texts: the AUC of each score, in percent, with 95 % intervals.
+    """The AUC of each score in membership inference, in percent, with 95 % intervals.
 
-    Of a text about the target and one about others, how often the one about the target looks more like training data:
-    50 where nothing tells them apart, less where texts about the target alone have become strange. Means over targets
-    and seeds, intervals over targets and texts.
+    The AUC says how often a text about the target looks more like training data than a text about others. It is 50 if
+    nothing tells them apart, and less if only texts about the target have become unlikely. Values are means over
+    targets and seeds; intervals are over targets and texts.
 
     Args:
         runs: as for :func:`by_type`.
 
     Returns:
-        COLUMNS, a row a run and score, of type "AUC, loss" and the like; none where one of the sets has no test text.
+        COLUMNS, one row per run and score, with a type such as "AUC, loss"; no row if one of the sets has no test text.
     """
     membership = of_role("membership")
     about = [name for name in membership if not PROBE_SETS[name].shared]
@@ -135,31 +135,31 @@ def separations(runs: list[dict], resamples: int, seed: int, read=looks_trained_
 
 
 def compare_all(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
-    """Whether each text of the first scores above each of the second, [first, second]; 0.5 where they are equal."""
+    """Whether each first text scores above each second text, [first, second]; 0.5 if they are equal."""
     one, other = first["score"].to_numpy()[:, None], second["score"].to_numpy()[None]
     return (one > other) + 0.5 * (one == other)
 
 
 def drawn_auc(tables: list[np.ndarray], rng: np.random.Generator) -> float:
-    """The AUC of texts that are drawn anew, the same ones for all seeds of a target."""
+    """The AUC of resampled texts; all seeds of a target use the same draw."""
     sizes = tables[0].shape
     first, second = (rng.multinomial(size, np.full(size, 1 / size)).astype(float) for size in sizes)
     return float(np.mean([auc(table, first, second) for table in tables]))
 
 
 def remarked(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with what :func:`atu.reporting.tables.remark` says of each run behind its name."""
+    """The table with the remark of :func:`atu.reporting.tables.remark` after each run's name."""
     known = [name for name in REMARKED if name in table]
     said = [remark({name: row[name] for name in known}) for _, row in table.iterrows()]
     return table.assign(run=table["run"] + pd.Series(said, index=table.index, dtype=object))
 
 
 def types_page(table: pd.DataFrame, heading: str) -> pd.DataFrame:
-    """One row a type, one column a run, cells "51.2 [40.1, 60.3]"; without an interval where there is none.
+    """The table for readers: one row per type, one column per run, cells "51.2 [40.1, 60.3]" or without interval.
 
     Args:
-        table: from :func:`by_type`, with shares (REMARKED) or without.
-        heading: of the types.
+        table: from :func:`by_type`, with or without shares (REMARKED).
+        heading: the heading of the column of types.
     """
     table = remarked(table)
     cells = [

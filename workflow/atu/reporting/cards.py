@@ -14,14 +14,14 @@ CHOSEN_ON = "chosen_on"  # attribute of a table of scores: whether settings were
 
 
 def score_table(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Scores of the base and the unlearned model on test probes, one row a metric that both were asked.
+    """Scores of the base model and the unlearned model on test probes, one row per metric that both have.
 
     Args:
-        before, after: predictions of probes.
+        before, after: predictions of the two models.
 
     Returns:
-        Metric, Probes, Before, After; units as in :func:`atu.reporting.tables.summarize`. Shares of answers about the
-        target that are no speech stand last, where there are any.
+        Metric, Probes, Before, After; units as in :func:`atu.reporting.tables.summarize`. Shares of degenerate, empty
+        and refused answers about the target come last, if there are any.
     """
     scores = []
     for predictions in (before, after):
@@ -40,8 +40,8 @@ def loading(adapter: bool, base: dict) -> str:
     """Python lines that load the model.
 
     Args:
-        adapter: whether the directory holds a LoRA adapter alone.
-        base: as for :func:`model_card`; of an adapter whose base is not on the hub, the reader has to bring it.
+        adapter: whether the directory holds only a LoRA adapter.
+        base: as for :func:`model_card`; if an adapter's base model is not on the hub, the reader must supply it.
     """
     alone = adapter and not base.get("revision")  # peft does not find its base
     loader = "AutoPeftModelForCausalLM" if adapter and not alone else "AutoModelForCausalLM"
@@ -73,17 +73,17 @@ def model_card(
     """The card of one kept model.
 
     Args:
-        run: llm, benchmark, target, method, seed; of several people the list ``forgotten``.
-        provenance: as :func:`atu.common.runtime.provenance` recorded it beside the model.
+        run: llm, benchmark, target, method, seed; for several people also the list ``forgotten``.
+        provenance: from :func:`atu.common.runtime.provenance`, as recorded beside the model.
         scores: from :func:`score_table`; empty if nothing was asked.
-        base: what is known of the base model: base_model (its name on the hub), license, weights (where they were
-            taken from) and revision (if that was the hub), all optional.
+        base: facts about the base model, all optional: base_model (its name on the hub), license, weights (where they
+            come from) and revision (if that is the hub).
         dataset: the benchmark's name on the hub.
-        adapter: whether the directory holds a LoRA adapter alone.
-        not_run: the first stage that was not run since the one before it had collapsed.
-        collapsed: why the model has collapsed, from :func:`atu.reporting.tables.why_collapsed`.
-        diverged: what is said of training that has diverged: there is no model then.
-        asked: by which protocol, in a sentence.
+        adapter: whether the directory holds only a LoRA adapter.
+        not_run: the first stage that was not run, because the stage before it had collapsed.
+        collapsed: why the model has collapsed, from :func:`atu.evaluation.collapse.why_collapsed`.
+        diverged: the message about training that has diverged; there is then no model.
+        asked: a sentence about the protocol of the evaluation.
     """
     own = ["align-then-unlearn"] if "align" in provenance["settings"] else []
     data = ModelCardData(

@@ -1,7 +1,7 @@
-"""Methods at equal forgetting: what neighbours and abilities keep when a method has forgotten as much as another.
+"""Comparison of methods at equal forgetting: what is kept of neighbours and abilities at the same forget recall.
 
-A run is a curve: forget recall and the score of what should be kept over its stages, stage 0 the base
-model. Both are taken as shares of their value before.
+A run is a curve over its stages (stage 0 is the base model): forget recall, and the score of what should be kept. Both
+are shares of their values before unlearning.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ from atu.reporting.robustness import change, counted, of_primary
 from atu.reporting.tables import read_predictions
 
 LEVELS = (0.75, 0.5, 0.25)  # shares of the original forget recall at which methods are compared
-NEAR = (LEVELS[0] - LEVELS[1]) / 2  # a model whose share is no further from a level stands for it
-UNDER = "under "  # before the name of an attack: a column
+NEAR = (LEVELS[0] - LEVELS[1]) / 2  # a model counts for a level if its share is at most this far from it
+UNDER = "under "  # prefix of an attack's column
 FORGET = primary("forget")
 COLLAPSED_NOTE = (
     "Collapsed: of these runs some stage, or all, write no language; what is kept is read from such stages too, and "
@@ -33,7 +33,7 @@ KEPT = (*NEIGHBOURS, *of_role("utility", "fluency"))
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores of a run's probes, 0..1.
+    """Scores of a run's probes over its stages, 0..1.
 
     Attributes:
         forget, kept: [stages, probes] each; row 0 is the base model.
@@ -44,14 +44,14 @@ class Curve:
 
 
 def at_level(forget: np.ndarray, kept: np.ndarray, level: ArrayLike) -> np.ndarray:
-    """What is kept where the curve first falls to each level, on the straight line between two stages.
+    """The share kept where the curve first falls to each level, interpolated linearly between stages.
 
     Args:
-        forget, kept: shares of their values before, over the stages, [stages].
+        forget, kept: shares of the values before unlearning, [stages].
         level: shares of forget recall, any shape.
 
     Returns:
-        Shaped as ``level``; NaN where the curve never gets there.
+        Shaped as ``level``; NaN if the curve never falls to a level.
     """
     level = np.asarray(level, dtype=float)
     lowest = np.minimum.accumulate(forget)
@@ -65,9 +65,9 @@ def at_level(forget: np.ndarray, kept: np.ndarray, level: ArrayLike) -> np.ndarr
 
 
 def area(forget: np.ndarray, kept: np.ndarray) -> float:
-    """Mean of what is kept over all levels of forgetting from nothing to everything.
+    """The mean share kept over all levels of forgetting, from nothing to everything.
 
-    Beyond what the run reached nothing counts as kept: a method that forgets little has a small area. NaN
+    At levels that the run did not reach, the share counts as 0, so a method that forgets little has a small area. NaN
     if there was nothing to keep.
     """
     if np.isnan(kept[0]):
@@ -77,7 +77,7 @@ def area(forget: np.ndarray, kept: np.ndarray) -> float:
 
 
 def shares(runs: list[Curve], weights: list[tuple[np.ndarray, ...]] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean curve of several runs (of as many stages) as shares of the values before, [stages] each.
+    """The mean curve of several runs with equally many stages, as shares of the values before, [stages] each.
 
     Args:
         weights: for each run, how often each forget probe and each kept probe counts.
@@ -95,27 +95,27 @@ def shares(runs: list[Curve], weights: list[tuple[np.ndarray, ...]] | None = Non
 
 
 def kept_at(level: float) -> str:
-    """How the measure is called that says what is kept at a level."""
+    """The name of the measure of what is kept at a level."""
     return f"kept at {level:.0%}"
 
 
 def measures(forget: np.ndarray, kept: np.ndarray) -> dict[str, float]:
-    """What is kept at each level, and the area."""
+    """The share kept at each level, and the area, by name of the measure."""
     values = at_level(forget, kept, LEVELS)
     named = {kept_at(level): float(value) for level, value in zip(LEVELS, values, strict=True)}
     return named | {"area": area(forget, kept)}
 
 
 def compare(methods: dict[str, dict[str, Curve]], resamples: int, seed: int) -> pd.DataFrame:
-    """Matched comparison of methods, with 95 % intervals by bootstrap over targets and their probes.
+    """The matched comparison of methods, with 95 % intervals by bootstrap over targets and their probes.
 
     Args:
-        methods: by method, the run of each target (all methods have the same targets and probes; a
-            resample draws the same ones for each).
+        methods: each method's runs by target. All methods have the same targets and probes, and a resample draws the
+            same ones for each.
 
     Returns:
-        One row a method and measure: method, measure, value, low, high, reached (share of resamples in
-        which the level was reached at all). Values are shares of what was known before.
+        One row per method and measure: method, measure, value, low, high, reached (the share of resamples in which the
+        level was reached). Values are shares of what was known before.
     """
     rng = np.random.default_rng(seed)
     targets = sorted(set.intersection(*(set(runs) for runs in methods.values())))
@@ -145,17 +145,18 @@ def compare(methods: dict[str, dict[str, Curve]], resamples: int, seed: int) -> 
 def read_runs(
     rows: list[dict], kept: str, forget: str = FORGET, read: Callable = read_predictions
 ) -> dict[str, dict[str, Curve]]:
-    """Runs by method and target (and seed), from the test predictions of their stages.
+    """Runs by method and target (with seed), from the test predictions of their stages.
 
     Args:
-        rows: of target, method, seed, stage and files (Parquet predictions), as the tables are made of.
-            Stages after which one of the two sets was not asked are left out; a run that was stopped
-            before others keeps its last values.
+        rows: dicts of target, method, seed, stage and files (Parquet predictions), from which the tables are made.
+            Stages at which one of the two sets was not asked are left out. A run that stopped before others keeps its
+            last values.
         kept, forget: names of probe sets.
-        read: predictions of a tuple of files.
+        read: returns the predictions in a tuple of files.
 
     Returns:
-        Methods of which no stage but the base model was asked both sets are left out, and targets that lack one.
+        Curves by method and target. A method is left out if both sets were asked only of the base model; a target is
+        left out if the base model was not asked both.
     """
 
     def scores(files: tuple, name: str) -> pd.Series:
@@ -175,7 +176,7 @@ def read_runs(
         if method not in trained or 0 not in of_run:
             continue
         last = max(number for (name, _), others in stages.items() if name == method for number in others)
-        # a run that was stopped stays where it was
+        # a run that stopped keeps its last values
         asked = [n for n in range(last + 1) if any(n in others for key, others in stages.items() if key[0] == method)]
         filled = [of_run[max(m for m in of_run if m <= n)] for n in asked]
         runs.setdefault(method, {})[target] = Curve(
@@ -185,12 +186,14 @@ def read_runs(
 
 
 def marks_of(rows: list[dict], collapsed: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """By method the share of its runs that have collapsed, at whichever stage, since all are points of its curve; and
-    of those that are of targets which a model from elsewhere has not forgotten.
+    """For each method, the shares of its runs that are ``collapsed`` and ``foreign``.
+
+    A run counts as collapsed if it has collapsed at any stage, since all stages are points of the curve. It is foreign
+    if it is a model from elsewhere that has not forgotten the target.
 
     Args:
-        rows: as for :func:`read_runs`, with ``foreign`` where it is so.
-        collapsed: from :func:`atu.reporting.tables.find_collapsed`, of the same targets.
+        rows: as for :func:`read_runs`, with ``foreign`` if that is true.
+        collapsed: from :func:`atu.reporting.tables.find_collapsed`, for the same targets.
     """
     marks = pd.DataFrame([{"method": row["method"], "foreign": float(bool(row.get("foreign")))} for row in rows])
     fallen = collapsed.groupby(["method", "target", "seed"])["collapsed"].any().groupby(level="method").mean()
@@ -200,13 +203,13 @@ def marks_of(rows: list[dict], collapsed: pd.DataFrame) -> dict[str, dict[str, f
 
 
 def matched(rows: list[dict], resamples: int, seed: int) -> pd.DataFrame:
-    """:func:`compare` for every set that should be kept and was asked before and after.
+    """:func:`compare` for every set that should be kept and was asked before and after unlearning.
 
     Args:
         rows: as for :func:`read_runs`.
 
     Returns:
-        Its rows behind a column ``kept``, the name of the set; none if no set was asked before and after.
+        The rows of :func:`compare` after a column ``kept``, the name of the set; empty if there is no such set.
     """
     read = cache(lambda files: read_predictions(files)[["set", "id", "split", "score"]])
     tables = [pd.DataFrame(columns=["kept", "method", "measure", "value", "low", "high", "reached"])]
@@ -219,17 +222,20 @@ def matched(rows: list[dict], resamples: int, seed: int) -> pd.DataFrame:
 
 
 def end_level(forget: np.ndarray) -> float | None:
-    """The level at which a run ends: that to which the last stage is nearest, if no stage before has fallen to it.
+    """The level at which a run ends: the one nearest to the last stage, if no earlier stage has fallen to it.
 
     Args:
         forget: shares of forget recall over the stages, [stages].
+
+    Returns:
+        The level; None if it is further away than NEAR, or an earlier stage has fallen to it.
     """
     level = min(LEVELS, key=lambda level: abs(forget[-1] - level))
     return level if abs(forget[-1] - level) <= NEAR and (forget[:-1] > level).all() else None
 
 
 def why_no_level(forget: np.ndarray) -> str:
-    """Why a run ends at no level, in words; arguments as of :func:`end_level`."""
+    """Why a run ends at no level, in words; arguments as for :func:`end_level`."""
     if np.isnan(forget[-1]):
         return "the base model recalls nothing"
     near = np.abs(forget[-1] - np.array(LEVELS)) <= NEAR
@@ -238,19 +244,19 @@ def why_no_level(forget: np.ndarray) -> str:
 
 
 def with_attacks(table: pd.DataFrame, attacks: pd.DataFrame, rows: list[dict]) -> tuple[pd.DataFrame, list[str]]:
-    """The comparison with recall under attacks, at the level of forgetting of the models that are attacked.
+    """The comparison with added recall under attacks, at the level of forgetting of the attacked models.
 
-    Kept models alone are attacked, those of last stages: at other levels there is nothing to say.
+    Only kept models, those of last stages, are attacked, so cells at other levels are empty.
 
     Args:
         table: from :func:`matched`.
-        attacks: from :func:`atu.reporting.robustness.compare_attacks`, of the same runs.
+        attacks: from :func:`atu.reporting.robustness.compare_attacks`, for the same runs.
         rows: as for :func:`read_runs`.
 
     Returns:
-        The table with a column "under <attack>" for each, "at 25%: 12.5 → 50.0", recall of the primary forget set in
-        percent before it and behind its last step, in the rows of that level, else empty; and for each method that has
-        none a sentence.
+        The table with a column "under <attack>" for each attack, and a sentence for each method without cells. A cell,
+        such as "at 25%: 12.5 → 50.0", has the recall of the primary forget set, in percent, before the attack and after
+        its last step.
     """
     found, notes = of_primary(attacks), []
     table = table.assign(**{f"{UNDER}{name}": "" for name in found["attack"].unique()})
@@ -271,20 +277,20 @@ def with_attacks(table: pd.DataFrame, attacks: pd.DataFrame, rows: list[dict]) -
 
 
 def under_attacks(table: pd.DataFrame) -> pd.DataFrame:
-    """The cells of attacks, one row a method, whichever level they are of: they are the same beside every kept set.
+    """The cells of attacks, one row per method, at whichever level; they are the same for every kept set.
 
     Args:
         table: from :func:`with_attacks`.
 
     Returns:
-        method, and a column an attack.
+        A table indexed by method, with one column per attack.
     """
     columns = {name: name.removeprefix(UNDER) for name in table if name.startswith(UNDER)}
     return table.groupby("method")[[*columns]].max().rename(columns=columns)
 
 
 def attacks_note(notes: list[str]) -> str:
-    """What columns of attacks say, and of which methods they say nothing."""
+    """What the columns of attacks mean, followed by ``notes`` about methods without cells."""
     levels = in_words(f"{level:.0%}" for level in LEVELS)
     told = (
         f"Under attacks: {PROBE_SETS[FORGET].label} recall in percent before → behind the last step of the attack, of "

@@ -1,4 +1,4 @@
-"""The figures, each from the long table alone; one style for all."""
+"""The figures, each drawn from one table, all in one style."""
 
 import io
 import itertools
@@ -45,12 +45,12 @@ plt.rcParams.update(
     }
 )
 COLUMN = 3.4  # inches: one column of a two-column paper
-LINE = 60  # characters of a legend's size in it
-SMALL = 6  # points, of what stands beside points and of how many probes a figure is
+LINE = 60  # characters of a legend that fit into a column
+SMALL = 6  # font size of texts beside points, and of the number of probes in a figure
 
 
 def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
-    """Mean over targets and seeds of the test split: rows (method, stage, tau), columns metrics."""
+    """Means over targets and seeds on test probes: one row per (method, stage, tau), one column per metric."""
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == TEST]
     keys = [rows["method"], rows["stage"], rows["tau"].fillna(float("inf"))]
@@ -58,19 +58,19 @@ def stage_means(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
 
 
 def probes_asked(long: pd.DataFrame, dev_targets: list[str]) -> dict[tuple[str, int, str], int]:
-    """How many test probes of all targets were asked, by method, stage and metric."""
+    """The number of test probes of all targets, by method, stage and metric."""
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == TEST].drop_duplicates(["method", "stage", "metric", "target"])
     return rows.groupby(["method", "stage", "metric"])["n"].sum().to_dict()
 
 
 def point_name(method: str, stage: int, taus: dict[int, float]) -> str:
-    """What a point is of: the method and its stage."""
+    """The name of a point: its method and stage."""
     return label(method, stage, taus) if stage else f"{display_name(method)}, before"
 
 
 def nothing(said: str = "No test probe was asked.") -> Figure:
-    """In place of a figure where there is nothing to draw."""
+    """A figure with only a text, for when there is nothing to draw."""
     figure, axis = plt.subplots(figsize=(COLUMN, 1), layout="constrained")
     axis.set_axis_off()
     axis.text(0.5, 0.5, said, ha="center", va="center")
@@ -81,12 +81,12 @@ ABILITIES = of_role("utility", "fluency")
 
 
 def called(name: str) -> str:
-    """A probe set as figures call it: forget QA."""
+    """The name of a probe set in figures, such as forget QA."""
     return f"{PROBE_SETS[name].role} {PROBE_SETS[name].short}"
 
 
 def as_shares(values: pd.DataFrame, stage: pd.Series) -> pd.DataFrame:
-    """Columns in percent of their values at stage 0; those that were 0 there are left out."""
+    """The columns in percent of their values at stage 0; columns that are 0 there are left out."""
     before = values[stage == 0].mean()
     known = before.index[before > 0]
     return 100 * values[known] / before[known]
@@ -95,12 +95,12 @@ def as_shares(values: pd.DataFrame, stage: pd.Series) -> pd.DataFrame:
 def mark_collapsed(
     axis, curve: pd.DataFrame, x: pd.Series, y: pd.Series, texts: list[str], collapsed: pd.DataFrame | None
 ) -> None:
-    """A cross over each point at which a run has collapsed.
+    """Draw a cross over each point at which a run has collapsed.
 
     Args:
-        curve: the points' columns method and stage.
-        texts: what the mouse is told of each point.
-        collapsed: as of :func:`atu.reporting.tables.find_collapsed`.
+        curve: the method and stage of each point.
+        texts: the hover text of each point.
+        collapsed: from :func:`atu.reporting.tables.find_collapsed`.
     """
     if collapsed is not None:
         found = collapsed[collapsed["collapsed"].astype(bool)]
@@ -111,13 +111,13 @@ def mark_collapsed(
 
 
 def name_points(figure: Figure, points: list[tuple]) -> None:
-    """Write a text beside each point of finished axes, so that no text lies on another.
+    """Write a text beside each point of finished axes, so that no two texts overlap.
 
     Args:
-        points: axis, text and (x, y) each. The nearest free place is taken, above or below the point; a text that
-            had to go farther is tied to its point by a line, one that finds no place is left out.
+        points: axis, text and (x, y) of each point. A text goes to the nearest free place above or below its point. If
+            that is farther away, a line ties it to the point; if there is none, the text is left out.
     """
-    figure.draw_without_rendering()  # where things are is known once the layout is
+    figure.draw_without_rendering()  # positions are known only after layout
     taken: list[Bbox] = []
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)  # by `use` above; other canvases draw no pixels
@@ -131,7 +131,7 @@ def name_points(figure: Figure, points: list[tuple]) -> None:
             look = {"fontsize": SMALL, "path_effects": [withStroke(linewidth=1.5, foreground="white")]}
             note = axis.annotate(text, point, arrowprops=tie, **place, **sides, **look)
             note.update_positions(renderer)
-            box = Text.get_window_extent(note, renderer)  # of the words alone, without the line
+            box = Text.get_window_extent(note, renderer)  # the box of the words, without the line
             inside = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
@@ -140,11 +140,11 @@ def name_points(figure: Figure, points: list[tuple]) -> None:
 
 
 def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
-    """What neighbours (left) and abilities (right) keep while each method forgets."""
+    """What is kept of neighbours (left) and abilities (right) while each method forgets."""
     means = stage_means(long, dev_targets)
     if means.empty:
         return nothing()
-    kept = as_shares(means.reindex(columns=ABILITIES), means["stage"]).clip(upper=100)  # a gain makes up for no loss
+    kept = as_shares(means.reindex(columns=ABILITIES), means["stage"]).clip(upper=100)  # a gain must not offset a loss
     means["utility"] = kept.mean(axis=1)
     forget, neighbour = primary("forget"), primary("neighbour")
     panels = {
@@ -172,7 +172,7 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
             mark_collapsed(axis, curve, curve[forget], curve[metric], texts, collapsed)
             if len(methods) > 2:  # too many points to name each
                 continue
-            for row in curve[(curve["stage"] > 0) | (i == 0)].itertuples():  # all begin at one point
+            for row in curve[(curve["stage"] > 0) | (i == 0)].itertuples():  # all curves share their first point
                 tau = tau_name(row.stage, taus[method])
                 text = "before" if row.stage == 0 else f"τ={tau}" if tau else f"{row.stage}"
                 named.append((axis, text, (getattr(row, forget), getattr(row, metric))))
@@ -184,7 +184,7 @@ def tradeoff(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
 
 
 def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> Figure:
-    """Forget, neighbour and utility over the stages, one row of panels a method."""
+    """Forget recall, neighbour recall and utility over the stages, one row of panels per method."""
     panels = {
         "forget recall, %\n(lower is better)": recalled("forget"),
         "neighbour recall, %\n(higher is better)": recalled("neighbour"),
@@ -230,7 +230,7 @@ def stages(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame |
 
 
 def called_target(target: str) -> str:
-    """A target as figures call it: Isaac Newton."""
+    """The name of a target in figures, such as Isaac Newton."""
     return target.split("_", 1)[1].replace("_", " ")
 
 
@@ -277,10 +277,10 @@ def targets(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame 
 
 
 def training(steps: pd.DataFrame, dev_targets: list[str]) -> Figure:
-    """The predictor's similarity with the target, the unlearning loss and the alignment loss over the schedule.
+    """Similarity of the predictions to the target, unlearning loss and alignment loss over all steps of training.
 
     Args:
-        steps: rows of the runs' steps.csv with target, method, seed and stage; means over targets and seeds.
+        steps: rows of the runs' steps.csv with target, method, seed and stage; means over targets and seeds are drawn.
     """
     steps = reported(steps, dev_targets)
     panels = [
@@ -312,21 +312,21 @@ def training(steps: pd.DataFrame, dev_targets: list[str]) -> Figure:
 
 
 def interval(row: Any, value: str) -> str:
-    """A value with its 95 % interval and how many probes it is of: 50.0 [20.0, 80.0] (n=8)."""
+    """A value with its 95 % interval and its number of probes: 50.0 [20.0, 80.0] (n=8)."""
     return f"{getattr(row, value):.1f} [{row.low:.1f}, {row.high:.1f}] (n={row.probes})"
 
 
 def attacks(table: pd.DataFrame) -> Figure:
-    """Recall by type of attack before and after each method, with 95 % intervals.
+    """Recall by type of adversarial probe, before and after each method, with 95 % intervals.
 
     Args:
         table: from :func:`atu.reporting.breakdown.by_type`.
     """
     kinds, runs = sorted(table["type"].unique(), reverse=True), list(table["run"].unique())
-    columns = max(1, min(3, len(runs), LINE // (max(map(len, runs), default=0) + 6)))  # of the legend, with its signs
+    columns = max(1, min(3, len(runs), LINE // (max(map(len, runs), default=0) + 6)))  # a marker takes 6 characters
     height = 0.75 + 0.15 * math.ceil(len(runs) / columns) + len(kinds) * max(0.2, 0.1 * len(runs))
     figure, axis = plt.subplots(figsize=(COLUMN, height), layout="constrained")
-    step = 0.7 / max(len(runs), 2)  # rows of one type lie within 0.7 of the distance between types
+    step = 0.7 / max(len(runs), 2)  # points of one type spread over 0.7 of the distance between types
     for i, (run, part) in enumerate(table.groupby("run", sort=False)):
         places = [kinds.index(kind) + step * ((len(runs) - 1) / 2 - i) for kind in part["type"]]
         spread = [part["value"] - part["low"], part["high"] - part["value"]]
@@ -347,12 +347,12 @@ def attacks(table: pd.DataFrame) -> Figure:
 
 
 def adversarial_types(types: pd.DataFrame, dev_targets: list[str]) -> Figure:
-    """:func:`attacks` of a table that has dev targets no more, with what is to be said of each run behind its name."""
+    """:func:`attacks` with remarks after the names of runs; the table already leaves dev targets out."""
     return attacks(remarked(types))
 
 
 def robustness(attacked: pd.DataFrame, dev_targets: list[str]) -> Figure:
-    """Recall of the primary forget set over the steps of each relearning; a panel an attack.
+    """Recall of the primary forget set over the steps of each attack that trains, one panel per attack.
 
     Args:
         attacked: from :func:`atu.reporting.robustness.compare_attacks`, without dev targets.
@@ -384,10 +384,10 @@ def robustness(attacked: pd.DataFrame, dev_targets: list[str]) -> Figure:
 
 
 def layer_probe(layers: pd.DataFrame, dev_targets: list[str]) -> Figure:
-    """How well the target is told from its neighbours by the hidden states of each layer, a line a method.
+    """How well hidden states of each layer tell the target from its neighbours, one line per method.
 
     Args:
-        layers: from :func:`atu.reporting.layers.compare_layers`, without dev targets, with REMARKED beside.
+        layers: from :func:`atu.reporting.layers.compare_layers`, without dev targets, with the columns REMARKED.
     """
     rows = layers[layers["measure"] == "auc"]
     known = [name for name in REMARKED if name in rows]
@@ -411,7 +411,7 @@ def layer_probe(layers: pd.DataFrame, dev_targets: list[str]) -> Figure:
 
 
 def save_figure(figure: Figure, paths: Iterable[str]) -> None:
-    """Write a figure in the formats that the paths end in; the same figure always gives the same files."""
+    """Write a figure in the formats of the paths' endings; the same figure always gives the same files."""
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     for path in paths:
         kind = path.rpartition(".")[2]
@@ -424,8 +424,8 @@ def save_figure(figure: Figure, paths: Iterable[str]) -> None:
                 figure.savefig(part, metadata=dates.get(kind))
 
 
-# By name. What a figure is drawn from is its first argument: `long` (main.csv, with `collapsed` beside it), `steps`,
-# `types` (adversarial_types.csv), `attacked` (robustness.csv) or `layers` (layer_probe.csv). Its caption is
+# By name. The first argument's name is the figure's input: `long` (main.csv, with `collapsed` beside it), `steps`,
+# `types` (adversarial_types.csv), `attacked` (robustness.csv) or `layers` (layer_probe.csv). The caption is in
 # workflow/report/<name>.rst.
 FIGURES = {
     "tradeoff": tradeoff,

@@ -1,4 +1,4 @@
-"""The first page: what came out, in sentences computed from the tables, with the main table and the trade-off."""
+"""The first page: the findings in sentences computed from the tables, with the main table and the trade-off."""
 
 from collections.abc import Iterable
 from html import escape
@@ -12,9 +12,9 @@ from atu.data.probe_sets import PROBE_SETS, of_role, primary
 from atu.reporting.pages import document, legend, paragraphs, plain
 from atu.reporting.tables import KNOWN_RECALL, MARKED, reported, taus_of
 
-EXACT = 9  # decimals: sums of the same scores in another order are the same share
-NAMED = 3  # of more methods or stages in a sentence the number is said
-# By a column of ends: its set, what a method does, what several do, and what stands behind a share.
+EXACT = 9  # decimals: rounding makes sums of the same scores in another order equal
+NAMED = 3  # a sentence names at most this many methods or stages, and otherwise gives their number
+# By column of ends: its set, the verb for one method, the verb for several, and the verb before a share.
 SETS = {
     "forget": (primary("forget"), "leaves least of", "leave least of", "leaving"),
     "kept": (primary("neighbour"), "keeps most of", "keep most of", "keeping"),
@@ -22,12 +22,14 @@ SETS = {
 
 
 def findings(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame) -> list[str]:
-    """What the tables show, in at most three sentences: what is left and kept, what has collapsed, what the base model
-    does not know. Of what cannot be told there is none.
+    """What the tables show, in at most three sentences.
+
+    They say what is left and kept, what has collapsed, and what the base model does not know. A sentence without data
+    is left out.
 
     Args:
-        long: from :func:`atu.reporting.tables.collect`; of a grid the chosen variant alone.
-        collapsed: of the same, from :func:`atu.reporting.tables.find_collapsed`.
+        long: from :func:`atu.reporting.tables.collect`; of a grid, only the chosen variant.
+        collapsed: from :func:`atu.reporting.tables.find_collapsed`, for the same runs.
     """
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == TEST].astype({"tau": float})
@@ -39,16 +41,16 @@ def findings(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame
 
 
 def ends(rows: pd.DataFrame, collapsed: pd.DataFrame) -> pd.DataFrame:
-    """Of each method the last stage after which no run has collapsed.
+    """The last stage of each method after which no run has collapsed.
 
     Args:
-        rows: of the long table, that count.
+        rows: the rows of the long table that count.
 
     Returns:
-        name, forget and kept (shares of the primary forget and neighbour set that are left) and their numbers
-        (forget_before, forget_after, kept_before, kept_after); NaN where a run was not asked before or then, or
-        nothing was there before. A method without such a stage, or with a model from elsewhere that has not forgotten
-        its target, has no row.
+        name, forget and kept (the shares left of the primary forget and neighbour set) and the numbers behind them
+        (forget_before, forget_after, kept_before, kept_after). They are NaN if a run was not asked before or then, or
+        if the value before is 0. A method has no row if it has no such stage, or if it is a model from elsewhere that
+        has not forgotten its target.
     """
     found = []
     cells = rows.groupby(["method", "stage", "metric"])["value"].agg(["mean", "count"])
@@ -74,7 +76,7 @@ def ends(rows: pd.DataFrame, collapsed: pd.DataFrame) -> pd.DataFrame:
 
 
 def what_is_kept(found: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """How much one method leaves and keeps, or of several which leaves least and which keeps most.
+    """How much one method leaves and keeps; for several methods, which leaves least and which keeps most.
 
     Args:
         found: from :func:`ends`.
@@ -83,7 +85,7 @@ def what_is_kept(found: pd.DataFrame, rows: pd.DataFrame) -> str:
         return alone(found.iloc[0]) if len(found) else ""
     people = rows.groupby("method")["target"].agg(lambda targets: tuple(sorted(set(targets))))
     told = found.dropna()
-    if len(told) < 2 or people.nunique() > 1:  # methods of other targets are not compared
+    if len(told) < 2 or people.nunique() > 1:  # methods with different targets are not compared
         return ""
     return (
         f"Of {len(told)} methods that can be compared, each after its last stage without a collapse, "
@@ -93,7 +95,7 @@ def what_is_kept(found: pd.DataFrame, rows: pd.DataFrame) -> str:
 
 
 def best(found: pd.DataFrame, chosen: pd.Series, key: str, other: str) -> str:
-    """Which methods are the best by one set, and where they are by the other; of many their number alone."""
+    """Which methods are best on one set, with their shares of the other set; if they are many, only their number."""
     rows = found[chosen]
     name, one, several, _ = SETS[key]
     beside, _, _, doing = SETS[other]
@@ -103,7 +105,7 @@ def best(found: pd.DataFrame, chosen: pd.Series, key: str, other: str) -> str:
 
 
 def alone(end: pd.Series) -> str:
-    """What the one method leaves and keeps; of a set without a share nothing."""
+    """What the only method leaves and keeps; a set without a share is left out."""
     said = [
         f"{share(end[key])} of {PROBE_SETS[SETS[key][0]].label} is {verb} ({end[f'{key}_after']:.1f} of "
         f"{end[f'{key}_before']:.1f})"
@@ -114,12 +116,12 @@ def alone(end: pd.Series) -> str:
 
 
 def share(value: float) -> str:
-    """A share in percent; one that is not quite nothing is not said to be nothing."""
+    """A share in percent; a small share above 0 is "<1%" and not "0%"."""
     return "<1%" if 0 < value < 0.005 else f"{value:.0%}"
 
 
 def what_collapsed(rows: pd.DataFrame, collapsed: pd.DataFrame) -> str:
-    """After which stages runs have collapsed, and of which share; nothing where there is no stage."""
+    """After which stages runs have collapsed, and which share of them; empty if there is no stage."""
     if collapsed.empty:
         return ""
     taus = taus_of(rows)
@@ -139,13 +141,13 @@ def what_collapsed(rows: pd.DataFrame, collapsed: pd.DataFrame) -> str:
 
 
 def stage_name(method: str, stage: int, taus: dict[str, dict[int, float]]) -> str:
-    """How tables call a stage; of one that was not asked, and has no row there, its number."""
+    """The name of a stage in tables; if it was not asked and has no row there, its number."""
     known = taus.get(method, {})
     return label(method, stage, known) if stage in known else f"{display_name(method)} stage {stage}"
 
 
 def what_is_not_known(rows: pd.DataFrame) -> str:
-    """Of which sets about people the base model answers less than half, and of which others nothing."""
+    """Which sets about people the base model answers less than half of, and which other sets not at all."""
     before = rows[rows["stage"] == 0].drop_duplicates(["target", "metric"]).groupby("metric")["value"].mean()
     asked = [name for name in PROBE_SETS if name in before and PROBE_SETS[name].scoring.percent]
     people, half = [name for name in asked if name in of_role("forget", "neighbour")], PERCENT * KNOWN_RECALL
@@ -162,7 +164,7 @@ def front_page(title: str, said: Iterable[str], table: pd.DataFrame, notes: Iter
 
     Args:
         said, notes: sentences above and below the table.
-        figure: an SVG, whose titles browsers show where the mouse rests.
+        figure: an SVG, whose titles browsers show when the mouse hovers.
     """
     image = f'<figure role="img" aria-label="What is kept while each method forgets">{figure}</figure>'
     body = f"<h1>{escape(title)}</h1>{paragraphs(said)}"

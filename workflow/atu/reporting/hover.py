@@ -1,4 +1,4 @@
-"""What a browser shows where the mouse rests on a point of an SVG: run, stage, value and number of probes."""
+"""Hover texts of points in an SVG: run, stage, value and number of probes."""
 
 import json
 from collections.abc import Iterable
@@ -7,21 +7,21 @@ from xml.etree import ElementTree
 from matplotlib.artist import Artist
 
 SVG = "{http://www.w3.org/2000/svg}"
-TOLD = "told:"  # begins the id of a line or bar until its texts are written
+TOLD = "told:"  # prefix of the id of a line or bar, until its texts are written
 ElementTree.register_namespace("", SVG.strip("{}"))
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 
 def tell(artist: Artist, texts: Iterable[str]) -> None:
-    """Give a line the texts of its points, one a point in their order, or a bar its one text."""
+    """Give a line one text per point, in order, or a bar its one text."""
     artist.set_gid(TOLD + json.dumps(list(texts)))
 
 
 def with_titles(svg: str) -> str:
-    """An SVG as matplotlib writes it, with the texts of :func:`tell` as titles; fit to stand in a page of HTML.
+    """The SVG that matplotlib wrote, with the texts of :func:`tell` as titles; it can be embedded in HTML.
 
     Raises:
-        ValueError: if something has not as many points as texts.
+        ValueError: if the numbers of points and texts differ.
     """
     root = ElementTree.fromstring(svg)
     for metadata in root.findall(f"{SVG}metadata"):

@@ -1,7 +1,7 @@
-"""Do hidden states still tell the target from its neighbours: a linear classifier for each layer.
+"""Whether hidden states still tell the target from its neighbours, by a linear classifier for each layer.
 
-It is fit on states of the base model and applied to those of the unlearned one (a linear probe: Alain and Bengio 2016,
-arXiv 1610.01644). Where it still tells them apart, what was unlearned is hidden from answers rather than gone.
+The classifier is fit on states of the base model and applied to those of the unlearned one (a linear probe: Alain and
+Bengio 2016, arXiv 1610.01644). If it still tells them apart, the knowledge is hidden from answers rather than gone.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from atu.data.probe_sets import PROBE_SETS
 from atu.reporting.published import bounds
 
 BASE, CONTROL = "base model", "permuted labels"
-DIVISIONS = 5  # into folds: of one alone few pairs would be compared, and labels be permuted once
+DIVISIONS = 5  # divisions into folds; a single one would compare few pairs and permute labels only once
 MEASURES = ("auc", "accuracy")
 COLUMNS = ["method", "layer", "measure", "value", "low", "high", "base", "targets", "probes"]
 
@@ -32,7 +32,7 @@ class States:
     """States of one model on the probes of one person.
 
     Attributes:
-        probes: one row a probe: id, split, about (1 the target, 0 a neighbour) and way, how its set is asked.
+        probes: one row per probe: set, id, split, about (1: the target, 0: a neighbour) and way (how its set is asked).
         values: [layers, probes, hidden].
     """
 
@@ -41,7 +41,7 @@ class States:
 
 
 def read_states(file: str) -> States | None:
-    """What :func:`atu.evaluation.layers.read_layers` has found; None if there was no model to read.
+    """The states that :func:`atu.evaluation.layers.read_layers` wrote; None if there was no model to read.
 
     Raises:
         DamagedError: if the file cannot be read.
@@ -60,16 +60,16 @@ def read_states(file: str) -> States | None:
 
 
 def fewest(probes: pd.DataFrame) -> int:
-    """Of the test probes about the target and about neighbours, by way of asking, how many there are of the rarest."""
+    """The smallest number of test probes of one side (target or neighbours) that are asked in one way."""
     sizes = of_test(probes).groupby(["about", "way"]).size()
     every = pd.MultiIndex.from_product([(0, 1), probes["way"].unique()])
     return int(sizes.reindex(every, fill_value=0).min())
 
 
 def assign_folds(probes: pd.DataFrame, folds: int, rng: np.random.Generator) -> np.ndarray:
-    """The fold of each test probe, [probes]; -1 of dev probes, which all classifiers are fit on.
+    """The fold of each test probe, [probes]; -1 for dev probes, on which all classifiers are fit.
 
-    Each fold has as many probes of either side, and of each way of asking, as the others, or one more.
+    For each side and way of asking, the numbers of probes in any two folds differ by at most one.
     """
     found = np.full(len(probes), -1)
     for _, alike in of_test(probes).groupby(["about", "way"]):
@@ -78,14 +78,14 @@ def assign_folds(probes: pd.DataFrame, folds: int, rng: np.random.Generator) -> 
 
 
 def fit(values: np.ndarray, about: np.ndarray, regularization: float) -> Callable[[np.ndarray], np.ndarray]:
-    """A classifier of one layer: from states [n, hidden] to scores [n], above 0 where they are of the target.
+    """Fit a classifier of one layer: it maps states [n, hidden] to scores [n], above 0 for the target.
 
     Args:
-        values: of the base model, [probes, hidden]; each column is brought to mean 0 and deviation 1 first.
-        about: 1 the target, 0 a neighbour, [probes]; both sides weigh the same.
+        values: states of the base model, [probes, hidden]; each column is first scaled to mean 0 and deviation 1.
+        about: 1 for the target, 0 for a neighbour, [probes]; both sides have the same weight.
         regularization: the weight of the squared norm of the coefficients.
     """
-    from sklearn.linear_model import LogisticRegression  # takes two seconds, and other tables do without
+    from sklearn.linear_model import LogisticRegression  # takes two seconds, and other tables do not need it
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -96,14 +96,15 @@ def fit(values: np.ndarray, about: np.ndarray, regularization: float) -> Callabl
 def scores_of(
     base: States, others: list[States], folds: np.ndarray, regularization: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Scores of each probe by the classifiers that were fit without its fold, [layers, probes] each; NaN of dev probes.
+    """Scores of each probe by classifiers fit without its fold, [layers, probes] each; NaN for dev probes.
 
     Args:
         others: states of kept models on the same probes.
         folds: from :func:`assign_folds`.
 
     Returns:
-        Those of the base model; those of it by classifiers of permuted labels; and those of each other.
+        Scores of the base model, scores of the base model by classifiers of permuted labels, and scores of each of
+        ``others``.
     """
     about = base.probes["about"].to_numpy()
     own, control, *found = (np.full(base.values.shape[:2], np.nan) for _ in range(2 + len(others)))
@@ -123,11 +124,11 @@ class Told:
     """How well the test probes of one person are told apart at each layer.
 
     Attributes:
-        above: for each pair of a probe about the target and one about a neighbour 1, 0.5 or 0: whether the first has
-            the higher score, [layers, targets, neighbours].
-        pairs: 1 where both are of one fold, so scored by one classifier, and asked in one way, else 0,
-            [targets, neighbours].
-        right: for each side whether a score is on that side of 0, [layers, probes of the side].
+        above: whether the target's probe has the higher score (1, 0.5 or 0), for each pair of a probe about the target
+            and one about a neighbour, [layers, targets, neighbours].
+        pairs: 1 if both probes are asked in the same way and are in the same fold, so that one classifier scores both;
+            otherwise 0, [targets, neighbours].
+        right: for each side, whether a score is on that side of 0, [layers, probes of the side].
     """
 
     above: np.ndarray
@@ -136,14 +137,14 @@ class Told:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Test probes about the target, and about neighbours."""
+        """The numbers of test probes about the target and about neighbours."""
         return self.pairs.shape
 
     def measured(self, counts: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-        """By measure [draws, layers], 0 to 1: the AUC over pairs, and the mean of both sides' accuracies.
+        """The AUC over pairs and the mean of both sides' accuracies, by measure, [draws, layers], 0 to 1.
 
         Args:
-            counts: how often each probe of either side counts, [draws, probes of the side].
+            counts: for each side, how often each probe counts, [draws, probes of the side].
         """
         whole = ((counts[0] @ self.pairs) * counts[1]).sum(1)
         won = np.einsum("dt,ltn,dn->dl", counts[0], self.above * self.pairs, counts[1], optimize=True)
@@ -153,13 +154,13 @@ class Told:
         return {"auc": auc, "accuracy": (sides[0] + sides[1]) / 2}
 
     def whole(self) -> dict[str, np.ndarray]:
-        """By measure [layers], each probe once."""
+        """The values by measure, [layers], with each probe counted once."""
         first, second = (np.ones((1, size)) for size in self.sizes)
         return {name: values[0] for name, values in self.measured((first, second)).items()}
 
 
 def tell(scores: np.ndarray, probes: pd.DataFrame, folds: np.ndarray) -> Told:
-    """What the scores of a person's probes, [layers, probes], say of its test probes."""
+    """How well the scores of a person's probes, [layers, probes], tell the test probes apart."""
     test, about = folds >= 0, probes["about"].to_numpy()
     target, neighbour = np.flatnonzero(test & (about == 1)), np.flatnonzero(test & (about == 0))
     one, other = scores[:, target, None], scores[:, None, neighbour]
@@ -173,8 +174,10 @@ def tell(scores: np.ndarray, probes: pd.DataFrame, folds: np.ndarray) -> Told:
 
 
 def draw(people: list[list[Told]], resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """By measure [resamples, people, layers] of people and probes that are drawn anew; arguments as of
-    :func:`rows_of`."""
+    """Values for resampled people and probes, by measure, [resamples, people, layers].
+
+    Arguments are as for :func:`rows_of`.
+    """
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(people), size=(resamples, len(people)))
     layers = len(people[0][0].above)
@@ -185,7 +188,7 @@ def draw(people: list[list[Told]], resamples: int, seed: int) -> dict[str, np.nd
         measured = [told.measured((first.astype(float), second.astype(float))) for told in runs]
         for name, values in found.items():
             known = np.ma.masked_invalid([one[name] for one in measured])
-            values[here] = known.mean(0).filled(np.nan)  # NaN where no division has a pair
+            values[here] = known.mean(0).filled(np.nan)  # NaN if no division has a pair
     return found
 
 
@@ -193,10 +196,10 @@ def rows_of(people: list[list[Told]], resamples: int, seed: int) -> list[dict]:
     """Means over people and seeds, in percent, with 95 % intervals over people and their probes.
 
     Args:
-        people: of each person, of each division and seed.
+        people: for each person, one entry per division and seed.
 
     Returns:
-        One row a layer and measure: layer, measure, value, low, high, targets, probes.
+        One row per layer and measure: layer, measure, value, low, high, targets, probes.
     """
     if not people:
         return []
@@ -213,10 +216,10 @@ def rows_of(people: list[list[Told]], resamples: int, seed: int) -> list[dict]:
 
 
 def check_alike(base: States, other: States, file: str) -> None:
-    """Refuse states of other probes or of a model of another shape than the base model's.
+    """Refuse states whose probes or shape differ from the base model's.
 
     Raises:
-        LayerError: naming the file.
+        LayerError: names the file.
     """
     if not base.probes.equals(other.probes):
         raise LayerError(f"{file} has states of other probes than the base model's; delete it to have it made again")
@@ -231,11 +234,12 @@ def check_alike(base: States, other: States, file: str) -> None:
 def tell_person(
     base: States, runs: list[dict], folds: int, regularization: float, seed: int, read: Callable[[str], States | None]
 ) -> dict[str, list[Told]]:
-    """How well the probes of one person are told apart, by method (BASE and CONTROL among them) for each division
-    into folds, and each seed of a method.
+    """How well the probes of one person are told apart, by method (including BASE and CONTROL).
+
+    Each method has one entry per division into folds and seed.
 
     Args:
-        runs: of this person; all else as of :func:`compare_layers`.
+        runs: runs of this person; for the other arguments see :func:`compare_layers`.
     """
     kept: list[tuple[str, States]] = []
     for run in runs:
@@ -264,24 +268,24 @@ def compare_layers(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """How well classifiers of the base model's states tell the target from its neighbours, by method and layer.
 
-    Each test probe is told by a classifier that was fit without its fold, on all dev probes and the other folds.
+    Each test probe is scored by a classifier that was fit without its fold, on all dev probes and the other folds.
     Numbers are means over DIVISIONS into folds.
 
     Args:
-        runs: a dict a run and person: target, method, seed, and ``files`` and ``base``, one file each with the states
-            of the kept model and of the base model.
-        folds: into how many parts test probes are divided.
-        regularization: as of :func:`fit`.
-        seed: of folds and permutations.
+        runs: one dict per run and person: target, method, seed, and ``files`` and ``base``, each with one file: the
+            states of the kept model and of the base model.
+        folds: the number of folds of test probes.
+        regularization: as for :func:`fit`.
+        seed: seed of folds and permutations.
         bootstrap: resamples and seed.
 
     Returns:
-        COLUMNS in percent: rows of BASE, of CONTROL (classifiers of permuted labels on the base model) and of each
-        method, with ``base`` of the same targets beside; none of a method whose models were not trained to the end.
-        And by target that is left out, why.
+        COLUMNS in percent: rows for BASE, CONTROL (classifiers of permuted labels on the base model) and each method,
+        with ``base`` for the same targets. A method whose models were not trained to the end has no rows. The second
+        result says why a target is left out, by target.
 
     Raises:
-        LayerError: if no target has probes enough, or states do not fit the base model's.
+        LayerError: if no target has enough probes, or states do not fit the base model's.
     """
     by_target: dict[str, list[dict]] = {}
     for run in runs:

@@ -1,4 +1,4 @@
-"""What of a table is better or worse than before unlearning."""
+"""Which numbers of a table are better or worse than before unlearning."""
 
 import re
 
@@ -7,9 +7,9 @@ import pandas as pd
 
 from atu.data.probe_sets import ARROWS
 
-LEAST = 0.1  # of the number before; a smaller change is not marked
-BETTER = {ARROWS["lower"]: -1, ARROWS["higher"]: 1}  # the way in which a number is better, by the sign in a heading
-NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?")  # and what it may be off by, with several seeds
+LEAST = 0.1  # share of the number before; smaller changes are not marked
+BETTER = {ARROWS["lower"]: -1, ARROWS["higher"]: 1}  # the direction that is better, by the arrow in a heading
+NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?")  # with a half-width if there are several seeds
 LEGEND = (
     f"✓ (blue): better than before, as the arrow of its column says; ! (orange): worse; the stronger the colour, the "
     f"more. Not marked: a change of less than {LEAST:.0%} of the number before, or within ±; rows and numbers with a †."
@@ -17,17 +17,17 @@ LEGEND = (
 
 
 def changes(table: pd.DataFrame) -> pd.DataFrame:
-    """By how much numbers are better (above 0) or worse (below) than in the row Before, as shares of the number there.
+    """How much numbers are better (above 0) or worse (below 0) than in the row Before, as shares of the number there.
 
-    NaN where nothing is said: in columns without an arrow, in rows with † behind their name, for cells that are not a
-    number or "51.2 ± 1.3", for a change below LEAST or within ±, and where Before has no number, or 0. A table in which
-    not exactly one row is Before has none: methods of other targets have a Before of their own.
+    Cells are NaN in columns without an arrow, in rows with † after their name, if the cell is not a number or like
+    "51.2 ± 1.3", if the change is below LEAST or within ±, and if Before has no number, or 0. A table has no changes
+    unless exactly one row is Before, since methods with other targets have their own Before.
 
     Args:
-        table: with a column Method, as of :func:`atu.reporting.tables.main_table`; others have no changes.
+        table: with a column Method, as from :func:`atu.reporting.tables.main_table`; other tables have no changes.
 
     Returns:
-        Shaped as the table, by its index and columns.
+        Shaped as the table, with its index and columns.
     """
     found = pd.DataFrame(np.nan, index=table.index, columns=table.columns)
     methods = table["Method"].astype(str) if "Method" in table else pd.Series("", index=table.index)
@@ -48,7 +48,7 @@ def changes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def number(cell: object) -> tuple[float, float]:
-    """The number of a cell and what it may be off by; NaN of what is no number, such as "25.1 †"."""
+    """The number in a cell and its half-width; NaN for a cell that is not a number, such as "25.1 †"."""
     if isinstance(cell, str):
         written = NUMBER.fullmatch(cell)
         return (float(written[1]), float(written[2] or 0)) if written else (np.nan, 0.0)

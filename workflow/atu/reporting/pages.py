@@ -1,4 +1,4 @@
-"""Pages that open from disk: tables to sort and to filter, and what a model answered before and after."""
+"""Pages that open from disk: tables to sort and filter, and a model's answers before and after unlearning."""
 
 import gzip
 from base64 import b64encode
@@ -20,7 +20,7 @@ from atu.reporting.marks import LEGEND, changes
 from atu.reporting.tables import ABOUT_TARGET, HEADINGS, KNOWN_RECALL, main_table, mark_damaged
 
 KEYS = ["set", "id"]
-BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables itself, so that nothing is fetched
+BUNDLE = Path(itables.__file__).parent / "html/dt_bundle.js"  # DataTables, embedded so that nothing is fetched
 # Columns of answers under an attack.
 ATTACKED = {
     "attack": "Attack",
@@ -29,7 +29,7 @@ ATTACKED = {
     "prediction_attacked": "After under attack",
     "score_attacked": "Score after under attack",
 }
-# What may have become of an answer: words of the column Outcome, which buttons filter by.
+# What can happen to an answer: words of the column Outcome, by which buttons filter.
 OUTCOMES = {
     "changed": "the text after is another one than before",
     "forgotten": f"a score of at least {PERCENT * KNOWN_RECALL:g} % before, and less after",
@@ -39,9 +39,9 @@ OUTCOMES_NOTE = (
     f"Outcome: {'; '.join(f'{word}: {meaning}' for word, meaning in OUTCOMES.items())}. A click on a question shows "
     "the prompt, as the model after unlearning read it."
 )
-LISTED = 30  # a column of at most so many different texts is filtered by a list to tick
+LISTED = 30  # a column with at most this many different texts is filtered by a list of check boxes
 LONG = 80  # characters; longer texts get a wide column, and a box that scrolls
-# A table scrolls in a box of its own, beside its first column. Signs stand before numbers, which stay in line.
+# A table scrolls in its own box, and its first column stays. Signs precede numbers, so that numbers stay aligned.
 STYLE = """
 body{font:13px sans-serif;margin:1em}h1{font-size:1.3em}figure{margin:0}figure svg{max-width:100%;height:auto}
 .dt-layout-table>div,.box{overflow-x:auto;position:relative}
@@ -56,7 +56,7 @@ summary{cursor:pointer}pre{white-space:pre-wrap;background:#f4f4f4;padding:.4em}
 .better{background:rgb(0 114 178/calc(10% + 35%*var(--by)))}.better::before{content:"✓ "}
 .worse{background:rgb(230 159 0/calc(15% + 50%*var(--by)))}.worse::before{content:"! "}
 """
-# What was pressed is unpacked by the browser and takes the page's place.
+# The browser unpacks the compressed page and replaces this one with it.
 UNPACK = """<script>
 (async () => {
     const bytes = Uint8Array.from(atob("PRESSED"), (character) => character.charCodeAt(0));
@@ -67,7 +67,7 @@ UNPACK = """<script>
     document.close();
 })();
 </script><noscript>This page needs JavaScript.</noscript>"""
-# Cells such as "51.2 ± 1.3" are in the order of their first number; empty ones come first.
+# Cells such as "51.2 ± 1.3" are sorted by their first number; empty ones come first.
 BY_NUMBER = """function (data, type) {
     if (type === "display") return data;
     const text = data.replace(/<[^>]*>/g, "");
@@ -76,11 +76,11 @@ BY_NUMBER = """function (data, type) {
     return Number.isNaN(number) ? -Number.MAX_VALUE : number;
 }"""
 
-# Of a question with a prompt folded below it the question alone is sorted, and searched.
+# A question with a prompt folded below it is sorted and searched by the question alone.
 BY_QUESTION = """function (data, type) {
     return type === "display" ? data : data.replace(/<pre>.*<\\/pre>|<[^>]*>/gs, "");
 }"""
-# A button shows the rows with its word in a column; pressed again, all.
+# A button shows only rows with its word in a column; pressed again, it shows all rows.
 PRESS = """function (event, table, node) {
     const column = table.column(PLACE), pressed = column.search() !== "WORD";
     table.buttons().active(false).nodes().attr("aria-pressed", false);
@@ -92,8 +92,8 @@ PRESS = """function (event, table, node) {
 def table_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> str:
     """A page with a table that can be sorted and filtered, by column and as a whole, and notes below it.
 
-    Numbers with a fraction have one decimal; missing cells are empty. What is better or worse than in the row Before is
-    marked (:func:`atu.reporting.marks.changes`). Nothing in the table or the notes is taken for HTML.
+    Numbers with a fraction have one decimal; missing cells are empty. Numbers better or worse than in the row Before
+    are marked (:func:`atu.reporting.marks.changes`). Nothing in the table or the notes is read as HTML.
     """
     body = f"<h1>{escape(title)}</h1>" + (interactive(table) if len(table) else "")
     return document(title, body + paragraphs([*legend(table), *notes]))
@@ -101,11 +101,11 @@ def table_page(table: pd.DataFrame, title: str, notes: Iterable[str] = ()) -> st
 
 @dataclass(frozen=True)
 class UnderAttack:
-    """What was answered under an attack.
+    """The answers under an attack.
 
     Attributes:
-        method, seed: of the run.
-        after, before: predictions of its model and of the base model, with a column step.
+        method, seed: the method and seed of the run.
+        after, before: predictions of the run's model and of the base model, with a column step.
     """
 
     method: str
@@ -115,8 +115,11 @@ class UnderAttack:
     before: pd.DataFrame
 
     def answered(self) -> tuple[str, pd.DataFrame]:
-        """How it is called, with its last step if it has some, and what was answered then: set, id, query, prompt,
-        prediction_before, score_before, prediction_attacked, score_attacked; a row a probe."""
+        """The attack's name, with its last step if it has steps, and the answers at that step.
+
+        Answers have one row per probe: set, id, query, prompt, prediction_before, score_before, prediction_attacked,
+        score_attacked.
+        """
         step = self.after["step"].max()
         after, before = (frame[frame["step"] == step] for frame in (self.after, self.before))
         both = before[[*KEYS, "prediction", "score"]].merge(
@@ -131,21 +134,21 @@ class UnderAttack:
 def answers(
     before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame], attacked: Iterable[UnderAttack] = ()
 ) -> pd.DataFrame:
-    """What was answered before and after unlearning, side by side.
+    """The answers before and after unlearning, side by side.
 
     Args:
-        before: predictions of the base model, as :func:`atu.evaluation.evaluate.evaluate` returns them.
-        after: those of each run, by method and seed; empty ones, of stages that were not run, have no rows.
+        before: predictions of the base model, from :func:`atu.evaluation.evaluate.evaluate`.
+        after: predictions of each run, by method and seed; those of stages that were not run are empty and skipped.
         attacked: answers of these runs under attacks.
 
     Returns:
-        One row a probe and run that were asked both before and after, a probe's runs one below the other: Set, Method,
-        Question, Expected, Before, After, Score before, Score after, Change, Outcome (words of OUTCOMES, and how an
-        answer is broken), Seed, Split, Type, Prompt (what the model of the run read). Scores are scaled as in the
-        tables. Texts whose likelihood alone is measured have no answer and are left out.
-        If anything is attacked, a further row for each attack that asks the probe follows, with question, prompt and
-        outcome as under it, and the columns Attack, Before under attack, Score before under attack, After under attack,
-        Score after under attack.
+        One row for each probe and run that was asked before and after, with a probe's runs in adjacent rows: Set,
+        Method, Question, Expected, Before, After, Score before, Score after, Change, Outcome (words of OUTCOMES, and
+        how an answer is broken), Seed, Split, Type, Prompt (as the run's model read it). Scores are scaled as in the
+        tables. Texts without answers, of which only the likelihood is measured, are left out.
+        If there are attacks, each attack that asks the probe adds a row, with its own question, prompt and outcome, and
+        the columns Attack, Before under attack, Score before under attack, After under attack, Score after under
+        attack.
     """
     asked = before[before["set"].map(lambda name: PROBE_SETS[name].ask != "text")]
     asked = asked.assign(place=range(len(asked)), expected=asked["answers"].map(" / ".join))
@@ -197,10 +200,10 @@ def answers(
 
 
 def outcomes(told: pd.DataFrame) -> list[str]:
-    """What has become of each answer, in words of OUTCOMES, and behind the last of them how it is broken.
+    """The outcome of each answer, in words of OUTCOMES; "broken" comes last and says how.
 
     Args:
-        told: set, answer before, answer after, score before and score after (0 to 1 where it is a share).
+        told: set, answer before, answer after, score before and score after (0 to 1 if it is a share).
     """
     found = []
     for name, before, after, score_before, score_after in told.itertuples(index=False):
@@ -212,14 +215,14 @@ def outcomes(told: pd.DataFrame) -> list[str]:
 
 
 def remark_on(name: str, answer: str) -> str:
-    """Of an answer to a probe of a set: empty, degenerate, or nothing."""
+    """How an answer to a probe of a set is broken: "empty", "degenerate", or "" if it is not."""
     if PROBE_SETS[name].ask == "generate" and is_empty(answer):
         return "empty"
     return "degenerate" if name in ABOUT_TARGET and is_degenerate(answer) else ""
 
 
 def speech_notes(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFrame]) -> list[str]:
-    """Sentences about answers that are no speech: of each run their share, where there are any, and what NOANSWER is.
+    """Sentences about broken answers: each run's shares, if there are any, and the meaning of NOANSWER.
 
     Args:
         before, after: as for :func:`answers`.
@@ -246,11 +249,11 @@ def speech_notes(before: pd.DataFrame, after: Mapping[tuple[str, int], pd.DataFr
 
 
 def means(long: pd.DataFrame, collapsed: pd.DataFrame) -> pd.DataFrame:
-    """The main table of one target alone, with the number of probes in its headings; without test probes it is empty.
+    """The main table of one target, with the number of probes in its headings; empty if there are no test probes.
 
     Args:
-        long, collapsed: of the target's runs, from :func:`atu.reporting.tables.collect` and
-            :func:`atu.reporting.tables.find_collapsed`.
+        long, collapsed: from :func:`atu.reporting.tables.collect` and :func:`atu.reporting.tables.find_collapsed`,
+            for the target's runs.
     """
     asked = long[long["split"] == TEST]
     if asked.empty:
@@ -263,10 +266,10 @@ def means(long: pd.DataFrame, collapsed: pd.DataFrame) -> pd.DataFrame:
 def answers_page(
     table: pd.DataFrame, title: str, notes: Iterable[str] = (), summary: pd.DataFrame | None = None
 ) -> str:
-    """A page of :func:`answers`, compressed, since every run repeats the questions and the answers before.
+    """A page with the table of :func:`answers`, compressed, since rows repeat questions and answers for every run.
 
     Args:
-        summary: from :func:`means`, which stands on top.
+        summary: from :func:`means`, shown at the top.
     """
     body = f"<h1>{escape(title)}</h1>"
     if summary is not None and len(summary):
@@ -291,7 +294,7 @@ def html_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain(table: pd.DataFrame) -> str:
-    """The table alone, in a box that scrolls."""
+    """The plain table, in a box that scrolls."""
     html = html_cells(table).to_html(index=False, escape=False, border=0, justify="unset", classes="plain")
     return f'<div class="box">{html}</div>'
 
@@ -299,11 +302,11 @@ def plain(table: pd.DataFrame) -> str:
 def interactive(
     table: pd.DataFrame, fold: Mapping[str, str] | None = None, sought: Mapping[str, Iterable[str]] | None = None
 ) -> str:
-    """The table and all that it needs to be sorted and filtered.
+    """The table with everything needed to sort and filter it.
 
     Args:
-        fold: columns whose texts are shown by a click on those of another, by the other's name.
-        sought: words for which there are buttons that show the rows with them alone, by the column they stand in.
+        fold: maps a column to a second one, whose text is folded below the first and shown by a click on it.
+        sought: words by column; each gets a button that shows only the rows with that word.
     """
     fold, sought = fold or {}, sought or {}
     shown = table.drop(columns=[*fold.values()])
@@ -351,31 +354,31 @@ def interactive(
 
 
 def as_text(value: object) -> str:
-    """A cell as it is read."""
+    """A cell as text for readers."""
     if pd.isna(value):
         return ""
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def as_html(text: str) -> str:
-    """A text in lines (:func:`in_lines`); a long one in a box."""
+    """A text as HTML (:func:`in_lines`); long texts are put into a box."""
     return f"<div>{in_lines(text)}</div>" if len(text) > LONG else in_lines(text)
 
 
 def in_lines(text: str) -> str:
-    """A text with its line breaks, and nothing in it taken for HTML."""
+    """A text with its line breaks and with HTML escaped."""
     return escape(text).replace("\n", "<br>")
 
 
 def marked(cell: str, change: float) -> str:
-    """A cell in the colour of a change, from :func:`atu.reporting.marks.changes`."""
+    """A cell coloured by its change, from :func:`atu.reporting.marks.changes`."""
     if pd.isna(change):
         return cell
     return f'<span class="{"better" if change > 0 else "worse"}" style="--by:{min(1, abs(change)):.2f}">{cell}</span>'
 
 
 def legend(table: pd.DataFrame) -> list[str]:
-    """What marks mean, where a table has any."""
+    """The meaning of the marks; empty if the table has none."""
     return [LEGEND] if changes(table).notna().any(axis=None) else []
 
 
@@ -384,7 +387,7 @@ def paragraphs(notes: Iterable[str]) -> str:
 
 
 def document(title: str, body: str) -> str:
-    """A whole page, as wide as the screen. The empty icon keeps a browser from asking a server for one."""
+    """A whole page, as wide as the screen, with an empty icon so that browsers do not request one."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     head += f'<link rel="icon" href="data:,"><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

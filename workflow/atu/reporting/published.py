@@ -1,4 +1,4 @@
-"""Published numbers beside ours, with bootstrap intervals; none of them ever stands in a column of ours."""
+"""Published numbers beside ours, with bootstrap intervals; a published number is never in a column of ours."""
 
 import json
 from itertools import chain
@@ -22,25 +22,25 @@ def probe_scores(predictions: list[pd.DataFrame]) -> pd.DataFrame:
     """Each test probe's mean score over the runs of one target.
 
     Args:
-        predictions: of one evaluation for each seed.
+        predictions: one evaluation for each seed.
 
     Returns:
-        One row a test probe: set, id, query, score.
+        One row per test probe: set, id, query, score.
     """
     asked = pd.concat(map(of_test, predictions), ignore_index=True)
     return asked.groupby(["set", "id"], as_index=False).agg(query=("query", "first"), score=("score", "mean"))
 
 
 def resampled(parts: list[pd.DataFrame], chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mean score of one probe set for every target drawn, its probes drawn anew each time.
+    """The mean score on one probe set for every target drawn, with the target's probes resampled each time.
 
     Args:
         parts: rows id, query, score of each target.
         chosen: indices of targets, [resamples, targets].
 
     Returns:
-        Shaped as ``chosen``; NaN for targets that were not asked the set. Where all targets have the same
-        probes (utility), a resample draws them once for all: they are not independent.
+        Shaped as ``chosen``; NaN for targets that were not asked the set. If all targets have the same probes
+        (utility), they are not independent, so a resample draws the probes once for all targets.
     """
     scores = [part["score"].to_numpy() for part in parts]
     means = np.full(chosen.shape, np.nan)
@@ -57,10 +57,10 @@ def resampled(parts: list[pd.DataFrame], chosen: np.ndarray, rng: np.random.Gene
 
 
 def bounds(draws: np.ndarray, probes: int) -> tuple[float, float]:
-    """The 95 % interval of a mean over targets; NaN if there is a single probe, from which there is none.
+    """The 95 % interval of a mean over targets; NaN if there is only one probe.
 
     Args:
-        draws: from :func:`resampled`; resamples that hold no target that was asked are left out.
+        draws: from :func:`resampled`; resamples without any target that was asked are left out.
     """
     if probes < 2:
         return float("nan"), float("nan")
@@ -70,14 +70,14 @@ def bounds(draws: np.ndarray, probes: int) -> tuple[float, float]:
 
 
 def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.DataFrame:
-    """Means over targets as the paper's table has them, with 95 % intervals by bootstrap over targets and probes.
+    """Means over targets, as in the paper's table, with 95 % intervals by bootstrap over targets and probes.
 
     Args:
         targets: probes of each target, from :func:`probe_scores`.
-        resamples: draws of as many targets, and of as many probes of each.
+        resamples: the number of resamples; each draws as many targets, and as many probes of each target, as there are.
 
     Returns:
-        One row a metric: metric, reading (of the score: nothing), ours, low, high, targets, probes; units as in
+        One row per metric: metric, reading (empty), ours, low, high, targets, probes; units as in
         :func:`atu.reporting.tables.summarize`.
     """
     rng = np.random.default_rng(seed)
@@ -105,9 +105,9 @@ def intervals(targets: list[pd.DataFrame], resamples: int, seed: int) -> pd.Data
 
 
 def evaluations(runs: list[dict], *keys: str) -> dict[tuple, list[list[tuple[str, ...]]]]:
-    """Files of the evaluations of each target, a list a target, by the values of the keys.
+    """Files of evaluations, grouped by the values of the keys, with one list per target.
 
-    Each evaluation counts once: the base model's predictions serve every method and seed.
+    Each evaluation counts once, since all methods and seeds share the base model's predictions.
     """
     groups: dict[tuple, dict[str, dict]] = {}
     for run in runs:
@@ -117,7 +117,7 @@ def evaluations(runs: list[dict], *keys: str) -> dict[tuple, list[list[tuple[str
 
 
 def reread(predictions: pd.DataFrame, reading: str) -> pd.DataFrame:
-    """The predictions of sets whose answers are read in two ways, with the scores of one of READINGS."""
+    """The predictions on sets whose answers are read in two ways, with the scores of one of READINGS."""
     details = predictions["details"].map(json.loads) if "details" in predictions else pd.Series(dtype=object)
     named = details[details.map(lambda found: reading in found).astype(bool)].index
     rows = predictions[predictions["set"].isin(predictions.loc[named, "set"])]
@@ -127,10 +127,10 @@ def reread(predictions: pd.DataFrame, reading: str) -> pd.DataFrame:
 def with_readings(table: pd.DataFrame, targets: list[list[pd.DataFrame]], resamples: int, seed: int) -> pd.DataFrame:
     """A table of :func:`intervals` with two rows for each set whose answers are read in two ways.
 
-    The first is the score, and says which reading that is by the protocol; the second is the other reading.
+    The first row is the score, labelled with the protocol's reading; the second is the other reading.
 
     Args:
-        targets: predictions of each target, one frame an evaluation.
+        targets: predictions of each target, one frame per evaluation.
         resamples, seed: as for :func:`intervals`.
     """
     asked = [frame for frames in targets for frame in frames]
@@ -147,22 +147,22 @@ def with_readings(table: pd.DataFrame, targets: list[list[pd.DataFrame]], resamp
 
 
 def heading_of(metric: str, reading: str) -> str:
-    """What a metric is called, and of which reading its number is, if there are two."""
+    """The heading of a metric, with the reading of its number if there are two."""
     return HEADINGS[metric] + (f" ({READINGS[reading]})" if reading else "")
 
 
 def measure(runs: list[dict], resamples: int, seed: int, read=read_predictions) -> pd.DataFrame:
-    """:func:`intervals` of every row of the paper's table that has a published counterpart.
+    """:func:`intervals` for every row of the paper's table that has a published counterpart.
 
     Args:
-        runs: target, seed, stage, files (Parquet predictions), run (the row's name) and published_row (its name in
-            the published tables). Rows of the same name are averaged over targets and seeds.
+        runs: dicts of target, seed, stage, files (Parquet predictions), run (the row's name) and published_row (its
+            name in the published tables). Rows of the same name are averaged over targets and seeds.
 
     Returns:
         The rows of :func:`with_readings` with run, seeds and published_row.
 
     Raises:
-        ProtocolError: if they were asked by two protocols.
+        ProtocolError: if the runs were asked by two protocols.
     """
     asked: dict[str, str | None] = {}
     tables = [pd.DataFrame(columns=[*MEASURED, "run", "published_row", "seeds"])]
@@ -178,7 +178,7 @@ def measure(runs: list[dict], resamples: int, seed: int, read=read_predictions) 
 
 
 def shares_of_rows(runs: list[dict], collapsed: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """What :func:`atu.reporting.tables.remark` says of each row, by its name; shares of what is not known are NaN.
+    """The shares that :func:`atu.reporting.tables.remark` takes, by name of the row; unknown shares are NaN.
 
     Args:
         runs: as for :func:`measure`, with method and stage.
@@ -196,7 +196,7 @@ def shares_of_rows(runs: list[dict], collapsed: pd.DataFrame) -> dict[str, dict[
 def compare(
     published: pd.DataFrame, ours: pd.DataFrame, model: str, shares: dict[str, dict[str, float]]
 ) -> pd.DataFrame:
-    """Published numbers of a model, each with ours where there is one.
+    """The published numbers of a model, each with ours if there is one.
 
     Args:
         published: model, method, metric, value, source.
@@ -204,9 +204,9 @@ def compare(
         shares: from :func:`shares_of_rows`.
 
     Returns:
-        One row a published number and run of ours, two where answers are read in two ways (COLUMNS). ``outside``: the
-        published value lies outside our interval, both as precise as it was published. ``status``: compared; not
-        run; or not asked, if there is such a run but without this metric.
+        One row per published number and run of ours, or two if answers are read in two ways (COLUMNS). ``outside``:
+        whether the published value lies outside our interval, after rounding to the published precision. ``status``:
+        compared; not run; or not asked, if there is such a run but without this metric.
     """
     theirs = published[published["model"] == model].rename(columns={"method": "published_row", "value": "published"})
     names = ours[["run", "seeds", "published_row"]].drop_duplicates()
@@ -226,7 +226,7 @@ def compare(
 
 
 def sentences(table: pd.DataFrame, published: pd.DataFrame, model: str, benchmark: str, measured_on: str) -> list[str]:
-    """What the comparison covers, in words, a sentence each; it also speaks where there is nothing to compare."""
+    """Sentences that say what the comparison covers, even if there is nothing to compare."""
     done = table[table["status"] == "compared"]
     said = []
     if table.empty:
@@ -255,10 +255,10 @@ def sentences(table: pd.DataFrame, published: pd.DataFrame, model: str, benchmar
 
 
 def unlike_notes(runs: list[dict]) -> list[str]:
-    """A sentence about runs that do not stand beside their published row; none without such.
+    """A sentence about runs that are not compared with their published row; empty if there are none.
 
     Args:
-        runs: run (the row's name) and unlike: the published row, and each setting that is not as that row's.
+        runs: dicts of run (the row's name) and unlike (the published row, and each setting that differs from it).
     """
     found = {run["run"]: run["unlike"] for run in runs}
     if not found:
@@ -268,7 +268,7 @@ def unlike_notes(runs: list[dict]) -> list[str]:
 
 
 def reading_notes(table: pd.DataFrame) -> list[str]:
-    """A sentence about rows whose answers are read in two ways; none without such."""
+    """A sentence about rows whose answers are read in two ways; empty if there are none."""
     own = table.loc[table["reading"] != "", "reading"].unique()
     if not len(own):
         return []

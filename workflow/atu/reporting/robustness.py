@@ -1,4 +1,4 @@
-"""Does it stay forgotten: recall under attacks, beside recall before them and the base model under the same attack."""
+"""Whether knowledge stays forgotten: recall under attacks, beside recall before them and that of the base model."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -22,40 +22,40 @@ COLUMNS += ["base_before", "base_after", "targets", "probes", "asked", "runs", "
 
 
 def with_probability(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Predictions with the probability of the first answer in place of their score; none where it was not asked for."""
+    """Predictions with the first answer's probability as their score; those without a probability are left out."""
     found = measured(predictions, PROBABILITY)
     return predictions.assign(score=found)[found.notna()]
 
 
 def read_measures(files: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    """Predictions of one evaluation by measure."""
+    """The predictions of one evaluation, by measure."""
     predictions = read_predictions(files)
     return {"recall": predictions, "probability": with_probability(predictions)}
 
 
 def of_same(predictions: pd.DataFrame, ids: set[str]) -> float:
-    """Mean score, in percent, of the test probes with some ids; NaN of none."""
+    """The mean score, in percent, of the test probes with these ids; NaN if there are none."""
     chosen = of_test(predictions[predictions["id"].isin(ids)])
     return PERCENT * chosen["score"].mean() if len(chosen) else float("nan")
 
 
 def compare_attacks(runs: list[dict], resamples: int, seed: int, read=read_measures) -> pd.DataFrame:
-    """Each method under each attack, means over targets and seeds, test split.
+    """Scores of each method under each attack on test probes, means over targets and seeds.
 
     Args:
-        runs: a dict a run, attack and person: target, method, seed, attack, its kind, ``files`` (predictions under the
-            attack, with a column step), ``before`` (its predictions without), ``base`` and ``base_files`` (of the base
-            model without the attack and under it), and ``foreign`` where a model from elsewhere has not forgotten the
-            target.
+        runs: one dict per run, attack and person: target, method, seed, attack, kind (of the attack), ``files``
+            (predictions under the attack, with a column step), ``before`` (the run's predictions without the attack),
+            ``base`` and ``base_files`` (the base model's predictions without the attack and under it), and ``foreign``
+            if a model from elsewhere has not forgotten the target.
 
     Returns:
-        COLUMNS, one row a method, attack, step, set and measure; numbers in percent. All numbers of a row are of the
-        same ``probes``: those of ``asked`` that the attack asks, or of an attack in other words those that the base
-        model answers then (a recall of KNOWN_RECALL); NaN where there are none. low, high: the 95 % interval of
-        ``after`` by bootstrap over targets and their probes, NaN of a single probe. ``runs``: how many were asked. What
-        no run was asked (it had collapsed before) has no row.
+        COLUMNS, one row per method, attack, step, set and measure; numbers in percent. All numbers in a row are over
+        the same ``probes``. These are all ``asked`` probes, unless the attack asks in other words: then they are those
+        that the base model answers in these words (a recall of at least KNOWN_RECALL), and numbers are NaN if there are
+        none. low, high: the 95 % interval of ``after`` by bootstrap over targets and their probes, NaN for a single
+        probe. ``runs``: how many runs were asked. What no run was asked, because it had collapsed before, has no row.
     """
-    read = cache(read)  # the base model's files serve every method
+    read = cache(read)  # all methods share the base model's files
     groups: dict[tuple[str, str], dict[str, list[dict]]] = {}
     for run in runs:
         groups.setdefault((run["method"], run["attack"]), {}).setdefault(run["target"], []).append(run)
@@ -75,12 +75,12 @@ def compare_attacks(runs: list[dict], resamples: int, seed: int, read=read_measu
 def measured_rows(
     people: list[dict[str, list[pd.DataFrame]]], known: list[pd.DataFrame | None], resamples: int, seed: int
 ) -> Iterator[dict]:
-    """The rows of one method, attack and measure: one a step and set that is asked.
+    """Yield the rows of one method, attack and measure: one per step and set.
 
     Args:
-        people: of each target the predictions of each seed, by COMPARED.
-        known: of each target the base model's predictions under the attack, by whose recall probes count; None if all
-            do.
+        people: for each target, the predictions of each seed, by COMPARED.
+        known: for each target, the base model's predictions under the attack, whose recall decides which probes count;
+            None if all count.
     """
     asked = pd.concat([frame for found in people for frame in found["files"]], ignore_index=True)
     if not len(asked):
@@ -98,9 +98,9 @@ def measured_rows(
                 continue
             parts.append(part)
             for kind, column in BESIDE.items():
-                ids = set(part["id"])  # people count alike, as in `after`, also where a seed of one has diverged
+                ids = set(part["id"])  # people weigh the same, as in `after`, even if a seed of one has diverged
                 others[column].append(mean_of([of_same(at(frame, step, probe_set), ids) for frame in found[kind]]))
-        if not count:  # dev probes alone
+        if not count:  # only dev probes
             continue
         row = {"step": int(step), "set": probe_set, "asked": count, "runs": runs, "targets": len(parts)}
         row |= {column: mean_of(values) for column, values in others.items()}
@@ -108,7 +108,7 @@ def measured_rows(
 
 
 def mean_and_interval(parts: list[pd.DataFrame], resamples: int, seed: int) -> dict:
-    """Mean score of targets, in percent, its 95 % interval (after, low, high), and of how many probes.
+    """The mean score over targets, in percent, with its 95 % interval (after, low, high) and the number of probes.
 
     Args:
         parts: rows id, query, score of each target.
@@ -124,29 +124,29 @@ def mean_and_interval(parts: list[pd.DataFrame], resamples: int, seed: int) -> d
 
 
 def answered(predictions: pd.DataFrame) -> set[str]:
-    """The ids of probes that are answered: by a recall of KNOWN_RECALL."""
+    """The ids of answered probes: those with a recall of at least KNOWN_RECALL."""
     return set(predictions.loc[predictions["score"] >= KNOWN_RECALL, "id"])
 
 
 def at(predictions: pd.DataFrame, step: int, probe_set: str) -> pd.DataFrame:
-    """Predictions of one set, and of one step where they were asked over steps."""
+    """The predictions of one set, at one step if they were asked over steps."""
     chosen = predictions[predictions["set"] == probe_set]
     return chosen[chosen["step"] == step] if "step" in chosen else chosen
 
 
 def mean_of(values: list[float]) -> float:
-    """Mean of what is known; NaN of nothing."""
+    """The mean of all values that are not NaN; NaN if there are none."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 
 
 def last_steps(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each method and attack the rows of the last step."""
+    """The rows of the last step of each method and attack."""
     return table[table["step"] == table.groupby(["method", "attack"])["step"].transform("max")]
 
 
 def shares_at_end(collapsed: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """What :func:`atu.reporting.tables.remark` says of the last stage of each method, which is what is attacked.
+    """The shares that :func:`atu.reporting.tables.remark` takes, of each method's last stage, which is attacked.
 
     Args:
         collapsed: from :func:`atu.reporting.tables.find_collapsed`.
@@ -158,13 +158,14 @@ def shares_at_end(collapsed: pd.DataFrame) -> dict[str, dict[str, float]]:
 def robustness_page(
     table: pd.DataFrame, probe_set: str, shares: Mapping[str, Mapping[str, float]] | None = None
 ) -> pd.DataFrame:
-    """For readers: a row a method, a column an attack, cells "11.9 → 45.2 [30.1, 60.3]", recall of one set before the
-    attack and behind its last step, and where not all probes that were asked count, of how many. The first row is the
-    base model's.
+    """The table for readers: one row per method, one column per attack; the first row is the base model's.
+
+    A cell such as "11.9 → 45.2 [30.1, 60.3]" has the recall of one set before the attack and after its last step. If
+    not all asked probes count, it also says how many do.
 
     Args:
         table: from :func:`compare_attacks`.
-        shares: from :func:`shares_at_end`, so that a model that had collapsed before is no robust one.
+        shares: from :func:`shares_at_end`, so that a model that had collapsed before does not pass as robust.
     """
     rows = last_steps(table)
     rows = rows[(rows["set"] == probe_set) & (rows["measure"] == "recall")]
@@ -182,17 +183,17 @@ def robustness_page(
 
 
 def change(before: float, after: float, spread: str = "") -> str:
-    """Recall before → under an attack, and its interval; none where no probe counts."""
+    """Recall before → under an attack, with its interval; "none" if no probe counts."""
     return "none" if np.isnan(after) else f"{before:.1f} → {after:.1f}{spread}"
 
 
 def counted(row) -> str:
-    """How many probes of a row count, where not all do."""
+    """How many probes of a row count; empty if all do."""
     return f" ({row.probes} of {row.asked})" if row.probes < row.asked else ""
 
 
 def counted_note(table: pd.DataFrame) -> list[str]:
-    """A sentence that says which probes count, where not all do."""
+    """A sentence that says which probes count; empty if all do."""
     some = table[table["probes"] < table["asked"]]["attack"].unique()
     if not len(some):
         return []
@@ -203,26 +204,28 @@ def counted_note(table: pd.DataFrame) -> list[str]:
 
 
 def interval(row) -> str:
-    """The interval of a row, in brackets; nothing where there is none."""
+    """The interval of a row, in brackets; empty if there is none."""
     return "" if np.isnan(row.low) else f" [{row.low:.1f}, {row.high:.1f}]"
 
 
 def of_primary(table: pd.DataFrame) -> pd.DataFrame:
-    """Recall of the primary forget set behind the last step of each attack, where any probe counts."""
+    """The rows with recall of the primary forget set after the last step of each attack, if any probe counts."""
     rows = last_steps(table)
     return rows[(rows["set"] == primary("forget")) & (rows["measure"] == "recall") & rows["after"].notna()]
 
 
 def worst(table: pd.DataFrame) -> pd.DataFrame:
-    """The attack behind which each method recalls most of the primary forget set: method, attack, before and after; the
-    method that recalls least first."""
+    """The attack that brings back most of the primary forget set, for each method: method, attack, before, after.
+
+    The method that recalls least comes first.
+    """
     rows = of_primary(table)
     most = rows.loc[rows.groupby("method")["after"].idxmax()]
     return most.sort_values("after", kind="stable")[["method", "attack", "before", "after"]]
 
 
 def verdict(table: pd.DataFrame, shares: Mapping[str, Mapping[str, float]] | None = None) -> str:
-    """Whose forgetting survives, in a sentence; arguments as of :func:`robustness_page`."""
+    """A sentence about whose forgetting survives; arguments as for :func:`robustness_page`."""
     found = worst(table)
     if found.empty:
         return f"No attack asked {PROBE_SETS[primary('forget')].label}, so none can be judged by it."
@@ -232,7 +235,7 @@ def verdict(table: pd.DataFrame, shares: Mapping[str, Mapping[str, float]] | Non
         for row in found.itertuples()
     ]
     rows = of_primary(table)
-    whole = rows[rows["probes"] == rows["asked"]]  # the base model's recall of answered probes alone would flatter it
+    whole = rows[rows["probes"] == rows["asked"]]  # recall of only answered probes would flatter the base model
     base = (whole if len(whole) else rows)["base_before"].mean()
     return (
         f"{PROBE_SETS[primary('forget')].label} recall before and behind the attack that brings back most, the method "

@@ -1,4 +1,4 @@
-"""The stage of each method that a rule chooses: under a budget of damage, on dev probes."""
+"""The choice of a stage for each method, by a rule that limits damage, on dev probes."""
 
 import pandas as pd
 
@@ -8,28 +8,28 @@ from atu.data.probe_sets import AVERAGES, PROBE_SETS, of_role, primary
 from atu.reporting.tables import HEADINGS, dev_rows, stage_rows
 
 CHOICES = ["method", "stage", "neighbour_kept", "forget_left", "within_budget", "chosen", "last", "settings", "stages"]
-EXACT = 9  # decimals: sums of the same scores in another order are the same recall
+EXACT = 9  # decimals: rounding makes sums of the same scores in another order equal
 
 
 def choose_stages(
     long: pd.DataFrame, neighbour_kept: float, dev_targets: list[str], tried: dict[str, int] | None = None
 ) -> pd.DataFrame:
-    """Which stage of each method keeps enough and has forgotten most.
+    """The stages of each method, with the one chosen that keeps enough and has forgotten most.
 
     Among the stages whose recall of the primary neighbour set is at least ``neighbour_kept`` of the base model's, the
-    one with the lowest recall of the primary forget set; of equal ones the earliest; where none keeps it, the base
-    model. Recall is on dev probes (:func:`dev_rows`), the mean over targets and seeds. A stage that some run did not
-    reach (it had collapsed, or diverged) is not chosen. Test probes play no part.
+    rule chooses the one with the lowest recall of the primary forget set, or the earliest of several. If no stage
+    qualifies, it chooses the base model. Recall is on dev probes (:func:`dev_rows`), averaged over targets and seeds. A
+    stage that some run did not reach, because it had collapsed or diverged, is not chosen. Test probes play no part.
 
     Args:
-        long: from :func:`collect`; of a grid the chosen variant alone.
+        long: from :func:`collect`; of a grid, only the chosen variant.
         neighbour_kept: share, 0 to 1.
-        tried: how many settings of a method were run; 1 if not said.
+        tried: how many settings of each method were run; 1 for methods that are not named.
 
     Returns:
-        One row a method and stage (0 is the base model), methods in the order in which they come: neighbour_kept and
-        forget_left, shares of the base model's recall (NaN if that is 0, or some run did not reach the stage),
-        within_budget, chosen, last, settings (how many were tried) and stages (from how many was chosen).
+        One row per method and stage (0 is the base model), with methods in their order of appearance: neighbour_kept
+        and forget_left, shares of the base model's recall (NaN if that is 0, or some run did not reach the stage),
+        within_budget, chosen, last, settings (how many were tried) and stages (how many there were to choose from).
 
     Raises:
         ExplainedError: if the base model was not asked both sets on dev probes.
@@ -71,7 +71,7 @@ def choose_stages(
 
 
 def settings_tried(rates: pd.DataFrame) -> dict[str, int]:
-    """How many settings each chosen variant was chosen from.
+    """The number of settings from which each chosen variant was chosen.
 
     Args:
         rates: from :func:`choose_rates`.
@@ -81,8 +81,7 @@ def settings_tried(rates: pd.DataFrame) -> dict[str, int]:
 
 
 def shown_metrics() -> list[str]:
-    """The metrics that stand beside each choice: the primary sets, averages over forget and neighbour sets, and what
-    the model can do."""
+    """The metrics shown for each choice: primary sets, averages of forget and neighbour sets, utility and fluency."""
     roles = {role: set(of_role(role)) for role in ("forget", "neighbour")}
     averages = [name for name, one in AVERAGES.items() if any(set(one.weights) <= sets for sets in roles.values())]
     chosen = {primary("forget"), primary("neighbour"), *averages, *of_role("utility", "fluency")}
@@ -92,15 +91,15 @@ def shown_metrics() -> list[str]:
 def selected_table(
     long: pd.DataFrame, choices: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """The chosen stage of each method beside its last one: cells as of :func:`main_table`, of test probes.
+    """The chosen stage of each method beside its last one, on test probes, with cells as in :func:`main_table`.
 
     Args:
-        long: what was chosen from.
+        long: the table that stages were chosen from.
         choices: from :func:`choose_stages`.
 
     Returns:
-        One row a method and stage, behind the base model's: Method, Stage (chosen, last, or both), Settings and Stages
-        (how many were tried), Targets, Seeds if there are several, and :func:`shown_metrics`.
+        The base model's row, then one row per method and stage: Method, Stage (chosen, last, or both), Settings and
+        Stages (how many were tried), Targets, Seeds if there are several, and :func:`shown_metrics`.
     """
     rows, people = stage_rows(long, dev_targets, collapsed)
     cells = {(row["method"], row["stage"]): row for row in rows.to_dict("records")}
@@ -121,9 +120,9 @@ def selected_table(
 
 
 def explained(long: pd.DataFrame, choices: pd.DataFrame, neighbour_kept: float, dev_targets: list[str]) -> str:
-    """The rule in a sentence, with its numbers; and where it chose the base model, or had nothing to judge by.
+    """Sentences that explain the rule with its numbers, and say where it chose the base model or could not judge.
 
-    Arguments as of :func:`choose_stages`.
+    Arguments are as for :func:`choose_stages`.
     """
     rows = dev_rows(long, dev_targets)
     rows = rows[rows["stage"] == 0].drop_duplicates(["target", "metric"])

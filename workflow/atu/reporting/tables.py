@@ -1,4 +1,4 @@
-"""Results in long form, and the paper's table from them."""
+"""The long table of all results, and the paper's table made from it."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -18,13 +18,13 @@ from atu.evaluation.earlier import ASKED
 from atu.evaluation.guessing import abilities
 
 COLUMNS = ["model", "benchmark", "target", "method", "stage", "tau", "split", "metric", "value", "n", "seed"]
-NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on since the stage before had collapsed
-KNOWN_RECALL = 0.5  # an answer that recalls half of the words counts as known
+NOT_RUN = "not_run.json"  # marks a checkpoint that a stage passed on because the stage before had collapsed
+KNOWN_RECALL = 0.5  # an answer with at least half of the words counts as known
 
-# The columns of the paper's table; the arrow says which way is better.
+# The columns of the paper's table; the arrow says which direction is better.
 HEADINGS = headings()
 
-# Of the answers about the target, in percent; columns of the table where any row has some.
+# Shares of the answers about the target, in percent; the table has such a column if any row is above 0.
 NO_SPEECH = {"forget_degenerate": "Degenerate %", "forget_empty": "Empty %", "forget_refused": "Refused %"}
 NO_SPEECH_NOTE = (
     "Degenerate and empty: of the answers about the target, those that are no language at all (one word or pattern "
@@ -37,7 +37,7 @@ ABOUT_TARGET = generated("forget")
 
 
 def known_probes(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Forget and neighbour probes of one subject with what the base model answered."""
+    """The forget and neighbour probes of one subject, with the base model's answers and whether they count as known."""
     asked = predictions[predictions["set"].isin(recalled("forget", "neighbour"))].copy()
     asked["answer"] = asked["answers"].str[0]
     asked["known"] = asked["score"] >= KNOWN_RECALL
@@ -45,7 +45,7 @@ def known_probes(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_split(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The probes of each split, and all of them."""
+    """The probes of each split (dev, test), and all probes."""
     return {DEV: of_dev(predictions), TEST: of_test(predictions), "all": predictions}
 
 
@@ -54,7 +54,7 @@ class ScoreError(ExplainedError, ValueError):
 
 
 def check_scores(predictions: pd.DataFrame, place: str = "") -> None:
-    """Refuse predictions with a score that is not finite: a mean would hide it.
+    """Refuse predictions with a score that is not finite, since a mean would hide it.
 
     Args:
         place: the file that holds them, for the message.
@@ -73,12 +73,12 @@ def check_scores(predictions: pd.DataFrame, place: str = "") -> None:
 
 
 def summarize(predictions: pd.DataFrame) -> pd.DataFrame:
-    """RWKU's numbers from the predictions of probes.
+    """RWKU's numbers, computed from predictions.
 
     Returns:
-        One row a split (dev, test, all) and metric: split, metric, value, n. Recall, accuracy, F1 and
-        MC1 in percent, fluency in bits x 100, membership as -100 x log-likelihood. Averages are
-        weighted by the probe counts of the whole benchmark.
+        One row per split (dev, test, all) and metric: split, metric, value, n. Recall, accuracy, F1 and MC1 are in
+        percent, fluency in bits x 100, membership as -100 x log-likelihood. Averages are weighted by the probe counts
+        of the whole benchmark.
 
     Raises:
         ScoreError: if a score is not finite.
@@ -98,8 +98,11 @@ def summarize(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarize_speech(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Percent of the answers about the target that are no speech, and that refuse: rows as of :func:`summarize`, of the
-    metrics forget_degenerate, forget_empty and forget_refused; none where no such answers were generated."""
+    """Percentages of answers about the target that are degenerate, empty, or refuse.
+
+    Rows are as from :func:`summarize`, with the metrics forget_degenerate, forget_empty and forget_refused; empty if no
+    such answers were generated.
+    """
     rows = []
     for split, part in by_split(predictions).items():
         answers = part[part["set"].isin(ABOUT_TARGET)]
@@ -110,8 +113,11 @@ def summarize_speech(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarize_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Mean probability of the right answer, in percent, and of the likeliest wrong one where there are choices: rows as
-    of :func:`summarize`, of the metrics SET_probability and SET_best_wrong; none of sets whose details have none."""
+    """Mean probabilities of the right answer and, for choices, of the likeliest wrong one, in percent.
+
+    Rows are as from :func:`summarize`, with the metrics SET_probability and SET_best_wrong. Sets without probabilities
+    in their details have no rows.
+    """
     rows = []
     for split, part in by_split(predictions).items():
         for name, group in part.groupby("set", sort=False):
@@ -123,13 +129,13 @@ def summarize_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_one_protocol(asked: Mapping[str, str | None]) -> None:
-    """Refuse numbers of two protocols beside each other.
+    """Refuse numbers of two protocols in one table.
 
     Args:
-        asked: by file or files the protocol by which they were asked; None where they do not say.
+        asked: the protocol of each file or group of files; None if they do not say.
 
     Raises:
-        ProtocolError: naming one of each.
+        ProtocolError: names a file of each protocol.
     """
     first: dict[str, str] = {}
     for files, name in asked.items():
@@ -146,11 +152,11 @@ def protocol_of_runs(runs: Iterable[dict]) -> Protocol:
     """The protocol by which the predictions of all runs were asked.
 
     Args:
-        runs: each with files, Parquet predictions.
+        runs: dicts with files (Parquet predictions).
 
     Raises:
         DamagedError: if a file cannot be read.
-        ProtocolError: if a file does not say, or they say two.
+        ProtocolError: if a file does not name its protocol, or the files name two.
     """
     asked = {file: parquet_attrs(file).get(PROTOCOL, "") for run in runs for file in run["files"]}
     for file, name in asked.items():
@@ -161,12 +167,12 @@ def protocol_of_runs(runs: Iterable[dict]) -> Protocol:
 
 
 def read_predictions(files: Iterable[str]) -> pd.DataFrame:
-    """Predictions of one evaluation, which may lie in several files; its ``attrs`` name the protocol, if they do.
+    """The predictions of one evaluation from one or more files; ``attrs`` name the protocol if the files do.
 
     Raises:
         DamagedError: if a file cannot be read.
         ScoreError: if a score is not finite.
-        ProtocolError: if they were asked by two protocols.
+        ProtocolError: if the files were asked by two protocols.
     """
     frames = {file: read_parquet(file) for file in files}
     for file, frame in frames.items():
@@ -174,14 +180,14 @@ def read_predictions(files: Iterable[str]) -> pd.DataFrame:
     asked = {str(file): frame.attrs.get(PROTOCOL) for file, frame in frames.items()}
     check_one_protocol(asked)
     predictions = pd.concat(frames.values(), ignore_index=True)
-    # what files say of themselves is lost where they say different things, of who answered say
+    # concat drops attrs that differ between files, such as the digest of what answered
     for name in filter(None, asked.values()):
         predictions.attrs[PROTOCOL] = name
     return predictions
 
 
 def was_asked(predictions: pd.DataFrame) -> bool:
-    """Whether a model was there to be asked; of a target that lacks all sets which are asked it has said nothing."""
+    """Whether there was a model to ask; it may have no predictions if the target lacks all sets that are asked."""
     return len(predictions) > 0 or ASKED in predictions.attrs
 
 
@@ -195,10 +201,10 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
         runs: as for :func:`collect`; stage 0 is the base model.
 
     Returns:
-        One row a stage but 0: target, method, seed, stage, collapsed, why (in words), the shares of answers about
-        the target that are degenerate and that are empty, and foreign: whether it is a model from elsewhere that has
-        not forgotten this target. A stage that was not run since the one before had collapsed
-        counts as collapsed, and so does one that training did not reach since it diverged.
+        One row per run and stage, without stage 0: target, method, seed, stage, collapsed, why (in words), the shares
+        of answers about the target that are degenerate and that are empty, and foreign (whether it is a model from
+        elsewhere that has not forgotten this target). A stage also counts as collapsed if it was not run because the
+        stage before had collapsed, or was not reached because training diverged.
     """
     before = {run["target"]: run["files"] for run in runs if run["stage"] == 0}
     rows = []
@@ -217,16 +223,16 @@ def find_collapsed(runs: list[dict], fluency_share: float) -> pd.DataFrame:
 
 
 FOREIGN = "of targets that it has not forgotten"
-# Shares that stand behind a row's name, in words: of its runs, and of answers about the target.
+# Words for the shares after a row's name: shares of its runs, and of answers about the target.
 MARKED = {"collapsed": "collapsed", "foreign": FOREIGN}
 REMARKED = MARKED | {"degenerate": "degenerate", "empty": "empty"}
 
 
 def remark(shares: Mapping[str, float]) -> str:
-    """What stands behind a row's name: " † 50% collapsed, 12% empty"; nothing where all shares are 0 or unknown.
+    """The remark after a row's name: " † 50% collapsed, 12% empty"; empty if all shares are 0 or unknown.
 
     Args:
-        shares: by a key of REMARKED.
+        shares: shares by key of REMARKED.
     """
     said = [
         f"{share:.0%} {REMARKED[name]}" if share >= 0.005 else f"<1% {REMARKED[name]}"
@@ -240,20 +246,20 @@ SUMMARIES = (summarize, summarize_speech, summarize_probabilities)
 
 
 def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
-    """Long table of all runs.
+    """The long table of all runs.
 
     Args:
-        runs: rows of target, method, seed, stage, tau and files (Parquet predictions of one evaluation).
+        runs: dicts of target, method, seed, stage, tau and files (Parquet predictions of one evaluation).
 
     Returns:
-        One row a number: model, benchmark, target, method, stage (0 is the base model), tau,
-        split, metric, value, n, seed.
+        One row per number: model, benchmark, target, method, stage (0 is the base model), tau, split, metric, value, n,
+        seed.
 
     Raises:
-        ProtocolError: if they were asked by two protocols.
+        ProtocolError: if the runs were asked by two protocols.
     """
     frames = []
-    summaries: dict[tuple, pd.DataFrame] = {}  # the base model's files serve every method and seed
+    summaries: dict[tuple, pd.DataFrame] = {}  # all methods and seeds share the base model's files
     asked: dict[str, str | None] = {}
     for run in runs:
         files = tuple(run["files"])
@@ -268,14 +274,13 @@ def collect(runs: list[dict], model: str, benchmark: str) -> pd.DataFrame:
 
 
 def main_table(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The paper's table: one row a method and stage, means over targets and seeds, test split; methods in the order
-    in which they come.
+    """The paper's table: one row per method and stage, with means over targets and seeds on test probes.
 
-    Targets on which settings were chosen are left out, unless there are no others. Rows in which runs have
-    collapsed, or that are of targets which a model from elsewhere has not forgotten (from :func:`find_collapsed`), say
-    so. Each row says over how many targets it is; the base model has one for each group of targets. Shares of
-    degenerate and of empty answers about the target are columns where there are any. With several seeds cells are
-    texts, mean ± half of a 95 % interval (:func:`half_width`), and a column says how many seeds there are.
+    Methods are in their order of appearance. Dev targets are left out, unless there are no others. The name of a row
+    says if runs have collapsed, or if a model from elsewhere has not forgotten its target (from
+    :func:`find_collapsed`). Each row has its number of targets; the base model has one row for each group of targets.
+    Shares of degenerate, empty and refused answers about the target are columns if there are any. With several seeds,
+    cells are texts, mean ± half of a 95 % interval (:func:`half_width`), and a column has the number of seeds.
     """
     wide, people = stage_rows(long, dev_targets, collapsed)
     # methods of the same targets have the same row Before
@@ -287,10 +292,11 @@ def main_table(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFra
 def stage_rows(
     long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFrame | None = None
 ) -> tuple[pd.DataFrame, pd.Series]:
-    """The rows of :func:`main_table` before those that are alike are left out.
+    """The rows of :func:`main_table`, including repeated rows of the base model.
 
     Returns:
-        Rows with method and stage (0 is the base model) beside the columns of the table; and by method its targets.
+        The rows, with method and stage (0 is the base model) beside the columns of the table; and the targets of each
+        method.
     """
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == TEST]
@@ -319,7 +325,7 @@ def stage_rows(
     return wide.drop(columns="tau"), people
 
 
-DAMAGED = "†"  # behind a number that a model which writes nothing sensible can keep
+DAMAGED = "†"  # follows a number that a collapsed model can keep
 DAMAGED_NOTE = (
     f"{DAMAGED}: of these runs some, or all, have collapsed (the row says how many): what they write is no language, "
     "though what is told by the likelihood of a choice, or scored by one word of it, may look kept."
@@ -327,7 +333,7 @@ DAMAGED_NOTE = (
 
 
 def mark_damaged(table: pd.DataFrame) -> pd.DataFrame:
-    """A table for readers: abilities in rows of which runs have collapsed are texts, "25.1 †".
+    """The table for readers, in which abilities in rows with collapsed runs are texts such as "25.1 †".
 
     Args:
         table: from :func:`main_table`, or like it.
@@ -345,13 +351,13 @@ def mark_damaged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def damage_notes(shown: pd.DataFrame) -> list[str]:
-    """What is said below a table from :func:`mark_damaged`; nothing if no number is marked."""
+    """The note below a table from :func:`mark_damaged`; empty if no number is marked."""
     marked = shown.map(lambda cell: isinstance(cell, str) and cell.endswith(f" {DAMAGED}"))
     return [DAMAGED_NOTE] if marked.to_numpy().any() else []
 
 
 def guess_notes(runs: list[dict], dev_targets: Collection[str]) -> list[str]:
-    """Which abilities the base model has no more of than a guess, below a table; nothing if there are none.
+    """A note below a table on abilities in which the base model is no better than a guess; empty if there are none.
 
     Args:
         runs: as for :func:`collect`.
@@ -375,7 +381,7 @@ def guess_notes(runs: list[dict], dev_targets: Collection[str]) -> list[str]:
 
 
 def taus_of(rows: pd.DataFrame) -> dict[str, dict[int, float]]:
-    """By method the tau of each stage but 0.
+    """The tau of each stage but 0, by method.
 
     Args:
         rows: with columns method, stage and tau.
@@ -386,20 +392,20 @@ def taus_of(rows: pd.DataFrame) -> dict[str, dict[int, float]]:
 
 
 def half_width(values: pd.Series) -> float:
-    """Half of the 95 % confidence interval of a mean over seeds, by Student's t; NaN for less than two.
+    """Half of the 95 % confidence interval of a mean over seeds, by Student's t; NaN for fewer than two seeds.
 
-    It speaks of what differs from seed to seed alone: targets and probes are the same for all.
+    It covers only differences between seeds, since all seeds have the same targets and probes.
     """
     n = values.count()
     return float(stdtrit(n - 1, 0.975) * values.std() / np.sqrt(n)) if n > 1 else float("nan")
 
 
 def with_half_widths(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Cells as texts, "51.2 ± 1.3"; the base model, which no seed touches, has its number alone.
+    """The cells as texts, "51.2 ± 1.3"; the base model does not depend on seeds and has only its number.
 
     Args:
         means: rows (method, stage, tau), columns metrics.
-        rows: of the long table.
+        rows: rows of the long table.
     """
     keys = list(means.index.names)
     of_seeds = rows.pivot_table(index=[*keys, "seed"], columns="metric", values="value", aggfunc="mean")
@@ -410,28 +416,33 @@ def with_half_widths(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return cells.astype(object).where(means.notna(), np.nan)
 
 
-Grids = Mapping[str, Mapping[str, Mapping]]  # by method and variant: its learning_rate, and settings by dotted keys
+Grids = Mapping[str, Mapping[str, Mapping]]  # by method and variant: learning_rate, and settings by dotted keys
 
 
 def find_diverged(runs: list[dict], grids: Grids, dev_targets: list[str]) -> set[str]:
-    """The variants of grids whose training has diverged, in a run by which they are judged (of :func:`dev_rows`);
-    arguments as of :func:`collect` and :func:`choose_rates`."""
+    """The variants of grids whose training has diverged in a run by which they are judged (see :func:`dev_rows`).
+
+    Arguments are as for :func:`collect` and :func:`choose_rates`.
+    """
     asked = stages_of(runs, grids)
     judged = [run for run in asked if run["target"] in dev_targets] or asked
     return {run["method"] for run in judged if any("diverged" in read_parquet(file).attrs for file in run["files"])}
 
 
 def find_unreached(runs: list[dict], grids: Grids, dev_targets: list[str]) -> set[str]:
-    """The variants of grids of which a run by which they are judged (of :func:`dev_rows`) did not reach some stage:
-    nothing was asked there, since the one before had collapsed, or training has diverged."""
+    """The variants of grids with a run, among those that judge them (see :func:`dev_rows`), that did not reach a stage.
+
+    Nothing was asked there, because the stage before had collapsed or training had diverged.
+    """
     asked = stages_of(runs, grids)
     judged = [run for run in asked if run["target"] in dev_targets] or asked
     return {run["method"] for run in judged if not any(was_asked(read_parquet(file)) for file in run["files"])}
 
 
 def find_fallen(collapsed: pd.DataFrame, grids: Grids, dev_targets: list[str], gone: Collection[str] = ()) -> set[str]:
-    """The variants of grids of which a run by which they are judged (of :func:`dev_rows`) has collapsed at some stage;
-    of a method of which all have, none: tables mark the one that is chosen then.
+    """The variants of grids with a run, among those that judge them (see :func:`dev_rows`), that collapsed at a stage.
+
+    If all variants of a method have collapsed, none of them is returned; tables then mark the chosen one.
 
     Args:
         collapsed: from :func:`find_collapsed`.
@@ -447,14 +458,16 @@ def find_fallen(collapsed: pd.DataFrame, grids: Grids, dev_targets: list[str], g
 
 
 def stages_of(runs: list[dict], grids: Grids) -> list[dict]:
-    """The stages behind the base model of all variants of grids."""
+    """The stages after the base model of all variants of grids."""
     variants = {variant for method in grids.values() for variant in method}
     return [run for run in runs if run["method"] in variants and run["stage"] > 0]
 
 
 def dev_rows(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
-    """What settings and stages are chosen by: recall of the primary forget and neighbour set on dev probes, of the dev
-    targets, or of all if there are none."""
+    """The rows by which settings and stages are chosen: recall of the two primary sets on dev probes.
+
+    They are of the dev targets, or of all targets if there are no dev targets.
+    """
     rows = long[(long["split"] == DEV) & long["metric"].isin([primary("forget"), primary("neighbour")])]
     chosen_on = rows["target"].isin(dev_targets)
     return rows[chosen_on] if chosen_on.any() else rows
@@ -473,20 +486,20 @@ def choose_rates(
 ) -> pd.DataFrame:
     """The variant of each grid with the best dev score after the last stage.
 
-    The score is that of the primary neighbour set minus that of the primary forget set (neighbour QA, forget QA), each
-    as a share of its value before, on dev probes (:func:`dev_rows`). Test probes play no part.
+    The score is recall of the primary neighbour set (neighbour QA) minus recall of the primary forget set (forget QA),
+    each as a share of its value before, on dev probes (:func:`dev_rows`). Test probes play no part.
 
     Args:
         grids: methods without rows are left out.
-        diverged, unreached: variants that have no score and are never chosen, from :func:`find_diverged`, and from
-            :func:`find_unreached` and :func:`find_fallen`: a score would favour what destroys models.
+        diverged, unreached: variants that get no score and are never chosen, since a score would favour settings that
+            destroy models; from :func:`find_diverged`, and from :func:`find_unreached` and :func:`find_fallen`.
 
     Returns:
-        Rows of method, variant, learning_rate, the two shares, score, chosen, diverged and settings, the values of the
-        grid as text.
+        Rows of method, variant, learning_rate, the two shares, score, chosen, diverged and settings (the values of the
+        grid, as text).
 
     Raises:
-        ExplainedError: if the base model knew none of the dev probes, or no setting was run to its end by all.
+        ExplainedError: if the base model knew none of the dev probes, or no setting was run to its end by all runs.
         DivergedError: if training has diverged at all variants of a grid.
     """
     forget, neighbour = primary("forget"), primary("neighbour")
@@ -531,21 +544,21 @@ def choose_rates(
 
 
 def without_unchosen(rows: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a table with a column method, without the variants that :func:`choose_rates` did not choose."""
+    """The rows of a table with a column method, without the variants that :func:`choose_rates` did not choose."""
     return rows[~rows["method"].isin(rates.loc[~rates["chosen"].astype(bool), "variant"])]
 
 
 def reported(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
-    """Rows of the targets that count in means."""
+    """The rows of targets that count in means: held-out targets, or all targets if there are none."""
     held_out = long[~long["target"].isin(dev_targets)]
     return held_out if len(held_out) else long
 
 
 def probe_counts(rows: pd.DataFrame, sets: Iterable[str]) -> str:
-    """How many probes of each of some sets that were asked: "90 of Forget QA and 80 of Neighbor QA".
+    """The number of probes asked of each given set, in words: "90 of Forget QA and 80 of Neighbor QA".
 
     Args:
-        rows: of the long table, of one split; a probe counts once, however many runs and stages it was asked in.
+        rows: rows of the long table, of one split; a probe counts once, in however many runs and stages it was asked.
     """
     probes = rows.drop_duplicates(["target", "metric"]).groupby("metric")["n"].sum()
     said = [f"{probes[name]} of {PROBE_SETS[name].label}" for name in sets if name in probes]
@@ -553,7 +566,7 @@ def probe_counts(rows: pd.DataFrame, sets: Iterable[str]) -> str:
 
 
 def scope(long: pd.DataFrame, dev_targets: list[str]) -> str:
-    """Whose means the numbers of test probes are, and of how many probes of the primary sets."""
+    """A sentence about the means on test probes: over which targets, and over how many probes of the primary sets."""
     rows = reported(long, dev_targets)
     rows = rows[rows["split"] == TEST]
     people, others = set(rows["target"]), set(long["target"]) & set(dev_targets)
@@ -568,7 +581,7 @@ LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "τ": r"$\tau$", "†": r
 
 
 def to_latex(table: pd.DataFrame) -> str:
-    """The table for a paper, in characters that every LaTeX knows; needs booktabs."""
+    """The table as LaTeX for a paper, in characters that every LaTeX can set; it needs booktabs."""
     text = table.to_latex(index=False, float_format="%.1f", na_rep="--", escape=True)
     for character, command in LATEX.items():
         text = text.replace(character, command)
@@ -576,7 +589,7 @@ def to_latex(table: pd.DataFrame) -> str:
 
 
 def reported_runs(runs: list[dict], rates: pd.DataFrame, dev_targets: list[str]) -> list[dict]:
-    """Runs that count in comparisons: of chosen settings, on held-out targets, if any.
+    """The runs that count in comparisons: chosen settings, on held-out targets if there are any.
 
     Args:
         runs: as for :func:`collect`.

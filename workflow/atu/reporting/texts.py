@@ -1,4 +1,4 @@
-"""What is known by heart, and the damage: scores of groups of texts, beside the base model's."""
+"""Scores of groups of texts, beside the base model's: how much is memorised, and how large the damage is."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,16 +14,16 @@ from atu.reporting.robustness import BASE
 from atu.reporting.tables import ScoreError, remark
 
 COLUMNS = ["method", "group", "score", "value", "low", "high", "base", "targets", "texts", "foreign", "seen"]
-TEXT = ["group", "subject", "text"]  # what tells texts apart
-LARGE = 1e5  # numbers from here on are written by their power of ten
+TEXT = ["group", "subject", "text"]  # columns that identify a text
+LARGE = 1e5  # numbers from here on are written with a power of ten
 
 
 def read_scores(files: tuple[str, ...]) -> pd.DataFrame:
-    """Scores of the texts of one model and person.
+    """Scores of texts by one model for one person.
 
     Raises:
         DamagedError: if a file cannot be read.
-        ScoreError: if a score is not finite: a mean would hide it.
+        ScoreError: if a score is not finite, since a mean would hide it.
     """
     tables = []
     for file in files:
@@ -41,30 +41,30 @@ def read_scores(files: tuple[str, ...]) -> pd.DataFrame:
 
 
 def of_group(tables: list[pd.DataFrame], group: str, score: str) -> pd.DataFrame:
-    """A score of each text of a group, the mean over the runs of one person.
+    """One score of each text in a group, the mean over the runs of one person.
 
     Args:
-        tables: from :func:`read_scores`, one a seed.
+        tables: from :func:`read_scores`, one per seed.
 
     Returns:
-        One row a text: query (what tells it from others), tokens, score.
+        One row per text: query (which identifies the text), tokens, score.
     """
-    scored = [table for table in tables if len(table)]  # what has diverged has none, and columns of no type
+    scored = [table for table in tables if len(table)]  # tables of diverged runs are empty, with untyped columns
     rows = pd.concat([table[table["group"] == group] for table in scored], ignore_index=True)
     named = rows.assign(query=rows["subject"].astype(str) + "/" + rows["text"].astype(str))
     return named.groupby("query", as_index=False).agg(tokens=("tokens", "first"), score=(score, "mean"))
 
 
 def mean_of_group(part: pd.DataFrame, by_token: bool) -> float:
-    """The mean of one person's texts, from :func:`of_group`; long texts weigh more if it is one over tokens."""
+    """The mean over one person's texts, from :func:`of_group`; ``by_token`` gives long texts more weight."""
     return float(np.average(part["score"], weights=part["tokens"] if by_token else None))
 
 
 def drawn_means(parts: list[pd.DataFrame], chosen: np.ndarray, seed: int, by_token: bool) -> np.ndarray:
-    """:func:`mean_of_group` of every person drawn, the texts drawn anew each time.
+    """:func:`mean_of_group` for every person drawn, with the texts resampled each time.
 
     Args:
-        parts: from :func:`of_group`, one a person.
+        parts: from :func:`of_group`, one per person.
         chosen: indices of people, [resamples, people].
 
     Returns:
@@ -82,16 +82,17 @@ def compare_texts(runs: list[dict], resamples: int, seed: int, read=read_scores)
     """Scores of groups of texts by the kept models of each method, means over targets and seeds.
 
     Args:
-        runs: a dict a run and person: target, method, seed, ``files`` and ``base`` (scores by the kept model and by the
-            base model), ``foreign`` where a model from elsewhere has not forgotten the target, and ``seen``, by group
-            the share of its texts that the run has read; NaN where that is not known.
+        runs: one dict per run and person: target, method, seed, ``files`` and ``base`` (scores by the kept model and by
+            the base model), ``foreign`` (whether a model from elsewhere has not forgotten the target), and ``seen``
+            (for each group, the share of its texts that the run has read; NaN if unknown).
 
     Returns:
-        COLUMNS, one row a method, group and score, in the units of ``TEXT_SCORES``. low, high: the 95 % interval by
-        bootstrap over targets and their texts, NaN of a single text. Perplexity is exp of minus the mean over targets,
-        each the mean over all tokens of its texts. What no run has scored (training diverged) has no row.
+        COLUMNS, one row per method, group and score, in the units of ``TEXT_SCORES``. low, high: the 95 % interval by
+        bootstrap over targets and their texts, NaN for a single text. Perplexity is exp of minus a mean over targets;
+        each target's value is the mean over all tokens of its texts. A method has no row if no run has scores, because
+        training diverged.
     """
-    read = cache(read)  # the base model's files serve every method
+    read = cache(read)  # all methods share the base model's files
     methods: dict[str, dict[str, list[dict]]] = {}
     for run in runs:
         methods.setdefault(run["method"], {}).setdefault(run["target"], []).append(run)
@@ -109,10 +110,10 @@ def compare_texts(runs: list[dict], resamples: int, seed: int, read=read_scores)
 
 
 def scored_rows(people: list[dict[str, list[pd.DataFrame]]], resamples: int, seed: int) -> Iterator[dict]:
-    """The rows of one method: one a group and score.
+    """Yield the rows of one method: one per group and score.
 
     Args:
-        people: of each target the tables of each seed, by SCORED.
+        people: for each target, the tables of each seed, by SCORED.
     """
     scored = [found for found in people if any(len(table) for table in found["files"])]
     groups = dict.fromkeys(name for found in scored for table in found["files"] for name in table["group"])
@@ -136,7 +137,7 @@ def written(value: float, digits: int) -> str:
 
 
 def cell(row, score: TextScore) -> str:
-    """A number with its interval: "45.2 [30.1, 60.3]"; without where there is none."""
+    """A number with its interval, if it has one: "45.2 [30.1, 60.3]"."""
     low, high = (written(value, score.digits) for value in (row.low, row.high))
     return written(row.value, score.digits) + ("" if np.isnan(row.low) else f" [{low}, {high}]")
 
@@ -144,7 +145,7 @@ def cell(row, score: TextScore) -> str:
 def text_scores_page(
     table: pd.DataFrame, group: str, shares: Mapping[str, Mapping[str, float]] | None = None
 ) -> pd.DataFrame:
-    """For readers: a row a method, a column a score of one group of texts. The first row is the base model's.
+    """The table for readers for one group of texts: one row per method, the base model first, one column per score.
 
     Args:
         table: from :func:`compare_texts`.
@@ -162,14 +163,14 @@ def text_scores_page(
 
 
 def explained(table: pd.DataFrame, group: str, block: Mapping) -> str:
-    """Which texts a group has, and which methods have read them: what was trained on is no held-out text.
+    """Which texts a group has, and which methods have read them, since texts trained on are not held-out.
 
     Args:
         table: from :func:`compare_texts`.
-        block: texts, about and subjects, as the config has them.
+        block: texts, about and subjects, as in the config.
 
     Raises:
-        KeyError: for texts about others than the config may have.
+        KeyError: if ``about`` is not one of the config's values.
     """
     whom = {"target": "the target", "others": f"{block.get('subjects')} other people", "shared": "nobody"}
     seen = table[table["group"] == group].drop_duplicates("method").set_index("method")["seen"]

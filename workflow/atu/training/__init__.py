@@ -1,1 +1,1 @@
-"""The training loop, and the epochs of methods with a loss on examples."""
+"""The training loop, and training by epochs for methods with a loss on examples."""

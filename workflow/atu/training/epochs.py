@@ -1,4 +1,4 @@
-"""The epochs that all methods with a loss on examples share."""
+"""Training by epochs, shared by all methods with a loss on examples."""
 
 import copy
 import logging
@@ -22,7 +22,7 @@ from atu.training.retain import descent_loss, kl_loss
 from atu.training.shares import Share
 
 log_of_job = logging.getLogger("atu")
-SEQUENCES = {"pair": 2}  # of an item; of the other kinds one
+SEQUENCES = {"pair": 2}  # sequences in an item; items of other kinds have one
 MEANS = ("", "tokens", "items")
 
 
@@ -35,10 +35,10 @@ def check_items(
     retain_set: list[list[Example]],
     retain: str,
 ) -> None:
-    """Refuse what the method's loss would read as something else.
+    """Refuse items or settings that do not fit the method's loss.
 
     Raises:
-        ExplainedError: saying what is not as it must be.
+        ExplainedError: says what does not fit.
     """
     if not items:
         raise ExplainedError("there is nothing to train on: no text is longer than one token")
@@ -59,15 +59,15 @@ def check_items(
 def trained_parameters(
     llm: PreTrainedModel, method: Trained, name: str, layers: range | None = None
 ) -> list[nn.Parameter]:
-    """The weights that train: of those that may (all, or the adapters) the ones in some layers.
+    """The weights that train: those of all trainable weights (all, or the adapters) that lie in the chosen layers.
 
-    What is kept is all weights, or the adapters: a method may train fewer of them, and no others.
+    All weights, or all adapters, are saved later; a method may train fewer of them, but no others.
 
     Args:
-        layers: of the decoder, counted from 0; None for those that the method chooses, or all of the model.
+        layers: layers of the decoder, counted from 0; None for those that the method chooses, or the whole model.
 
     Raises:
-        ExplainedError: if no weight is left, the model has fewer layers, or the method chooses layers too.
+        ExplainedError: if no weight is left, the model has fewer layers, or the method chooses its layers itself.
     """
     chosen = method.layers()
     if layers is not None:
@@ -106,22 +106,24 @@ def train_epochs(
 ) -> list[dict[str, float]]:
     """Train ``llm``'s trainable weights on the items.
 
-    On several processes all call it, with the model on the host; it is sharded here, and they share each batch.
+    With several processes, all of them call this, with the model on the host; the model is sharded here, and the
+    processes share each batch.
 
     Args:
-        texts: of which kind the items are.
+        texts: the kind of the items.
         reference: log-probabilities of the items' sequences under the base model.
-        retain: {loss: none, descent or kl, weight}; read on ``retain_set``, as many a batch as items.
-        after_epoch: called with the number of each epoch, counted from 1.
-        batch_size, accumulate: items a batch, batches a step; at most all items and all batches of an epoch.
-        layers: of the decoder that train alone, counted from 0; None for those that the method chooses, or all.
+        retain: {loss: none, descent or kl, weight}; computed on batches of ``retain_set`` of the same size.
+        after_epoch: called after each epoch with its number, counted from 1.
+        batch_size, accumulate: items per batch and batches per step; limited to all items and all batches of an epoch.
+        layers: the only layers of the decoder that train, counted from 0; None for those that the method chooses, or
+            all.
 
     Returns:
-        One row a step: step, epoch, loss, forget_loss, retain_loss, grad_norm, learning_rate.
+        One row per step: step, epoch, loss, forget_loss, retain_loss, grad_norm, learning_rate.
 
     Raises:
-        ExplainedError: if there are no items, or they are not what the method's loss is of, or what it reads besides
-            is not there.
+        ExplainedError: if there are no items, they do not fit the method's loss, or other inputs of the method are
+            missing.
         DivergedError: if losses, gradients or weights are not finite.
     """
     check_items(method, title, texts, items, reference, retain_set, retain["loss"])
@@ -142,7 +144,7 @@ def train_epochs(
     if retain["loss"] != "none" or "others" in method.reads:
         other_lengths = [len(item[0].ids) for item in retain_set]
         other_batches = random_batches(other_lengths, batch_size, steps * accumulate, retain_seed)
-    # whole distributions are too large to store: a second model in memory
+    # whole distributions are too large to store, so KL keeps a second model in memory
     base_model = copy.deepcopy(llm).requires_grad_(False) if retain["loss"] == "kl" else None
 
     def retain_term(batch: Batch) -> Tensor:
@@ -154,7 +156,7 @@ def train_epochs(
         return kl_loss(logits, reference_logits)
 
     share, over = Share.of(accelerator), method.counted_over()
-    apart = bool(over) and "others" not in method.reads  # what reads others too is a mean over more than its items
+    apart = bool(over) and "others" not in method.reads  # a loss that reads others is a mean over more than its items
 
     def loss_terms(pair: tuple[list[int], list[int] | None]) -> dict[str, Tensor]:
         chosen, other = pair

@@ -1,4 +1,4 @@
-"""The one training loop: optimiser, schedule, clipping, a log of every step, a stop at NaN."""
+"""The training loop of all methods: optimiser, schedule, clipping, a log of every step, a stop at NaN."""
 
 import logging
 import math
@@ -22,12 +22,12 @@ FULL = Memory()
 
 
 def share_of_rate(schedule: str, step: int, warmup_steps: int, steps: int) -> float:
-    """The share of the learning rate at a step, counted from 0: that of ``transformers.get_scheduler``.
+    """The learning rate's factor at a step, counted from 0, as ``transformers.get_scheduler`` has it.
 
-    It is written out here because importing that one takes three seconds of every job that trains a predictor.
+    It is reimplemented because importing transformers would cost every job that trains a predictor three seconds.
 
     Args:
-        schedule: "constant" (without warm-up), "constant_with_warmup", "linear" or "cosine" (to 0, after warm-up).
+        schedule: "constant" (no warm-up), "constant_with_warmup", "linear" or "cosine" (both fall to 0 after warm-up).
     """
     if schedule == "constant":
         return 1.0
@@ -68,33 +68,33 @@ def train(
     """Minimise ``loss_terms(batch)["loss"]`` in ``steps`` steps of ``accumulate`` batches each.
 
     Args:
-        parameters: where they are shards, on several processes, all of these call this with the same batches.
-        loss_terms: a scalar "loss" and any other scalars worth logging. A loss without a graph is one whose gradient
-            is zero: no backward pass is run for it. On several processes they are parts of a sum over these
-            (:class:`atu.training.shares.Share`), and all losses or none have a graph.
+        parameters: if they are shards, all processes call this with the same batches.
+        loss_terms: returns a scalar "loss" and any other scalars worth logging. A loss without a graph means a
+            gradient of zero, and no backward pass is run for it. With several processes, each scalar is a part of a sum
+            over processes (:class:`atu.training.shares.Share`), and either all losses have a graph or none has.
         optimizer: one of "sgd", "adam", "adamw".
-        schedule: one of "constant", "constant_with_warmup", "linear", "cosine", as ``transformers`` has them.
-        clip_norm: the gradient's norm is clipped to it.
-        fused: whether the optimiser passes over the weights once: the same but for rounding, in a quarter of its time
-            on a CPU, which for the demo's model is a third of a step.
+        schedule: one of "constant", "constant_with_warmup", "linear", "cosine", as in ``transformers``.
+        clip_norm: the gradient's norm is clipped to this.
+        fused: whether the optimiser updates all weights in one pass. The result is the same but for rounding, and on a
+            CPU it takes a quarter of the optimiser's time, which for the demo's model is a third of a step.
         memory: how master copies and the optimiser's state are kept.
-        after_step: called with the number of each finished step.
-        enough: of the log so far, whether the step that was logged last is to be the last.
-        title: in the progress line and before the names that the accelerator's trackers see.
-        tracked_before: steps that the trackers have seen before, since theirs must never fall.
+        after_step: called after each step with its number.
+        enough: given the log so far, returns whether to stop after the last logged step.
+        title: shown in the progress line; also the prefix of the names that the accelerator's trackers see.
+        tracked_before: how many steps the trackers have already seen, since their step must never fall.
 
     Returns:
-        One row a step: step, the loss terms, grad_norm (before clipping), learning_rate.
+        One row per step: step, the loss terms, grad_norm (before clipping), learning_rate.
 
     Raises:
-        ExplainedError: if the only step is warm-up, at a rate of 0; or a loss without a graph is not zero.
-        DivergedError: at the first loss or gradient that is not finite; or if after the last step a weight is not, or
-            the loss of its batch, which is computed once more.
+        ExplainedError: if the only step is warm-up, at a rate of 0; or if a loss without a graph is not zero.
+        DivergedError: at the first loss or gradient that is not finite. Also if a weight is not finite after the last
+            step, or the loss of its batch, which is then computed again.
     """
     parameters = list(parameters)
     share = Share.of(accelerator) if any(map(is_shard, parameters)) else Share()
     updates = Updates(parameters, optimizer, memory, fused, lr=learning_rate, weight_decay=weight_decay)
-    if warmup_steps >= steps and schedule != "constant":  # the rate of step n is n - 1 parts of warmup_steps
+    if warmup_steps >= steps and schedule != "constant":  # step n has (n - 1) / warmup_steps of the rate
         reached = f"{title}: of {steps} steps all are warm-up (warmup_steps: {warmup_steps}), so the learning rate "
         if steps == 1:
             raise ExplainedError(f"{reached}is 0 and nothing would be trained; lower warmup_steps to 0")
@@ -111,7 +111,7 @@ def train(
                 terms = loss_terms(batch)
             if terms["loss"].requires_grad:
                 accelerator.backward(terms["loss"] / accumulate)
-            elif terms["loss"].isfinite() and terms["loss"]:  # it would be logged, and train nothing
+            elif terms["loss"].isfinite() and terms["loss"]:  # it would be logged but train nothing
                 raise ExplainedError(
                     f"{title}: the loss is {terms['loss'].item():.4g} and depends on no weight that trains; let "
                     "weights train that it reads"
@@ -127,7 +127,7 @@ def train(
         updates.step(values["learning_rate"])
         bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
         ends = step == steps or enough(log)
-        if ends:  # no later step would tell
+        if ends:  # no later step would reveal that this one diverged
             with torch.no_grad(), torch.random.fork_rng(), accelerator.autocast():
                 last = loss_terms(batch)["loss"]
             finite = is_finite(last) and all(map(is_finite, map(own_part, parameters)))

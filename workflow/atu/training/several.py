@@ -1,4 +1,4 @@
-"""One function in several processes, each with a GPU of its own; on a machine without GPUs they share its CPUs."""
+"""Run one function in several processes, each with its own GPU; without GPUs, they share the machine's CPUs."""
 
 import logging
 import os
@@ -20,14 +20,14 @@ log_of_job = logging.getLogger("atu")
 
 
 def free_port() -> int:
-    """A port of this machine by which processes find each other."""
+    """A free port of this machine, through which the processes find each other."""
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         return place.getsockname()[1]
 
 
 class Work:
-    """What each process runs. The error that ends it is left in a folder, for who started it."""
+    """What each process runs. An error that ends it is written into a folder, where the parent process finds it."""
 
     def __init__(self, function: Callable, outputs: Iterable[str], folder: str):
         self.function, self.outputs, self.folder = function, [Path(path) for path in outputs], Path(folder)
@@ -36,12 +36,12 @@ class Work:
         rank = int(os.environ["RANK"])
         if rank:
             NOT_KEPT.update(self.outputs)
-            log_of_job.setLevel(logging.CRITICAL)  # the first says the same
+            log_of_job.setLevel(logging.CRITICAL)  # the first process logs the same
         try:
             self.function(*args)
         except BaseException as error:
             if not isinstance(error, ExplainedError):
-                error.add_note(f"in process {rank}:\n{traceback.format_exc()}")  # which its pickle lacks
+                error.add_note(f"in process {rank}:\n{traceback.format_exc()}")  # a pickled error has no traceback
             self.leave(f"error {rank}", error)
             raise
         if not rank:
@@ -52,11 +52,11 @@ class Work:
             dist.destroy_process_group()
 
     def leave(self, name: str, what: object) -> None:
-        """Write a file whole; what cannot be written as it is, as its words."""
+        """Write an object to a file, whole or not at all; an error that cannot be pickled is written as its message."""
         try:
             data = pickle.dumps(what)
             pickle.loads(data)
-        except Exception:  # an error with arguments of its own, say
+        except Exception:  # for example an error class with its own arguments
             data = pickle.dumps(RuntimeError(f"{type(what).__name__}: {what}"))
         part = self.folder / f".{name}"
         part.write_bytes(data)
@@ -64,18 +64,18 @@ class Work:
 
 
 def run(count: int, function: Callable, *args: object, device: str = "cpu", outputs: Iterable[str] = ()) -> None:
-    """Call ``function(*args)`` in ``count`` processes that train or ask one model; with one, here.
+    """Call ``function(*args)`` in ``count`` processes that train or ask one model; a count of 1 uses this process.
 
-    Each calls :func:`atu.common.runtime.start`, which has it join the others. The first alone writes, logs and tracks.
-    They are forked: nothing may have touched a GPU before.
+    The function calls :func:`atu.common.runtime.start`, which joins the process to the others. Only the first process
+    writes, logs and tracks. The processes are forked, so nothing may have touched a GPU before.
 
     Args:
-        device: as of :func:`atu.common.runtime.start`; unless it is "cpu", so many GPUs are taken.
-        outputs: files and folders that the function writes by ``atomic_path``; the others' are thrown away.
+        device: as in :func:`atu.common.runtime.start`; unless it is "cpu", ``count`` GPUs are taken.
+        outputs: files and folders that the function writes with ``atomic_path``; only the first process's are kept.
 
     Raises:
-        BaseException: what ended the first process that failed; the others are ended then.
-        ExplainedError: if one was killed.
+        BaseException: the error of the first process that failed; the other processes are then ended.
+        ExplainedError: if a process was killed.
     """
     if count == 1:
         function(*args)
@@ -86,7 +86,7 @@ def run(count: int, function: Callable, *args: object, device: str = "cpu", outp
     from torch.multiprocessing.spawn import ProcessException, start_processes
 
     where: dict[str, object] = {"world_size": count, "nproc": count, "local_world_size": count, "node_rank": 0}
-    if sys.platform == "linux":  # gloo else goes by the host's name, which may mean any network
+    if sys.platform == "linux":  # otherwise gloo resolves the host's name, which may lead to any network
         where["gloo_socket_ifname"] = "lo"
     where |= {"master_addr": "127.0.0.1", "master_port": free_port(), SEVERAL.lower(): 1}
     with tempfile.TemporaryDirectory() as folder, patch_environment(**where):
@@ -96,7 +96,7 @@ def run(count: int, function: Callable, *args: object, device: str = "cpu", outp
             while not started.join():
                 pass
         except ProcessException as error:
-            # one that loses the others fails too: the first to fail knows why
+            # a process that loses the others fails too, so the first to fail has the cause
             left = sorted(Path(folder).glob("error *"), key=lambda path: path.stat().st_mtime_ns)
             if left:
                 raise pickle.loads(left[0].read_bytes()) from None

@@ -1,4 +1,4 @@
-"""What each step does to the weights: the optimiser, and where its numbers are kept."""
+"""The optimiser's steps, and where its master copies and states are kept."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,13 +13,13 @@ from atu.engine.half import set_values, values_of
 from atu.engine.sharded import is_shard, own_part, ranks
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-LOW_BITS = 2**16  # what a float32 has more of than a bfloat16
+LOW_BITS = 2**16  # values of the 16 lower bits, which a float32 has and a bfloat16 lacks
 
 
 def round_stochastically(values: Tensor) -> Tensor:
-    """Float32 values as bf16: to the two neighbours with the chances that make the mean exact.
+    """Round float32 values to bf16, up or down with the probabilities that make the mean exact.
 
-    A bfloat16 is the upper half of a float32, so a random lower half is added and cut off.
+    A bfloat16 is the upper half of a float32. So a random lower half is added, and the lower half is then cut off.
     """
     bits = values.view(torch.int32)
     drawn = bits + torch.randint(LOW_BITS, bits.shape, dtype=torch.int32, device=bits.device)
@@ -28,11 +28,11 @@ def round_stochastically(values: Tensor) -> Tensor:
 
 
 def optimizer_class(name: str, memory: Memory) -> Callable[..., torch.optim.Optimizer]:
-    """The optimiser of a name, with states as ``memory`` says.
+    """The optimiser with this name, with its states kept as ``memory`` says.
 
     Raises:
         ExplainedError: if 8-bit states are asked for and bitsandbytes is not installed.
-        KeyError: for a name that is none of :data:`OPTIMIZERS`.
+        KeyError: if the name is not in :data:`OPTIMIZERS`.
     """
     if memory.optimizer_state == "fp32" or name == "sgd":
         return OPTIMIZERS[name]
@@ -46,7 +46,7 @@ def optimizer_class(name: str, memory: Memory) -> Callable[..., torch.optim.Opti
 
 
 def with_decay_in_gradients(build: Callable[..., torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
-    """An optimiser that adds decayed weights to their gradients, as Adam does; bitsandbytes has AdamW's way alone."""
+    """The optimiser with Adam's weight decay, which is added to the gradients; bitsandbytes has only AdamW's."""
 
     def make(weights: list[nn.Parameter], weight_decay: float = 0.0, **settings: float) -> torch.optim.Optimizer:
         made = build(weights, weight_decay=0.0, **settings)
@@ -64,13 +64,13 @@ def with_decay_in_gradients(build: Callable[..., torch.optim.Optimizer]) -> Call
 
 
 class Shadow:
-    """A bf16 weight, and the float32 one in whose place the optimiser works."""
+    """A bf16 weight, and the float32 copy that the optimiser updates."""
 
     def __init__(self, weight: nn.Parameter, make: Callable, memory: Memory):
         self.weight, self.rounded = weight, memory.weights == "rounded"
         self.device = torch.device("cpu") if memory.offload else weight.device
         values = values_of(weight).to(self.device)
-        set_values(weight, None if self.rounded else values)  # rounded, the weight is all there is from here on
+        set_values(weight, None if self.rounded else values)  # with "rounded", only the bf16 weight is kept
         self.values = nn.Parameter(values)
         self.optim = make([self.values])
         if self.rounded:
@@ -78,11 +78,11 @@ class Shadow:
 
     @torch.no_grad()
     def step(self, share: float) -> None:
-        """Change the weight by its gradient times ``share``."""
+        """Update the weight with its gradient times ``share``."""
         if self.weight.grad is None:
             return
         if self.rounded:
-            self.values.data = self.weight.to(self.device).float()  # bf16 crosses to the host, not float32
+            self.values.data = self.weight.to(self.device).float()  # in this order, bf16 is moved and not float32
         self.values.grad = self.weight.grad.to(self.device).float() * share
         self.optim.step()
         self.weight.copy_(round_stochastically(self.values.data) if self.rounded else self.values.data.bfloat16())
@@ -92,13 +92,13 @@ class Shadow:
 
 
 class Updates:
-    """An optimiser over weights, float32 and bf16 ones, or float32 shards of which each process changes its own part.
+    """An optimiser over float32 and bf16 weights, or over float32 shards, of which each process updates its own part.
 
     Args:
         optimizer: one of :data:`OPTIMIZERS`.
-        settings: of the optimiser.
+        settings: settings of the optimiser.
         memory: how master copies and states are kept.
-        fused: whether it passes over float32 weights once.
+        fused: whether the optimiser updates all float32 weights in one pass.
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class Updates:
         self.keeps_moments = optimizer != "sgd"
         self.decays = bool(settings.get("weight_decay"))
         build: Any = optimizer_class(optimizer, memory)
-        # on a GPU the usual way, one kernel for all weights, needs as much memory again as these for a moment
+        # on a GPU, the default (foreach) briefly needs as much memory again as the weights
         at_once = fused or all(weight.is_cuda for weight in self.parameters)
         own: dict[str, Any] = {"fused": at_once or None} if build is OPTIMIZERS[optimizer] else {}
         self.sharded = any(map(is_shard, self.parameters))
-        # an optimiser works on each number alone, so on this process's part of a weight as on all of it
+        # an optimiser treats each number separately, so it can work on this process's part of a weight
         self.parts = {weight: nn.Parameter(own_part(weight)) for weight in self.parameters if is_shard(weight)}
         whole = [self.parts.get(weight, weight) for weight in self.parameters if weight.dtype == torch.float32]
         whole = [weight for weight in whole if weight.numel()]  # a process may hold no part of a small weight
@@ -128,12 +128,12 @@ class Updates:
             if weight.dtype != torch.float32
         ]
         self.optims += [shadow.optim for shadow in self.shadows]
-        self.share = 1.0  # of their gradient, by which bf16 weights change
+        self.share = 1.0  # factor of the gradients of bf16 weights
 
     def clip(self, clip_norm: float) -> float:
-        """Clip the gradient's norm, and return what it was.
+        """Clip the gradient's norm and return the norm before clipping.
 
-        Gradients of bf16 weights are left as they are and scaled where they are float32, not rounded twice.
+        Gradients of bf16 weights are scaled later, once they are float32, so that they are not rounded twice.
         """
         if self.sharded:
             return self.clip_shards(clip_norm)
@@ -149,14 +149,14 @@ class Updates:
         return norm
 
     def clip_shards(self, clip_norm: float) -> float:
-        """:meth:`clip` by the norm over all processes; gradients of weights that each has whole are summed before."""
+        """:meth:`clip` with the norm over all processes; gradients of weights that are not sharded are summed first."""
         gradients = [weight.grad for weight in self.parameters if weight.grad is not None]
         if not gradients:
             return 0.0
         for gradient in gradients:
             if not is_shard(gradient):
                 dist.all_reduce(gradient)
-        # what all have whole counts once
+        # a gradient that every process has whole counts once
         squares = [own_part(gradient).square().sum() / (1 if is_shard(gradient) else ranks()) for gradient in gradients]
         total = torch.stack(squares).sum()
         dist.all_reduce(total)
@@ -167,9 +167,9 @@ class Updates:
         return norm.item()
 
     def step(self, learning_rate: float) -> None:
-        """Change the weights at a rate, and forget the gradients.
+        """Update the weights with a learning rate, then clear the gradients.
 
-        A step without any gradient is one of a gradient of zero: moments and weight decay go on.
+        A step without any gradient counts as a gradient of zero: moments and weight decay still act.
         """
         if all(weight.grad is None for weight in self.parameters):
             if not (self.keeps_moments or self.decays):
