@@ -8,7 +8,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-# in a module, whose importer's folder is workflow.basedir, too
+# also in a module, where workflow.basedir is the importer's folder
 DEFAULTS = workflow.current_basedir.join("config.yaml")
 
 
@@ -54,8 +54,8 @@ onstart:
         logger.info(f"note: {note}")
 
 
-# Changed code of a script makes its outputs anew, by content: a checkout sets dates. Not of evaluate_between, whose
-# checkpoints would have to be trained again, nor of check_model, which makes nothing.
+# A changed script makes its outputs again. Its content is compared, since a checkout sets dates. Excepted are
+# evaluate_between, whose checkpoints would have to be trained again, and check_model, which makes nothing.
 for made in own_rules():
     if made.script and not made.name.endswith(("evaluate_between", "check_model")):
         made.set_params(code=code_of(made.script))
@@ -71,7 +71,7 @@ rule all:
 
 
 rule download:
-    # All that needs a network: the models and the benchmark.
+    # Everything that needs a network: the models and the benchmark.
     input:
         PATHS.llm,
         PATHS.encoder,
@@ -94,7 +94,7 @@ rule before:
 
 
 rule forget:
-    # The unlearned models and their evaluations alone, without tables and figures.
+    # The unlearned models and their evaluations, without tables and figures.
     input:
         experiment().checked(),
         lambda wildcards: experiment().kept(),
@@ -110,7 +110,7 @@ rule paper:
     localrule: True
 
 
-if MAIN and not IMPORTED:  # whose other rules are not known yet
+if MAIN and not IMPORTED:  # an importer's other rules are not known yet
     counted = (
         () if config["device"] == "cpu" else ("gpus_per_job", "gpus_per_evaluation")
     )

@@ -1,4 +1,4 @@
-"""Side by side: a full evaluation of one target by plain Hugging Face calls, and by this workflow's engines.
+"""Compare a full evaluation of one target by plain Hugging Face calls with one by this workflow's engines.
 
     PYTHONPATH=workflow python benchmarks/evaluation.py [--rwku] [--llm DIR] [--benchmark DIR] [--target ID]
 

@@ -1,4 +1,4 @@
-"""What each step takes on a GPU, with random weights of real shapes: seconds, and memory beside what is planned.
+"""Measure each step on a GPU with random weights of real shapes: seconds, and memory beside the planned memory.
 
     PYTHONPATH=workflow python benchmarks/gpu.py [--models phi-3-mini llama-3-8b qwen3.5-4b] [--tokens 512] [--steps 4]
         [--parts ...] [--device cuda] [--csv FILE]
@@ -52,7 +52,7 @@ from atu_pipeline.demands import LONG_PROMPT, SHORT_PROMPT, demand
 from atu_pipeline.resources import forward_flop, state_bytes, training_flop
 from atu_pipeline.settings import check_config
 
-# Of their config.json: the class's name there, and its sizes.
+# From each model's config.json: its model_type, and its sizes.
 SHAPES = {
     "phi-3-mini": (
         "phi3",
@@ -113,7 +113,7 @@ def as_text(row: list[int]) -> str:
 
 
 class Bench:
-    """Steps, each with what was measured and what the plan says."""
+    """Measured steps, each beside the plan."""
 
     def __init__(self, device: str):
         self.device, self.rows = device, []
@@ -162,7 +162,7 @@ class Bench:
 
 
 def timed_steps(train: Callable[..., object]) -> list[float]:
-    """When each step of a training ended that calls ``after_step``."""
+    """The time at which each step of training ended; ``train`` gets an ``after_step`` to call."""
     ends: list[float] = []
 
     def after_step(step: int) -> None:
@@ -175,7 +175,7 @@ def timed_steps(train: Callable[..., object]) -> list[float]:
 
 
 class Steps:
-    """What is measured of one model."""
+    """The measurements of one model."""
 
     def __init__(self, name: str, options: argparse.Namespace, bench: Bench):
         self.name, self.options, self.bench, self.device = name, options, bench, options.device
@@ -245,7 +245,7 @@ class Steps:
         self.predictor = predictor.requires_grad_(False)
 
     def released(self) -> None:
-        """An alignment and an unlearning step as the released code takes them: all in each step, the head too."""
+        """Alignment and unlearning steps of the released code, which computes all in each step, even the head."""
         steps, ids = self.options.steps, torch.tensor([row[: self.options.tokens - 8] for row in self.texts])
         ids, mask = ids.to(self.device), torch.ones_like(ids).to(self.device)
         with torch.device(self.device):
@@ -351,11 +351,11 @@ class Steps:
         )
 
     def modes(self) -> None:
-        """Training and unlearning in each way of keeping their numbers on the device."""
+        """Training and unlearning in each way that keeps weights and optimiser state on the device."""
         self.ways([memory for memory in MODES if not memory.offload])
 
     def offload(self) -> None:
-        """The same with steps that the host makes, which take long."""
+        """The same with optimiser steps on the host, which are slow."""
         self.ways([memory for memory in MODES if memory.offload])
 
     def ways(self, memories: list[Memory]) -> None:
@@ -393,7 +393,7 @@ class Steps:
         restore(self.llm)
 
     def evaluation(self) -> None:
-        """All probes of a target, as many and as long as RWKU's."""
+        """All probes of a target, in RWKU's number and length."""
         self.llm.to(self.device, torch.bfloat16)
         tokenizer = build_tokenizer(self.vocabulary)
         engine = Engine(self.llm, tokenizer, self.config["evaluation"]["batch_tokens"])
@@ -433,7 +433,7 @@ class Steps:
 
 
 def hardware(rows: pd.DataFrame, device: str) -> dict:
-    """The rates that were found, as `hardware` of the config has them; the disk's by a file of a gigabyte."""
+    """The measured rates in the form of the config's `hardware`; the disk's is measured with a file of a gigabyte."""
     with tempfile.NamedTemporaryFile(dir=ROOT) as file:
         began = time.perf_counter()
         file.write(os.urandom(2**20) * 1024)

@@ -1,9 +1,9 @@
-"""The host's memory that training on a CPU takes, by each way of keeping its numbers, beside what jobs ask for.
+"""Measure the host memory of training on a CPU, by each way to keep weights and state, beside what jobs request.
 
     PYTHONPATH=workflow python benchmarks/memory.py [--tokens 96] [--steps 2]
 
-A model of random weights and of SmolLM2-135M's sizes is trained by NPO and by Align-then-Unlearn, each way in a process
-of its own. Compared is the most that the process held with what `mem_mb` of the job would be under the demo's config.
+A model with random weights and SmolLM2-135M's sizes is trained by NPO and by Align-then-Unlearn, each way in its own
+process. The process's peak memory is compared with the job's `mem_mb` under the demo's config in bf16.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def demo(tokens: int) -> dict:
 
 
 def train(method: str, memory: Memory, folder: str, tokens: int, steps: int) -> float:
-    """Train as a job does; the most that this process held, in bytes."""
+    """Train as a job does; return the peak memory of this process in bytes."""
     from accelerate import Accelerator
     from torch.nn.functional import normalize
 

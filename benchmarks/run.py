@@ -1,4 +1,4 @@
-"""A whole run of Align-then-Unlearn in miniature: as the released code does it, and as this workflow does it.
+"""Compare a whole run of Align-then-Unlearn in miniature, by the released code and by this workflow.
 
     PYTHONPATH=workflow python benchmarks/run.py [--texts 32] [--align 30] [--between 6] [--unlearn 6] [--tokens 256]
 
@@ -77,7 +77,7 @@ class Times(dict):
 
 
 class Ours:
-    """What this workflow does in a run."""
+    """A run by this workflow."""
 
     def __init__(self, engine: Engine, corpus: WindowedCorpus, options: argparse.Namespace, scratch: Path):
         self.engine, self.llm, self.corpus, self.options = engine, engine.llm, corpus, options
@@ -104,14 +104,14 @@ class Ours:
 
 
 class Released(Ours):
-    """The same as the released code does it."""
+    """A run by the released code."""
 
     def __init__(self, encoder, rows: torch.Tensor, **parts):
         super().__init__(**parts)
         self.encoder, self.rows = encoder, rows  # the encoder's tokens of each window of the corpus
 
     def states(self, batch: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states and mask, all texts as long as the longest may be."""
+        """Hidden states and mask, with all texts padded to the most tokens."""
         texts = [self.corpus.input_ids[self.corpus.text(i)].long() for i in batch]
         ids = torch.stack([fill(text, (0, self.options.tokens - len(text))) for text in texts])
         mask = torch.stack([torch.arange(self.options.tokens) < len(text) for text in texts])

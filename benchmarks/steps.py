@@ -1,4 +1,4 @@
-"""Side by side: one training step as the released code does it, and as this workflow does it.
+"""Compare one training step of the released code with one of this workflow.
 
     PYTHONPATH=workflow python benchmarks/steps.py [--llm DIR] [--encoder DIR] [--batch 16] [--tokens 256] [--repeat 3]
 

@@ -1,9 +1,9 @@
-"""Training steps of GA beside the same loss in a plain transformers Trainer.
+"""Compare training steps of GA with the same loss in a plain transformers Trainer.
 
     PYTHONPATH=workflow python benchmarks/trainer.py [--llm DIR] [--steps 6] [--batch 8] [--tokens 96] [--turns 2]
 
-The same text, weights, AdamW and batches, in turns; the Trainer negates the model's own loss. The first step of each
-turn warms up and is not counted. Both must end at the same weights: the largest difference is told.
+Both use the same text, weights, AdamW and batches, in turns; the Trainer negates the model's own loss. The first step
+of each turn warms up and does not count. Both must end at the same weights, so the largest difference is printed.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def here(llm: PreTrainedModel, rows: list[list[int]], batch: int) -> list[float]
         title="ga",
         **how,
     )
-    # behind the last step the loss of its batch is computed once more
+    # after the last step the loss of its batch is computed once more
     return [later - earlier for earlier, later in pairwise(ends[:-1])]
 
 

@@ -237,6 +237,14 @@ def test_layout_by_hand():
     assert mark_damaged(without).columns.tolist() == ["Method", "Targets"]
 
 
+def test_a_row_counts_the_targets_whose_runs_reached_its_stage():
+    """Ada's 90, 80 and 70, Bo's 70 and 60: where Bo's run has ended the mean is Ada's alone."""
+    long = long_table(metrics=("forget_qa",))
+    table = main_table(long[(long["target"] != "2_Bo") | (long["stage"] < 2)], [])
+    assert table["Targets"].tolist() == [2, 2, 1]
+    assert table["Forget QA ↓"].tolist() == [80, 70, 70]
+
+
 def test_layout_of_several_seeds():
     """Means 60, 70 and 80 of three seeds: 70 ± 4.303 x 10 / sqrt(3); the model before has no seed."""
     parts = []

@@ -89,7 +89,7 @@ def test_time_left():
     running = Job("unlearn", started=100.0, resources={"expected_s": 60})
     rows = [{"rule": "unlearn", "waiting": 1, "failed": 0}]
     assert status.seconds_left([running], rows, {}, now=120) == 100
-    known = {("unlearn", "llm", "atu"): 30.0}  # measured: 10 + 30
+    known = {running.kind: 30.0}  # measured: 10 + 30
     assert status.seconds_left([running], rows, known, now=120) == 40
 
 

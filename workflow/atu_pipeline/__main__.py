@@ -4,7 +4,7 @@ import os
 import sys
 from importlib import import_module
 
-# Each is a module of this package, and is imported when it is asked for.
+# Each is a module of this package, imported only when its command runs.
 COMMANDS = {
     "plan": "what a run would do: jobs, GPU-hours, memory, disk; takes Snakemake's options",
     "status": "what the last run has done, what failed, how long is left; takes its directory",
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int | None:
     """Run one command.
 
     Returns:
-        Its exit status.
+        The command's exit status.
     """
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in COMMANDS:

@@ -1,8 +1,9 @@
-"""Slurm: what is checked before anything is submitted, and what the executor plugin is taught.
+"""Slurm: checks before anything is submitted, and patches to the executor plugin.
 
-Before: will the run see that jobs end, and do jobs of an earlier run still work here? Taught, since version 2.8 lacks
-it: GPUs by --gpus, by --gres alone or by both, of any name, several on one node; --slurm-no-account; preempted jobs
-that will not come back; where Slurm is, if Snakemake runs in one of its jobs.
+The checks are whether the run will see that jobs end, and whether jobs of an earlier run still work here. The patches
+add what version 2.8 lacks: GPUs requested by --gpus, by --gres alone or by both, with any name, and several on one
+node; --slurm-no-account; preempted jobs that will not come back; and Slurm's location if Snakemake runs in one of its
+jobs.
 """
 
 import os
@@ -14,13 +15,13 @@ from pathlib import Path
 
 from atu_pipeline.settings import ConfigError
 
-# The executor plugin asks for the state of jobs every so many seconds at most; squeue knows an ended job for
-# MinJobAge seconds, and the plugin waits for ever for a job that squeue no longer knows.
+# The longest pause in seconds between the executor plugin's queries of job states. squeue knows an ended job for
+# MinJobAge seconds, and the plugin waits forever for a job that squeue no longer knows.
 LONGEST_PAUSE = 180
 
 
 def answer(*command: str) -> str:
-    """What a Slurm command prints; nothing if it fails or does not exist."""
+    """The output of a Slurm command; nothing if it cannot be run or takes more than a minute."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -28,12 +29,12 @@ def answer(*command: str) -> str:
 
 
 def status_fault(shown: str, command: str, interval: int) -> str | None:
-    """Why ended jobs would not be seen, with the mend, or None.
+    """Why the run would not see that jobs end, and how to fix it; None if it would.
 
     Args:
-        shown: what ``scontrol show config`` prints; nothing where no Slurm answers.
-        command: "squeue" or "sacct", which the executor plugin is to ask.
-        interval: seconds before its first question.
+        shown: the output of ``scontrol show config``; empty if no Slurm answers.
+        command: "squeue" or "sacct", with which the executor plugin will query states.
+        interval: seconds before its first query.
     """
     values = dict(re.findall(r"^(\w+)\s*=\s*(\S+)", shown, re.MULTILINE))
     accounts = values.get("AccountingStorageType", "").removeprefix("accounting_storage/") != "none"
@@ -56,14 +57,14 @@ def status_fault(shown: str, command: str, interval: int) -> str | None:
     return None
 
 
-# The executor plugin calls its jobs by the run's id, behind a prefix of the user's.
+# The executor plugin names its jobs by the run's id, after the user's prefix.
 PLUGINS_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 GPU_OPTIONS = ("gpus", "gres", "both")  # of sbatch
 QUEUE = "%A|%j|%Z"  # id, name, working directory
 
 
 def left_behind(queue: str, directory: Path) -> list[str]:
-    """Ids of jobs of a Snakemake that work in a directory; not the job in which Snakemake itself runs, nor others.
+    """Ids of Snakemake's jobs that work in a directory, without the job in which Snakemake itself runs and other jobs.
 
     Args:
         queue: lines of ``squeue --format`` with :data:`QUEUE`.
@@ -73,13 +74,13 @@ def left_behind(queue: str, directory: Path) -> list[str]:
 
 
 def check_cluster(executor: object) -> None:
-    """Refuse to start where jobs would be waited for for ever, or would be done twice at once.
+    """Refuse to start if the run would wait forever for jobs, or if jobs of an earlier run still work.
 
     Args:
-        executor: Snakemake's settings of the executor; those of another than Slurm's pass.
+        executor: Snakemake's settings of the executor; those of an executor other than Slurm pass.
 
     Raises:
-        ConfigError: with one line that says what to do.
+        ConfigError: says in one line what to do.
     """
     command = getattr(executor, "status_command", None)
     if command is None:
@@ -94,13 +95,14 @@ def check_cluster(executor: object) -> None:
 
 
 def gpu_request(job: object) -> str:
-    """How sbatch is asked for a job's GPUs; once, where the plugin asks by --gres and by --gpus.
+    """The options of sbatch that request a job's GPUs. The plugin itself would request them by --gres and by --gpus.
 
-    By the job's resources: ``gres`` as it is; else ``gpu`` of them, of ``gpu_model``, by ``gpu_option`` (gpus, gres or
-    both). Several are asked for on one node, unless ``nodes`` says otherwise: Slurm would take --gpus=4 from several.
+    They come from the job's resources: ``gres`` as it is, or else ``gpu`` GPUs of ``gpu_model`` by ``gpu_option``
+    (gpus, gres or both). Several GPUs are requested on one node unless ``nodes`` is set, since Slurm would spread
+    --gpus=4 over nodes.
 
     Raises:
-        WorkflowError: for a name that no GPU has, so that it could be more than a name.
+        WorkflowError: if ``gpu_option`` is unknown, or if a name cannot be a GPU's, since it could add options.
     """
     from snakemake_interface_common.exceptions import WorkflowError
 
@@ -124,12 +126,12 @@ def gpu_request(job: object) -> str:
 
 
 def step_gpus(asked: Callable[[object], str]) -> Callable[[object], str]:
-    """What srun is asked for within a job: nothing where --gpus is unknown, as a step has all GPUs of its job."""
+    """The GPU options of srun within a job: none if --gpus is unknown there, since a step has all GPUs of its job."""
     return lambda job: "" if job.resources.get("gres") or job.resources.get("gpu_option") == "gres" else asked(job)
 
 
 def no_account(asked: Callable[[object, object], Iterator[str]]) -> Callable[[object, object], Iterator[str]]:
-    """The account as an option of sbatch: with --slurm-no-account none is guessed."""
+    """The account option of sbatch; with --slurm-no-account, the plugin does not guess one."""
 
     def option(executor: object, job: object) -> Iterator[str]:
         none = executor.workflow.executor_settings.no_account and not job.resources.get("slurm_account")
@@ -138,15 +140,15 @@ def no_account(asked: Callable[[object, object], Iterator[str]]) -> Callable[[ob
     return option
 
 
-# States in which the plugin waits for Slurm to put a job back into its queue, or that it does not know.
+# States that the plugin does not know, or in which it waits for Slurm to requeue the job.
 COMES_BACK = {"PREEMPTED", "NODE_FAIL", "LAUNCH_FAILED", "RECONFIG_FAIL"}
 
 
 def ended(query: Callable[..., Awaitable[tuple]]) -> Callable[..., Awaitable[tuple]]:
-    """The states of jobs, in which those that ended unseen count as failed; the plugin would wait for them for ever.
+    """The states of jobs, where jobs that ended unseen count as failed; the plugin would wait for them forever.
 
-    One that is preempted (or lost its node) in two answers on end was cancelled, not put back. One that was known and
-    is missing from two answers on end has been forgotten.
+    A job that is preempted (or has lost its node) in two answers in a row was cancelled, not requeued. A job that was
+    known and is missing from two answers in a row has been forgotten.
     """
     known: set[str] = set()
     before: dict[str, str] = {}
@@ -167,7 +169,7 @@ def ended(query: Callable[..., Awaitable[tuple]]) -> Callable[..., Awaitable[tup
 
 
 def without_job(delete: Callable[[], None]) -> Callable[[], None]:
-    """What the plugin takes out of the environment where Snakemake itself runs in a job; where Slurm is, it needs."""
+    """Keep SLURM_CONF, which the plugin needs, when it clears Slurm's variables because Snakemake runs in a job."""
 
     def keep() -> None:
         where = os.environ.get("SLURM_CONF")
@@ -179,7 +181,7 @@ def without_job(delete: Callable[[], None]) -> Callable[[], None]:
 
 
 def teach_plugins() -> None:
-    """Put the functions above into the executor plugins, where Snakemake has loaded them; once in a process."""
+    """Patch the executor plugins with the functions above if Snakemake has loaded them; once per process."""
     slurm, step = (sys.modules.get(f"snakemake_executor_plugin_slurm{end}") for end in ("", "_jobstep"))
     if slurm and slurm.set_gres_string is not gpu_request:
         slurm.set_gres_string = gpu_request

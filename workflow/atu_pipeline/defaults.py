@@ -1,4 +1,4 @@
-"""config.yaml, which holds every default."""
+"""config.yaml, which contains every default."""
 
 from copy import deepcopy
 
@@ -9,7 +9,7 @@ from atu import ROOT
 
 
 def with_defaults(config: dict) -> dict:
-    """A config on top of config.yaml: who imports the workflow as a module gives what differs alone."""
+    """A config on top of config.yaml, since a workflow that imports this one as a module gives only what differs."""
     whole = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     update_config(whole, deepcopy(config))
     return whole

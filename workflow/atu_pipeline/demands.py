@@ -1,4 +1,4 @@
-"""What each rule's jobs need under a config: the sizes that atu_pipeline.resources computes with."""
+"""What each rule's jobs need under a config: the sizes from which atu_pipeline.resources computes."""
 
 from dataclasses import asdict, replace
 from functools import cache
@@ -36,21 +36,22 @@ from atu_pipeline.settings import kind_of, reads_retain_set
 from atu_pipeline.settings.memory import shards
 from atu_pipeline.settings.messages import ConfigError
 
-# Assumed where the config cannot say: weights and tokens of a model whose block has none; tokens of a prompt; batches
-# that are set in embed_windows and compute_reference.py.
+# Assumptions where the config says nothing: weights and vocabulary of a model whose block has neither, tokens of a
+# prompt, and the batch sizes in embed_windows and compute_reference.py.
 PARAMETERS = 8e9
 VOCABULARY = 2**18
 LONG_PROMPT, SHORT_PROMPT = 1000, 150
 WINDOW_BATCH = 512
 REFERENCE_BATCH = 8
-# Of a benchmark in a folder so many targets are looked at; what its rows share by task; characters a token.
+# For a benchmark in a folder: the number of targets to look at, the fields that the rows of a task share, and
+# characters per token.
 SAMPLED = 3
 SHARED_FIELDS = ("examples", "cot")
 CHARACTERS = 4
 
 
 def parameters(config: dict, model: str) -> float:
-    """Weights of a model under `models`; one that was unlearned elsewhere has the LLM's, if its block does not say."""
+    """Weights of a model under `models`; one unlearned elsewhere has as many as the LLM unless its block says so."""
     blocks = config["method_settings"].values()
     like = config["llm"] if any(block.get("model") == model for block in blocks) else model
     told = (config["models"][name].get("parameters") for name in (model, like))
@@ -58,23 +59,23 @@ def parameters(config: dict, model: str) -> float:
 
 
 def depth(config: dict) -> float:
-    """Layers of the LLM; estimated if its block does not say."""
+    """Layers of the LLM, estimated if its block does not say."""
     return config["models"][config["llm"]].get("layers") or shape(parameters(config, config["llm"]))[0]
 
 
 def vocabulary(config: dict) -> int:
-    """Tokens that the LLM knows; as many as the largest vocabulary in use has if its block does not say."""
+    """The size of the LLM's vocabulary; that of the largest one in use if its block does not say."""
     return config["models"][config["llm"]].get("vocabulary", VOCABULARY)
 
 
 def embedding_parameters(config: dict) -> float:
-    """Weights of the LLM's embedding: a vector a token."""
+    """Weights of the LLM's embedding: one vector per token of the vocabulary."""
     size = parameters(config, config["llm"])
     return min(size, vocabulary(config) * shape(size)[1])
 
 
 def logits(config: dict, tokens: float) -> float:
-    """Bytes of logits of ``tokens`` in a loss."""
+    """Bytes of the logits of ``tokens`` in a loss."""
     return logits_bytes(tokens, vocabulary(config))
 
 
@@ -91,33 +92,32 @@ def key_values(config: dict, tokens: float, precision: str) -> float:
 
 
 def subject_tokens(config: dict, kinds: int = 1) -> float:
-    """Tokens of one subject's texts of so many kinds: as many texts as RWKU has or the model writes, all of full
-    length."""
+    """Tokens of one subject's texts of ``kinds`` kinds, each with ``corpus.texts`` texts of full length."""
     return kinds * config["corpus"]["texts"] * config["corpus"]["max_tokens"]
 
 
 def aligned_kinds(settings: dict) -> int:
-    """Kinds of texts that a method is aligned on, of the target and of the others together."""
+    """The number of kinds of texts on which a method is aligned, summed over the target and the other subjects."""
     return (1 + settings["other_subjects"]) * len(settings["corpora"])
 
 
 def kinds_read(config: dict) -> int:
-    """The most kinds of texts that any method is aligned on."""
+    """The most kinds of texts on which any method is aligned."""
     return max(len(block.get("corpora", [None])) for block in config["method_settings"].values())
 
 
 def of_rwku(name: str) -> tuple[float, float]:
-    """Probes of a set for one target of RWKU, and tokens of their prompts in all."""
+    """The number of a set's probes for one target of RWKU, and the tokens of all their prompts."""
     probe_set = PROBE_SETS[name]
     return probe_set.probes, probe_set.probes * (LONG_PROMPT if probe_set.long_prompt else SHORT_PROMPT)
 
 
 @cache
 def in_folder(folder: str, name: str) -> tuple[float, float]:
-    """The same of a benchmark that lies in a folder: of its shared set, or the mean over its first targets.
+    """The same for a benchmark in a folder: for its shared set, or the mean over its first targets.
 
-    Prompts are as long as their rows say; what probes of one task share (solved examples) is read once. What is wrong
-    with the rows is for prepare_probes to say.
+    The length of prompts is computed from their rows; what probes of one task share (solved examples) counts once.
+    Faults in the rows are ignored here, since prepare_probes reports them.
     """
     probe_set, sizes = PROBE_SETS[name], []
     for target in [None, *list_targets(folder)[:SAMPLED]]:
@@ -136,10 +136,10 @@ def in_folder(folder: str, name: str) -> tuple[float, float]:
 
 
 def asked(config: dict, sets: list[str], subject: str | None = None) -> tuple[float, float]:
-    """Tokens of prompts and of answers when the sets are asked.
+    """Tokens of prompts and of answers when some sets are asked.
 
     Args:
-        subject: the target alone, or what all share; None for both.
+            subject: a target for its own probes, or ``UTILITY`` for the shared ones; None for both.
     """
     source = config["benchmarks"][config["benchmark"]]
     if subject is not None and source["shared_utility"]:
@@ -154,13 +154,13 @@ def asked(config: dict, sets: list[str], subject: str | None = None) -> tuple[fl
 
 
 def predictor_parameters(config: dict, settings: dict) -> float:
-    """Weights of the embedding predictor: 12 L w^2 and the map into it."""
+    """Weights of the embedding predictor: 12 L w^2, and the map from hidden states."""
     layers, width = settings["predictor"]["layers"], settings["predictor"]["width"]
     return 12 * layers * width**2 + width * shape(parameters(config, config["llm"]))[1]
 
 
 def alignment(config: dict, settings: dict, steps: int) -> Demand:
-    """Training of the predictor on stored states, the window embeddings of all subjects in memory."""
+    """Training the predictor on stored hidden states, with the window embeddings of all subjects in memory."""
     size = predictor_parameters(config, settings)
     tokens = settings["align"]["batch_size"] * config["corpus"]["max_tokens"]
     trained = training_bytes(size, size, settings["align"]["optimizer"], config["precision"], Memory())
@@ -176,17 +176,17 @@ def alignment(config: dict, settings: dict, steps: int) -> Demand:
 
 
 def states_bytes(config: dict, kinds: int) -> float:
-    """Stored hidden states of one subject's texts of so many kinds: one vector a token."""
+    """Stored hidden states of one subject's texts of ``kinds`` kinds: one vector per token."""
     return subject_tokens(config, kinds) * shape(parameters(config, config["llm"]))[1] * WEIGHT[config["precision"]]
 
 
 def windows_bytes(config: dict, kinds: int) -> float:
-    """Stored window embeddings of the same: at most one float32 vector a token."""
+    """Stored window embeddings of the same texts: at most one float32 vector per token."""
     return subject_tokens(config, kinds) * shape(parameters(config, config["encoder"]))[1] * WEIGHT["fp32"]
 
 
 def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False) -> Demand:
-    """One stage: train the LLM at tau and write it; before the last align the predictor on it again."""
+    """One stage: train the LLM at tau and write it; unless it is the last, align the predictor on it again."""
     size, unlearn, gpus = parameters(config, config["llm"]), settings["unlearn"], config["gpus_per_job"]
     of_text = config["corpus"]["max_tokens"] * (2 if unlearn["retain_weight"] else 1)
     tokens, own = unlearn["batch_size"] * of_text, ceil(unlearn["batch_size"] / gpus) * of_text
@@ -211,7 +211,7 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
         flop=unlearn["steps"] * training_flop(size, tokens, recomputed) / gpus + forward_flop(size, read) + again.flop,
         device=weights + activations(config, own, config["precision"], recomputed) + again.device,
         host=gpus * again.host + rounded_bytes(size, memory),
-        # read into memory, by each GPU's process; copied there once more to be written
+        # each GPU's process reads it into memory; it is copied once more to be written
         copies=(gpus + 1) * checkpoint + host_bytes(size, trained, unlearn["optimizer"], memory),
         moved=2 * checkpoint + (again.host if last else 2 * again.moved),
         kept=checkpoint + (0 if last else again.kept),
@@ -221,7 +221,7 @@ def unlearning(config: dict, settings: dict, memory: Memory, last: bool = False)
 
 
 def realignment(config: dict, settings: dict) -> Demand:
-    """Hidden states of a stage's model, on local scratch, and training of the predictor on them."""
+    """Computing hidden states of a stage's model on local scratch, and training the predictor on them."""
     size, again = parameters(config, config["llm"]), alignment(config, settings, settings["align"]["steps_between"])
     tokens, checkpoint = subject_tokens(config, aligned_kinds(settings)), WEIGHT["fp32"] * size
     return Demand(
@@ -235,29 +235,29 @@ def realignment(config: dict, settings: dict) -> Demand:
 
 
 def passed_share(config: dict, settings: dict, top: float) -> float:
-    """The share of the model's layers that gradients pass: from the lowest that trains up to layer ``top``."""
+    """The share of the model's layers that gradients pass, from the lowest trained layer up to layer ``top``."""
     layers = layer_range(settings["layers"])
     lowest = 0 if layers is None else layers.start
     return min(1.0, max(0.0, (top - lowest) / depth(config)))
 
 
 def layers_share(config: dict, settings: dict) -> float:
-    """The share of the model's layers that train, of a block that may name some."""
+    """The share of the model's layers that train, since a block may name some."""
     layers = layer_range(settings["layers"])
     return 1.0 if layers is None else min(1.0, len(layers) / depth(config))
 
 
 def adapter_bytes(config: dict, settings: dict) -> float:
-    """A LoRA adapter that is kept apart."""
+    """Bytes of a LoRA adapter that is kept apart."""
     lora = settings["lora"]
-    # one map that makes queries, keys and values has as many weights in its adapter as two square ones
+    # an adapter of one map that makes queries, keys and values has as many weights as those of two square maps
     maps = 2 if lora["modules"] == AUTO else len(lora["modules"])
     whole = lora_parameters(parameters(config, config["llm"]), lora["rank"], maps)
     return WEIGHT["fp32"] * whole * layers_share(config, settings)
 
 
 def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> Demand:
-    """All epochs of a method with a loss on texts about some people; each leaves a checkpoint."""
+    """All epochs of a method with a loss on texts about some people; each epoch leaves a checkpoint."""
     size, train, own = parameters(config, config["llm"]), settings["train"], declared(ROOT, settings["method"])
     checkpoint = WEIGHT["fp32"] * size
     saved = checkpoint
@@ -268,9 +268,9 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
         trained = own.trained_layers * size / depth(config)
     else:
         trained = size * layers_share(config, settings)
-    kept = own.second_model + (settings["retain"]["loss"] == "kl")  # base models beside the one that trains
+    kept = own.second_model + (settings["retain"]["loss"] == "kl")  # base models beside the trained one
     sequences = (2 if settings["texts"] == "pair" else 1) + reads_retain_set(settings)
-    # a batch is shared if a method says how (atu.training.shares)
+    # GPUs share a batch if the method says how (atu.training.shares)
     gpus = config["gpus_per_job"]
     sharing = gpus if own.mean_over and "others" not in own.reads else 1
     batch = ceil(train["batch_size"] / sharing) * settings["max_tokens"] * sequences
@@ -281,7 +281,7 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
     embedding = {"embedding": embedding_parameters(config), "embedding_trains": whole}
     if own.trained_layers is None:
         passed = size * passed_share(config, settings, depth(config))
-    else:  # it runs none above its own
+    else:  # it runs no layers above its own
         passed = size * min(1.0, own.trained_layers / depth(config))
     weights = training_bytes(
         size, trained, train["optimizer"], config["precision"], memory, kept, **embedding, passed=passed
@@ -291,7 +291,7 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
         flop=train["epochs"] * passes / sharing,
         device=weights + activations(config, batch, config["precision"], recomputed) + logits(config, batch),
         host=rounded_bytes(size, memory),
-        # each GPU's process reads the model, and on several copies it there
+        # each GPU's process reads the model and, if there are several, copies it in memory
         copies=checkpoint * (gpus * (1 + kept) if gpus > 1 else 1)
         + saved
         + host_bytes(size, trained, train["optimizer"], memory),
@@ -303,7 +303,7 @@ def training(config: dict, settings: dict, memory: Memory, people: int = 1) -> D
 
 
 def answering(config: dict, prompts: float, answers: float) -> float:
-    """Work of answering probes; of answers that are written alone on a GPU what it could compute in that time."""
+    """FLOP of answering probes; if a GPU writes each answer alone, the FLOP that it could have done in that time."""
     size = parameters(config, config["llm"])
     if not config["evaluation"]["batch_invariant"]:
         return answering_flop(size, prompts, answers)
@@ -314,7 +314,7 @@ def answering(config: dict, prompts: float, answers: float) -> float:
 
 
 def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Demand:
-    """Asking the probes of one target, shared ones, or both; weights and cache in the precision of evaluation."""
+    """Asking the probes of one target, the shared ones, or both, with weights and cache in ``precision``."""
     size, precision = parameters(config, config["llm"]), config["precision"]
     batch = config["evaluation"]["batch_tokens"]
     return Demand(
@@ -326,16 +326,17 @@ def evaluation(config: dict, sets: list[str], subject: str | None = None) -> Dem
 
 
 def judging(config: dict, sets: list[str], subject: str | None = None, own: bool = False) -> Demand:
-    """:func:`evaluation`, whose answers the base model reads afterwards, and the probabilities that are asked for.
+    """:func:`evaluation`, after which the base model reads the answers, plus probabilities if they are set.
 
     Args:
-        own: whether these are its own answers, which it reads thrice (atu/evaluation/surprise.py); else it is loaded.
+        own: whether the answers are the base model's own, which it reads three times (atu/evaluation/surprise.py);
+            otherwise it must be loaded.
     """
     size, whole = parameters(config, config["llm"]), evaluation(config, sets, subject)
     again = (3 if own else 1) * sum(asked(config, [name for name in sets if name in judged()], subject))
     if config["evaluation"]["probability"]:
         again += sum(asked(config, [name for name in sets if name in about_people()], subject))
-    gpus = config["gpus_per_evaluation"]  # each asks its part, on a copy of the model
+    gpus = config["gpus_per_evaluation"]  # each asks a part of the probes, on its own copy of the model
     return replace(
         whole,
         flop=(whole.flop + forward_flop(size, again)) / gpus,
@@ -346,7 +347,7 @@ def judging(config: dict, sets: list[str], subject: str | None = None, own: bool
 
 
 def writing(config: dict) -> Demand:
-    """Texts about one subject by the model itself."""
+    """Writing texts about one subject by the model itself."""
     size, corpus = parameters(config, config["llm"]), config["corpus"]
     tokens = corpus["texts"] * corpus["max_new_tokens"]
     weights = WEIGHT["fp32"] * size
@@ -356,7 +357,7 @@ def writing(config: dict) -> Demand:
 
 
 def embedding(config: dict) -> Demand:
-    """Windows of one subject's texts: as many as tokens, k encoder tokens each."""
+    """Embedding the windows of one subject's texts: one window of k encoder tokens per token."""
     size, kinds = parameters(config, config["encoder"]), kinds_read(config)
     tokens = subject_tokens(config, kinds)
     widest = max(block.get("k", 1) for block in config["method_settings"].values())
@@ -373,7 +374,7 @@ def embedding(config: dict) -> Demand:
 
 
 def reading(config: dict, tokens: float, kept: float = 0.0, scored: float = 0.0) -> Demand:
-    """One pass of the base model over ``tokens``, its float32 weights on the device."""
+    """One pass of the base model over ``tokens``, with float32 weights on the device."""
     size = parameters(config, config["llm"])
     weights = WEIGHT["fp32"] * size
     batch = 2 * activation_bytes(size, REFERENCE_BATCH * config["corpus"]["max_tokens"], "fp32", recomputed=True)
@@ -382,7 +383,7 @@ def reading(config: dict, tokens: float, kept: float = 0.0, scored: float = 0.0)
 
 
 def attacking(config: dict, block: dict, memory: Memory, subject: str | None) -> Demand:
-    """Asking a person's probes under an attack, as often as it asks, and training where it trains."""
+    """Asking a person's probes under an attack, as often as the attack asks, and training if it trains."""
     size, before = parameters(config, config["llm"]), len(block.get("at", [0])) - 1  # the last step
     asking = evaluation(config, block["ask"], subject)
     between = evaluation(config, block.get("between", block["ask"]), subject)
@@ -399,7 +400,7 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
         embedding = {"embedding": embedding_parameters(config), "embedding_trains": not rank}
         step = sharded_bytes(training_bytes(*of, **embedding, passed=size), *sharded)
         step += activations(config, tokens, config["precision"], recomputed) + logits(config, tokens)
-        # it is asked as it trains, its weights and the optimiser's state as they are
+        # it is asked during training, with weights and the optimiser's state in memory
         between_steps = sharded_bytes(training_bytes(*of, **embedding, gradients=False), *sharded)
         between_steps += key_values(config, config["evaluation"]["batch_tokens"], config["precision"])
         device = max(step, between_steps + logits(config, LONG_PROMPT))
@@ -410,7 +411,7 @@ def attacking(config: dict, block: dict, memory: Memory, subject: str | None) ->
 
 
 def layer_states(config: dict, subject: str | None) -> Demand:
-    """One pass over a person's prompts, and one float32 vector a prompt and layer."""
+    """One pass over a person's prompts, which keeps one float32 vector per prompt and layer."""
     size, precision = parameters(config, config["llm"]), config["precision"]
     prompts, _ = asked(config, config["layer_probe"]["ask"], subject)
     (layers, width), weights = shape(size), WEIGHT[precision] * size
@@ -424,7 +425,7 @@ def layer_states(config: dict, subject: str | None) -> Demand:
 
 
 def scoring(config: dict, models: int) -> Demand:
-    """Reading all groups of texts by one model, or two in turn; logits of one text at a time."""
+    """Reading all groups of texts by one model or by two in turn, with the logits of one text at a time."""
     size, precision, longest = parameters(config, config["llm"]), config["precision"], config["corpus"]["max_tokens"]
     subjects = sum(block.get("subjects") or 1 for block in config["text_scores"].values())
     batch = activation_bytes(size, config["evaluation"]["batch_tokens"], precision, recomputed=True)
@@ -438,14 +439,16 @@ def scoring(config: dict, models: int) -> Demand:
 
 
 def memory_of(config: dict, rule: str, name: str) -> Memory:
-    """How a job that trains the LLM keeps its numbers: as the config says, or the most exact way that fits one GPU.
+    """How a job that trains the LLM keeps weights and optimiser state.
+
+    It is what the config says. For ``auto`` it is the most exact way that fits one GPU, or the default on a CPU.
 
     Args:
         rule: train, unlearn or attack_after.
-        name: of the method or the attack.
+        name: the name of the method or the attack.
 
     Raises:
-        ConfigError: if none fits.
+        ConfigError: if no way fits.
     """
     if config["memory"] != AUTO_MEMORY:
         return Memory(**config["memory"])
@@ -463,7 +466,7 @@ def memory_of(config: dict, rule: str, name: str) -> Memory:
 
 
 def ways(config: dict, rule: str, name: str) -> dict[Memory, float]:
-    """What a job that trains the LLM asks of a GPU, GB, by each way of keeping its numbers, the most exact first."""
+    """GB of GPU memory of a job that trains the LLM, by each way to keep weights and state, the most exact first."""
     return {
         memory: gpu_mem_mb(demand(rule, config, name, memory=memory)) / 1000
         for memory in rungs(config["precision"])
@@ -476,7 +479,7 @@ def optimizer_of(config: dict, rule: str, name: str) -> str:
 
     Args:
         rule: train, unlearn or attack_after.
-        name: of the method or the attack.
+        name: the name of the method or the attack.
     """
     if rule == "attack_after":
         return config["attacks"][name]["optimizer"]
@@ -499,17 +502,18 @@ def demand(
     """What one job of a rule needs.
 
     Args:
-        name: of the method, the model or the attack that the job is about, where it is about one.
-        subject: whose probes evaluate_before asks.
-        people: how many a run forgets at once.
-        memory: how a training keeps its numbers; None for what the config says.
+            name: the name of the job's method, model or attack, if it has one.
+            subject: the subject whose probes the rules of the base model, attacks and layers ask; None for the target's
+                and the shared ones.
+            people: how many people a run forgets at once.
+            memory: how training keeps weights and optimiser state; None for what the config says.
 
-    Raises:
-        ConfigError: if a training fits no GPU.
-        KeyError: for a rule that handles no model.
+        Raises:
+            ConfigError: if training does not fit the GPU.
+            KeyError: if the rule handles no model.
     """
     settings = config["method_settings"].get(name, {})
-    if "align" in settings:  # which reads as many subjects more
+    if "align" in settings:  # alignment reads the texts of all these people
         settings = settings | {"other_subjects": settings["other_subjects"] + people - 1}
     checkpoint = WEIGHT["fp32"] * parameters(config, config["llm"])
     match rule:
@@ -546,7 +550,7 @@ def demand(
             lora = settings.get("lora", {"rank": 0})
             if lora["rank"] and not lora["merge"]:
                 return Demand(kept=adapter_bytes(config, settings))
-            size = 2 * checkpoint if lora["rank"] else 0.0  # else linked: no second copy
+            size = 2 * checkpoint if lora["rank"] else 0.0  # otherwise weights are linked, not copied
             return Demand(host=size, moved=size, kept=checkpoint)
         case "evaluate_before":
             return judging(config, config["evaluation"]["before_and_after"], subject, own=True)

@@ -1,4 +1,4 @@
-"""What an experiment runs and shows: the config's own targets, methods and seeds are one like the others."""
+"""What an experiment runs and shows. The config's own targets, methods and seeds are an experiment too."""
 
 import itertools
 from collections.abc import Iterable
@@ -32,11 +32,11 @@ from atu_pipeline.variants import Variants
 
 TABLES = ("main", "adversarial_types", "mia", "collapsed", "learning_rates")  # with records
 OWN = "results"  # the folder of the config's own experiment
-FOLDER = "results/experiments"  # of the others, each by its name
+FOLDER = "results/experiments"  # contains the folders of named experiments
 
 
 def caption_of(figure: str) -> str:
-    """The text under a figure in the report: a changed one draws the figure anew.
+    """The text under a figure in the report; if it changes, the figure is drawn again.
 
     Raises:
         ConfigError: if there is no such figure.
@@ -52,15 +52,16 @@ def folder_of(name: str) -> str:
 
 
 class Experiment:
-    """One experiment, read when it is asked for: another benchmark may not have its targets.
+    """One experiment, read only on request, since another benchmark may not have its targets.
 
     Args:
-        folder: of its tables and figures.
-        variants: of the config.
-        check: refuse what other settings made and Snakemake would keep; a job that is started by itself need not.
+            folder: the folder of its tables and figures.
+            variants: the config's variants.
+            check: whether to refuse files that other settings made and Snakemake would keep; a job that Snakemake
+                starts by itself need not.
 
-    Raises:
-        ConfigError: as ``experiment_of``, or if a method asks for what the model lacks.
+        Raises:
+            ConfigError: as ``experiment_of`` does, or if a method needs what the model lacks.
     """
 
     def __init__(self, folder: str, variants: Variants, check: bool = True):
@@ -81,11 +82,11 @@ class Experiment:
 
     @property
     def methods(self) -> list[str]:
-        """The methods; one with a grid is one for each combination of its values."""
+        """The methods; a method with a grid becomes one for each combination of its values."""
         return self.chosen["methods"]
 
     def kind(self, method: str) -> str:
-        """aligned, trained or applied."""
+        """aligned, trained, applied or external."""
         return kind_of(self.config["method_settings"][method])
 
     def runs(self) -> Iterable[tuple[str, str, str]]:
@@ -93,14 +94,14 @@ class Experiment:
         return itertools.product(self.groups, self.methods, map(str, self.chosen["seeds"]))
 
     def called(self, method: str, target: str) -> str:
-        """How tables call a method that forgets several people: with how many, and in which way."""
+        """The method's name in tables; for several people it says how many, and whether at once or in sequence."""
         if not self.chosen.get("at_once") and not self.chosen.get("in_sequence"):
             return method
         way = "sequence" if self.chosen.get("in_sequence") else "batch"
         return f"{method}@{way}{len(self.asked_about(target))}"
 
     def asked_about(self, target: str) -> tuple[str, ...]:
-        """Those of whom the model of a run is asked."""
+        """The people about whom a run's model is asked."""
         return self.recipes.groups.of(target).asked
 
     def asked(self, method: str, stage: int) -> list[str]:
@@ -110,8 +111,7 @@ class Experiment:
 
     @cached_property
     def rows(self) -> Rows:
-        """One row for each stage of each run and person whom it forgets: what the tables are made of. Stage 0 is the
-        base model."""
+        """The rows from which tables are made, one for each run, person and evaluated stage (0: the base model)."""
         rows = []
         for target, method, seed in self.runs():
             for person in self.asked_about(target):
@@ -130,7 +130,7 @@ class Experiment:
         return Rows(rows)
 
     def views(self, rows: list[dict]) -> dict[str, Recipe]:
-        """The tables and pages of some rows that have no digest in their name, each with its recipe."""
+        """The tables and pages that show some rows, each with its recipe; their names have no digest."""
         recipe = self.recipe_of(rows)
         views = {f"{self.folder}/tables/{name}.csv": recipe for name in TABLES}
         views[f"{self.folder}/tables/known.csv"] = self.recipe_of_known
@@ -147,23 +147,23 @@ class Experiment:
         }
 
     def refuse_stale(self, rows: list[dict], views: dict[str, Recipe]) -> None:
-        """Refuse to go on with files of other settings that Snakemake would keep."""
+        """Refuse files of other settings that Snakemake would keep."""
         if self.check and (fault := stale([*(row["files"] for row in rows), views])):
             raise ConfigError(fault)
 
     def recipe_of(self, rows: list[dict]) -> Recipe:
-        """What the table of some rows depends on."""
+        """What a table of some rows depends on."""
         files = {file: made.digest for row in rows for file, made in row["files"].items()}
         kept = {key: self.config[key] for key in ("dev_targets", "collapse", "grids", "bootstrap")}
         return Recipe(runs=files, probe_sets=declarations(), **kept)
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What the tables depend on, and all that is drawn from them."""
+        """What the tables, and all figures drawn from them, depend on."""
         return self.recipe_of(self.rows)
 
     def first_and_last(self, rows: list[dict]) -> list[dict]:
-        """Of each run among some rows the base model and the last stage, if that is evaluated."""
+        """For each run among some rows, the rows of the base model and of the last stage, if that is evaluated."""
         return [row for row in rows if row["stage"] in (0, self.recipes.last(row["block"]))]
 
     @cached_property
@@ -172,10 +172,10 @@ class Experiment:
         return Rows(self.first_and_last(self.rows))
 
     def answers(self, target: str) -> Rows:
-        """The rows of one target that its page of answers shows.
+        """The rows that a target's page of answers shows.
 
         Raises:
-            ConfigError: if it is no target of this experiment.
+            ConfigError: if it is not a target of this experiment.
         """
         if target not in self.targets:
             raise ConfigError(f"{target} is not run: add it to targets")
@@ -183,15 +183,15 @@ class Experiment:
 
     @cached_property
     def published(self) -> Rows:
-        """The rows, each with its row in the published tables, or what of its settings is not as that row's.
+        """The rows, each with its row in the published tables, or the settings in which it differs from that row.
 
         Raises:
-            ConfigError: if the published numbers are by another protocol.
+            ConfigError: if the published numbers were made by another protocol.
         """
         refuse(check_protocol(f"{self.folder}/tables/published.csv", self.config))
         rows = []
         for row in self.rows:
-            alone = row["method"] == row["block"] or row["stage"] == 0  # of several people nothing is published
+            alone = row["method"] == row["block"] or row["stage"] == 0  # nothing is published on several people
             method, stage, taus = row["block"], row["stage"], self.recipes.stages(row["block"])
             own = published_row(method, self.config, stage, taus) if alone else None
             other = unlike(method, self.config, taus[:stage]) if own and stage > 0 else []
@@ -199,10 +199,10 @@ class Experiment:
         return Rows(rows)
 
     def base_rows(self) -> Rows:
-        """The row of each target and unmodified model, by each protocol.
+        """One row for each target, unmodified model and protocol.
 
         Raises:
-            ConfigError: if the experiment overrides what these are of.
+            ConfigError: if the experiment has overrides.
         """
         if self.variants.of(self.name) is not self.variants.own:
             raise ConfigError(
@@ -218,7 +218,7 @@ class Experiment:
 
     @cached_property
     def before(self) -> Rows:
-        """The same, once what other settings made is refused."""
+        """The rows of :meth:`base_rows`, after refusing stale files."""
         rows = self.base_rows()
         self.refuse_stale(rows, {f"{self.folder}/tables/before.csv": self.recipe_of(rows)})
         return rows
@@ -241,14 +241,14 @@ class Experiment:
 
     @cached_property
     def attacked(self) -> Rows:
-        """A row for each run, attack and person: the answers under the attack, and those beside which they stand."""
+        """A row for each run, attack and person: the answers under the attack, and those to compare with them."""
         rows = self.under_attacks(self.ends)
         table = {f"{self.folder}/tables/robustness.csv": self.with_attacks(self.recipe, rows)} if rows else {}
         self.refuse_stale([{"files": row[kind]} for row in rows for kind in COMPARED], table)
         return Rows(rows)
 
     def under_attacks(self, ends: Iterable[dict]) -> list[dict]:
-        """The rows of some last stages under each attack that they take."""
+        """The rows of some last stages under each attack that applies to them."""
         return [
             self.under(attack, row)
             for row in ends
@@ -257,7 +257,7 @@ class Experiment:
         ]
 
     def under(self, attack: str, row: dict) -> dict:
-        """A row of the last stage of a run as one under an attack."""
+        """A run's last stage as a row under an attack."""
         person = row["target"]
         asked = row["of"], row["block"], str(row["seed"]), attack, person
         base = {self.paths.attacked_before(person, attack): self.recipes.attacked_before(person, attack)}
@@ -272,23 +272,23 @@ class Experiment:
         }
 
     def takes(self, attack: str, method: str) -> bool:
-        """Whether a method can be attacked so: an adapter is turned off where one is kept apart."""
+        """Whether an attack applies to a method: only an adapter that is kept apart can be turned off."""
         lora = self.config["method_settings"][method].get("lora", {"rank": 0})
         return self.config["attacks"][attack]["attack"] != "adapter_off" or bool(lora["rank"] and not lora["merge"])
 
     @property
     def attack_files(self) -> list[str]:
-        """All that the comparison of attacks reads."""
+        """All files that the comparison of attacks reads."""
         return self.compared(self.attacked)
 
     @staticmethod
     def compared(rows: Iterable[dict]) -> list[str]:
-        """The answers under attacks of some rows, and those beside which they stand, each once."""
+        """The files of answers under attacks in some rows, and of those with which they are compared, each once."""
         return sorted({file for row in rows for kind in COMPARED for file in row[kind]})
 
     @staticmethod
     def with_attacks(recipe: Recipe, rows: list[dict]) -> Recipe:
-        """A recipe with the answers under attacks, if there are any."""
+        """A recipe with the answers under attacks added, if there are any."""
         read = [row[kind] for row in rows for kind in COMPARED]
         if not read:
             return recipe
@@ -296,7 +296,7 @@ class Experiment:
 
     @property
     def recipe_of_attacked(self) -> Recipe:
-        """What the comparisons depend on that read answers under attacks."""
+        """What comparisons that read answers under attacks depend on."""
         return self.with_attacks(self.recipe, self.attacked)
 
     @cached_property
@@ -323,7 +323,7 @@ class Experiment:
         return sorted({file for row in self.layers for kind in ("files", "base") for file in row[kind]})
 
     def with_layers(self, recipe: Recipe, rows: list[dict]) -> Recipe:
-        """A recipe with hidden states of layers, and how they are told apart."""
+        """A recipe with hidden states of layers, and the settings of the classifiers, added."""
         read = [row[kind] for row in rows for kind in ("files", "base")]
         states = {file: made.digest for files in read for file, made in files.items()}
         return Recipe(recipe | {"layers": states, "layer_probe": self.config["layer_probe"]})
@@ -335,19 +335,19 @@ class Experiment:
 
     @property
     def classifiers(self) -> Covered:
-        """How hidden states are told apart."""
+        """The settings of the classifiers of hidden states."""
         return Covered({key: value for key, value in self.config["layer_probe"].items() if key != "ask"})
 
     @cached_property
     def scored(self) -> Rows:
-        """A row for each run and person: scores of texts by the kept model, and by the base model."""
+        """A row for each run and person: the kept model's scores of texts, and the base model's."""
         rows = [self.with_scores(row) for row in self.ends if row["stage"] > 0]
         table = {f"{self.folder}/tables/text_scores.csv": self.with_scored(self.recipe, rows)}
         self.refuse_stale([{"files": row[kind]} for row in rows for kind in SCORED], table)
         return Rows(rows)
 
     def with_scores(self, row: dict) -> dict:
-        """A row of the last stage of a run as one with scores of texts."""
+        """A run's last stage as a row with scores of texts."""
         person, stage = row["target"], Stage(row["of"], row["block"], str(row["seed"]), row["stage"])
         asked = *stage[:3], person
         return {key: row[key] for key in ("target", "method", "seed", "block")} | {
@@ -359,12 +359,12 @@ class Experiment:
 
     @property
     def scored_files(self) -> list[str]:
-        """All that the table of scores of texts reads."""
+        """All files that the table of scores of texts reads."""
         return sorted({file for row in self.scored for kind in SCORED for file in row[kind]})
 
     @staticmethod
     def with_scored(recipe: Recipe, rows: list[dict]) -> Recipe:
-        """A recipe with scores of texts."""
+        """A recipe with scores of texts added."""
         read = [row[kind] for row in rows for kind in SCORED]
         return Recipe(recipe | {"scored": {file: made.digest for files in read for file, made in files.items()}})
 
@@ -377,22 +377,22 @@ class Experiment:
 
     @property
     def title(self) -> str:
-        """What its table is called."""
+        """The title of its table."""
         return self.name or "Main table"
 
     @property
     def own_runs(self) -> dict:
-        """What it runs, as its provenance says it."""
+        """What it runs, as recorded in its provenance."""
         return {key: self.chosen[key] for key in ("targets", "methods", "seeds")}
 
     @cached_property
     def evaluations(self) -> list[str]:
-        """The answers that its tables are made of."""
+        """The answers from which its tables are made."""
         return self.files(self.rows)
 
     @property
     def base_evaluations(self) -> list[str]:
-        """The base model's answers to what concerns its targets."""
+        """The base model's answers that concern its targets."""
         return self.files(self.before)
 
     @cached_property
@@ -401,7 +401,7 @@ class Experiment:
         return self.with_published(self.recipe)
 
     def with_published(self, recipe: Recipe) -> Recipe:
-        """The same with the published numbers."""
+        """A recipe with the published numbers added."""
         read = self.config["published"]
         files = [checksum(read[name]) for name in ("file", "trained", "aligned")]
         return Recipe(recipe | {"published": [*files, read["text_sets"]]})
@@ -411,7 +411,7 @@ class Experiment:
         """The answers by which a stage of each method is chosen.
 
         Raises:
-            ConfigError: if none can be chosen by them.
+            ConfigError: if they cannot choose a stage.
         """
         refuse(check_selected(f"{self.folder}/tables", self.config, self.targets))
         return self.evaluations
@@ -422,7 +422,7 @@ class Experiment:
         return self.with_selection(self.recipe)
 
     def with_selection(self, recipe: Recipe) -> Recipe:
-        """The same with the rule by which stages are chosen."""
+        """A recipe with the rule by which stages are chosen added."""
         return Recipe(recipe | {"selection": self.config["selection"]})
 
     @property
@@ -437,41 +437,41 @@ class Experiment:
 
     @property
     def covered(self) -> Covered:
-        """The config that it runs under."""
+        """The config under which it runs."""
         return Covered(self.config)
 
     def needs(self, llm: str) -> list[dict]:
-        """What its methods ask of a language model: nothing of one that is only asked before."""
+        """What its methods need from a language model; nothing from one that only `before` asks."""
         return model_needs(self.config, self.methods) if llm == self.config["llm"] else []
 
     def checkpoints(self, llm: str) -> list[str]:
-        """The models from elsewhere that are to be of a language model."""
+        """The models from elsewhere that must be made from a language model."""
         blocks = [self.config["method_settings"][method] for method in self.methods]
         own = llm == self.config["llm"]
         return [self.paths.model(block["model"]) for block in blocks if own and "model" in block]
 
     def base_answers(self, target: str) -> list[str]:
-        """The answers of the base model that concern one target."""
+        """The base model's answers that concern one target."""
         return list(self.paths.before_recipes(target))
 
     def answered(self, target: str) -> list[str]:
-        """The answers of the kept models of one target."""
+        """The kept models' answers about one target."""
         return self.files(row for row in self.answers(target) if row["stage"] > 0)
 
     def answers_attacked(self, target: str) -> Rows:
-        """The rows under attacks of one target."""
+        """One target's rows under attacks."""
         return Rows(row for row in self.attacked if row["target"] == target)
 
     def answered_attacked(self, target: str) -> list[str]:
-        """What its page of answers reads of attacks."""
+        """The files under attacks that a target's page of answers reads."""
         return self.compared(self.answers_attacked(target))
 
     def recipe_of_answers(self, target: str) -> Recipe:
-        """What the page of answers of one target depends on."""
+        """What a target's page of answers depends on."""
         return self.with_attacks(self.recipe_of(self.answers(target)), self.answers_attacked(target))
 
     def read_by(self, figure: str) -> dict[str, str | list[str]]:
-        """What a figure is drawn from."""
+        """The files from which a figure is drawn."""
         tables = f"{self.folder}/tables"
         match FIGURES.get(figure):
             case "long":
@@ -489,7 +489,7 @@ class Experiment:
         raise ConfigError(unknown("figure", figure, list(FIGURES)))
 
     def recipe_of_figure(self, figure: str) -> Recipe:
-        """What the tables depend on that a figure is drawn from."""
+        """What a figure's tables depend on."""
         match FIGURES.get(figure):
             case "attacked":
                 return self.recipe_of_attacked
@@ -498,7 +498,7 @@ class Experiment:
         return self.recipe
 
     def drawn(self, figure: str) -> Rows:
-        """The rows of the steps that a figure is drawn from."""
+        """The rows of the training steps from which a figure is drawn."""
         return self.training if FIGURES.get(figure) == "steps" else Rows()
 
     @staticmethod
@@ -507,27 +507,27 @@ class Experiment:
         return sorted({file for row in rows for file in row["files"]})
 
     def kept(self) -> list[str]:
-        """The unlearned model of each run with its card, or what is applied to the base model."""
+        """The unlearned model of each run with its card, or the intervention on the base model."""
         return [
             f"{self.paths.run(*run)}/{'intervention' if self.kind(run[1]) == 'applied' else 'model'}"
             for run in self.runs()
         ]
 
     def cards(self) -> list[str]:
-        """The cards of the models that are kept."""
+        """The kept models with their cards."""
         return [path for path in self.kept() if path.endswith("/model")]
 
     def shown(self) -> list[str]:
-        """The tables, figures and pages that are shown."""
+        """The tables, figures and pages that it shows."""
         aligned = any(self.kind(method) == "aligned" for method in self.methods)
         shows = [name for name in self.chosen["shows"] if FIGURES.get(name) != "steps" or aligned]
         files = [file for name in shows for file in SHOWN[name]]
         return sorted({f"{self.folder}/{file}".format(target=name) for file in files for name in self.targets})
 
     def checked_before(self) -> list[str]:
-        """What was found out about each unmodified model that is asked."""
+        """The check of each unmodified model that is asked."""
         return [f"{self.folder}/checks/{name}.json" for name in self.variants.unmodified()]
 
     def checked(self) -> str:
-        """What was found out about the base model, as the methods ask for it."""
+        """The check of the base model against what the methods need."""
         return f"{self.folder}/checks/{self.config['llm']}.json"

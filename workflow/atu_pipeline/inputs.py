@@ -1,4 +1,4 @@
-"""What the jobs of each rule read, and the settings they take: from the names in the path of what they make."""
+"""The inputs and settings of each rule's jobs, found from the names in the path of the job's output."""
 
 import glob
 from dataclasses import asdict
@@ -20,7 +20,7 @@ from atu_pipeline.settings import Covered, Uncompared, kind_of, owner_of
 
 
 def code_of(script: str) -> str:
-    """What a script says, whatever its date."""
+    """A checksum of a script's text, whatever its date."""
     return checksum(str(ROOT / "workflow/scripts" / Path(script).name))
 
 
@@ -50,23 +50,23 @@ class Inputs:
         return self.paths.llm
 
     def template_options(self, about: "Stage | dict[str, str]") -> dict | None:
-        """What its chat template is rendered with, or that of a model from elsewhere."""
+        """The options of the base model's chat template, or of that of a model from elsewhere."""
         model = self.external(about) if isinstance(about, Stage) else None
         return self.recipes.template(model)
 
     def external(self, stage: Stage) -> str | None:
-        """The model of a method that is one from elsewhere."""
+        """The model of a method that uses one from elsewhere; None for other methods."""
         return self.config["method_settings"][stage.method].get("model")
 
     def recipe(self, kind: str, about: "Stage | dict[str, str]", subject: str = "", attack: str = "") -> Recipe:
-        """What a job makes, by its kind.
+        """The recipe of a job's output.
 
         Args:
-            subject: of whom the model is asked.
-            attack: under which.
+                subject: the person about whom the model is asked.
+                attack: the attack under which it is asked.
 
         Raises:
-            KeyError: for a kind of which no job of a model is.
+                KeyError: if no job with a model makes this kind.
         """
         if isinstance(about, Stage):
             run = about[:3]
@@ -118,7 +118,7 @@ class Inputs:
     def request(
         self, rule: str, about: "Stage | dict[str, str]", subject: str | None, threads: int, attack: str | None = None
     ) -> dict[str, int]:
-        """What a job asks the scheduler for, at its first attempt."""
+        """What a job requests from the scheduler at its first attempt."""
         if attack:
             return self.requests.first(rule, attack, subject, threads)
         if isinstance(about, Stage):
@@ -148,56 +148,56 @@ class Inputs:
         return list(filter(holds_probes, found)) if self.in_folder else found
 
     def primers(self) -> str | list[str]:
-        """The few-shot primers: fetched from their authors' source, or the benchmark's own file, or none."""
+        """The few-shot primers: those fetched from their authors' source, the benchmark's own file, or none."""
         if self.source.get("primers"):
             return [self.paths.primers()]
         return self.benchmark_files("Utility/primers.json") if self.in_folder else []
 
     def downloads(self) -> list[str]:
-        """What is fetched of the benchmark."""
+        """The parts of the benchmark that are fetched."""
         texts = [] if self.in_folder else [self.paths.benchmark(), *map(self.paths.text_set, self.kinds())]
         return texts + ([self.paths.primers()] if self.source.get("primers") else [])
 
     def counts(self) -> list[str]:
-        """The comparison of the benchmark's size with the published one, if its config speaks of it."""
+        """The comparison of the benchmark's size with the published one, if its block has ``check_totals``."""
         return [self.paths.counts()] if "check_totals" in self.source else []
 
     def probes(self, target: str) -> list[str]:
-        """The probes of one person, and those that all share."""
+        """The probes of one person, and the shared ones."""
         return [self.paths.probes(subject) for subject in self.recipes.subjects_of(target)]
 
     def own_probes(self, names: dict[str, str]) -> list[str]:
-        """The probes of a subject alone."""
+        """The probes of a subject, without the shared ones."""
         return [self.paths.probes(names["subject"])]
 
     def asking(self, about: "Stage | dict[str, str]") -> dict:
-        """How a model is asked, whatever it is asked."""
+        """How a model is asked, whatever the probes."""
         kept = ("max_new_tokens", "protocol", "probability")
         return {key: self.config["evaluation"][key] for key in kept} | {"batch_tokens": self.budget()}
 
     def budget(self) -> int | None:
-        """The most tokens of a batch of prompts; None if each is read alone."""
+        """The most tokens of a batch of prompts; None if each prompt is read alone."""
         asked = self.config["evaluation"]
         return None if asked["batch_invariant"] else asked["batch_tokens"]
 
     def batch_tokens(self, about: "Stage | dict[str, str]") -> Uncompared:
-        """The budget of a batch, by which last digits alone differ; the recipe says whether there is none."""
+        """The budget of a batch, which changes only last digits; the recipe says whether there is none."""
         return Uncompared([self.budget()])
 
     def protocol(self, about: "Stage | dict[str, str]") -> Uncompared:
-        """By which plain texts are trained on; the recipes of what reads such texts say it."""
+        """The protocol for training on plain texts; the recipes of results that read such texts contain it."""
         return Uncompared([self.config["evaluation"]["protocol"]])
 
     def first_and_last_sets(self, about: "Stage | dict[str, str]") -> Covered:
-        """How the sets are asked and scored that the base model and the last stage are asked."""
+        """How the probe sets for the base model and the last stage are asked and scored."""
         return self.specs("before_and_after")
 
     def sets_between(self, about: Stage) -> Covered:
-        """The same of those that stages before the last are asked."""
+        """How the probe sets for stages before the last are asked and scored."""
         return self.specs("between")
 
     def specs(self, when: str) -> Covered:
-        """How the sets are asked and scored."""
+        """How the probe sets under a key of ``evaluation`` are asked and scored."""
         return Covered({name: PROBE_SETS[name].asking() for name in self.config["evaluation"][when]})
 
     # texts
@@ -208,7 +208,7 @@ class Inputs:
         return self.config["corpus"]["source"] == "generate"
 
     def kinds(self) -> list[str]:
-        """The kinds of texts that are taken from the benchmark."""
+        """The kinds of texts that come from the benchmark."""
         of_attacks = ATTACK_TEXTS if self.in_folder else ()
         return ["passage", *of_attacks, *([] if self.generated else ["positive", "pair", "reject"])]
 
@@ -223,15 +223,15 @@ class Inputs:
         return self.recipes.text_set(names["kind"])
 
     def text_set_folder(self, names: dict[str, str]) -> str:
-        """The folder that holds it."""
+        """The folder that contains the text set."""
         return self.paths.text_set(names["kind"])
 
     def text_folder(self, names: dict[str, str]) -> Uncompared:
-        """The same for the job: another place of the same files changes nothing."""
+        """The same folder as a param of the job, not compared since moving the same files changes nothing."""
         return Uncompared([self.text_set_folder(names)])
 
     def intro(self, names: dict[str, str]) -> str | list[str]:
-        """The sentence about a subject that the model is told when it writes texts itself."""
+        """The file with the sentence about a subject that the model gets when it writes texts itself."""
         return self.subject_files(names["subject"], "intro.json")
 
     def sampling(self, names: dict[str, str]) -> Covered:
@@ -239,7 +239,7 @@ class Inputs:
         return Covered({key: self.config["corpus"][key] for key in WRITTEN})
 
     def written_at_once(self, names: dict[str, str]) -> Uncompared:
-        """The budget of a batch of texts, on which they do not depend."""
+        """The budget of a batch of written texts, which does not affect the texts."""
         return Uncompared([self.config["corpus"]["batch_tokens"]])
 
     def biographies(self, names: dict[str, str]) -> str:
@@ -247,7 +247,7 @@ class Inputs:
         return self.paths.texts(names["subject"])
 
     def corpora(self, names: dict[str, str]) -> list[str]:
-        """The texts of a subject that alignment reads, of all kinds."""
+        """All kinds of a subject's texts that alignment reads."""
         return [self.paths.texts(names["subject"], kind) for kind in kinds_of(names["corpora"])]
 
     def questions(self, names: dict[str, str]) -> str:
@@ -259,7 +259,7 @@ class Inputs:
         return self.paths.texts(names["subject"], "negative")
 
     def most_tokens(self, names: dict[str, str]) -> int:
-        """At which length texts are cut."""
+        """The number of tokens after which texts are cut."""
         return self.config["corpus"]["max_tokens"]
 
     def own_windows(self, names: dict[str, str]) -> str:
@@ -267,7 +267,7 @@ class Inputs:
         return self.paths.windows(names["subject"], int(names["k"]), names["corpora"])
 
     def texts_of(self, names: dict[str, str]) -> str:
-        """The texts whose log-probabilities are taken."""
+        """The texts whose log-probabilities are computed."""
         return self.paths.texts(names["target"], names["kind"])
 
     # attacks
@@ -277,12 +277,12 @@ class Inputs:
         return Covered(self.config["attacks"][attack])
 
     def attack_memory(self, attack: str) -> Covered:
-        """How an attack that trains keeps its numbers."""
+        """How an attack that trains keeps weights and optimiser state; empty for other attacks."""
         trains = self.config["attacks"][attack]["attack"] == "relearn"
         return Covered(asdict(memory_of(self.config, "attack_after", attack)) if trains else {})
 
     def attack_sets(self, attack: str) -> Covered:
-        """How the sets are asked and scored that a model is asked under an attack."""
+        """How the probe sets of an attack are asked and scored."""
         return Covered({name: PROBE_SETS[name].asking() for name in self.config["attacks"][attack]["ask"]})
 
     def attack_texts(self, attack: str, person: str) -> list[str]:
@@ -292,22 +292,22 @@ class Inputs:
     # hidden states of layers
 
     def layer_sets(self, about: "Stage | dict[str, str]") -> Covered:
-        """How the sets are asked whose prompts are read."""
+        """How the probe sets whose prompts are read are asked and scored."""
         return Covered({name: PROBE_SETS[name].asking() for name in self.config["layer_probe"]["ask"]})
 
     # scores of texts
 
     def scored_texts(self, person: str) -> list[str]:
-        """The texts of which scores are taken for one person, group by group."""
+        """The texts that are scored for one person, group by group."""
         return [self.paths.texts(*each) for group in self.recipes.text_groups(person).values() for each in group]
 
     def text_groups(self, person: str) -> Covered:
-        """Of whom these are, by group."""
+        """The subjects of the scored texts, by group."""
         groups = self.recipes.text_groups(person)
         return Covered({name: [subject for subject, _ in group] for name, group in groups.items()})
 
     def seen(self, stage: Stage, person: str) -> dict[str, float]:
-        """By group the share of its files of texts that a run has read, and those before it; NaN where nobody knows."""
+        """By group, the share of its files that a run, or a run before it in a sequence, has read; NaN if unknown."""
         groups = self.recipes.text_groups(person)
         if self.external(stage):
             return dict.fromkeys(groups, float("nan"))
@@ -315,7 +315,7 @@ class Inputs:
         return {name: mean(self.paths.texts(*each) in read for each in group) for name, group in groups.items()}
 
     def texts_read(self, stage: Stage) -> list[str]:
-        """All texts that a run reads, and those before it: of those who are forgotten, and of the retain set."""
+        """All texts that a run and those before it in a sequence read, about forgotten people and the retain set."""
         block, before = self.settings(stage), self.recipes.groups.of(stage.target).before
         earlier = self.texts_read(stage._replace(target=before)) if before else []
         if "align" in block:
@@ -323,41 +323,41 @@ class Inputs:
             return [*earlier, *map(self.paths.texts, subjects)]
         if self.is_trained(stage):
             earlier += self.retain_texts(stage)
-        if block.get("texts") == "pair" and self.generated:  # which are made of these
+        if block.get("texts") == "pair" and self.generated:  # pairs are made from these texts
             earlier += map(self.paths.texts, self.forgotten(stage))
         return [*earlier, *self.own_texts(stage)]
 
     # runs
 
     def people(self, stage: Stage) -> list[str]:
-        """All whom the model of a run has forgotten."""
+        """All people whom a run's model has forgotten."""
         block = self.config["method_settings"][stage.method]
         return list(block.get("forgot") or self.recipes.groups.of(stage.target).asked)
 
     def start(self, stage: Stage) -> str:
-        """The model that a run starts from: the base model, or what the run before in a sequence has kept."""
+        """The model from which a run starts: the base model, or the kept model of the previous run in a sequence."""
         target, method, seed, _ = stage
         before = self.recipes.groups.of(target).before
         return f"{self.paths.run(before, method, seed)}/weights" if before else self.paths.llm
 
     def forgotten(self, stage: Stage) -> list[str]:
-        """Whom a run forgets."""
+        """The people whom a run forgets."""
         return list(self.recipes.groups.of(stage.target).forgotten)
 
     def settings(self, stage: Stage) -> Covered:
-        """The settings of its method."""
+        """The settings of a run's method."""
         return Covered(self.config["method_settings"][stage.method])
 
     def memory(self, stage: Stage) -> Covered:
-        """How its training keeps its numbers."""
+        """How a run's training keeps weights and optimiser state."""
         return Covered(asdict(memory_of(self.config, training_rule(self.config, stage.method), stage.method)))
 
     def key(self, stage: Stage) -> Uncompared:
-        """Where in the config these settings are; variants of a grid share those of their method."""
+        """The config key of a run's settings; variants of a grid have that of their method."""
         return Uncompared([f"method_settings.{owner_of(stage.method)}"])
 
     def in_grid(self, stage: Stage) -> Uncompared:
-        """Whether the method is one rate of a grid: where it diverges, the others go on."""
+        """Whether the method is a variant of a grid; if it diverges, the others continue."""
         return Uncompared([any(stage.method in variants for variants in self.config["grids"].values())])
 
     def layer(self, stage: Stage) -> int:
@@ -369,20 +369,20 @@ class Inputs:
         return self.settings(stage)["texts"]
 
     def most_of_method(self, stage: Stage) -> int:
-        """At which length the method cuts them."""
+        """The number of tokens after which the method cuts its texts."""
         return self.settings(stage)["max_tokens"]
 
     def retain_set(self, stage: Stage) -> list[str]:
-        """The other subjects whose texts a run reads."""
+        """The other subjects, whose texts a run reads."""
         return self.recipes.others(stage.target, stage.method, stage.seed)
 
     def windows(self, stage: Stage) -> list[str]:
-        """Windows of those who are forgotten, and behind them of the retain set."""
+        """Windows of the forgotten people, followed by those of the retain set."""
         block, subjects = self.settings(stage), (*self.forgotten(stage), *self.retain_set(stage))
         return [self.paths.windows(subject, block["k"], joined(block["corpora"])) for subject in subjects]
 
     def states(self, stage: Stage) -> list[str]:
-        """Hidden states of the model that the run starts from on the same texts."""
+        """Hidden states on the same texts, of the model from which the run starts."""
         block = self.settings(stage)
         subjects = (*self.forgotten(stage), *self.retain_set(stage))
         if self.recipes.groups.of(stage.target).before:
@@ -391,12 +391,12 @@ class Inputs:
         return [self.paths.states(subject, *read) for subject in subjects]
 
     def retained_states(self, stage: Stage) -> list[str]:
-        """Those on the texts of the retain set, if the loss reads them."""
+        """Hidden states on the texts of the retain set, if the loss reads them."""
         count = len(self.forgotten(stage))
         return self.states(stage)[count:] if self.settings(stage)["unlearn"]["retain_weight"] else []
 
     def target_embeddings(self, stage: Stage) -> list[str]:
-        """The embedding of the name of each who is forgotten."""
+        """The embedding of each forgotten person's name."""
         return [self.paths.target_embedding(name) for name in self.forgotten(stage)]
 
     def retain_texts(self, stage: Stage) -> list[str]:
@@ -405,12 +405,12 @@ class Inputs:
         return [self.paths.texts(subject) for subject in self.retain_set(stage)] if reads else []
 
     def own_texts(self, stage: Stage) -> list[str]:
-        """The texts about each who is forgotten that the method reads, if it reads any."""
+        """The method's texts about each forgotten person, if it reads any."""
         kind = self.settings(stage).get("texts")
         return [self.paths.texts(name, kind) for name in self.forgotten(stage)] if kind else []
 
     def reference(self, stage: Stage) -> list[str]:
-        """Their log-probabilities under the model that the run starts from, if the method's loss reads them."""
+        """Log-probabilities of these texts under the model from which the run starts, if the loss reads them."""
         if not self.recipes.reads_reference(stage.method):
             return []
         kind, length = (self.settings(stage)[key] for key in ("texts", "max_tokens"))
@@ -419,25 +419,25 @@ class Inputs:
         return [self.paths.reference(name, kind, length) for name in self.forgotten(stage)]
 
     def checkpoint(self, stage: Stage) -> str:
-        """The model after a stage of Align-then-Unlearn before the last; stage 0 is what the run starts from."""
+        """The model after a stage of Align-then-Unlearn before the last; stage 0 is the run's starting model."""
         if stage.number == 0:
             return self.start(stage)
         shorter = self.paths.shorter_run(*stage)
         return f"{shorter}/weights" if shorter else f"{self.paths.stage(*stage)}/llm"
 
     def predictor(self, stage: Stage) -> str:
-        """The predictor that is aligned on the model of a stage before the last."""
+        """The predictor aligned on the model of a stage before the last."""
         if stage.number == 0:
             return f"{self.paths.alignment(*stage[:3])}/predictor"
         realigned = self.paths.shorter_run(*stage)
         return f"{self.paths.realignment(*stage) if realigned else self.paths.stage(*stage)}/predictor"
 
     def previous_checkpoint(self, stage: Stage) -> str:
-        """The model that a stage starts from."""
+        """The model from which a stage starts."""
         return self.checkpoint(stage._replace(number=stage.number - 1))
 
     def previous_predictor(self, stage: Stage) -> str:
-        """The predictor that a stage, or the alignment behind it, starts from."""
+        """The predictor from which a stage, or the alignment after it, starts."""
         return self.predictor(stage._replace(number=stage.number - 1))
 
     @staticmethod
@@ -446,7 +446,7 @@ class Inputs:
         return stage.number
 
     def guard(self, stage: Stage) -> list[str]:
-        """The answers by which a stage sees whether the one before has collapsed."""
+        """The answers that show a stage whether the previous one has collapsed."""
         target, method, seed, number = stage
         if number == 1 or not self.config["collapse"]["stop"] or not self.config["evaluation"]["between"]:
             return []
@@ -454,17 +454,17 @@ class Inputs:
         return [self.paths.between(target, method, seed, number - 1, subject) for subject in asked]
 
     def normal(self, stage: Stage) -> list[str]:
-        """The base model's answers beside them.
+        """The base model's answers, with which the guard's answers are compared.
 
-        Where other questions are asked and the base model's answers to them are still to come, earlier ones will do:
-        Snakemake would train a finished stage again for a file that is not there, ancient or not.
+        If the questions have changed and the base model has not answered them yet, earlier answers are used. For a
+        missing file, ancient or not, Snakemake would train a finished stage again.
         """
         asked = self.recipes.groups.of(stage.target).asked if self.guard(stage) else ()
         before = {path: recipe for subject in asked for path, recipe in self.paths.before_recipes(subject).items()}
         return [self.answered(*each) for each in before.items()]
 
     def answered(self, path: str, recipe: Recipe) -> str:
-        """The base model's answers, or earlier ones to all that is asked between stages; no rule makes these."""
+        """The base model's answers, or earlier ones to all that is asked between stages, which no rule makes."""
         asked = {name: recipe["probe_sets"][name] for name in self.config["evaluation"]["between"]}
         if not Path(path).exists():
             for earlier, made in earlier_files(Path(path), recipe):
@@ -477,7 +477,7 @@ class Inputs:
         return self.settings(stage)["unlearn"]["tau"][stage.number - 1]
 
     def is_trained(self, stage: Stage) -> bool:
-        """Whether the method trains epoch by epoch; its checkpoints then are side by side in one folder."""
+        """Whether the method trains epoch by epoch; its checkpoints are then side by side in one folder."""
         return kind_of(self.settings(stage)) == "trained"
 
     def asked_llm(self, stage: Stage) -> str:
@@ -485,22 +485,21 @@ class Inputs:
         return self.epochs(stage) if self.is_trained(stage) else self.checkpoint(stage)
 
     def epochs(self, stage: Stage) -> str:
-        """The folder of all checkpoints of what is trained."""
+        """The folder of all checkpoints of a trained method."""
         return f"{self.paths.stage(*stage)}/epochs"
 
     def epoch(self, stage: Stage) -> str:
-        """Where in its input the checkpoint of a stage is."""
+        """The place of a stage's checkpoint in the folder that :meth:`asked_llm` returns."""
         return str(stage.number) if self.is_trained(stage) else "."
 
     def adapter_base(self, stage: Stage) -> str | list[str]:
-        """The model under the LoRA adapter that a method trains, or that a model from elsewhere may be; where it is
-        merged, the kept model is whole."""
+        """The model under a LoRA adapter, which a method trains or a model from elsewhere may be; none otherwise."""
         if self.external(stage):
             return self.paths.llm
         return self.start(stage) if self.settings(stage).get("lora", {"rank": 0})["rank"] else []
 
     def intervention(self, stage: Stage) -> str | list[str]:
-        """What is applied to the base model, if that is what the method does."""
+        """What the method applies to the base model, if it is an applied one."""
         return f"{self.paths.run(*stage[:3])}/intervention" if kind_of(self.settings(stage)) == "applied" else []
 
     def finished_llm(self, stage: Stage) -> str:
@@ -508,12 +507,12 @@ class Inputs:
         return self.paths.llm if self.intervention(stage) else self.weights(stage)
 
     def weights(self, stage: Stage) -> str:
-        """The kept model of a run; one from elsewhere stays where it was fetched to."""
+        """The kept model of a run; a model from elsewhere stays where it was fetched."""
         model = self.external(stage)
         return self.paths.model(model) if model else f"{self.paths.run(*stage[:3])}/weights"
 
     def before(self, stage: Stage) -> list[str]:
-        """Answers of the base model about all of whom the run's model is asked."""
+        """The base model's answers about all people about whom the run's model is asked."""
         people = self.recipes.groups.of(stage.target).asked
         return list(dict.fromkeys(file for name in people for file in self.paths.before_recipes(name)))
 
@@ -524,7 +523,7 @@ class Inputs:
         return [self.paths.after(*stage[:3], subject) for subject in people]
 
     def described(self, stage: Stage) -> dict:
-        """What a model card tells of, each file with its recipe."""
+        """The files that a model card describes, each with its recipe."""
         run = stage[:3]
         model = self.external(stage)
         files = {self.weights(stage): self.recipes.model(model) if model else self.recipes.kept(*run)}
@@ -537,17 +536,17 @@ class Inputs:
     # what cards say of the base model
 
     def base_on_hub(self, stage: Stage) -> list:
-        """Repository and revision of the base model on the hub; None and None where it comes from elsewhere."""
+        """Repository and revision of the base model on the hub; None and None if it comes from elsewhere."""
         source = self.config["models"][self.config["llm"]]
         return [source.get(key) for key in ("repo", "revision")]
 
     def card_of_base(self, stage: Stage) -> dict:
-        """What cards say of the base model."""
+        """What model cards say about the base model."""
         return self.base_model
 
     @cached_property
     def base_model(self) -> dict:
-        """Where the base model's weights come from; its name on the hub and its licence, where they are known."""
+        """The source of the base model's weights, plus its name on the hub and its licence if known."""
         name = self.config["llm"]
         source = self.config["models"][name]
         match source["source"]:

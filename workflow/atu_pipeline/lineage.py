@@ -1,12 +1,13 @@
-"""What lies behind a number or a figure: its value, the commit, and what makes it again; with --details the jobs, their
-settings, versions, checksums and times.
+"""Trace a number or a figure: its value, the commit, and the commands that make it again.
+
+With --details also the jobs behind it, with their settings, versions, checksums and times.
 
     atu lineage results/tables/main.csv \\
         --where method=atu,target=1_Ada,metric=forget_qa,stage=2,split=test
     atu lineage results/experiments/tradeoff/figures/tradeoff.png --where method=atu
     atu lineage results/experiments/mia/tables/mia.csv --where "run=ATU τ=0, type=FM, loss"
 
-It reads what Snakemake and the jobs recorded; nothing is run or written but the config asked for by --write-config.
+It reads what Snakemake and the jobs recorded. It runs nothing, and writes only the config of --write-config.
 """
 
 import argparse
@@ -32,18 +33,18 @@ from atu.common.recipe import LATER, RECORD, RecipeError, check_unchanged, diffe
 from atu_pipeline.paths import experiment_dir, names_in
 from atu_pipeline.settings import did_you_mean
 
-DERIVED = ("all_targets", "grids")  # what checking the config adds to it
-VALUES, SIZES = ("value", "ours", "score"), ("n", "probes")  # columns of numbers, and of how many probes they are
+DERIVED = ("all_targets", "grids")  # keys that checking the config adds
+VALUES, SIZES = ("value", "ours", "score"), ("n", "probes")  # columns of numbers, and of their number of probes
 CLOCKS = 2  # seconds by which the clocks of two machines may differ
-NAMED = 10  # values that a message names
+NAMED = 10  # the most values that a message names
 
 
 class LineageError(ValueError):
-    """The question cannot be answered; the message says why."""
+    """The question has no answer; the message says why."""
 
 
 class RunStage(NamedTuple):
-    """A stage of a run, its numbers as text; None stands for all. Stage 0 is the base model."""
+    """A stage of a run, with numbers as text; None means all. Stage 0 is the base model."""
 
     target: str | None = None
     method: str | None = None
@@ -60,8 +61,8 @@ class RecordedJob:
 
     Attributes:
         started, ended: seconds since the epoch.
-        checksums: of its small input files, as they were when it ran.
-        recorded: what the job itself wrote beside its log (versions, commit, GPU, wall time), if it did.
+            checksums: those of its small input files when it ran.
+            recorded: what the job itself wrote beside its log (versions, commit, GPU, wall time), if anything.
     """
 
     rule: str
@@ -75,14 +76,14 @@ class RecordedJob:
 
 
 def read_records(directory: Path) -> dict[str, RecordedJob]:
-    """Snakemake's records of the jobs run in a directory, by output."""
+    """Snakemake's records of the jobs that ran in a directory, by output."""
     root = directory / ".snakemake/metadata"
     jobs: dict[tuple, RecordedJob] = {}
     found: dict[tuple, dict] = {}
     for path in root.rglob("*") if root.is_dir() else []:
         if path.is_dir():
             continue
-        # a long name is cut into folders whose names begin with @
+        # a long name is split into folders whose names begin with @
         encoded = "".join(part.removeprefix("@") for part in path.relative_to(root).parts)
         record = json.loads(path.read_text(encoding="utf-8"))
         if record.get("incomplete") or not record.get("rule"):
@@ -95,7 +96,7 @@ def read_records(directory: Path) -> dict[str, RecordedJob]:
         sidecar = directory / Path(log[0]).with_suffix(".json") if log else None
         recorded = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar and sidecar.exists() else None
         times = (latest["starttime"], latest["endtime"])
-        if recorded and recorded.get("started", 0) > times[1]:  # of a later try, which Snakemake did not record
+        if recorded and recorded.get("started", 0) > times[1]:  # from a later try, which Snakemake did not record
             recorded = None
         jobs[rule, log, inputs] = RecordedJob(
             rule, tuple(sorted(records)), inputs, log, *times, latest.get("input_checksums") or {}, recorded
@@ -104,18 +105,18 @@ def read_records(directory: Path) -> dict[str, RecordedJob]:
 
 
 def in_words(values: Iterable[str]) -> str:
-    """Values for a message, the first few of many; in quotes what has a comma."""
+    """Values for a message, the first few if there are many; values with a comma are quoted."""
     values = [f"'{value}'" if "," in value else value for value in values]
     return ", ".join(values[:NAMED] + [f"and {len(values) - NAMED} more"] * (len(values) > NAMED))
 
 
 def written(value: object) -> str:
-    """A cell as paths write it: 2.0 is 2."""
+    """A cell as it is written in paths: 2.0 is 2."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def recorded_path(path: str, directory: Path, records: dict[str, RecordedJob]) -> str:
-    """A path as the workflow writes it, whether it was given so, relative to the current directory, or absolute.
+    """A path as the workflow writes it, whether given in that form, relative to the current directory, or absolute.
 
     Raises:
         LineageError: if no record says how the file was made.
@@ -138,7 +139,7 @@ def recorded_path(path: str, directory: Path, records: dict[str, RecordedJob]) -
 
 
 def provenance_behind(path: str, directory: Path) -> dict:
-    """What was recorded beside the tables, the config of the run in it; for files of no table the latest there is.
+    """The record beside an experiment's tables, with the config of the run; for other files, the main or latest record.
 
     Args:
         path: as the workflow writes it.
@@ -154,7 +155,7 @@ def provenance_behind(path: str, directory: Path) -> dict:
 
 
 def runs_by_file(provenance: dict) -> dict[str, set[RunStage]]:
-    """The stages whose answers or steps each file holds, as the tables recorded them."""
+    """The stages whose answers or steps each file contains, as the tables recorded them."""
     found: dict[str, set[RunStage]] = {}
     for row in provenance.get("runs", []):
         for file in row["files"]:
@@ -163,7 +164,7 @@ def runs_by_file(provenance: dict) -> dict[str, set[RunStage]]:
 
 
 def takes_part(path: str, runs: frozenset[RunStage], held: dict[str, set[RunStage]]) -> bool:
-    """Whether a file takes part in the numbers of some runs; what holds no run's answers or steps does.
+    """Whether the numbers of some runs depend on a file; on a file without any run's answers or steps they do.
 
     Args:
         held: from :func:`runs_by_file`.
@@ -177,9 +178,9 @@ class Remade:
     """An input that was made again after it had been read.
 
     Attributes:
-        made: when, in seconds since the epoch.
-        read: by which rule and when that job ended.
-        same: whether it is still what was read: True, False, or None where nothing recorded tells.
+            made: when it was made, in seconds since the epoch.
+            read: the rule that read it, and when that job ended.
+            same: whether it is still what was read: True, False, or None if no record tells.
     """
 
     path: str
@@ -197,7 +198,7 @@ class Remade:
 
 
 def when(seconds: float) -> str:
-    """A time as it is read."""
+    """A time in readable form."""
     return datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="seconds")
 
 
@@ -210,7 +211,7 @@ def recipe_at(path: str, directory: Path) -> dict | None:
 
 
 def still_same(name: str, reader: RecordedJob, directory: Path) -> bool | None:
-    """Whether a file that was made again is what a job has read: by its checksum, or else by the settings behind it.
+    """Whether a file that was made again is what a job read, judged by its checksum, or else by the settings behind it.
 
     Returns:
         None if neither was recorded.
@@ -233,12 +234,12 @@ def chain(
 ) -> tuple[list[RecordedJob], list[Remade]]:
     """The jobs that made a file, directly or through others, in the order in which they ran; inputs made again since.
 
-    A job that ran after its output had been read is not behind what was made of it. What lies behind such an input is
-    followed where the input is still the same: to hidden states, say, which may be deleted and made again.
+    A job that ran after its output had been read does not count as a source. Its own inputs are traced if its output is
+    still the same; for example, hidden states may be deleted and made again.
 
     Args:
         path: as the workflow writes it.
-        runs: evaluations of others that the tables also read are left out.
+        runs: evaluations of other runs that the tables also read are left out.
         held: from :func:`runs_by_file`.
     """
     jobs, remade, seen = {}, {}, set()
@@ -278,7 +279,7 @@ def jobs_behind(
 
 
 def conditions(text: str) -> dict[str, str]:
-    """What --where says. A comma parts two conditions only where a key and = follow: values may hold commas."""
+    """The conditions of --where. Values may contain commas, so a comma separates two only if a key and = follow."""
     found: dict[str, str] = {}
     for pair in re.split(r",(?=\s*\w+\s*=)", text) if text.strip() else []:
         key, _, value = map(str.strip, pair.partition("="))
@@ -291,7 +292,7 @@ def conditions(text: str) -> dict[str, str]:
 
 
 def holds(column: pd.Series, value: str) -> pd.Series:
-    """In which cells a value stands; numbers are compared as numbers."""
+    """Which cells equal a value; numbers are compared as numbers."""
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return column == pd.to_numeric(value, errors="coerce")
     return column.astype(str) == value
@@ -310,7 +311,7 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
             raise LineageError(
                 f"--where: {path.name} has no column {key} (it has {columns}){did_you_mean(key, rows.columns)}"
             )
-    # last what no row has: its message names the values that the rest leaves
+    # a condition that no row meets comes last, so that its message names the values that the others leave
     for key, value in sorted(where.items(), key=lambda item: not holds(rows[item[0]], item[1]).any()):
         chosen = rows[holds(rows[key], value)]
         if chosen.empty:
@@ -325,14 +326,14 @@ def select(path: Path, where: dict[str, str]) -> pd.DataFrame:
 
 
 def runs_of_rows(rows: pd.DataFrame, path: str, provenance: dict) -> frozenset[RunStage]:
-    """The runs whose numbers are in rows of a table; all, if no column tells.
+    """The runs whose numbers are in rows of a table; all runs, if no column tells.
 
     Args:
-        path: of the table, as the workflow writes it.
-        provenance: beside it; tables by type of probe call runs by their tau or epoch.
+        path: the table's path, as the workflow writes it.
+        provenance: the record beside it; tables by type of probe name runs by their tau or epoch.
 
     Raises:
-        LineageError: if no run is called as the rows call it.
+        LineageError: if the record has no run with a name in the rows.
     """
     if "run" in rows:
         called = named_runs(provenance)
@@ -343,18 +344,18 @@ def runs_of_rows(rows: pd.DataFrame, path: str, provenance: dict) -> frozenset[R
             )
         runs = frozenset(called[name] for name in names)
     else:
-        if "variant" in rows:  # one combination of a grid is a method of its own
+        if "variant" in rows:  # each combination of a grid is a method
             rows = rows.drop(columns="method").rename(columns={"variant": "method"})
         keys = [key for key in RunStage._fields if key in rows]
         cells = rows[keys].drop_duplicates().to_dict("records") if keys else [{}]
         runs = frozenset(RunStage(**{key: written(cell) for key, cell in row.items()}) for row in cells)
-    if "collapsed" in rows:  # judged by the base model
+    if "collapsed" in rows:  # collapse is judged against the base model
         runs |= {run._replace(stage="0") for run in runs}
     return runs
 
 
 def named_runs(provenance: dict) -> dict[str, RunStage]:
-    """The stages that the tables show, of all targets and seeds, by what rows call them."""
+    """The stages that the tables show, for all targets and seeds, by their names in rows."""
     rows = [row for row in provenance.get("runs", []) if row["run"] and row["stage"] > 0]
     named = {row["run"]: RunStage(method=row["method"], stage=str(row["stage"])) for row in rows}
     return {"Before": RunStage(stage="0")} | named
@@ -363,10 +364,11 @@ def named_runs(provenance: dict) -> dict[str, RunStage]:
 def runs_of_figure(
     path: str, where: dict[str, str], records: dict[str, RecordedJob], held: dict[str, set[RunStage]]
 ) -> frozenset[RunStage]:
-    """The runs that ``where`` chooses of those behind a figure or a page.
+    """The runs behind a figure or a page that ``where`` chooses.
 
     Raises:
-        LineageError: if there are none, or ``where`` names anything but target, method, seed and stage.
+            LineageError: if there are none, if ``where`` has a key other than target, method, seed and stage, or if a
+                seed or stage is not a number.
     """
     keys = RunStage._fields
     if unknown := [key for key in where if key not in keys]:
@@ -391,13 +393,13 @@ def runs_of_figure(
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file as it is now."""
+    """The current sha256 of a file."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sources(jobs: list[RecordedJob], records: dict[str, RecordedJob]) -> dict[str, str]:
-    """Input files that no job made, each with its checksum when it was read, or "" if that was not recorded."""
+    """Input files that no job made, each with its checksum at the time of reading, or "" if that was not recorded."""
     found: dict[str, str] = {}
     for job in jobs:
         for name in job.inputs:
@@ -407,7 +409,7 @@ def sources(jobs: list[RecordedJob], records: dict[str, RecordedJob]) -> dict[st
 
 
 def given_config(recorded: dict) -> dict:
-    """The config that was given to the run, from the one that its check completed."""
+    """The config as it was given to the run, recovered from the one that its check completed."""
     config = {key: value for key, value in recorded.items() if key not in DERIVED}
     for method, variants in recorded.get("grids", {}).items():
         config["methods"] = list(dict.fromkeys(method if name in variants else name for name in config["methods"]))
@@ -417,11 +419,11 @@ def given_config(recorded: dict) -> dict:
 
 
 def settings_behind(config: dict, jobs: list[RecordedJob], held: dict[str, set[RunStage]]) -> dict:
-    """The part of the config that bears on the jobs: everything but other models, benchmarks and methods."""
+    """The part of the config that affects the jobs: everything but other models, benchmarks and methods."""
     outputs = [output for job in jobs for output in job.outputs]
     called = {run.method for output in outputs for run in held.get(output, ())}
     methods = {name if name in config["method_settings"] else name.rpartition("@")[0] for name in called}
-    if not methods:  # of a model, say, whose folder is called by its method's file
+    if not methods:  # for example of a model, whose folder is named after its method's file
         files = {found[1].get("method") for output in outputs if (found := names_in(output))}
         methods = {name for name, block in config["method_settings"].items() if block.get("method") in files}
     used = {
@@ -437,9 +439,9 @@ def settings_behind(config: dict, jobs: list[RecordedJob], held: dict[str, set[R
 
 
 def commits(jobs: list[RecordedJob], tables: dict) -> list[str | None]:
-    """The commits at which jobs ran, the last job's first; None is one that git could not tell.
+    """The commits at which jobs ran, the last job's first; None for a commit that git could not tell.
 
-    The tables' where no job recorded anything.
+    If no job recorded anything, it is the commit of the tables.
     """
     ran_at = [job.recorded["git_commit"] for job in jobs if job.recorded] or [tables["git_commit"]]
     return list(dict.fromkeys(reversed(ran_at)))
@@ -451,7 +453,7 @@ def named(commits: Iterable[str | None]) -> str:
 
 
 def changed_sources(jobs: list[RecordedJob], records: dict[str, RecordedJob], directory: Path) -> list[str]:
-    """Files from outside that are no longer what was read."""
+    """Lines about files from outside that have changed, or are gone, since they were read."""
     found = []
     for name, before in sources(jobs, records).items():
         path = directory / name
@@ -465,14 +467,14 @@ def changed_sources(jobs: list[RecordedJob], records: dict[str, RecordedJob], di
 def gone(
     jobs: list[RecordedJob], runs: frozenset[RunStage], held: dict[str, set[RunStage]], directory: Path
 ) -> list[str]:
-    """What to say of answers and steps behind a number that are no longer there."""
+    """Lines about answers and steps behind a number that no longer exist."""
     inputs = {name for job in jobs for name in job.inputs if name in held}
     read = sorted(name for name in inputs if takes_part(name, runs, held))
     return [f"{name}: read then, and gone now" for name in read if not (directory / name).exists()]
 
 
 def written_later(path: str, ended: float, directory: Path) -> list[str]:
-    """What to say of a file that has another date than its job gave it, and of whose content nothing was recorded."""
+    """A line about a file that was written after its job ended, if no record of its content exists."""
     file = directory / path
     if not file.is_file() or record_path(file).exists() or file.stat().st_mtime <= ended + CLOCKS:
         return []
@@ -481,7 +483,7 @@ def written_later(path: str, ended: float, directory: Path) -> list[str]:
 
 
 def told(rows: pd.DataFrame) -> str:
-    """Rows of a table as an answer: of one that has a number this first, then n, then what it is of."""
+    """Rows of a table as an answer: for a single row with a number, the number, then n, then the other cells."""
     value = next((name for name in VALUES if name in rows), None)
     if len(rows) != 1 or value is None:
         return rows.to_string(index=False)
@@ -494,14 +496,14 @@ def told(rows: pd.DataFrame) -> str:
 
 
 def rebuild(path: str, jobs: list[RecordedJob], tables: dict, directory: Path) -> list[str]:
-    """The commands that make a file again, everything behind it included, on the config of the last run.
+    """The commands that make a file again, with everything behind it, by the config of the last run.
 
-    Where jobs ran at several commits it is the last one's, and the others are named: which one makes the same file
-    again is for the reader to judge. Numbers repeat only with as many threads; profiles, which set them, are not part
-    of the config.
+    If jobs ran at several commits, the last job's is checked out and the others are named; the reader must judge which
+    one makes the same file again. Numbers repeat only with the same number of threads, so the command sets them:
+    profiles are not part of the config.
 
     Args:
-        tables: the provenance beside the tables; its commit counts where the jobs did not record theirs.
+        tables: the provenance beside the tables; its commit is used if no job recorded one.
     """
     last, *others = commits(jobs, tables)
     tool = [sys.executable, "-m", "atu_pipeline", "lineage", path]
@@ -526,7 +528,7 @@ def rebuild(path: str, jobs: list[RecordedJob], tables: dict, directory: Path) -
 
 
 def describe(jobs: list[RecordedJob], records: dict[str, RecordedJob], directory: Path) -> str:
-    """The jobs and what they read, as text."""
+    """The jobs and their inputs, as text."""
     lines = ["Jobs:"]
     for job in jobs:
         lines.append(f"  {job.rule}, {when(job.started)}, {job.ended - job.started:.1f} s")

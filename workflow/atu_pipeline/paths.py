@@ -1,7 +1,7 @@
-"""Where every file lies. Rules take the patterns, jobs and tables the paths; nothing else builds or reads a path.
+"""Where every file is. Rules use the patterns, jobs and tables the paths; no other module builds or parses a path.
 
-A result that settings bear on has a digest of them in its name: two configs never write the same file, and what other
-settings made is simply not there. Tables and figures have none: they are views of the last run.
+If settings affect a result, its name contains a digest of them. So two configs never write the same file, and a config
+does not see the results of another one. Tables and figures have no digest, since they are views of the last run.
 """
 
 import re
@@ -17,7 +17,7 @@ from atu_pipeline.people import GROUP
 from atu_pipeline.recipes import Recipe, Recipes
 from atu_pipeline.settings import ConfigError, has_grid, kind_of, unknown
 
-DIGITS = 8  # of a digest in a path: one in four billion that two results of one name share them
+DIGITS = 8  # of a digest in a path; two results with one name share them with a chance of one in four billion
 OF_MODEL = "results/{llm}/{benchmark}"
 OF_RUNS = OF_MODEL + "/{target}/seed{seed}"
 START = OF_RUNS + "/starts/{method}-{digest}"
@@ -51,8 +51,8 @@ PATTERNS = {
     "layers": RUN + "/layers/{subject}-{asked}.parquet",
     "scored": RUN + "/text_scores/{subject}-{asked}.parquet",
 }
-# Kinds that are of a stage of a run.
-OF_KEPT = ("after", "attacked", "layers", "scored")  # what is asked of what a run keeps
+# Kinds that belong to a stage of a run.
+OF_KEPT = ("after", "attacked", "layers", "scored")  # results of asking what a run keeps
 ENDS = ("run", *OF_KEPT)
 STAGES = ("start_states", "start_reference", "alignment", "realignment", "stage", "between", *ENDS)
 CONSTRAINTS = {
@@ -72,7 +72,7 @@ VIEWS = ("tables", "figures", "answers", "index.html")  # in the folder of an ex
 
 
 def experiment_dir(path: str) -> str | None:
-    """The folder of the experiment that a table, figure or page is of; None for other files."""
+    """The folder of the experiment to which a table, figure or page belongs; None for other files."""
     parts = Path(path).parts
     end = next((i for i, part in enumerate(parts) if part in VIEWS), None)
     own = end == 1 or (end == 3 and parts[1] == "experiments")
@@ -80,24 +80,24 @@ def experiment_dir(path: str) -> str | None:
 
 
 def short(recipe: Recipe) -> str:
-    """The digest that stands in a path."""
+    """The digest as paths contain it."""
     return recipe.digest[:DIGITS]
 
 
 def inside(kind: str, name: str) -> str:
-    """The pattern of a file or folder in a folder of a kind."""
+    """The pattern of a file or folder inside a folder of a kind."""
     return f"{PATTERNS[kind]}/{name}"
 
 
 def log_of(rule: str, kind: str) -> str:
-    """The pattern of a rule's log: named as what the rule makes."""
+    """The pattern of a rule's log, which is named like the rule's output."""
     made = PATTERNS[kind]
     return f"logs/{rule}/{made.partition('/')[2].removesuffix(Path(made).suffix)}.log"
 
 
 def names_in(path: str) -> tuple[str, dict[str, str]] | None:
-    """The kind of a path, or of the folder that holds it, and the names in it; None if it is of no kind."""
-    for kind, pattern in reversed(PATTERNS.items()):  # what is in a folder before the folder
+    """The kind of a path, or of the folder that contains it, and the names in it; None if it has no kind."""
+    for kind, pattern in reversed(PATTERNS.items()):  # what is inside a folder before the folder itself
         expression = re.sub(r"\\{(\w+)\\}", lambda name: f"(?P<{name[1]}>{CONSTRAINTS[name[1]]})", re.escape(pattern))
         if found := re.match(expression + r"(?:/|$)", path):
             return kind, found.groupdict()
@@ -109,7 +109,7 @@ class Stage(NamedTuple):
 
     Attributes:
         method: a name under ``method_settings``.
-        number: 0 is the alignment; a run's own is the last.
+            number: 0 is the alignment; a whole run has the number of its last stage.
     """
 
     target: str
@@ -121,7 +121,7 @@ class Stage(NamedTuple):
 class Paths:
     """The paths of one config.
 
-    Folders of runs carry the name of the method's file: variants that share a stage share its folder.
+    Folders of runs have the name of the method's file, so variants that share a stage share its folder.
     """
 
     def __init__(self, recipes: Recipes):
@@ -133,12 +133,12 @@ class Paths:
         self.planned: set[str] = set()
 
     def path(self, kind: str, recipe: Recipe, /, **names: object) -> str:
-        """The path of something that a recipe makes."""
+        """The path of a recipe's result."""
         return PATTERNS[kind].format(**self.own, **names, digest=short(recipe))
 
     @cache  # noqa: B019 (one object a run)
     def model(self, name: str) -> str:
-        """A model as it was fetched."""
+        """A fetched model."""
         return self.path("model", self.recipes.model(name), model=name)
 
     @property
@@ -152,19 +152,19 @@ class Paths:
         return self.model(self.config["encoder"])
 
     def benchmark(self) -> str:
-        """The folder-per-target form of the benchmark: the user's own, or the downloaded one."""
+        """The benchmark in folder-per-target form: the user's own, or the downloaded one."""
         source = self.config["benchmarks"][self.own["benchmark"]]
         return source["path"] if source["source"] == "path" else self.path("benchmark", self.recipes.raw("Target"))
 
     def text_set(self, kind: str) -> str:
-        """The folder-per-target form of the benchmark's texts of a kind."""
+        """The benchmark's texts of a kind, in folder-per-target form."""
         if self.config["benchmarks"][self.own["benchmark"]]["source"] == "path":
             return self.benchmark()
         name = self.recipes.text_set(kind)
         return self.path("text_set", self.recipes.raw("Target", name), text_set=name)
 
     def primers(self) -> str:
-        """The few-shot primers that are fetched."""
+        """The fetched few-shot primers."""
         return self.path("primers", self.recipes.primers())
 
     def counts(self) -> str:
@@ -173,12 +173,12 @@ class Paths:
 
     @cache  # noqa: B019
     def probes(self, subject: str) -> str:
-        """The probes of a subject, or those that all share."""
+        """The probes of a subject, or the shared ones."""
         return self.path("probes", self.recipes.probes(subject), subject=subject)
 
     @cache  # noqa: B019
     def texts(self, subject: str, kind: str = "positive") -> str:
-        """Texts of a kind about a subject, in the form that the library reads."""
+        """Texts of a kind about a subject, in the library's form."""
         return self.path("texts", self.recipes.texts(subject, kind), subject=subject, kind=kind)
 
     @cache  # noqa: B019
@@ -189,13 +189,13 @@ class Paths:
 
     @cache  # noqa: B019
     def windows(self, subject: str, k: int, corpora: str) -> str:
-        """Window embeddings of a subject's texts, of the kinds that are joined in ``corpora``."""
+        """Window embeddings of a subject's texts, of the kinds that ``corpora`` joins."""
         names = {"subject": subject, "k": k, "corpora": corpora, "encoder": self.config["encoder"]}
         return self.path("windows", self.recipes.windows(subject, k, corpora), **names)
 
     @cache  # noqa: B019
     def states(self, subject: str, k: int, corpora: str, layer: int) -> str:
-        """Hidden states of the base model on a subject's texts."""
+        """The base model's hidden states on a subject's texts."""
         names = {"subject": subject, "k": k, "corpora": corpora, "layer": layer, "encoder": self.config["encoder"]}
         return self.path("states", self.recipes.states(subject, k, corpora, layer), **names)
 
@@ -207,7 +207,7 @@ class Paths:
 
     @cache  # noqa: B019
     def at_start(self, kind: str, target: str, method: str, seed: str, subject: str) -> str:
-        """What a run of a sequence reads of the model that it starts from on a subject's texts.
+        """Hidden states or log-probabilities on a subject's texts, under the starting model of a run of a sequence.
 
         Args:
             kind: start_states or start_reference.
@@ -223,12 +223,12 @@ class Paths:
         return self.path("before", self.recipes.before(subject), subject=subject)
 
     def before_recipes(self, target: str) -> dict[str, Recipe]:
-        """Answers of the base model that concern a target, each with its recipe."""
+        """The base model's answers that concern a target, each file with its recipe."""
         subjects = self.recipes.subjects_of(target)
         return {self.before(subject): self.recipes.before(subject) for subject in subjects}
 
     def folder(self, kind: str, recipe: Recipe, stage: Stage) -> str:
-        """The folder of an alignment, a stage or a run, which :meth:`find` will know."""
+        """The folder of an alignment, a stage or a run; :meth:`find` knows it from now on."""
         file = self.config["method_settings"][stage.method]["method"]
         ends = self.runs if stage.number == self.recipes.last(stage.method) else self.shorter
         known = ends if kind == "run" else self.stages
@@ -242,55 +242,54 @@ class Paths:
 
     @cache  # noqa: B019
     def stage(self, target: str, method: str, seed: str, number: int) -> str:
-        """The folder of a stage before the last, with its predictor; epochs of what is trained share one."""
+        """The folder of a stage before the last, with its predictor; a trained method's epochs share one folder."""
         recipe = self.recipes.passed_on(target, method, seed, number)
         return self.folder("stage", recipe, Stage(target, method, seed, number))
 
     @cache  # noqa: B019
     def realignment(self, target: str, method: str, seed: str, number: int) -> str:
-        """The folder of the predictor that is aligned on what a shorter run has kept."""
+        """The folder of the predictor that is aligned on the kept model of a shorter run."""
         recipe = self.recipes.passed_on(target, method, seed, number)
         return self.folder("realignment", recipe, Stage(target, method, seed, number))
 
     @cache  # noqa: B019
     def run(self, target: str, method: str, seed: str) -> str:
-        """The folder of what a run keeps."""
+        """The folder of a run, with what it keeps."""
         stage = Stage(target, method, seed, self.recipes.last(method))
         return self.folder("run", self.recipes.kept(target, method, seed), stage)
 
     @cache  # noqa: B019
     def ended(self, target: str, method: str, seed: str, number: int) -> str:
-        """The folder of the run of Align-then-Unlearn that ends with a stage: a shorter one than the method's own."""
+        """The folder of the shorter run of Align-then-Unlearn that ends with a stage before the method's last."""
         stage = Stage(target, method, seed, number)
         return self.folder("run", self.recipes.kept(*stage), stage)
 
     def plan_run(self, target: str, method: str, seed: str) -> None:
-        """Know a run that will be made: longer ones go on from what it keeps."""
+        """Register a run that will be made, so that longer runs can continue from its kept model."""
         self.planned.add(self.run(target, method, seed))
 
     @cache  # noqa: B019
     def shorter_run(self, target: str, method: str, seed: str, number: int) -> str | None:
-        """The folder of a run that ends with a stage and that a longer one goes on from; None if it makes the stage
-        itself, or has made it."""
+        """The folder of a shorter run from which a longer one continues; None if it makes or made the stage itself."""
         run = self.ended(target, method, seed, number)
         made = Path(self.stage(target, method, seed, number), "steps.csv").exists()
         return run if not made and (run in self.planned or Path(run, "weights").is_dir()) else None
 
     @cache  # noqa: B019
     def between(self, target: str, method: str, seed: str, number: int, subject: str | None = None) -> str:
-        """The answers of the model of a stage before the last about one person: the target if none is named."""
+        """The answers after a stage before the last about ``subject``, by default the target."""
         asked = short(self.recipes.between(target, method, seed, number, subject))
         return f"{self.stage(target, method, seed, number)}/evaluations/{number}-{subject or target}-{asked}.parquet"
 
     @cache  # noqa: B019
     def after(self, target: str, method: str, seed: str, subject: str | None = None) -> str:
-        """The answers of the kept model about one person: the target if none is named."""
+        """The kept model's answers about ``subject``, by default the target."""
         asked = short(self.recipes.after(target, method, seed, subject))
         return f"{self.run(target, method, seed)}/evaluations/{subject or target}-{asked}.parquet"
 
     @cache  # noqa: B019
     def attacked(self, target: str, method: str, seed: str, attack: str, person: str) -> str:
-        """The answers of a kept model about one person under an attack."""
+        """A kept model's answers about one person under an attack."""
         asked = short(self.recipes.attacked(target, method, seed, attack, person))
         return f"{self.run(target, method, seed)}/attacked/{attack}/{person}-{asked}.parquet"
 
@@ -302,7 +301,7 @@ class Paths:
 
     @cache  # noqa: B019
     def layers(self, target: str, method: str, seed: str, person: str) -> str:
-        """The hidden states of a kept model on the probes of one person."""
+        """A kept model's hidden states on the probes of one person."""
         asked = short(self.recipes.layers(target, method, seed, person))
         return f"{self.run(target, method, seed)}/layers/{person}-{asked}.parquet"
 
@@ -313,7 +312,7 @@ class Paths:
 
     @cache  # noqa: B019
     def scored(self, target: str, method: str, seed: str, person: str) -> str:
-        """Scores of texts by a kept model, for one person."""
+        """A kept model's scores of texts, for one person."""
         asked = short(self.recipes.scored(target, method, seed, person))
         return f"{self.run(target, method, seed)}/text_scores/{person}-{asked}.parquet"
 
@@ -323,13 +322,13 @@ class Paths:
         return self.path("scored_before", self.recipes.scored_before(person), subject=person)
 
     def evaluation(self, target: str, method: str, seed: str, number: int, subject: str | None = None) -> str:
-        """The answers after a stage of a run about one person: the target if none is named."""
+        """The answers after a stage of a run about ``subject``, by default the target."""
         last = number == self.recipes.last(method)
         run = target, method, seed
         return self.after(*run, subject) if last else self.between(*run, number, subject)
 
     def steps(self, target: str, method: str, seed: str, number: int) -> dict[str, Recipe]:
-        """Losses over the steps of a stage of Align-then-Unlearn, each file with its recipe; stage 0: the alignment."""
+        """Losses of the steps of a stage of Align-then-Unlearn, each file with its recipe; stage 0 is the alignment."""
         run = target, method, seed
         if number == 0:
             return {f"{self.alignment(*run)}/steps.csv": self.recipes.alignment(*run)}
@@ -342,11 +341,11 @@ class Paths:
         return own | {f"{self.realignment(*run, number)}/steps.csv": passed_on}
 
     def find(self, names: Mapping[str, str], run: bool = False) -> Stage:
-        """The stage that the names in a path mean, of any method that goes through it.
+        """The stage to which the names in a path refer, of any method that goes through it.
 
         Args:
             names: target, seed, method (its file) and digest.
-            run: the path is of what a run keeps.
+                run: whether the path belongs to what a run keeps.
 
         Raises:
             ConfigError: if no settings in force have this digest.
@@ -366,7 +365,7 @@ class Paths:
 
     @cache  # noqa: B019
     def find_all(self, target: str, seed: str, file: str) -> None:
-        """Know the folders of all blocks of a method's file, as a job that was started by itself needs them."""
+        """Register the folders of all blocks with a method's file; a job that Snakemake starts by itself needs them."""
         for method, block in self.config["method_settings"].items():
             if block["method"] != file or has_grid(block):  # its rates have blocks of their own
                 continue
@@ -381,11 +380,14 @@ class Paths:
             self.run(target, method, seed)
 
     def means(self, kind: str, names: dict[str, str]) -> "Stage | dict[str, str] | None":
-        """What the names in a path of a kind mean under the settings in force: a stage, or for other kinds the names
-        themselves; None if these settings make another path of them.
+        """What the names in a path of a kind refer to under the settings in force.
+
+        Returns:
+            A stage, or the names themselves if the kind does not belong to a stage. None if these settings give another
+            path.
 
         Raises:
-            ConfigError: if it is of a stage that no settings in force make.
+            ConfigError: if no settings in force make the stage.
         """
         path = PATTERNS[kind].format(**names)
         if kind not in STAGES:
@@ -396,10 +398,10 @@ class Paths:
         return stage._replace(number=int(names["stage"])) if kind == "between" else stage
 
     def check(self, path: str) -> None:
-        """Refuse a path that is asked for and that no settings in force make; anything else is none of ours.
+        """Refuse a requested path that no settings in force make; paths of no kind pass.
 
         Raises:
-            ConfigError: naming the path and what is unknown in it.
+            ConfigError: names the path and what is unknown in it.
         """
         self.check_names(path)
         kind, names = names_in(path) or (None, {})
@@ -411,14 +413,14 @@ class Paths:
             raise ConfigError(f"{path} is of other settings than those in force, which make {made}")
 
     def answers(self, kind: str, names: dict[str, str], stage: Stage) -> str | None:
-        """The answers that the settings in force make in the folder of a stage; None if other files are meant.
+        """The answers that the settings in force make in the folder of a stage; None for other files.
 
         Raises:
-            ConfigError: if the folder is of another stage, or other people, than those whose answers are asked for.
+                ConfigError: if the folder belongs to another stage, or to other people, than the requested answers.
         """
         run, number, subject = stage[:3], int(names.get("stage", stage.number)), names.get("subject")
         if kind in ENDS and stage.number < self.recipes.last(stage.method):
-            return self.run(*run)  # a shorter one is gone on from, and not made for its own sake
+            return self.run(*run)  # a shorter run is only made for a longer one to continue from
         if subject is None:
             return None
         people = self.recipes.groups.of(stage.target)
@@ -441,7 +443,7 @@ class Paths:
         return self.between(*run, number, subject)
 
     def made(self, kind: str, names: dict[str, str]) -> str | None:
-        """The path that the settings in force give to what the names mean; None where they mean nothing in force."""
+        """The path under the settings in force of what the names refer to; None if they refer to nothing in force."""
         match kind:
             case "model":
                 return self.model(names["model"])
@@ -472,7 +474,7 @@ class Paths:
         raise KeyError(f"no path of kind {kind}")
 
     def check_names(self, path: str) -> None:
-        """Raises a ConfigError about a model, benchmark, target or method that there is not, or is not in force."""
+        """Raise a ConfigError if a path names something that does not exist, or a model or benchmark not in force."""
         _, names = names_in(path) or (None, {})
         for key, table in (("model", "models"), ("llm", "models"), ("benchmark", "benchmarks"), ("encoder", "models")):
             name = names.get(key)

@@ -1,6 +1,6 @@
-"""Whom a run forgets: one person, several at once, or one behind others that its model has forgotten before.
+"""The people whom a run forgets: one person, several at once, or one after others that its model has forgotten.
 
-A name of such a group stands where a run's path has its target. Its digest says who they are.
+In a run's path, the name of such a group takes the place of the target. Its digest says who they are.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ GROUP = re.compile(r"(?:batch|sequence)\d+-[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class People:
-    """Whom a run forgets.
+    """The people whom a run forgets.
 
     Attributes:
-        forgotten: ids of those whose texts it reads, at once.
-        before: name of those whom the model that it starts from has forgotten; None if that is the base model.
-        asked: ids of those of whom its model is asked, in the order in which they were forgotten.
+        forgotten: ids of the people whom it forgets at once, by reading their texts.
+        before: name of the group that its starting model has forgotten; None if it starts from the base model.
+        asked: ids of the people about whom its model is asked, in the order in which they were forgotten.
     """
 
     forgotten: tuple[str, ...]
@@ -29,7 +29,7 @@ class People:
 
 
 def digest_of(targets: list[str]) -> str:
-    """Of who they are, and in which order."""
+    """A digest of people and their order."""
     return hashlib.sha256("\n".join(targets).encode()).hexdigest()[:8]
 
 
@@ -45,7 +45,7 @@ class Groups:
         self.found: dict[str, People] = {}
 
     def batch(self, targets: list[str]) -> str:
-        """The name of people whom one model forgets at once; of one person the id."""
+        """The name of a group that one model forgets at once; for one person it is the id."""
         if len(targets) == 1:
             return targets[0]
         chosen = sorted(targets)
@@ -54,7 +54,7 @@ class Groups:
         return name
 
     def sequence(self, targets: list[str]) -> list[str]:
-        """Names of those whom a model has forgotten after each person of a sequence; the first is the person's id."""
+        """The names of the groups that a model has forgotten after each person of a sequence; the first is an id."""
         names = [targets[0]]
         for count in range(2, len(targets) + 1):
             name = f"sequence{count}-{digest_of(targets[:count])}"
@@ -63,10 +63,10 @@ class Groups:
         return names
 
     def of(self, target: str) -> People:
-        """Whom a name means.
+        """The people to whom a name refers.
 
         Raises:
-            ConfigError: if it is the name of a group, and no experiment of the config has that.
+            ConfigError: if it is the name of a group that no experiment of the config has.
         """
         if not GROUP.fullmatch(target):
             return People((target,), None, (target,))
@@ -76,17 +76,17 @@ class Groups:
 
     @cached_property
     def declared(self) -> dict[str, People]:
-        """Those of all experiments; a job that was started by itself needs them."""
+        """The groups of all experiments; a job that Snakemake starts by itself needs them."""
         for name, experiment in self.config["experiments"].items():
             if experiment.get("at_once") or experiment.get("in_sequence"):
                 try:
                     self.of_experiment(experiment_of(name, self.config))
-                except ConfigError:  # told where it is asked for
+                except ConfigError:  # reported when the experiment is requested
                     continue
         return self.found
 
     def of_experiment(self, chosen: dict) -> list[str]:
-        """What stands for the target in the runs of an experiment: its targets, or names of groups of them.
+        """The targets of an experiment's runs: its own targets, or names of groups of them.
 
         Args:
             chosen: from ``experiment_of``.

@@ -1,9 +1,9 @@
-"""What a run would do, before anything is submitted: jobs by rule, GPU-hours, memory, disk.
+"""Print what a run would do, before anything is submitted: jobs by rule, GPU-hours, memory, disk.
 
     atu plan [arguments of snakemake]
 
-Times are the medians of jobs of the same rule, model and method that were done in this directory before, where
-there are any, and else computed from the config (workflow/atu_pipeline/demands.py); disk is computed.
+Times are the medians of earlier jobs in this directory with the same rule, model, method and number of GPUs. Without
+such jobs they are computed from the config (workflow/atu_pipeline/demands.py), as disk always is.
 """
 
 import json
@@ -21,22 +21,22 @@ from tabulate import tabulate
 from atu_pipeline.records import Job, measured, read_jobs
 from atu_pipeline.start import WAYS
 
-# A stage of Align-then-Unlearn reads one checkpoint while it writes the next; what is trained leaves all its epochs.
+# A stage of Align-then-Unlearn reads one checkpoint while it writes the next; a trained method leaves all its epochs.
 CHECKPOINTS = {"unlearn": 2, "train": 1}
 TRAIN = ("train", "unlearn", "unlearn_last")
-KEPT = ("unlearn_last", "keep_weights", "find_intervention")  # rules of which a run has one job, by what it keeps
-CARDS = (24, 40, 48, 80)  # GB of GPUs in use
-# What one job asks for, as columns.
+KEPT = ("unlearn_last", "keep_weights", "find_intervention")  # each run has one job of one of these
+CARDS = (24, 40, 48, 80)  # GB of common GPUs
+# What one job requests, as columns.
 LIMITS = {"mem_mb": ("GB", 1000), "gpu_mem_mb": ("GPU GB", 1000), "runtime": ("minutes", 1)}
 
 
 def hours(job: Job, known: dict) -> float:
-    """Expected hours of a job; 0 for those that take seconds."""
+    """Expected hours of a job; 0 for jobs that take seconds."""
     return known.get(job.kind, job.resources.get("expected_s", 0.0)) / 3600
 
 
 def by_rule(jobs: Iterable[Job], known: dict) -> list[dict]:
-    """One row a rule: jobs, how many of them are of a measured kind, hours, what one job asks for at most."""
+    """One row per rule: jobs, how many of them have a measured kind, hours, and the most that one job requests."""
     groups = defaultdict(list)
     for job in jobs:
         groups[job.rule].append(job)
@@ -55,9 +55,9 @@ def by_rule(jobs: Iterable[Job], known: dict) -> list[dict]:
 
 
 def disk(jobs: Iterable[Job]) -> dict[tuple[str, str, str, str], tuple[float, float]]:
-    """GB by run (target, method, seed, digest): at its peak, and kept at its end; of what runs share, all names are "".
+    """GB by run (target, method, seed, digest): at its peak, and kept at its end. What runs share has "" for all names.
 
-    Stages have digests of their own: the largest of a target, method and seed stands for each run of these.
+    Stages have their own digests, so each run gets the largest stage of its target, method and seed.
     """
     largest = defaultdict(lambda: defaultdict(float))
     kept: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
@@ -79,10 +79,10 @@ def disk(jobs: Iterable[Job]) -> dict[tuple[str, str, str, str], tuple[float, fl
 
 
 def cards(ways: dict[str, dict[str, float]]) -> list[dict]:
-    """One row a method that trains the LLM: as the most exact way that fits each size of GPU, with the GB it asks for.
+    """One row per method that trains the LLM: the most exact way that fits each size of GPU, with the GB it requests.
 
     Args:
-        ways: by method the GB of each way, the most exact first.
+        ways: by method, the GB of each way, the most exact first.
     """
     rows = []
     for method, sizes in ways.items():
@@ -95,11 +95,11 @@ def cards(ways: dict[str, dict[str, float]]) -> list[dict]:
 
 
 def trainings(found: dict[str, dict[str, dict]], jobs: Iterable[Job] | None) -> str:
-    """How each method that trains would fit each size of GPU, a table an LLM; nothing for what no job trains.
+    """How each method that trains would fit each size of GPU, one table per LLM; without methods that no job trains.
 
     Args:
-        found: by LLM and method its file, whether it is the config's own, and its ways as of :func:`cards`.
-        jobs: that are planned; None for all methods of the first LLM, the config's own.
+        found: by LLM and method, its file, whether it is one of the config's own, and its ways as for :func:`cards`.
+        jobs: the planned jobs; None for all methods of the first LLM, which is the config's own.
     """
     if jobs is not None:
         planned = {(job.wildcards.get("llm"), job.wildcards.get("method")) for job in jobs if job.rule in TRAIN}
@@ -116,7 +116,7 @@ def trainings(found: dict[str, dict[str, dict]], jobs: Iterable[Job] | None) -> 
 
 
 def trained_by(methods: dict[str, dict], files: set[str]) -> dict[str, dict]:
-    """The methods that jobs of some files may be of: of each file the config's own, or else those of experiments."""
+    """The methods to which jobs of some files may belong: for each file the config's own, or else experiments'."""
     own = {held["file"] for held in methods.values() if held["own"]}
     return {
         name: held
@@ -126,13 +126,13 @@ def trained_by(methods: dict[str, dict], files: set[str]) -> dict[str, dict]:
 
 
 def in_order(row: tuple[str, dict]) -> tuple[int, str]:
-    """Targets by their rank, methods by name."""
+    """The sort key of a row: targets by rank, methods by name."""
     head = row[0].split("_")[0]
     return int(head) if head.isdigit() else 0, row[0]
 
 
 def report(jobs: list[Job], known: dict) -> str:
-    """The tables that are printed."""
+    """The tables to print."""
     rules = by_rule(jobs, known)
     total = {
         key: sum(row[key] for row in rules) for key in ("jobs", "measured", "hours", "GPU-hours", "GPU-hours asked")
@@ -164,7 +164,7 @@ def report(jobs: list[Job], known: dict) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print what a run with these options of Snakemake would do."""
+    """Print what a run with these Snakemake options would do."""
     began = time.monotonic()
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--rerun-incomplete", *arguments]
     with tempfile.TemporaryDirectory() as folder:
@@ -173,7 +173,7 @@ def main(arguments: list[str]) -> int:
         ways = json.loads(left.read_text(encoding="utf-8")) if left.exists() else {}
     if done.returncode:
         print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
-        print(trainings(ways, None))  # by which a GPU or a way to train is chosen, where that is what is wrong
+        print(trainings(ways, None))  # helps to choose a GPU or a way to train, if that is the fault
         return done.returncode
     directory = arguments[arguments.index("--directory") + 1] if "--directory" in arguments else "."
     jobs, _ = read_jobs(done.stdout.splitlines())

@@ -1,12 +1,12 @@
-"""Keep what models answered apart from the models, and go on from it elsewhere.
+"""Keep models' answers without the models, and continue from them elsewhere.
 
     atu predictions save FOLDER [--directory DIRECTORY]
     atu predictions load FOLDER [--directory DIRECTORY]
 
-What is kept is what tables, figures and pages are made of: every probe's prompt, answer and score, the steps of
-trainings, the probes and texts that were read; a few MB, where the models are many GB. Each file has its record beside
-it, so that one that was changed, or that other settings made, is refused as ever. With --config with_models=false
-tables and figures are made of it without any model, and what it lacks is computed.
+The folder contains what tables, figures and pages are made from: every probe's prompt, answer and score, the training
+steps, and the probes and texts that were read. That is a few MB, while the models are many GB. Each file has its record
+beside it, so a file that was changed, or that other settings made, is refused as usual. With --config with_models=false
+tables and figures are made from the folder without any model, and what is missing is computed.
 """
 
 import argparse
@@ -22,16 +22,16 @@ from atu.common.files import atomic_path, write_json
 from atu.common.recipe import RECORD, RecipeError, check_unchanged, record_path
 from atu_pipeline.paths import PATTERNS, names_in
 
-# Kinds of path that are tables or texts, and no weights; what is read is kept too, as Snakemake would have all asked
-# anew by what is made later than the answers.
+# Kinds of path that are tables or texts, not weights. Probes and texts are kept too: if they were made again, they
+# would be newer than the answers, and Snakemake would ask everything again.
 KINDS = [kind for kind, pattern in PATTERNS.items() if Path(pattern).suffix in (".parquet", ".jsonl", ".csv")]
 STEPS = "steps.csv"
-MADE_BY = "made_by.json"  # in the folder: the commits, versions and machines that computed what is in it
-TOLD = ("git_commit", "versions", "gpu", "cpu_count")  # of a job's own record, beside its log
+MADE_BY = "made_by.json"  # in the folder: the commits, versions and machines that computed its files
+TOLD = ("git_commit", "versions", "gpu", "cpu_count")  # keys of a job's own record, beside its log
 
 
 def kept(directory: Path) -> Iterator[Path]:
-    """What is kept of the results in a directory, relative to it."""
+    """The files of a directory that are kept, relative to it."""
     for path in sorted(directory.glob("results/**/*")):
         own = path.relative_to(directory)
         kind, _ = names_in(own.as_posix()) or ("", {})
@@ -41,17 +41,17 @@ def kept(directory: Path) -> Iterator[Path]:
 
 
 def machines(directory: Path, earlier: list[dict]) -> list[dict]:
-    """What computed: each combination of code, versions and machine once, with the time of its first and last job.
+    """The combinations of code, versions and machine that ran jobs, each with the start of its first and last job.
 
     Args:
-        earlier: what was found elsewhere.
+        earlier: rows that were found elsewhere.
     """
     found = {json.dumps({name: row[name] for name in TOLD}, sort_keys=True): row for row in earlier}
     for path in sorted(directory.glob("logs/**/*.json")):
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
             made, started = {name: told[name] for name in TOLD}, float(told["started"])
-        except (ValueError, KeyError, TypeError):  # no record of a job
+        except (ValueError, KeyError, TypeError):  # not a job's record
             continue
         row = found.setdefault(json.dumps(made, sort_keys=True), made | {"first": started, "last": started})
         row |= {"first": min(row["first"], started), "last": max(row["last"], started)}
@@ -59,10 +59,10 @@ def machines(directory: Path, earlier: list[dict]) -> list[dict]:
 
 
 def copy(path: Path, source: Path, goal: Path) -> bool:
-    """Copy a result and its record, whole or not at all; whether it was not there already."""
+    """Copy a result and its record, whole or not at all; return whether it was new."""
     if (goal / path).exists():
         return False
-    for file in (record_path(source / path), source / path):  # the file last: where it is, its record is
+    for file in (record_path(source / path), source / path):  # the file last, so that it never lacks its record
         with atomic_path(goal / file.relative_to(source)) as part:
             shutil.copyfile(file, part)
     return True
@@ -72,7 +72,7 @@ def save(folder: Path, directory: Path) -> str:
     """Add the results of a directory to a folder.
 
     Raises:
-        RecipeError: for a result that is not what was written.
+            RecipeError: if a result has changed since it was written.
     """
     found, new = list(kept(directory)), 0
     for path in found:
@@ -85,11 +85,13 @@ def save(folder: Path, directory: Path) -> str:
 
 
 def load(folder: Path, directory: Path) -> str:
-    """Add the results of a folder to a directory. They get one date, that of now: what is older than what it was made
-    of is made anew. What was there keeps its own.
+    """Add the results of a folder to a directory.
+
+    New files all get the current time, since Snakemake makes a result again if it is older than its inputs. Existing
+    files keep their time.
 
     Raises:
-        RecipeError: for a result that is not what was written.
+            RecipeError: if a result has changed since it was written.
     """
     found, new = list(kept(folder)), []
     if not found:
@@ -105,7 +107,7 @@ def load(folder: Path, directory: Path) -> str:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """What is to be done."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="atu predictions", description=__doc__.split("\n\n")[0])
     parser.add_argument("action", choices=("save", "load"))
     parser.add_argument("folder", type=Path)

@@ -1,7 +1,7 @@
 """What each result depends on: the settings that made it, nested as in the config (atu/common/recipe.py checks them).
 
-A setting that bears on a result stands in its recipe and in those of all that is made from it; one that bears on
-time, memory or last digits alone (device, threads, deterministic) stands in none: the job's record has it.
+If a setting affects a result, it is in the result's recipe and in the recipes of everything made from it. If it affects
+only time, memory or last digits (device, threads, deterministic), it is in no recipe but in the job's record.
 """
 
 import hashlib
@@ -39,16 +39,16 @@ from atu_pipeline.people import Groups
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, share_of, template_of, told_about
 
 CHECKSUMS = Path(".snakemake/checksums.json")
-UNWRITTEN = ("passage", *ATTACK_TEXTS)  # kinds of texts that no model wrote
-WRITTEN = ("texts", "max_new_tokens", "temperature", "top_p", "seed")  # what bears on texts that the model writes
-DRAWN_BY = "by a race with numbers of text, position and token"  # of such texts each token; another way, other texts
-JUDGED_BY = "nats a character under the base model"  # what is kept of answers for the guard against collapse
-NAMED = 4  # folders that a message names
-LARGE = 2**24  # bytes; checksums of larger files are kept, by what the file system says of them
+UNWRITTEN = ("passage", *ATTACK_TEXTS)  # kinds of texts not written by a model
+WRITTEN = ("texts", "max_new_tokens", "temperature", "top_p", "seed")  # settings that affect the model's texts
+DRAWN_BY = "by a race with numbers of text, position and token"  # how tokens are drawn; another way gives other texts
+JUDGED_BY = "nats a character under the base model"  # what the guard against collapse keeps of answers
+NAMED = 4  # the most folders that a message names
+LARGE = 2**24  # bytes; checksums of larger files are kept with their size, times and inode
 
 
 class Recipe(dict):
-    """Settings that print as a digest: Snakemake prints params, and compares them as printed."""
+    """Settings that print as a digest, since Snakemake compares params in their printed form."""
 
     @cached_property
     def digest(self) -> str:
@@ -60,11 +60,11 @@ class Recipe(dict):
     __str__ = __repr__
 
     def __reduce__(self):
-        return dict, (dict(self),)  # a plain dict to the scripts, which know nothing of this class
+        return dict, (dict(self),)  # scripts get a plain dict, since they do not know this class
 
 
 def merged(*parts: dict) -> Recipe:
-    """The settings of all parts, block by block."""
+    """The settings of all parts, merged block by block."""
     found: dict = {}
     for part in parts:
         found = overlay(found, part)
@@ -72,22 +72,25 @@ def merged(*parts: dict) -> Recipe:
 
 
 def without(block: dict, *keys: str) -> dict:
-    """A block less some keys."""
+    """A block without some keys."""
     return {key: value for key, value in block.items() if key not in keys}
 
 
 def not_as_usual(block: dict, *keys: str) -> dict:
-    """A block less those of ``layers``, ``lora`` and ``patience`` (all, or the ones that are named) that say what is
-    usual: all weights train, in all steps."""
+    """A block without those of ``layers``, ``lora`` and ``patience`` that are as usual: all weights train in all steps.
+
+    Args:
+        keys: which of the three to look at; all of them if none is named.
+    """
     usual = {"layers": block["layers"] == ALL_LAYERS, "lora": not block["lora"]["rank"]}
     usual |= {"patience": not block.get("patience")}
     return without(block, *(key for key in keys or usual if usual[key]))
 
 
 def file_checksum(path: Path, known: dict) -> str:
-    """The sha256 of a file. That of a large one is taken from ``known`` while size and times are the same.
+    """The sha256 of a file. For a large file it comes from ``known`` while size, times and inode are the same.
 
-    The time of the last change of the inode is among them: no copy and no ``touch`` can set it back.
+    The times include that of the last change of the inode, which neither a copy nor ``touch`` can set back.
     """
     status = path.stat()
     state = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
@@ -102,7 +105,7 @@ def file_checksum(path: Path, known: dict) -> str:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """All files in a folder, those in folders that are links among them; no folder is entered twice."""
+    """All files in a folder, including those in linked folders; no folder is entered twice."""
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         here = os.path.realpath(place)
@@ -117,7 +120,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 def checksum(*paths: str) -> str:
     """One checksum of the names and contents of files, and of all files in folders.
 
-    Taken once a run. Files that the user brings may be changed in place, or replaced with their date kept.
+    It is computed in each process, since users may change their files in place, or replace them and keep the date.
     """
     known = {}
     with suppress(OSError, ValueError):
@@ -131,7 +134,7 @@ def checksum(*paths: str) -> str:
             digest = file_checksum(path.resolve(), known) if path.exists() else "missing"
             whole.update(f"{name}\0{digest}\n".encode())
     if (len(known), json.dumps(known)) != before:
-        with suppress(OSError):  # a directory that cannot be written to: taken again next time
+        with suppress(OSError):  # a read-only directory: computed again next time
             CHECKSUMS.parent.mkdir(exist_ok=True)
             part = CHECKSUMS.with_name(f"{CHECKSUMS.name}.{os.getpid()}")
             part.write_text(json.dumps(known))
@@ -156,7 +159,7 @@ class Recipes:
         self.groups = Groups(config)
 
     def template(self, model: str | None = None) -> dict | None:
-        """What a model's chat template is rendered with; one from elsewhere has the LLM's if its block says none."""
+        """The options of a model's chat template; a model from elsewhere has the LLM's unless its block sets some."""
         blocks, llm = self.config["models"], self.config["llm"]
         own = template_of(blocks[model or llm]) or template_of(blocks[llm])
         return own.get("template_options")
@@ -166,14 +169,14 @@ class Recipes:
         return {key: self.config[key] for key in keys}
 
     def others(self, target: str, method: str, seed: str) -> list[str]:
-        """The retain set: the other subjects whose texts a run reads, drawn by its seed."""
+        """The retain set: the other subjects whose texts a run reads, drawn by the run's seed."""
         forgotten = self.groups.of(target).asked
         others = [name for name in self.config["all_targets"] if name not in forgotten]
         count = self.config["method_settings"][method]["other_subjects"]
         return sorted(random.Random(f"{seed} {target}").sample(others, count))
 
     def stages(self, method: str) -> list[float | None]:
-        """The stages of a method, each with its tau: thresholds of ATU, epochs of what is trained, one of the rest."""
+        """A method's stages, each with its tau or None: thresholds of ATU, epochs of trained methods, else one."""
         block = self.config["method_settings"][method]
         match kind_of(block):
             case "aligned":
@@ -187,7 +190,7 @@ class Recipes:
 
     @cache  # noqa: B019 (one object a run)
     def model(self, name: str) -> Recipe:
-        """A model as it was fetched."""
+        """A fetched model."""
         block = self.config["models"][name]
         kept = without(fetched_from(block), "path")
         if block["source"] == "path":
@@ -195,10 +198,10 @@ class Recipes:
         return Recipe(models={name: kept})
 
     def raw(self, place: str, text_set: str | None = None) -> Recipe:
-        """A file or folder of the benchmark, by its name there; of one on the hub the tables that hold it.
+        """A file or folder of the benchmark, by its name there; for a benchmark on the hub, the tables that contain it.
 
         Args:
-            text_set: of one on the hub, the set of texts that is fetched by itself; None for the probes' tables.
+            text_set: for a benchmark on the hub, a set of texts that is fetched by itself; None for the probes' tables.
         """
         source = self.config["benchmarks"][self.benchmark]
         if source["source"] == "path":
@@ -212,7 +215,7 @@ class Recipes:
 
     @cache  # noqa: B019
     def primers(self) -> Recipe:
-        """The few-shot texts."""
+        """The few-shot primers."""
         pinned = self.config["benchmarks"][self.benchmark].get("primers")
         if pinned:
             return Recipe(benchmarks={self.benchmark: {"primers": pinned}})
@@ -221,24 +224,24 @@ class Recipes:
         return Recipe()
 
     def kind(self) -> dict:
-        """Of a benchmark of another kind than RWKU's, which, and a digest of the forms that it has of its own."""
+        """The benchmark's kind, if it is not RWKU's, and a digest of its own forms, if it has any."""
         kind = self.config["benchmarks"][self.benchmark].get("kind", RWKU)
         file = forms_file(kind)
         own = {"forms": checksum(str(file))} if file else {}
         return own if kind == RWKU else {"kind": kind} | own
 
     def start(self, target: str, method: str, seed: str) -> dict:
-        """The model that a run starts from: where that has forgotten others before, the run that has made it."""
+        """The run that made the starting model, if that has forgotten others before; otherwise empty."""
         before = self.groups.of(target).before
         return {START: dict(self.kept(before, method, seed))} if before else {}
 
     def named(self, target: str) -> dict:
-        """Whom a run forgets."""
+        """The people whom a run forgets."""
         people = self.groups.of(target)
         return {"target": target} | ({"forgotten": list(people.forgotten)} if people.forgotten != (target,) else {})
 
     def subjects_of(self, target: str) -> list[str]:
-        """The subjects whose probes concern one person: itself, and what all targets share."""
+        """The subjects whose probes concern one person: the person, and what all targets share."""
         shared = self.config["benchmarks"][self.benchmark]["shared_utility"]
         return [target, UTILITY] if shared else [target]
 
@@ -252,22 +255,22 @@ class Recipes:
         return merged(self.raw("Target"), own, {"benchmarks": {self.benchmark: read_as}})
 
     def split(self, subject: str) -> dict:
-        """By what the probes of a subject are split."""
+        """The settings by which a subject's probes are split."""
         return {"dev_share": share_of(self.config, subject), "seed": self.config["split"]["seed"]}
 
     @cache  # noqa: B019
     def probes(self, subject: str) -> Recipe:
-        """The probes of a subject, or those that all share."""
+        """The probes of a subject, or the shared ones."""
         counted = {"check_totals": self.config["benchmarks"][self.benchmark].get("check_totals")} | self.kind()
         read = {name: checksum_of(probe_set.reading()) for name, probe_set in PROBE_SETS.items()}
-        # of a dev target by a key of its own: beside it what all share is read, whose share is another
+        # a dev target has its own key, since the shared probes that are read with it have another dev share
         share = share_of(self.config, subject)
         of_dev = {"dev_target": {subject: True}, "split": self.split(UTILITY)} if share == 1 else {}
         own = {"split": self.split(subject)} | of_dev | {"benchmarks": {self.benchmark: counted}, "rows": read}
         return merged(self.rows_of(subject), own)
 
     def rows_of(self, subject: str) -> Recipe:
-        """The files of a subject's probes, or of those that all share: texts that lie there too ask nothing anew."""
+        """The files of a subject's probes, or of the shared ones, without texts, since new texts change no answer."""
         place = "Utility" if subject == UTILITY else f"Target/{subject}"
         source = self.config["benchmarks"][self.benchmark]
         if source["source"] != "path":
@@ -277,7 +280,7 @@ class Recipes:
         return Recipe(benchmarks={self.benchmark: {"contents": contents}})
 
     def text_set(self, kind: str) -> str:
-        """The benchmark's text set of a kind; those that a model wrote have the author that corpus.text_set names."""
+        """The benchmark's text set of a kind; a model's texts have the author that corpus.text_set names."""
         return kind if kind in UNWRITTEN else kind + self.config["corpus"]["text_set"].removeprefix("positive")
 
     @cache  # noqa: B019
@@ -299,14 +302,14 @@ class Recipes:
 
     @cache  # noqa: B019
     def windows(self, subject: str, k: int, corpora: str) -> Recipe:
-        """Window embeddings of a subject's texts, of the kinds that are joined in ``corpora``."""
+        """Window embeddings of a subject's texts, of the kinds that ``corpora`` joins."""
         limit = {"corpus": {"max_tokens": self.config["corpus"]["max_tokens"]}, "k": k}
         texts = [self.texts(subject, kind) for kind in kinds_of(corpora)]
         return merged(*texts, self.llm, self.encoder, limit)
 
     @cache  # noqa: B019
     def states(self, subject: str, k: int, corpora: str, layer: int) -> Recipe:
-        """Hidden states of the base model on a subject's texts."""
+        """The base model's hidden states on a subject's texts."""
         return merged(self.windows(subject, k, corpora), {"layer": layer}, self.shared("precision"))
 
     @cache  # noqa: B019
@@ -332,13 +335,13 @@ class Recipes:
         return len(self.stages(method))
 
     def memory(self, name: str, rule: str) -> dict:
-        """How the trainings of a rule for a method or an attack keep their numbers, as far as results depend on it."""
+        """How training by a method or an attack keeps weights and optimiser state, if results depend on it."""
         changed = memory_of(self.config, rule, name).changes_numbers(optimizer_of(self.config, rule, name))
         return {"memory": changed} if changed else {}
 
     @cache  # noqa: B019
     def stage(self, target: str, method: str, seed: str, stage: int) -> Recipe:
-        """The model after a stage of a run; epochs of what is trained are made at once, under one schedule."""
+        """The model after a stage of a run; a trained method makes all epochs at once, under one schedule."""
         block = self.config["method_settings"][method]
         run = self.named(target) | {"seed": str(seed)} | self.start(target, method, seed)
         people, kind = self.groups.of(target).forgotten, kind_of(block)
@@ -375,14 +378,14 @@ class Recipes:
 
     @cache  # noqa: B019
     def passed_on(self, target: str, method: str, seed: str, stage: int) -> Recipe:
-        """What a stage before the last leaves to the next: of Align-then-Unlearn with a predictor aligned on it."""
+        """What a stage before the last passes on: the model, and for Align-then-Unlearn a predictor aligned on it."""
         block = self.config["method_settings"][method]
         between = {"steps_between": block["align"]["steps_between"]} if kind_of(block) == "aligned" else None
         own = {"settings": {"align": between}} if between else {}
         return merged(self.stage(target, method, seed, stage), own)
 
     def training_on(self, kind: str) -> dict:
-        """How texts of a kind are made examples of, if there is more than one way."""
+        """How texts of a kind become training examples, if there is more than one way."""
         return {"evaluation": {"protocol": self.config["evaluation"]["protocol"]}} if kind in PLAIN else {}
 
     def reads_retain_set(self, method: str) -> bool:
@@ -401,10 +404,10 @@ class Recipes:
 
     @cache  # noqa: B019
     def at_start(self, target: str, method: str, seed: str) -> Recipe:
-        """What a run of a sequence reads of the model that it starts from: hidden states, or log-probabilities.
+        """What a run of a sequence reads from its starting model: hidden states or log-probabilities.
 
         Raises:
-            KeyError: for a method that reads neither.
+            KeyError: if the method reads neither.
         """
         block, people = self.config["method_settings"][method], self.groups.of(target).forgotten
         match kind_of(block):
@@ -426,7 +429,7 @@ class Recipes:
         return merged(self.stage(target, method, seed, stage or self.last(method)), own)
 
     def guard(self) -> dict:
-        """What a stage is asked so that the next one sees whether it has collapsed."""
+        """What a stage is asked to show the next one whether it has collapsed."""
         asked = self.config["evaluation"]
         if not self.config["collapse"]["stop"] or not asked["between"]:
             return {}
@@ -435,12 +438,12 @@ class Recipes:
         return {"guard": kept | {"sets": judged_specs(written)}}
 
     def alone(self) -> dict:
-        """Whether each prompt is read alone, if so: then no digit of an answer depends on what else is asked."""
+        """``batch_invariant`` if each prompt is read alone, so that no digit of an answer depends on other prompts."""
         return {"batch_invariant": True} if self.config["evaluation"]["batch_invariant"] else {}
 
     @cache  # noqa: B019
     def asking(self, when: str) -> Recipe:
-        """How probes are asked, and which."""
+        """Which probes are asked, and how."""
         asked = self.config["evaluation"]
         own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol", when)} | self.alone()}
         sets = judged_specs(asked[when], asked["probability"])
@@ -452,21 +455,21 @@ class Recipes:
         return merged(self.llm, self.probes(subject), self.asking("before_and_after"))
 
     def asked_of(self, target: str, model: Recipe, when: str) -> Recipe:
-        """The answers of a model to all probes that concern a target."""
+        """A model's answers to all probes that concern a target."""
         return merged(model, *map(self.probes, self.subjects_of(target)), self.asking(when))
 
     @cache  # noqa: B019
     def between(self, target: str, method: str, seed: str, stage: int, subject: str | None = None) -> Recipe:
-        """The answers of the model of a stage before the last about one person: the target if none is named."""
+        """The answers after a stage before the last about ``subject``, by default the target."""
         return self.asked_of(subject or target, self.passed_on(target, method, seed, stage), "between")
 
     @cache  # noqa: B019
     def after(self, target: str, method: str, seed: str, subject: str | None = None) -> Recipe:
-        """The answers of the kept model about one person: the target if none is named."""
+        """The kept model's answers about ``subject``, by default the target."""
         return self.asked_of(subject or target, self.kept(target, method, seed), "before_and_after")
 
     def attack(self, attack: str, person: str) -> Recipe:
-        """What is asked of a model under an attack, and what the attack reads about a person."""
+        """What a model is asked under an attack, and what the attack reads about a person."""
         block, asked = self.config["attacks"][attack], self.config["evaluation"]
         own = {"evaluation": {key: asked[key] for key in ("max_new_tokens", "protocol")} | self.alone()}
         texts = [self.texts(*each) for each in self.attack_texts(attack, person)]
@@ -476,10 +479,10 @@ class Recipes:
         return merged(*parts, {"attacks": {attack: block}, "probe_sets": specs(block["ask"])})
 
     def attack_texts(self, attack: str, person: str) -> list[tuple[str, str]]:
-        """The texts that an attack reads: of whom, and of which kind.
+        """The subject and kind of each text that an attack reads.
 
         Raises:
-            KeyError: for an attack of another kind.
+            KeyError: if the attack's kind is unknown.
         """
         block = self.config["attacks"][attack]
         match block["attack"]:
@@ -491,15 +494,15 @@ class Recipes:
                 raise KeyError(f"no texts of an attack of kind {kind}")
 
     def texts_of(self, block: dict, person: str) -> list[tuple[str, str]]:
-        """The texts of a group for one person: of whom, and of which kind."""
+        """The subject and kind of each text in a group, for one person."""
         return [(subject, block["texts"]) for subject in told_about(block, person, self.config["all_targets"])]
 
     def text_groups(self, person: str) -> dict[str, list[tuple[str, str]]]:
-        """The texts of which scores are taken, by group."""
+        """The texts that are scored, by group."""
         return {name: self.texts_of(block, person) for name, block in self.config["text_scores"].items()}
 
     def scores(self, person: str) -> Recipe:
-        """The texts of which scores are taken, and how."""
+        """The texts that are scored, and how."""
         texts = [self.texts(*each) for group in self.text_groups(person).values() for each in group]
         own = {"corpus": {"max_tokens": self.config["corpus"]["max_tokens"]}}
         own |= {"evaluation": alone} if (alone := self.alone()) else {}
@@ -507,17 +510,17 @@ class Recipes:
 
     @cache  # noqa: B019
     def scored(self, target: str, method: str, seed: str, person: str) -> Recipe:
-        """Scores of texts by a kept model, for one person."""
+        """A kept model's scores of texts, for one person."""
         return merged(self.kept(target, method, seed), self.scores(person))
 
     @cache  # noqa: B019
     def scored_before(self, person: str) -> Recipe:
-        """The same by the base model."""
+        """The base model's scores of texts, for one person."""
         return merged(self.llm, self.scores(person))
 
     @cache  # noqa: B019
     def attacked(self, target: str, method: str, seed: str, attack: str, person: str) -> Recipe:
-        """The answers of a kept model about one person under an attack."""
+        """A kept model's answers about one person under an attack."""
         return merged(self.kept(target, method, seed), self.attack(attack, person))
 
     @cache  # noqa: B019
@@ -526,7 +529,7 @@ class Recipes:
         return merged(self.llm, self.attack(attack, person))
 
     def prompts(self, person: str) -> Recipe:
-        """The prompts about a person on which hidden states of layers are read."""
+        """The prompts about a person whose hidden states are read in every layer."""
         asked, protocol = self.config["layer_probe"]["ask"], self.config["evaluation"]["protocol"]
         own = {
             "evaluation": {"protocol": protocol} | self.alone(),
@@ -537,7 +540,7 @@ class Recipes:
 
     @cache  # noqa: B019
     def layers(self, target: str, method: str, seed: str, person: str) -> Recipe:
-        """The hidden states of a kept model on the probes of one person."""
+        """A kept model's hidden states on the probes of one person."""
         return merged(self.kept(target, method, seed), self.prompts(person))
 
     @cache  # noqa: B019
@@ -546,14 +549,14 @@ class Recipes:
         return merged(self.llm, self.prompts(person))
 
     def evaluation(self, target: str, method: str, seed: str, stage: int, subject: str | None = None) -> Recipe:
-        """The answers after a stage of a run about one person: the target if none is named."""
+        """The answers after a stage of a run about ``subject``, by default the target."""
         last = stage == self.last(method)
         asked = (target, method, seed) if last else (target, method, seed, stage)
         return (self.after if last else self.between)(*asked, subject)
 
 
 def holds_probes(file: str) -> bool:
-    """Whether a file of a benchmark's folder is read for its probes, or is none that there should be; not of texts."""
+    """Whether a file in a benchmark's folder counts for its probes: every file but those of texts."""
     return Path(file).stem not in (*TEXT_SETS, *ATTACK_TEXTS)
 
 
@@ -563,32 +566,33 @@ def checksum_of(value: object) -> str:
 
 
 def specs(names: Iterable[str]) -> dict[str, str]:
-    """By probe set a digest of how it is asked and scored."""
+    """By probe set, a digest of how it is asked and scored."""
     return {name: checksum_of(PROBE_SETS[name].asking()) for name in names}
 
 
 def judged_specs(names: Iterable[str], probability: bool = False) -> dict[str, str]:
-    """The same of evaluations, whose answers are judged by the base model, and given probabilities if asked."""
+    """The same for evaluations, in which the base model judges answers and, if set, probabilities are computed."""
     own = {name: checksum_of([spec, JUDGED_BY]) if name in judged() else spec for name, spec in specs(names).items()}
     known = about_people() if probability else []
     return {name: checksum_of([spec, "probability"]) if name in known else spec for name, spec in own.items()}
 
 
 def declarations() -> str:
-    """A digest of all that is declared of probe sets and averages: tables show, weigh and choose by it."""
+    """A digest of all declarations of probe sets and averages, by which tables show, weigh and choose."""
     return declarations_of(kind_in_use())
 
 
 @cache
 def declarations_of(kind: str) -> str:
-    """The same of the kind in use; it is computed once for each."""
+    """The same for the kind in use, computed once per kind."""
     return checksum_of([asdict(declared) for declared in (*PROBE_SETS.values(), *AVERAGES.values())])
 
 
 def remembered(path: str, recipe: Recipe, directory: Path) -> bool:
-    """Whether Snakemake has a record of how it made a file, by which it would make it again.
+    """Whether Snakemake's record of a file has other settings than those in force, so that it makes the file again.
 
-    A record of the settings in force, beside a file of others, is of another file: Snakemake would keep this one.
+    If the record has the settings in force but the file was made by others, the record belongs to another file, and
+    Snakemake would keep this one.
     """
     if (directory / "metadata.db").exists():
         return True
@@ -604,22 +608,25 @@ def remembered(path: str, recipe: Recipe, directory: Path) -> bool:
 
 
 def stale(evaluations: Iterable[dict[str, Recipe]], directory: Path = Path(".snakemake")) -> str | None:
-    """What to say of files that are copies or of other settings and of which Snakemake has no record, so it kept them.
+    """A message about files that are copies or have other settings, and that Snakemake keeps for lack of a record.
 
-    Snakemake compares settings with those in its own records; where these are lost, or the results came without
-    them, only times of files are left to it.
+    Snakemake compares settings with its own records. If these are lost, or the results came without them, it only has
+    the times of files.
 
     Args:
         evaluations: files with their recipes.
+
+    Returns:
+        None if there are no such files.
     """
     found, mends = [], {}
     for path, recipe in {path: recipe for files in evaluations for path, recipe in files.items()}.items():
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged record: the job says so
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # the job reports a damaged record
             record = json.loads(record_path(path).read_text(encoding="utf-8"))
             made, output = record["recipe"], record["output"]
             if made and (made != recipe or output != path) and not remembered(path, recipe, directory):
                 found.append((path, output, made, recipe))
-                mends[path if path.endswith("/known.csv") else str(Path(path).parent)] = None  # not all of a benchmark
+                mends[path if path.endswith("/known.csv") else str(Path(path).parent)] = None  # not a whole benchmark
     if not found:
         return None
     path, output, made, recipe = found[0]

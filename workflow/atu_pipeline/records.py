@@ -1,4 +1,4 @@
-"""What Snakemake prints of jobs, in a dry run and in .snakemake/log, and how long earlier jobs took."""
+"""Jobs as Snakemake prints them, in a dry run and in .snakemake/log, and how long earlier jobs took."""
 
 import re
 from collections import defaultdict
@@ -22,8 +22,8 @@ class Job:
     """One job of a run.
 
     Attributes:
-        number: Snakemake's; a job that is tried again keeps it.
-        started, ended: seconds since the epoch, None for what has not happened.
+            number: Snakemake's job id; a job keeps it when it is tried again.
+            started, ended: seconds since the epoch; None if it has not happened.
         failed: whether its last attempt failed.
     """
 
@@ -38,7 +38,7 @@ class Job:
     failed: bool = False
 
     def fill(self, name: str, text: str) -> None:
-        """Take a line of the job's block, as `threads: 4`."""
+        """Read a line of the job's block, such as `jobid: 4`."""
         text = text.removesuffix(" (check log file(s) for error details)")
         items = [item for item in text.split(", ") if item]
         if name in ("output", "log"):
@@ -51,17 +51,17 @@ class Job:
 
     @property
     def kind(self) -> Kind:
-        """Jobs of one kind take about as long: rule, model (of a download: what is fetched), method and GPUs."""
+        """Rule, model (for a download, the fetched one), method and GPUs; jobs of one kind take about equally long."""
         model = self.wildcards.get("llm", self.wildcards.get("model", ""))
         return self.rule, model, self.wildcards.get("method", ""), int(self.resources.get("gpu", 0))
 
 
 def read_jobs(lines: Iterable[str]) -> tuple[list[Job], dict[str, int]]:
-    """The jobs of which Snakemake printed a block, and the number of all jobs of the run by rule."""
+    """The jobs for which Snakemake printed a block, and the number of all jobs of the run by rule."""
     jobs: dict[str, Job] = {}
     totals: dict[str, int] = {}
     current, failing, announced, now = None, False, False, None
-    # logs of failed jobs are quoted between two equal rulers; one may be Snakemake's own, with quotations in it
+    # Snakemake quotes logs of failed jobs between two equal rulers; a log may be Snakemake's own and quote others
     titled, rulers = False, []
     for line in map(str.strip, lines):
         if titled:
@@ -105,7 +105,7 @@ def logs(directory: Path) -> list[Path]:
 
 
 def measured(directory: Path) -> dict[Kind, float]:
-    """Median seconds from start to end of the jobs done in a directory, by kind; on a cluster with their queueing."""
+    """Median seconds from start to end of a directory's finished jobs, by kind; on a cluster queueing is included."""
     seconds = defaultdict(list)
     for path in logs(directory):
         for job in read_jobs(path.read_text(encoding="utf-8", errors="replace").splitlines())[0]:

@@ -1,4 +1,4 @@
-"""What jobs ask the scheduler for: computed from the config, more at each attempt."""
+"""What jobs request from the scheduler, computed from the config; they request more at each attempt."""
 
 from collections.abc import Callable
 from functools import cache
@@ -6,7 +6,7 @@ from functools import cache
 from atu_pipeline import resources
 from atu_pipeline.demands import demand
 
-GROWING = ("mem_mb", "runtime")  # at each attempt
+GROWING = ("mem_mb", "runtime")  # these grow at each attempt
 
 
 def small_job(mem_mb: int = 2000) -> dict:
@@ -31,7 +31,10 @@ class Requests:
 
     @cache  # noqa: B019 (one object a run)
     def first(self, rule: str, name: str | None, subject: str | None, threads: int, people: int = 1) -> dict[str, int]:
-        """GPUs, GPU memory, memory, minutes and disk of one job, at the first attempt; arguments as of ``demand``."""
+        """GPUs, GPU memory, memory, minutes, disk and expected seconds of one job at its first attempt.
+
+        The arguments other than ``threads`` are those of ``demand``.
+        """
         needed = demand(rule, self.config, name, subject, people)
         on_gpu = self.hardware["gpu_tflops"][self.config["precision"]], resources.START_SECONDS
         on_cpu = self.hardware["cpu_tflops"] * threads, resources.START_SECONDS_CPU
@@ -48,10 +51,10 @@ class Requests:
 
 
 def model_job(rule: str, asked: Callable[[object, str, int], dict[str, int]]) -> dict[str, Callable]:
-    """The resources of a rule that handles a model, each a function of a job and its attempt.
+    """The resources of a rule that handles a model, each a function of a job's wildcards, attempt and threads.
 
     Args:
-        asked: wildcards, rule and threads of a job -> its first request.
+            asked: maps a job's wildcards, rule and threads to its first request.
     """
 
     def amount(name: str) -> Callable:

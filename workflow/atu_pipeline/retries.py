@@ -1,7 +1,7 @@
-"""Which jobs are tried again: not those whose fault would come again.
+"""Which failed jobs are tried again: only those that might succeed then.
 
-Snakemake's --retries (and `retries` of a rule) knows no kinds of faults. A job asks ``restart_times`` of itself when it
-has failed; here the answer is 0 where the job has left a mark beside its log (``atu.common.runtime.job_log``).
+Snakemake's --retries (and a rule's `retries`) does not distinguish kinds of faults. When a job has failed, Snakemake
+reads its ``restart_times``. Here that is 0 if the job has left a mark beside its log (``atu.common.runtime.job_log``).
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from snakemake.logging import logger
 
 
 def fault(logs: Iterable[str]) -> str:
-    """The mark that a job has left beside its logs, or nothing; it is taken away, so that it counts once."""
+    """The mark that a job has left beside its logs, or nothing; the mark is removed, so that it counts only once."""
     for mark in (Path(log).with_suffix(".fault") for log in logs):
         if mark.is_file():
             said = mark.read_text(encoding="utf-8", errors="replace").strip()
@@ -25,8 +25,8 @@ def restarts(job: Job | GroupJob, asked: Callable[[Job | GroupJob], int], is_mai
     """How many times a failed job may restart.
 
     Args:
-        asked: what Snakemake says, by the rule and --retries.
-        is_main: whether this Snakemake sees to retries; those that it starts for single jobs do not.
+            asked: Snakemake's own answer, from the rule and --retries.
+            is_main: whether this is the Snakemake that handles retries; those that it starts for single jobs do not.
     """
     jobs = job.jobs if isinstance(job, GroupJob) else [job]
     if not is_main:
@@ -38,9 +38,9 @@ def restarts(job: Job | GroupJob, asked: Callable[[Job | GroupJob], int], is_mai
 
 
 def tell_faults_apart(is_main: bool) -> None:
-    """Let Snakemake ask :func:`restarts`, for jobs and for groups of them."""
+    """Make Snakemake use :func:`restarts`, for jobs and for groups of them."""
     for kind in (Job, GroupJob):
-        # a Snakefile may be read more than once in a process: what Snakemake itself says is kept
+        # a Snakefile may be read more than once in a process, so keep Snakemake's own answer
         asked = getattr(kind.restart_times.fget, "asked", kind.restart_times.fget)
 
         def answer(job, asked=asked):

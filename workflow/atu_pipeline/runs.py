@@ -1,10 +1,10 @@
-"""The results in a directory by name, settings and size, and which of them a config needs.
+"""List the results in a directory by name, settings and size, and which of them a config needs.
 
     atu runs --profile workflow/profiles/demo
     atu runs --profile workflow/profiles/demo --also "--profile slurm" --delete
 
-Options of Snakemake say which config is meant (--profile, --configfile, --config, --directory). Needed is what the
-config's own experiment and all named ones are made of. --delete removes the rest, once you have said yes.
+Snakemake's options choose the config (--profile, --configfile, --config, --directory). Results are needed if the
+config's own experiment or a named one is made from them. --delete removes the rest after you have said yes.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from atu_pipeline.settings import ConfigError, check_config
 from atu_pipeline.start import run_of
 from atu_pipeline.variants import Variants
 
-FOLDERS = ("alignment", "realignment", "stage", "run")  # kinds that are of one target and seed
-INSIDE = ("between", *OF_KEPT)  # kinds that lie in those folders
+FOLDERS = ("alignment", "realignment", "stage", "run")  # kinds that belong to one target and seed
+INSIDE = ("between", *OF_KEPT)  # kinds inside those folders
 LONGEST = 60  # characters of settings in a row
 
 
 def config_of(arguments: list[str]) -> tuple[Variants, Path]:
-    """The config that a command of Snakemake would read, checked, and the directory in which it would work."""
+    """The checked config that a Snakemake command would read, and the directory in which it would work."""
     from snakemake.cli import parse_args, parse_config
     from snakemake.common.configfile import load_configfile
     from snakemake.utils import update_config
 
-    with contextlib.redirect_stderr(io.StringIO()):  # it tells which profiles it reads
+    with contextlib.redirect_stderr(io.StringIO()):  # it prints which profiles it reads
         _, options = parse_args(arguments)
     config: dict = {}
     for file in options.configfile or ():
@@ -55,7 +55,7 @@ def config_of(arguments: list[str]) -> tuple[Variants, Path]:
 
 
 def of_run(inputs: Inputs, target: str, method: str, seed: str) -> Iterator[str]:
-    """The paths of a run, and of what it is made of."""
+    """The paths of a run, and of everything from which it is made."""
     paths = inputs.paths
     last = Stage(target, method, seed, paths.recipes.last(method))
     block = paths.config["method_settings"][method]
@@ -84,8 +84,7 @@ def of_run(inputs: Inputs, target: str, method: str, seed: str) -> Iterator[str]
 
 
 def of_config(variants: Variants) -> tuple[set[str], dict[str, set[str]]]:
-    """All paths that a config needs, and the names that it gives to folders of runs; experiments that it cannot run
-    are told to the terminal."""
+    """All paths that a config needs, and its names for folders of runs; print the experiments that it cannot run."""
     config, inputs = variants.config, variants.own
     left_out = []
     needed, names = {inputs.paths.encoder, *inputs.counts(), *inputs.downloads()}, {}
@@ -115,7 +114,7 @@ def of_config(variants: Variants) -> tuple[set[str], dict[str, set[str]]]:
 
 
 def size(path: Path, seen: set[int]) -> int:
-    """Bytes of a file or a folder; what is linked to a file that was counted before is not counted again."""
+    """Bytes of a file or a folder; a file that is linked to one counted before is not counted again."""
     found = 0
     for file in [path, *(path.rglob("*") if path.is_dir() else ())]:
         status = file.lstat()
@@ -127,12 +126,12 @@ def size(path: Path, seen: set[int]) -> int:
 
 @dataclass
 class Result:
-    """One result on the disk.
+    """One result on disk.
 
     Attributes:
         kind: a key of ``PATTERNS``.
-        names: in its path.
-        settings: of its method, as its record has them; empty for what no method made.
+            names: the names in its path.
+            settings: the settings of its method in its record; empty if no method made it.
     """
 
     path: str
@@ -144,7 +143,7 @@ class Result:
 
 
 def settings_of(path: Path) -> dict:
-    """The settings of the method behind a result, by key, as its record has them."""
+    """The settings of the method behind a result, by key, from its record."""
     for inside in ("weights", "intervention", "predictor", "steps.csv", "."):
         try:
             return flat(read_record(path / inside)["recipe"].get("settings", {}))
@@ -154,7 +153,7 @@ def settings_of(path: Path) -> dict:
 
 
 def flat(block: dict, key: str = "") -> dict[str, object]:
-    """Settings by their whole keys, such as unlearn.steps."""
+    """Settings by their full keys, such as unlearn.steps."""
     found: dict[str, object] = {}
     for name, value in block.items():
         whole = f"{key}.{name}" if key else name
@@ -163,7 +162,7 @@ def flat(block: dict, key: str = "") -> dict[str, object]:
 
 
 def results_in(directory: Path) -> list[Result]:
-    """The results in a directory, each a file or a folder with a digest in its name."""
+    """The results in a directory: files and folders with a digest in their name."""
     found, seen = {}, set()
     for kind in (kind for kind in PATTERNS if kind not in INSIDE):
         pattern = "/".join("*" if "{" in part else part for part in PATTERNS[kind].split("/"))
@@ -179,7 +178,7 @@ def results_in(directory: Path) -> list[Result]:
 
 
 def differing(results: Iterable[Result]) -> dict[str, set[str]]:
-    """By method the settings in which its results differ."""
+    """By method, the settings in which its results differ."""
     values: dict[str, dict[str, set[str]]] = {}
     for result in results:
         for key, value in result.settings.items():
@@ -188,7 +187,7 @@ def differing(results: Iterable[Result]) -> dict[str, set[str]]:
 
 
 def table(results: list[Result], needed: set[str], names: dict[str, set[str]]) -> list[dict]:
-    """A row a run, and one for all results of each other kind."""
+    """One row per run, and one for all results of each other kind."""
     rows, differ = [], differing(results)
     for result in (result for result in results if result.kind in FOLDERS):
         own = differ.get(result.names["method"], ())
@@ -224,10 +223,10 @@ def remove(results: Iterable[Result], directory: Path) -> None:
 
 
 def refuse_foreign(arguments: list[str]) -> None:
-    """Refuse a folder whose own Snakefile has its own config, unless that is named: all would seem to be of no use.
+    """Refuse a folder whose Snakefile has its own config, unless that is named: no result would seem to be needed.
 
     Raises:
-        ConfigError: with the option.
+        ConfigError: names the option to use.
     """
     snakefile = Path("Snakefile")
     named = any(word.startswith(("--configfile", "--profile", "--config")) for word in arguments)
@@ -236,7 +235,7 @@ def refuse_foreign(arguments: list[str]) -> None:
 
 
 def agreed() -> bool:
-    """Whether the user says yes; where nobody answers it is no."""
+    """Whether the user says yes; if nobody answers, the answer is no."""
     try:
         return input("delete them? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -257,7 +256,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """List the results; delete what no config needs, if that is asked for."""
+    """List the results; with --delete, delete those that no config needs."""
     options, rest = parse(arguments)
     try:
         refuse_foreign(rest)

@@ -1,4 +1,4 @@
-"""What is checked and noted when a run starts, before its first job."""
+"""Checks and notes at the start of a run, before its first job."""
 
 import ast
 import atexit
@@ -16,20 +16,20 @@ from atu_pipeline.demands import training_rule, ways
 from atu_pipeline.settings import ConfigError, did_you_mean
 
 WAYS = "ATU_WAYS"  # environment variable: the file to which leave_ways writes
-RUN = Path(".snakemake/run.json")  # whose run works in the directory
+RUN = Path(".snakemake/run.json")  # the owner of the run that works in the directory
 
 
 def command_file(log: Path) -> Path:
-    """Where the command of a run stands: beside Snakemake's log of it, whose own line has lost the quotes."""
+    """The file with the command of a run, beside Snakemake's log, whose own line of it has lost the quotes."""
     return log.with_name(f"{log.name}.json")
 
 
 def note_command(logs: Iterable[str], directory: str) -> None:
-    """Keep the words of the command line as they were given, for `make status`.
+    """Keep the words of the command line as the user gave them, for `atu status`.
 
     Args:
-        logs: Snakemake's own.
-        directory: where the command was given, to which its paths are relative.
+        logs: Snakemake's logs of the run.
+        directory: where the user gave the command, and to which its paths are relative.
     """
     profile = {name: os.environ[name] for name in ("SNAKEMAKE_PROFILE",) if name in os.environ}
     for log in logs:
@@ -38,7 +38,7 @@ def note_command(logs: Iterable[str], directory: str) -> None:
 
 
 def run_of(directory: Path) -> tuple[dict | None, bool | None]:
-    """Who has started the run in a directory, and whether that still works (None: nobody here can tell)."""
+    """The owner of the run in a directory, and whether that process is still alive (None if that is unknown here)."""
     try:
         record = json.loads((directory / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -49,17 +49,17 @@ def run_of(directory: Path) -> tuple[dict | None, bool | None]:
 def take_directory() -> None:
     """Note that this run works in the current directory, until it ends.
 
-    Snakemake's own lock is on files: it lets two runs with different targets write one directory, and the one that ends
-    first takes the other's locks away.
+    Snakemake locks files, so two runs with different targets can write to one directory, and the one that ends first
+    removes the other's locks.
 
     Raises:
         ConfigError: if another run works here.
     """
     mine = owner()
     RUN.parent.mkdir(exist_ok=True)
-    for _ in range(3):  # another may take it at the same time
+    for _ in range(3):  # another run may take it at the same time
         try:
-            with RUN.open("x", encoding="utf-8") as file:  # one alone succeeds, on NFS too
+            with RUN.open("x", encoding="utf-8") as file:  # only one run succeeds, even on NFS
                 json.dump(mine, file)
         except FileExistsError:
             record, working = run_of(Path())
@@ -75,14 +75,14 @@ def take_directory() -> None:
 
 
 def give_directory_back(file: Path, mine: dict) -> None:
-    """The end of a run; a record of another one is left alone."""
+    """Remove the note at the end of a run, unless it is another run's."""
     record, _ = run_of(file.parents[1])
     if record == mine:
         file.unlink(missing_ok=True)
 
 
 def missing_modules(root: Path) -> list[str]:
-    """Packages that the library and the scripts import and this Python lacks; nothing is imported for it."""
+    """Packages that the library and the scripts import and this Python lacks. Nothing is imported to find out."""
     own = {path.stem for path in (root / "workflow").iterdir()}
     found = set()
     for folder in ("atu", "atu_pipeline", "scripts"):
@@ -96,13 +96,13 @@ def missing_modules(root: Path) -> list[str]:
 
 
 def check_modules(root: Path, environments: Iterable) -> None:
-    """Refuse a run whose jobs would all fail at their first line.
+    """Refuse a run whose jobs would all fail at their first line, since packages are missing.
 
     Args:
-        environments: in which Snakemake runs jobs (conda, apptainer); without one they use this Python.
+        environments: those in which Snakemake runs jobs (conda, apptainer); without any, jobs use this Python.
 
     Raises:
-        ConfigError: naming the packages.
+        ConfigError: names the packages.
     """
     if not set(environments) and (missing := missing_modules(root)):
         raise ConfigError(
@@ -112,11 +112,12 @@ def check_modules(root: Path, environments: Iterable) -> None:
 
 
 def leave_ways(configs: Iterable[dict]) -> None:
-    """Leave for `atu plan` what training each method asks of a GPU, by LLM and method, if it has said where; with the
-    method's file, by which jobs are called, and whether it is among the config's own.
+    """Write the GPU memory that training each method needs, by LLM and method, to the file that `atu plan` has named.
+
+    Each method has its file, after which jobs are named, and whether it is one of the config's own.
 
     Args:
-        configs: the config, and those that experiments run under.
+        configs: the config, and those under which experiments run.
     """
     found: dict[str, dict] = {}
     for config in configs:
@@ -131,10 +132,10 @@ def leave_ways(configs: Iterable[dict]) -> None:
 
 
 def before_planning(workflow: object, check: Callable[[Iterable[str]], None]) -> None:
-    """Have what is asked for checked as soon as Snakemake tells it, which is after it has read the Snakefile.
+    """Check the requested targets as soon as Snakemake knows them, which is after it has read the Snakefile.
 
     Args:
-        check: takes the paths and names of rules of the command line.
+        check: takes the paths and rule names of the command line.
     """
     plan = workflow._prepare_dag
 
@@ -149,7 +150,7 @@ def refuse_prefix(modifier: object) -> None:
     """Refuse a module's ``prefix`` and ``replace_prefix``.
 
     Args:
-        modifier: Snakemake's, of the Snakefile that is read.
+            modifier: Snakemake's modifier of the Snakefile being read.
 
     Raises:
         ConfigError: if it changes paths.
@@ -162,15 +163,16 @@ def refuse_prefix(modifier: object) -> None:
 
 
 def check_resources(settings: object, rules: Iterable[str], gpus: Mapping[str, int]) -> None:
-    """Refuse resources set for a rule that there is not, which Snakemake passes over, a wrong way to ask for GPUs, and
-    fewer of them than a job needs, to which Snakemake would lower what the job asks for.
+    """Refuse resources for an unknown rule, an unknown gpu_option, and fewer GPUs than a job needs.
+
+    Snakemake ignores resources for an unknown rule, and would lower a job's request to the GPUs that the run has.
 
     Args:
         settings: Snakemake's settings of resources, from the command line or a profile.
-        gpus: of one job, by the key of the config that says so.
+        gpus: the number of GPUs of one job, by the config key that sets it.
 
     Raises:
-        ConfigError: naming the option.
+        ConfigError: names the option.
     """
     rules = sorted(rules)
     for option, given in (("set-resources", settings.overwrite_resources), ("set-threads", settings.overwrite_threads)):
@@ -178,11 +180,11 @@ def check_resources(settings: object, rules: Iterable[str], gpus: Mapping[str, i
             if rule not in rules:
                 line = " (`times` of the Slurm profile)" if option == "set-resources" else ""
                 raise ConfigError(f"{option}{line}: unknown rule {rule!r}{did_you_mean(rule, rules)}")
-    asked = settings.default_resources and settings.default_resources.get("gpu_option").raw  # as it was written
+    asked = settings.default_resources and settings.default_resources.get("gpu_option").raw  # as written
     if asked and asked.strip("'\"") not in GPU_OPTIONS:
         raise ConfigError(f"gpu_option: {asked} is not one of {', '.join(GPU_OPTIONS)}")
     limit = settings.resources.get("gpu")
-    limit = getattr(limit, "value", limit)  # by Snakemake's version an object or a number
+    limit = getattr(limit, "value", limit)  # an object or a number, depending on Snakemake's version
     for key, asked_for in gpus.items():
         if asked_for > 1 and isinstance(limit, int) and limit < asked_for:
             raise ConfigError(
@@ -192,7 +194,7 @@ def check_resources(settings: object, rules: Iterable[str], gpus: Mapping[str, i
 
 
 def old_results() -> list[str]:
-    """What to say of results of an earlier version, whose paths say nothing of the settings that made them."""
+    """A line about results of an earlier version, whose paths do not contain the settings that made them."""
     runs = [str(path) for path in Path("results").glob("*/*/*_*/*/seed[0-9]*") if path.is_dir()]
     if not runs:
         return []
@@ -203,5 +205,5 @@ def old_results() -> list[str]:
 
 
 def clear_leftovers() -> list[str]:
-    """Remove what killed jobs of earlier runs have left here; lines that say how much."""
+    """Remove what killed jobs of earlier runs have left here; return lines that say how much."""
     return [line for folder in ("results", "resources") for line in remove_all_abandoned(Path(folder))]

@@ -1,8 +1,8 @@
-"""What the last run in a directory has done, what it does, what has failed, and how long is left.
+"""Show what the last run in a directory has done, is doing and has failed to do, and how long it will take.
 
     atu status [directory]
 
-It reads what Snakemake writes (.snakemake/log and the logs of the jobs) and disturbs nothing.
+It reads what Snakemake writes (.snakemake/log and the logs of the jobs) and changes nothing.
 """
 
 import json
@@ -18,11 +18,11 @@ from tabulate import tabulate
 from atu_pipeline.records import Job, logs, measured, read_jobs
 from atu_pipeline.start import command_file, run_of
 
-LINES = 8  # of a failed job's log
+LINES = 8  # of a failed job's log that are shown
 
 
 def states(jobs: Iterable[Job], totals: dict[str, int]) -> list[dict]:
-    """One row a rule: how many of its jobs are done, running (on a cluster: or queued), failed and waiting."""
+    """One row per rule: how many of its jobs are done, running (on a cluster, or queued), failed and waiting."""
     counts = {rule: Counter() for rule in totals}
     for job in jobs:
         state = "failed" if job.failed else "done" if job.ended else "running"
@@ -37,13 +37,13 @@ def states(jobs: Iterable[Job], totals: dict[str, int]) -> list[dict]:
 
 
 def seconds_left(jobs: Iterable[Job], rows: Iterable[dict], known: dict, now: float) -> float:
-    """Seconds until the run ends, if as many jobs as now run at a time.
+    """Seconds until the run ends, if it goes on with as many jobs at a time as now.
 
-    A job of a rule is taken to last as long as the median of those that are done, else as it was computed; what is
-    running has come as far as its clock says.
+    A job is assumed to take the median time of its rule's finished jobs, or else its computed time; for a running job
+    the time since its start is subtracted.
     """
     jobs = list(jobs)
-    lasting = {rule: seconds for (rule, _, _), seconds in known.items()}
+    lasting = {rule: seconds for (rule, *_), seconds in known.items()}
     lasting |= {job.rule: job.resources["expected_s"] for job in jobs if job.resources.get("expected_s")} | lasting
     running = [job for job in jobs if job.started and not job.ended]
     left = sum(max(lasting.get(job.rule, 0) - (now - job.started), 0) for job in running)
@@ -52,7 +52,7 @@ def seconds_left(jobs: Iterable[Job], rows: Iterable[dict], known: dict, now: fl
 
 
 def failure(job: Job, command: str) -> str:
-    """What a failed job was to make, the last lines of its logs, and the command that does it again."""
+    """A failed job's outputs, the last lines of its logs, and the command that runs it again."""
     text = [f"failed: {job.rule} -> {', '.join(job.output)}"]
     for path in map(Path, job.log):
         if path.is_file():
@@ -61,17 +61,17 @@ def failure(job: Job, command: str) -> str:
     return "\n".join([*text, f"  again: {command} {shlex.join(job.output[:1] or [job.rule])}"])
 
 
-# What says how a run goes, not under which settings; targets go as well.
+# Options that control a run but not its settings. They are dropped, as targets are.
 ONCE = {"dryrun", "force", "forceall", "forcerun", "omit_from", "printshellcmds", "quiet", "report", "touch", "unlock"}
 ONCE |= {"until", "summary", "detailed_summary", "lint", "dag", "rulegraph", "d3dag", "list_rules", "batch"}
 
 
 def options_of(words: list[str]) -> list[str]:
-    """The options of a Snakemake command that bear on what jobs do, with all their values; no targets.
+    """The options of a Snakemake command that affect what jobs do, with all their values and without targets.
 
     Snakemake's own parser says how many values an option takes.
     """
-    from snakemake.cli import get_argument_parser  # slow to import, and needed for what has failed alone
+    from snakemake.cli import get_argument_parser  # slow to import, and only needed after failures
 
     known = get_argument_parser()._option_string_actions
     kept, i = [], 0
@@ -99,26 +99,26 @@ def options_of(words: list[str]) -> list[str]:
 
 
 def asked(lines: Iterable[str], log: Path | None = None) -> str:
-    """The command that started a run, without its targets, ready for others behind it.
+    """The command that started a run, without its targets and ready for others to be appended.
 
     Args:
-        lines: of Snakemake's log, whose line about the command has lost the quotes.
-        log: its path, beside which the words lie as they were given.
+        lines: the lines of Snakemake's log, whose line about the command has lost the quotes.
+        log: the log's path, beside which the words are kept as the user gave them.
     """
     words = next((line.split()[2:] for line in lines if line.strip().startswith("Command: ")), [])
     before = []
     if log and command_file(log).is_file():
         noted = json.loads(command_file(log).read_text(encoding="utf-8"))
         words, before = noted["words"], [f"{name}={shlex.quote(value)}" for name, value in noted["environment"].items()]
-        if Path(noted["directory"]) != Path.cwd():  # paths of the command are relative to where it was given
+        if Path(noted["directory"]) != Path.cwd():  # the command's paths are relative to where it was given
             before = ["cd", shlex.quote(noted["directory"]), "&&", *before]
     options = options_of(words)
-    # what stands behind some options would be taken for more of their values
+    # after some options, targets would be taken for more of their values
     return " ".join([*before, shlex.join(["snakemake", *options])]) + (" --" if options else "")
 
 
 def works(directory: Path) -> bool:
-    """Whether a Snakemake of this host works in a directory: after kill -9 its lock is still there."""
+    """Whether a Snakemake on this host works in a directory; its lock does not tell, since it stays after kill -9."""
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words, place = process.info["cmdline"] or [], process.info["cwd"]
         if any("snakemake" in word for word in words[:4]) and place and Path(place) == directory.resolve():
@@ -127,7 +127,7 @@ def works(directory: Path) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Print what the last run of a directory has done."""
+    """Print the state of the last run in a directory."""
     directory = Path(arguments[0] if arguments else ".")
     files = logs(directory)
     if not files:

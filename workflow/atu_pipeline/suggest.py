@@ -1,10 +1,10 @@
-"""What to set for a model of your own, from its config and a few passes through it.
+"""Suggest settings for a model of your own, from its config and a few passes through it.
 
     atu suggest DIRECTORY [--benchmark FOLDER] [--probes 20] [--device auto]
 
-It prints blocks for a config: the model's own, the hook layer, whether the predictor's input is normalised, a range of
-learning rates to search; and which abilities of a benchmark's shared sets the model has. The model is read from a
-directory as save_pretrained writes it, in float32, and is changed in memory alone.
+It prints blocks for a config: the model's own block, the hook layer, whether the predictor's input is normalised, and a
+range of learning rates to search. It also says which abilities in a benchmark's shared sets the model has. The model is
+read in float32 from a directory as save_pretrained writes it, and changes only in memory.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from atu.common.errors import ExplainedError
 if TYPE_CHECKING:
     from atu.engine.engine import Engine
 
-# KL in nats a token on another text, after one step: below the first nothing moves in tens of steps, above the second
-# the first step breaks the model. The demo's rates lie between them.
+# KL in nats per token on another text, after one step. Below the first, nothing changes in tens of steps; above the
+# second, the first step breaks the model. The demo's rates are in between.
 GENTLE, HARSH = 1e-4, 1e-1
 RATES = [1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2]
-LONG = 20  # times that a first token's state is longer than the others, from which on the predictor sees it alone
+LONG = 20  # if a first token's state is this many times as long as the others, the predictor sees little else
 LONGEST = 256  # tokens of a text
 NEUTRAL = "relearn_unrelated"  # texts about nobody
 
@@ -46,7 +46,7 @@ def block_of_model(engine: "Engine", directory: Path) -> dict:
 
 
 def abilities(engine: "Engine", folder: Path, probes: int) -> Iterator[str]:
-    """Of each shared set whose answers are right or wrong, whether the model does better than guessing."""
+    """Say for each shared set whose answers are right or wrong whether the model does better than guessing."""
     from atu.data.benchmark import build_probes, read_primers
     from atu.data.probe_sets import of_role
     from atu.evaluation import guessing
@@ -68,7 +68,7 @@ def abilities(engine: "Engine", folder: Path, probes: int) -> Iterator[str]:
 
 
 def suggestions(engine: "Engine", directory: Path, folder: Path, probes: int) -> Iterator[str]:
-    """What is printed, part by part."""
+    """Yield the output part by part."""
     from atu.data.benchmark import read_texts
     from atu.engine.plain import why_plain
     from atu.evaluation.looks import first_token_ratio, hook_layers, moved_by_a_step, rate_at

@@ -1,6 +1,6 @@
-"""The config, and what it becomes for experiments that override parts of it; which of them a path is of.
+"""The config, its variants for experiments that override parts of it, and the variant to which a path belongs.
 
-Rules ask ``Variants.of_kind`` for what their jobs read: functions of the names in the path of what a job makes.
+Rules get the inputs of their jobs from ``Variants.of_kind``, as functions of the names in the output's path.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ About = Stage | dict[str, str]
 
 
 class OfKind:
-    """What :class:`Inputs` says of the jobs that make a kind of path, as functions of wildcards."""
+    """The attributes of :class:`Inputs` for the jobs that make a kind of path, as functions of wildcards."""
 
     def __init__(self, kind: str, find: Callable[[str, Mapping[str, str]], tuple[Inputs, About]]):
         self.kind, self.find = kind, find
@@ -42,17 +42,17 @@ class OfKind:
         return look_up
 
     def recipe(self, wildcards: Mapping[str, str]) -> Any:
-        """What the job makes, by the settings that bear on it."""
+        """The recipe of the job's output."""
         inputs, about = self.find(self.kind, wildcards)
         return inputs.recipe(self.kind, about, wildcards.get("subject", ""), wildcards.get("attack", ""))
 
     def probes(self, wildcards: Mapping[str, str]) -> list[str]:
-        """The probes of whom a model is asked, and those that all share."""
+        """The probes of the person about whom a model is asked, and the shared ones."""
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.probes(wildcards["subject"])
 
     def windows_of_subject(self, wildcards: Mapping[str, str]) -> str:
-        """The windows of the subject whose states a run of a sequence reads."""
+        """The windows of the subject whose hidden states a run of a sequence reads."""
         inputs, about = self.find(self.kind, wildcards)
         block = inputs.settings(about)
         return inputs.paths.windows(wildcards["subject"], block["k"], joined(block["corpora"]))
@@ -68,42 +68,42 @@ class OfKind:
         return inputs.attack(wildcards["attack"])
 
     def attack_memory(self, wildcards: Mapping[str, str]) -> Any:
-        """How the attack keeps its numbers, if it trains."""
+        """How the attack keeps weights and optimiser state, if it trains."""
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.attack_memory(wildcards["attack"])
 
     def attack_sets(self, wildcards: Mapping[str, str]) -> Any:
-        """What is asked then."""
+        """The probe sets that are asked under the attack."""
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.attack_sets(wildcards["attack"])
 
     def attack_texts(self, wildcards: Mapping[str, str]) -> list[str]:
-        """What the attack reads."""
+        """The texts that the attack reads."""
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.attack_texts(wildcards["attack"], wildcards["subject"])
 
     def scored_texts(self, wildcards: Mapping[str, str]) -> list[str]:
-        """The texts of which scores are taken."""
+        """The texts that are scored."""
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.scored_texts(wildcards["subject"])
 
     def text_groups(self, wildcards: Mapping[str, str]) -> Any:
-        """Of whom these are, by group."""
+        """The subjects of the scored texts, by group."""
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.text_groups(wildcards["subject"])
 
     def person_probes(self, wildcards: Mapping[str, str]) -> str:
-        """The probes of the person of whom a model is asked, without those that all share."""
+        """The probes of the person about whom a model is asked, without the shared ones."""
         inputs, _ = self.find(self.kind, wildcards)
         return inputs.paths.probes(wildcards["subject"])
 
     def before_subject(self, wildcards: Mapping[str, str]) -> list[str]:
-        """The base model's answers to the same."""
+        """The base model's answers that concern the same person."""
         inputs, _ = self.find(self.kind, wildcards)
         return list(inputs.paths.before_recipes(wildcards["subject"]))
 
     def resources(self, rule: str) -> dict[str, Callable]:
-        """What its jobs ask the scheduler for."""
+        """What the rule's jobs request from the scheduler."""
 
         def asked(wildcards: Mapping[str, str], rule: str, threads: int) -> dict[str, int]:
             inputs, about = self.find(self.kind, wildcards)
@@ -127,13 +127,13 @@ class Variants:
 
     @cache  # noqa: B019 (one object a run)
     def of(self, experiment: str) -> Inputs:
-        """What an experiment runs under.
+        """The config under which an experiment runs.
 
         Args:
-            experiment: its name; nothing for the config's own.
+            experiment: its name; empty for the config's own.
 
         Raises:
-            ConfigError: if what it overrides makes a faulty config.
+            ConfigError: if its overrides make a faulty config.
         """
         if not self.config["experiments"].get(experiment, {}).get("overrides"):
             return self.own
@@ -148,7 +148,7 @@ class Variants:
 
     @cache  # noqa: B019
     def asking(self, llm: str, protocol: str) -> Inputs:
-        """The config with another model, asked by another protocol; what it trains is not looked at."""
+        """The config with another model and protocol, to ask the model; settings of training are not checked."""
         over = {"llm": llm, "evaluation": {"protocol": protocol}}
         return Inputs(Paths(Recipes(overlay(self.config, over))))
 
@@ -158,7 +158,7 @@ class Variants:
         return together if own in together else [own]
 
     def all(self) -> Iterator[Inputs]:
-        """The config, and those of its variants that are right; a wrong one is told where it is asked for."""
+        """The config and its valid variants; a faulty variant is reported when it is requested."""
         yield self.own
         for name, experiment in self.config["experiments"].items():
             if experiment.get("overrides"):
@@ -171,10 +171,10 @@ class Variants:
                 yield self.asking(llm, protocol)
 
     def find(self, kind: str, names: Mapping[str, str]) -> tuple[Inputs, About]:
-        """What the names in a path of a kind mean, and under which settings.
+        """The settings under which the names in a path of a kind have a meaning, and that meaning.
 
         Raises:
-            ConfigError: if none in force make it.
+            ConfigError: if no settings in force make the path.
         """
         return self.look_up(kind, tuple(names.items()))
 
@@ -195,25 +195,25 @@ class Variants:
         raise fault or ConfigError(f"{PATTERNS[kind].format(**names)} is of other settings than those in force")
 
     def of_kind(self, kind: str) -> OfKind:
-        """What is said of jobs that make a kind of path."""
+        """The inputs of jobs that make a kind of path."""
         if kind not in PATTERNS:
             raise KeyError(f"no path of kind {kind}")
         return OfKind(kind, self.find)
 
     def check(self, paths: Iterable[str]) -> None:
-        """Refuse paths that are asked for and that no settings in force make.
+        """Refuse requested paths that no settings in force make.
 
         Args:
-            paths: of the command line, names of rules among them.
+            paths: the targets of the command line, including rule names.
 
         Raises:
-            ConfigError: naming the path and what is unknown in it.
+            ConfigError: names the path and what is unknown in it.
         """
         for path in paths:
             _, names = names_in(path) or (None, {})
             llm = names.get("llm", self.config["llm"])
             faults = []
-            for inputs in self.all():  # as few as will do: each variant is a whole config to check
+            for inputs in self.all():  # stop early, since each variant is a whole config to check
                 if inputs.config["llm"] == llm:
                     if not (fault := self.fault(inputs, path)):
                         break
@@ -225,7 +225,7 @@ class Variants:
 
     @staticmethod
     def fault(inputs: Inputs, path: str) -> ConfigError | None:
-        """What is wrong with a path under some settings; None if nothing is."""
+        """The fault of a path under some settings; None if it has none."""
         try:
             inputs.paths.check(path)
         except ConfigError as fault:
@@ -233,21 +233,21 @@ class Variants:
         return None
 
     def needs(self, model: str) -> list[dict]:
-        """What methods ask of a language model: those that the config runs by itself."""
+        """What the config's own methods need from a language model."""
         return model_needs(self.config, self.config["methods"]) if model == self.config["llm"] else []
 
     def roles(self, model: str) -> list[str]:
-        """What a model is used as: encoder, llm."""
+        """The roles of a model: encoder, llm."""
         overrides = (experiment.get("overrides", {}) for experiment in self.config["experiments"].values())
         llms = {self.config["llm"], *self.unmodified(), *(over["llm"] for over in overrides if "llm" in over)}
         return [role for role, there in (("encoder", model == self.config["encoder"]), ("llm", model in llms)) if there]
 
     def files_of(self, kind: str) -> str:
-        """A pattern for the files of all methods of a kind; it matches nothing if there are none."""
+        """A pattern that matches the files of all methods of a kind, or nothing if there are none."""
         found = []
         for name in method_files(self.root):
             try:
                 found += [name] if declared(self.root, name).kind == kind else []
-            except UnreadableError:  # told by the check of the config, if it is used
+            except UnreadableError:  # the check of the config reports it, if the method is used
                 continue
         return "|".join(found) or "(?!)"

@@ -26,7 +26,7 @@ rule align:
 
 
 rule realign:
-    # On what a shorter run has kept, for one that goes on from there.
+    # On the kept model of a shorter run, for a run that continues from it.
     input:
         llm=of("realignment").checkpoint,
         predictor=of("realignment").previous_predictor,

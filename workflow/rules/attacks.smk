@@ -1,5 +1,5 @@
-# Attacks: is what was forgotten still there? The kept model of each run, and the base model beside it, is changed or asked
-# in another way; what it then answers is kept as any other answers are.
+# Attacks: is what was forgotten still there? Each run's kept model, and the base model for comparison, is changed or
+# asked in another way; its answers are kept like any others.
 
 
 rule attack_before:

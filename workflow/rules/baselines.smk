@@ -1,8 +1,8 @@
-# Baselines: the base model's likelihoods, training epoch by epoch, and what is applied at inference.
+# Baselines: the base model's likelihoods, training epoch by epoch, and interventions at inference.
 
 
 rule reference_log_probs:
-    # Of the base model, once: no method keeps a second model in memory for them.
+    # Computed once with the base model, so that no method keeps a second model in memory for them.
     input:
         llm=of("reference").llm,
         texts=of("reference").texts_of,
@@ -59,7 +59,7 @@ rule train:
 
 
 rule find_intervention:
-    # ICU's instruction or RepE's control vector: what the evaluation applies to the base model.
+    # ICU's instruction or RepE's control vector, which the evaluation applies to the base model.
     input:
         llm=of("run").llm,
         texts=of("run").own_texts,

@@ -1,4 +1,4 @@
-# By type of probe: forgetting by what an attack tries, membership inference by score.
+# By type of probe: forgetting by type of adversarial probe, membership inference by score.
 
 
 rule attack_table:

@@ -1,9 +1,9 @@
-# What the rules share: the checked config, where files lie, and what each job reads.
+# What the rules share: the checked config, where files are, and what each job reads.
 
 import sys
 from functools import cache
 
-MAIN = workflow.is_main_process  # and not one that Snakemake starts for a job
+MAIN = workflow.is_main_process  # not a process that Snakemake starts for a job
 # by `module`, into another workflow
 IMPORTED = not workflow.modifier.is_main_snakefile()
 HERE = workflow.current_basedir.get_path_or_uri(secret_free=True)
@@ -56,14 +56,14 @@ written = with_defaults(config)
 config = check_config(written, ROOT)
 check_one_kind(workflow)
 
-# Of the config's own settings, which all experiments share in what is said of the benchmark and the encoder. What a
-# job reads that is of one model is asked of `of(kind)`, as experiments may have models of their own.
+# INPUTS has the config's own settings; for the benchmark and the encoder all experiments share them. Inputs that
+# depend on a model come from `of(kind)`, since experiments may have their own models.
 VARIANTS = Variants(written, config, ROOT)
 of = VARIANTS.of_kind
 INPUTS = VARIANTS.own
 PATHS, RECIPES = INPUTS.paths, INPUTS.recipes
 
-# What bears on the numbers of every job that runs a model.
+# Settings that affect the numbers of every job with a model.
 COMPUTE = {key: config[key] for key in ("device", "precision", "deterministic")}
 
 
@@ -90,12 +90,12 @@ def of_experiment(name):
 
 
 def setting(key):
-    """A key of the config that the experiment of the wildcards runs under."""
+    """A key of the config under which the experiment of the wildcards runs."""
     return lambda wildcards: experiment(wildcards.experiment_dir).config[key]
 
 
 def placed(kind):
-    """Where the report lists what is made: by kind what is of the config's own experiment, the rest by experiment."""
+    """Where the report lists outputs: those of the config's own experiment by kind, others by experiment and kind."""
     return {
         "category": lambda wildcards: " / ".join(
             [*Path(wildcards.experiment_dir).parts[2:], kind]
@@ -104,13 +104,13 @@ def placed(kind):
 
 
 def weights_in(kind):
-    """Where a run's weights lie; where no models are asked for, only until all that reads them is done."""
+    """A run's folder of weights; if models are not kept, it is deleted once every job that reads it is done."""
     kept = directory(inside(kind, "weights"))
     return kept if config["with_models"] else temp(kept)
 
 
 def all_of(folder):
-    """What an experiment shows, and its models if they are asked for: looked up when it is asked for."""
+    """What an experiment shows, and its models if they are kept; looked up only when the experiment is requested."""
 
     def listed(wildcards):
         asked = experiment(folder)
@@ -120,7 +120,7 @@ def all_of(folder):
     return listed
 
 
-if MAIN and WAYS in os.environ:  # first, as what fits no GPU is refused next
+if MAIN and WAYS in os.environ:  # first, since methods that fit no GPU are refused next
     leave_ways(inputs.config for inputs in VARIANTS.all())
 experiment()
 if MAIN:

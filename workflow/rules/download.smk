@@ -1,4 +1,4 @@
-# Models and benchmarks, each once, checked, into resources/.
+# Download models and benchmarks into resources/, each once, and check them.
 
 
 rule download_model:
@@ -17,7 +17,7 @@ rule download_model:
     params:
         source=lambda wildcards: fetched_from(config["models"][wildcards.model]),
         recipe=lambda wildcards: RECIPES.model(wildcards.model),
-        # a model that cannot be used, or lacks what the config's own methods ask for, is refused with its download
+        # a model that cannot be used, or lacks what the config's own methods need, is refused during its download
         roles=lambda wildcards: Uncompared(VARIANTS.roles(wildcards.model)),
         template_options=lambda wildcards: Uncompared(
             [template_of(config["models"][wildcards.model]).get("template_options")]
@@ -28,9 +28,9 @@ rule download_model:
 
 
 rule check_model:
-    # Seconds, first in line: what the methods of an experiment ask of the LLM. What it finds is kept, and later
-    # methods are compared with it when the config is read (check_methods_fit). Nothing is computed from it: an input,
-    # even an ancient one, would have everything behind it done again, or left out unseen.
+    # A check that takes seconds and runs first: does the LLM have what an experiment's methods need? The result is
+    # kept, and later methods are compared with it when the config is read (check_methods_fit). No computing
+    # job has it as input: even an ancient input would make all later jobs run again, or be left out unseen.
     input:
         llm=lambda wildcards: PATHS.model(wildcards.llm),
         checkpoints=lambda wildcards: experiment(wildcards.experiment_dir).checkpoints(
@@ -86,7 +86,7 @@ rule download_benchmark:
 
 
 use rule download_benchmark as download_texts with:
-    # One set of texts of all targets; only what a method reads is fetched.
+    # One set of texts of all targets; only sets that a method reads are fetched.
     output:
         directory(PATTERNS["text_set"]),
     log:

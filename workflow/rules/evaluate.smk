@@ -1,6 +1,5 @@
-# Evaluate: the base model once a subject, every stage of every run. What is asked after the last stage is asked of the
-# kept model, so that changed questions and changed code train nothing; checkpoints of the stages between are gone once
-# they are asked.
+# Evaluate: the base model once per subject, and every stage of every run. After the last stage the kept model is asked,
+# so changed questions or code train nothing; checkpoints of earlier stages are deleted once they have been asked.
 
 
 rule evaluate_before:
@@ -75,7 +74,7 @@ use rule evaluate_before as evaluate_between with:
 
 
 rule known:
-    # Which probes the base model can answer: what it never knew it cannot forget.
+    # Which probes the base model can answer, since it cannot forget what it never knew.
     input:
         lambda wildcards: list(experiment(wildcards.experiment_dir).known),
     output:

@@ -1,8 +1,8 @@
-# Figures: each from tables, those of training from the steps of its stages.
+# Figures, drawn from tables; those of training are drawn from the steps of its stages.
 
 
 rule plot:
-    # What a figure reads is said where it is drawn (FIGURES); its caption is a param, so that a changed one draws anew.
+    # FIGURES says what a figure reads. Its caption is a param, so that a changed caption draws the figure again.
     input:
         unpack(
             lambda wildcards: experiment(wildcards.experiment_dir).read_by(

@@ -1,5 +1,5 @@
 # From the benchmark to what the model reads: probes, texts, embeddings, hidden states.
-# Rules on the way to the first unlearning stage have priority: evaluations fill what is left idle.
+# Rules on the way to the first unlearning stage have priority; evaluations use what would be idle.
 
 
 rule count_probes:
@@ -32,7 +32,7 @@ rule prepare_probes:
         PATTERNS["probes"],
     log:
         log_of("prepare_probes", "probes"),
-    # before all that takes long: faults of the benchmark are found here
+    # before everything slow, since faults of the benchmark are found here
     priority: 3
     group:
         "prepare"
@@ -101,7 +101,7 @@ if INPUTS.generated:
 
 
 rule answer_questions:
-    # What the model itself answers to the questions about a subject that it, or the benchmark's author, has asked.
+    # The model's answers to the questions about a subject that it, or the benchmark's author, has written.
     input:
         questions=of("texts").questions,
         llm=of("texts").llm,
@@ -199,8 +199,8 @@ rule embed_windows:
 
 
 rule hidden_states:
-    # Of the base model: shared by all runs that read the subject's texts. A cache of its inputs:
-    # it may be deleted to free disk, and making it again reruns nothing (its readers take it as ancient).
+    # The base model's, shared by all runs that read the subject's texts. They are a cache: they may be deleted to free
+    # disk, and making them again reruns nothing, since their readers take them as ancient.
     input:
         llm=of("states").llm,
         windows=of("states").own_windows,

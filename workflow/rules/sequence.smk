@@ -1,4 +1,4 @@
-# Sequences: what a run reads of a model that has forgotten others before, in place of the base model's.
+# Sequences: what a run reads from a model that has forgotten others before, in place of the base model.
 
 
 rule start_states:

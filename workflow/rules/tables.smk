@@ -56,7 +56,7 @@ rule overall_table:
 
 
 rule matched_table:
-    # Methods forget at different depths: what neighbours keep where each has forgotten as much.
+    # Methods forget to different depths, so compare what neighbours keep at equal forgetting.
     input:
         of_experiment("evaluations"),
         of_experiment("attack_files"),
@@ -87,7 +87,7 @@ rule matched_table:
 
 
 rule selected_table:
-    # How far each method is trained: the stage that the budget of damage allows, beside the last one.
+    # How far to train each method: the stage that the budget of damage allows, beside the last stage.
     input:
         of_experiment("to_choose_from"),
         collapsed="{experiment_dir}/tables/collapsed.csv",

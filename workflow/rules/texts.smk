@@ -1,4 +1,4 @@
-# Scores of texts: what the kept model of each run, and the base model, know of them by heart; and the damage.
+# Scores of texts: how well each run's kept model, and the base model, know them by heart; and the damage.
 
 
 rule score_texts_before:
@@ -26,7 +26,7 @@ rule score_texts_before:
 
 
 use rule score_texts_before as score_texts_after with:
-    # The base model beside the kept one, also where that is the base model with something applied to it.
+    # The base model beside the kept one, even if that is the base model with an intervention.
     input:
         llm=of("scored").finished_llm,
         adapter_base=of("scored").adapter_base,

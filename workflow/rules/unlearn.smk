@@ -1,4 +1,4 @@
-# Unlearn: one job a stage. Each lowers tau, trains the model, and all but the last align the predictor on it again.
+# Unlearn: one job per stage. Each lowers tau and trains the model; all but the last align the predictor on it again.
 
 
 rule unlearn:
@@ -8,7 +8,7 @@ rule unlearn:
         targets=of("stage").target_embeddings,
         windows=of("stage").windows,
         retained=ancient(of("stage").retained_states),
-        # asking anew does not train anew
+        # ancient, so that asking again does not train again
         guard=ancient(of("stage").guard),
         normal=ancient(of("stage").normal),
     output:
@@ -40,7 +40,7 @@ rule unlearn:
 
 
 use rule unlearn as unlearn_last with:
-    # The model is kept, and nothing reads its predictor.
+    # The last stage keeps the model, and nothing reads its predictor.
     input:
         llm=of("run").previous_checkpoint,
         predictor=of("run").previous_predictor,
@@ -69,7 +69,7 @@ use rule unlearn as unlearn_last with:
 
 
 rule keep_weights:
-    # Of the last epoch of what is trained.
+    # The weights of a trained method's last epoch.
     input:
         llm=of("run").epochs,
         base=of("run").adapter_base,

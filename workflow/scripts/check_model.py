@@ -13,7 +13,7 @@ from atu.engine.checks import describe_llm
 from atu.engine.models import ModelError
 from atu_pipeline.settings import unmet_needs
 
-# what is asked of a model makes nothing: the record says that the file is whole
+# the recipe is empty, since nothing is made from this file; the record only says that the file is whole
 with job_log(snakemake.log[0]) as log, made_by({}, [], snakemake.output):
     folder, (source,), (options,) = snakemake.input.llm, snakemake.params.source, snakemake.params.template_options
     try:

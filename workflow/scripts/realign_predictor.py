@@ -1,6 +1,6 @@
-"""Align the predictor on the model that a shorter run has kept, for a run that goes on from there.
+"""Align the predictor on the kept model of a shorter run, for a run that continues from it.
 
-Of a model that was not reached or has collapsed nothing is learned: the predictor stays as it is.
+If training has diverged, or stopped after a collapse, before reaching that model, the predictor stays as it is.
 """
 
 from pathlib import Path

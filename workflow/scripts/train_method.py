@@ -1,6 +1,6 @@
 """Train the model with a method of one loss, epoch by epoch; every epoch's model is left for its evaluation.
 
-Where training diverges at one rate of a grid, each epoch is a mark alone.
+If training diverges at one rate of a grid, each epoch is only a mark.
 """
 
 import shutil

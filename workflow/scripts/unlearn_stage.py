@@ -1,7 +1,7 @@
 """One stage of Align-then-Unlearn: train the model at tau, then align the predictor on it again, if a stage follows.
 
-A stage behind one that has collapsed is not run: it passes the model on, marked. Where training diverges at one rate
-of a grid, this stage and later ones leave a mark alone.
+A stage after a collapsed one is not run: it passes the model on, with a mark. If training diverges at one rate of a
+grid, this stage and later ones leave only a mark.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ from atu.training.several import run
 
 
 def collapsed_before(guard, normal, llm, fluency_share):
-    """By what the stage before this one has collapsed, in words; nothing if it has not."""
+    """The reasons why the stage before has collapsed, in words; none if it has not."""
     if not guard or Path(llm, NOT_RUN).exists():
         return ["it was not run either"] if guard else []
     return why_collapsed(read_predictions(guard), read_predictions(normal), fluency_share)
@@ -88,7 +88,7 @@ def run_stage(job, seed, accelerator, log):
     layers = layer_range(unlearning["layers"])
     below = range(settings["layer"]) if layers is None else layers  # no adapter lies above the hook
     how = memory, unlearning["lora"], below
-    # adapters draw their first weights: what is drawn behind them is as without any, and as in a job of its own
+    # adapters draw their first weights; later draws must be as without adapters, and as in a job of its own
     with torch.random.fork_rng():
         llm, trained, tokenizer = load_to_train(inputs.llm, accelerator.device, *how)
     corpora = [WindowedCorpus.load(path) for path in inputs.windows]
@@ -96,7 +96,7 @@ def run_stage(job, seed, accelerator, log):
     predictor = EmbeddingPredictor.load(inputs.predictor, texts, accelerator.device)
 
     method = load(settings["method"])
-    # the alignment behind it draws as in a job of its own, where a longer run goes on from a kept model
+    # the alignment after it must draw as in a job of its own, since a longer run may continue from a kept model
     with rate_of(f"{params.key[0]}.unlearn.learning_rate"), torch.random.fork_rng():
         steps = method.unlearn(
             accelerator,

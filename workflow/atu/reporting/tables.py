@@ -278,7 +278,8 @@ def main_table(long: pd.DataFrame, dev_targets: list[str], collapsed: pd.DataFra
 
     Methods are in their order of appearance. Dev targets are left out, unless there are no others. The name of a row
     says if runs have collapsed, or if a model from elsewhere has not forgotten its target (from
-    :func:`find_collapsed`). Each row has its number of targets; the base model has one row for each group of targets.
+    :func:`find_collapsed`). Each row has the number of targets whose runs reached its stage; the base model has one row
+    for each group of targets.
     Shares of degenerate, empty and refused answers about the target are columns if there are any. With several seeds,
     cells are texts, mean ± half of a 95 % interval (:func:`half_width`), and a column has the number of seeds.
     """
@@ -319,7 +320,8 @@ def stage_rows(
         shares = means.to_dict("index")
         wide["Method"] += [remark(shares.get(key, {})) for key in zip(wide["method"], wide["stage"], strict=True)]
     people = rows.groupby("method")["target"].agg(lambda targets: tuple(sorted(set(targets))))
-    wide.insert(1, "Targets", wide["method"].map(people.map(len)))
+    reached = rows.groupby(["method", "stage"])["target"].nunique()  # a run may have ended at a collapse before
+    wide.insert(1, "Targets", [reached[key] for key in zip(wide["method"], wide["stage"], strict=True)])
     if seeds > 1:
         wide.insert(2, "Seeds", seeds)
     return wide.drop(columns="tau"), people

@@ -1,4 +1,4 @@
-"""The config: checked before anything runs, each fault one line that names the key and the mend."""
+"""The config, checked before anything runs; each fault is one line that names the key and how to fix it."""
 
 from atu_pipeline.settings.blocks import has_grid, kind_of, overlay, read_method
 from atu_pipeline.settings.check import check_config

@@ -1,4 +1,4 @@
-"""Attacks: what their blocks may not be set to, and what a benchmark must have for them."""
+"""Attacks: faults of their blocks, and what a benchmark must have for them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def check_attack(name: str, block: dict, config: dict) -> Iterator[str]:
 
 
 def check_relearn(key: str, block: dict, config: dict) -> Iterator[str]:
-    """Faults of a relearning."""
+    """Faults of a relearning attack."""
     if beyond := [step for step in block["at"] if step > block["steps"]]:
         yield f"{key}.at: {beyond[0]}, and steps is {block['steps']}; set it to at most that"
     if block["steps"] not in block["at"]:
@@ -43,7 +43,7 @@ def check_relearn(key: str, block: dict, config: dict) -> Iterator[str]:
 
 
 def check_texts_there(name: str, block: dict, targets: list[str], config: dict) -> Iterator[str]:
-    """Faults of a benchmark that has not what an attack reads."""
+    """Faults of a benchmark that lacks what an attack reads."""
     key = f"attacks.{name}"
     if file := KINDS[block["attack"]].file:
         faults = list(check_file(key, file, targets, config))
@@ -53,7 +53,7 @@ def check_texts_there(name: str, block: dict, targets: list[str], config: dict) 
 
 
 def check_rows_there(key: str, file: str, block: dict, targets: list[str], config: dict) -> Iterator[str]:
-    """Fault of the first target in whose file of a benchmark of one's own an attack would not find what it reads."""
+    """The fault of the first target whose file in the user's own benchmark lacks what an attack reads."""
     folder = config["benchmarks"][config["benchmark"]]["path"]
     files = sorted({PROBE_SETS[name].file for name in about_people()})
     for target in targets:
@@ -73,10 +73,10 @@ def check_rows_there(key: str, file: str, block: dict, targets: list[str], confi
 
 
 def misplaced(path: Path, rows: list[dict], ask: list[str], sizes: dict[str, int]) -> str:
-    """What is wrong with the places that paraphrases name; nothing if each is of a probe, and some are asked.
+    """What is wrong with the places that paraphrases name; empty if each belongs to a probe and some are asked.
 
     Args:
-        sizes: how many rows there are in each file that they may name.
+        sizes: the number of rows in each file that they may name.
     """
     for number, row in enumerate(rows, start=1):
         if row["file"] not in sizes:
@@ -96,7 +96,7 @@ def check_attacks(where: str, chosen: dict, config: dict) -> Iterator[str]:
     """Faults of the attacks of an experiment.
 
     Args:
-        chosen: targets, methods, attacks and what is shown of it.
+            chosen: the experiment, with its targets, methods, attacks and what it shows.
     """
     if not chosen["attacks"]:
         if "robustness" in chosen["shows"]:
@@ -116,7 +116,7 @@ def check_attacks(where: str, chosen: dict, config: dict) -> Iterator[str]:
 
 
 def check_read_before(name: str, block: dict, method: str, config: dict) -> Iterator[str]:
-    """Faults of texts that a method has unlearned and that would be relearned: that is no new text about the person."""
+    """Faults of a relearning attack on the very texts that a method has unlearned, which would not be new to it."""
     own = config["method_settings"][method]
     if kind_of(own) == "trained" and block.get("about") == "target" and own["texts"] == block["texts"]:
         yield (

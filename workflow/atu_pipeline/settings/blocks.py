@@ -1,4 +1,4 @@
-"""The blocks of ``method_settings``: of which method each is, and what it need not say."""
+"""The blocks of ``method_settings``: the method of each, and the settings that it inherits."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -11,7 +11,7 @@ from atu_pipeline.settings.options import cast_options
 
 
 def overlay(base: dict, over: dict) -> dict:
-    """``base`` with what ``over`` sets, block by block."""
+    """``base`` with the settings of ``over``, block by block."""
     both = [key for key in base.keys() & over if isinstance(base[key], dict) and isinstance(over[key], dict)]
     return base | over | {key: overlay(base[key], over[key]) for key in both}
 
@@ -22,7 +22,7 @@ def kind_of(block: dict, root: Path = ROOT) -> str:
 
 
 def read_method(name: str, block: dict, root: Path) -> Declared:
-    """What the file of a method declares.
+    """What a method's file declares.
 
     Raises:
         ConfigError: if it cannot be read.
@@ -34,10 +34,10 @@ def read_method(name: str, block: dict, root: Path) -> Declared:
 
 
 def block_fault(name: str, block: object, variants: set[str], root: Path) -> str | None:
-    """What is wrong with a block that no form can be found for; None if nothing is.
+    """Why a block's form cannot be determined; None if it can.
 
     Args:
-        variants: names of blocks that say of which method they are.
+        variants: the names of all blocks, which cannot be the method of another block unless a method has that name.
     """
     where, known = f"method_settings.{name}", method_files(root)
     if not isinstance(block, dict):
@@ -64,15 +64,15 @@ def block_fault(name: str, block: object, variants: set[str], root: Path) -> str
 
 
 def complete_blocks(config: dict, root: Path) -> Iterator[str]:
-    """Faults of blocks for which no form can be found. They are taken out, and the others completed; in place.
+    """Faults of blocks whose form cannot be determined. They are removed, and the others completed, in place.
 
-    A block of a method's name need not say so. A block has what ``method_defaults`` says for the kind of its method,
-    the texts and options that the method's file declares, and, if it is of another name, what the method's own block
-    sets.
+    A block with a method's name need not name the method. A block inherits the ``method_defaults`` of its method's
+    kind, the texts and options that the method's file declares, and, if it has another name, what the method's own
+    block sets.
     """
     blocks = config.get("method_settings")
     if not isinstance(blocks, dict):
-        return  # the models tell it
+        return  # models.py reports it
     for name in blocks.keys() & set(method_files(root)):
         if isinstance(blocks[name], dict):
             blocks[name].setdefault("method", name)
@@ -81,14 +81,14 @@ def complete_blocks(config: dict, root: Path) -> Iterator[str]:
         if fault:
             yield fault
         block = blocks[name]
-        if fault or faults.get(block["method"]):  # a variant of a wrong block would lack what that should have
+        if fault or faults.get(block["method"]):  # a variant of a faulty block would lack settings
             del blocks[name]
     fill_in(blocks, config.get("method_defaults"), root)
     cast_options(blocks, root)
 
 
 def fill_in(blocks: dict[str, dict], defaults: object, root: Path) -> None:
-    """Give each block what it does not say itself; in place."""
+    """Give each block the settings that it does not set itself, in place."""
     for name, block in blocks.items():
         taken = declared(root, block["method"])
         kept = defaults.get(taken.kind) if isinstance(defaults, dict) else None
@@ -99,7 +99,7 @@ def fill_in(blocks: dict[str, dict], defaults: object, root: Path) -> None:
 
 
 def left_to(variant: dict, block: dict) -> dict:
-    """A method's block as a variant has it: what the variant sets itself is not searched."""
+    """A method's block as a variant inherits it: the grid loses the settings that the variant sets itself."""
     if not isinstance(grid := block.get("grid"), dict):
         return block
     left = {key: values for key, values in grid.items() if not says(variant, key)}
@@ -117,7 +117,7 @@ def says(block: dict, key: str) -> bool:
 
 
 def of_file(taken: Declared) -> dict:
-    """The settings that a method's file gives: texts and options; none where a block says all."""
+    """The settings that a method's file gives: texts and options; none for aligned and external methods."""
     if taken.kind in ("aligned", "external"):
         return {}
     options = {key: option.default for key, option in taken.options.items() if option.default is not None}
@@ -125,7 +125,7 @@ def of_file(taken: Declared) -> dict:
 
 
 def steps_of(block: dict) -> str | None:
-    """The part of a block that says how the LLM is trained; None if its method trains nothing."""
+    """The part of a block that sets how the LLM is trained; None if its method trains nothing."""
     return next((part for part in ("unlearn", "train") if part in block), None)
 
 

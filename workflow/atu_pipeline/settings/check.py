@@ -1,4 +1,4 @@
-"""The check of a whole config: its form, and then what the form cannot say, each fault one line."""
+"""The check of a whole config: its form, and then what the form cannot express, with one line per fault."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ class Step:
     """A check of a draft.
 
     Attributes:
-        faults: yields one line a fault; what it raises counts too. It may resolve what was written short, in place.
-        reads: keys of the config without which it is left out.
-        makes: keys that are not there for later steps if it finds a fault.
+            faults: yields one line per fault; a raised ConfigError counts too. It may resolve short forms, in place.
+            reads: keys of the config that it needs; without them it is skipped.
+            makes: keys that are removed for later steps if it finds a fault.
     """
 
     faults: Callable[[Draft], Iterable[str]]
@@ -54,17 +54,18 @@ class Step:
 
 
 def check_config(config: dict, root: Path) -> dict:
-    """Check the config and resolve what may be written short.
+    """Check the config and resolve short forms.
 
     Args:
         config: as Snakemake read it.
-        root: the checkout, to which relative paths of files that ship with it are relative.
+            root: the checkout, against which paths of files that ship with it are resolved.
 
-    Returns:
-        The config with lists for ``all``, paths resolved, and ``all_targets`` and ``grids`` added.
+        Returns:
+            The config with lists in place of ``all``, with resolved paths, and with ``all_targets`` and ``grids``
+            added.
 
-    Raises:
-        ConfigError: with one line for each fault. What depends on a faulty key alone is not checked.
+        Raises:
+            ConfigError: has one line per fault. Checks that need a faulty key are skipped.
     """
     draft = read_form(config, root)
     for step in STEPS:
@@ -78,7 +79,7 @@ def check_config(config: dict, root: Path) -> dict:
 
 
 def check_known(draft: Draft) -> Iterator[str]:
-    """Names that must be those of blocks."""
+    """Faults of names that must be names of blocks."""
     config = draft.config
     named = [(key, config.get(key), table) for key, table in SOURCES]
     named += [("methods", name, "method_settings") for name in config.get("methods", [])]
@@ -88,7 +89,7 @@ def check_known(draft: Draft) -> Iterator[str]:
     named += [("model_cards", name, "models") for name in config.get("model_cards", {})]
     for name, experiment in config.get("experiments", {}).items():
         key = f"experiments.{name}.methods"
-        if not (experiment.get("overrides") or {}).get("method_settings"):  # which may have blocks of its own
+        if not (experiment.get("overrides") or {}).get("method_settings"):  # overrides may have blocks of their own
             named += [(key, method, "method_settings") for method in experiment.get("methods", [])]
         llm = (experiment.get("overrides") or {}).get("llm")
         named.append((f"experiments.{name}.overrides.llm", llm, "models"))
@@ -99,7 +100,7 @@ def check_known(draft: Draft) -> Iterator[str]:
 
 
 def take_kind(draft: Draft) -> Iterator[str]:
-    """Have the library read the kind of the benchmark, here and in jobs: what is checked below is of it."""
+    """Make the library use the benchmark's kind, here and in jobs; the later checks depend on it."""
     known = known_kinds()
     if draft.kind not in known:
         yield unknown(f"benchmarks.{draft.config.get('benchmark')}.kind", draft.kind, known)
@@ -118,7 +119,7 @@ def check_shows(draft: Draft) -> Iterator[str]:
 
 
 def find_sources(draft: Draft) -> Iterator[str]:
-    """Make paths of models and benchmarks that ship with the checkout ones that can be opened; in place."""
+    """Resolve the paths of models and benchmarks that ship with the checkout, in place."""
     for table in ("models", "benchmarks"):
         for source in draft.config.get(table, {}).values():
             if source["source"] == "path" and not Path(source["path"]).exists():
@@ -127,7 +128,7 @@ def find_sources(draft: Draft) -> Iterator[str]:
 
 
 def check_sources(draft: Draft) -> Iterator[str]:
-    """What is used of models and benchmarks."""
+    """Faults of the models and the benchmark in use."""
     config = draft.config
     for key, table in SOURCES:
         if key in config and (source := draft.block(table, config[key])):
@@ -137,7 +138,7 @@ def check_sources(draft: Draft) -> Iterator[str]:
 
 
 def find_targets(draft: Draft) -> Iterator[str]:
-    """Add ``all_targets``, those of the benchmark."""
+    """Add ``all_targets``, the benchmark's targets."""
     config, name = draft.config, draft.config["benchmark"]
     if benchmark := draft.block("benchmarks", name):
         config["all_targets"] = known_targets(name, benchmark, draft.root)
@@ -152,7 +153,7 @@ def check_benchmark(draft: Draft) -> Iterator[str]:
 
 
 def resolve(key: str) -> Callable[[Draft], Iterator[str]]:
-    """A step that turns what a key of targets names into ids; in place."""
+    """A step that turns the entries under a key of targets into ids, in place."""
 
     def ids(draft: Draft) -> Iterator[str]:
         config = draft.config
@@ -164,7 +165,7 @@ def resolve(key: str) -> Callable[[Draft], Iterator[str]]:
 
 
 def find_grids(draft: Draft) -> Iterator[str]:
-    """Methods with values to choose from, each combination of which becomes a method of its own; in place."""
+    """Turn each combination of a method's values to choose from into a method of its own, in place; faults of grids."""
     for method in draft.config["methods"]:
         block = draft.block("method_settings", method)
         if block and has_grid(block):
@@ -174,7 +175,7 @@ def find_grids(draft: Draft) -> Iterator[str]:
 
 
 def check_methods(draft: Draft) -> Iterator[str]:
-    """The blocks of methods that are run."""
+    """Faults of the blocks of methods that run."""
     config, right = draft.config, []
     of_owner: dict[str, list[str]] = {}
     for method in config["methods"]:
@@ -188,7 +189,7 @@ def check_methods(draft: Draft) -> Iterator[str]:
 
 
 def block_faults(draft: Draft, method: str, block: dict) -> Iterator[str]:
-    """What is wrong with the settings of a method, as far as what they are checked against is right."""
+    """Faults of a method's settings, as far as what they are checked against is valid."""
     config = draft.config
     yield from told(check_method(method, block, config.get("all_targets"), draft.root))
     if all(key in config for key in ("all_targets", "models", "llm")):
@@ -198,14 +199,14 @@ def block_faults(draft: Draft, method: str, block: dict) -> Iterator[str]:
 
 
 def check_fit(draft: Draft, methods: list[str]) -> Iterator[str]:
-    """What methods ask of the language model, as far as that is known before the first job."""
+    """Faults of methods that need what the language model lacks, as far as that is known before the first job."""
     config = draft.config
     if "corpus" in config and draft.block("models", config.get("llm")) and (described := described_model(config)):
         yield from unmet_needs(model_needs(config, methods), described)
 
 
 def check_evaluation(draft: Draft) -> Iterator[str]:
-    """Names of probe sets; ``all`` is resolved, in place."""
+    """Faults of ``evaluation``; resolve ``all`` in place."""
     evaluation = draft.config["evaluation"]
     for key in ("before_and_after", "between"):
         if evaluation[key] == "all":
@@ -230,7 +231,7 @@ def check_between(draft: Draft) -> Iterator[str]:
 
 
 def check_choices(draft: Draft) -> Iterator[str]:
-    """Methods with values to choose from."""
+    """Faults of methods with values to choose from."""
     config = draft.config
     for method in config["grids"]:
         block, asked = config["method_settings"][method], config["evaluation"]["before_and_after"]

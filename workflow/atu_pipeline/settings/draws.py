@@ -1,26 +1,26 @@
-"""Settings that a search tries: points drawn evenly from ranges and lists, the same ones for every method."""
+"""Settings that a search tries: points drawn evenly from ranges and lists, the same points for every method."""
 
 import math
 
-TRIES = 50  # points looked at for each that is wanted, where lists and whole numbers repeat themselves
-DIGITS = 2  # of a number from a range: finer ones make no difference, and long names
+TRIES = 50  # points drawn per point wanted, since lists and whole numbers give repeats
+DIGITS = 2  # of a number from a range; more would make no difference but long names
 
 
 def is_range(values: object) -> bool:
-    """Whether values of a grid are a range, and no list."""
+    """Whether values of a grid are a range, not a list."""
     return isinstance(values, dict)
 
 
 def searched(grid: dict[str, list | dict]) -> bool:
-    """Whether a grid has ranges, from which settings are drawn; one of lists alone is run whole."""
+    """Whether a grid has ranges, from which settings are drawn; a grid with only lists is run whole."""
     return any(map(is_range, grid.values()))
 
 
 def at_place(values: list | dict, place: float) -> object:
-    """The value at a place from 0 to 1: of a list each has the same share, of a range a number of two digits.
+    """The value at a place from 0 to 1: an item of a list, each with the same share, or a two-digit number of a range.
 
     Args:
-        values: a list; or low and high, and log, which spreads places by magnitude: true if it is not there.
+        values: a list; or low and high, and log, which spreads places by magnitude and is true by default.
     """
     if not is_range(values):
         return values[min(int(place * len(values)), len(values) - 1)]
@@ -34,10 +34,10 @@ def at_place(values: list | dict, place: float) -> object:
 
 
 def drawn(grid: dict[str, list | dict], trials: int, seed: int) -> list[dict[str, object]]:
-    """Settings by their keys, as many as there are trials; fewer if lists and whole numbers have no more.
+    """As many settings as trials, each by its keys; fewer if lists and whole numbers do not have that many.
 
-    They are the points of a scrambled Halton sequence, which fill ranges evenly however many are taken; the first ones
-    stay the same when more are asked for.
+    They are points of a scrambled Halton sequence, which fills ranges evenly for any number of points. With more trials
+    the first points stay the same.
     """
     from scipy.stats import qmc  # slow to import, and few configs search
 

@@ -17,7 +17,7 @@ from atu_pipeline.settings.split import without_dev
 from atu_pipeline.settings.targets import resolve_targets
 from atu_pipeline.settings.texts import check_text_scores
 
-# What an experiment can show, and the files of each in its folder: tables, and pages.
+# What an experiment can show, each with its files in the experiment's folder: tables and pages.
 SHOWN = {
     "front": ["index.html"],
     "main": [f"tables/main.{form}" for form in ("csv", "md", "tex", "html")],
@@ -31,18 +31,19 @@ SHOWN = {
     "mia": ["tables/mia.csv", "tables/mia.md"],
     "answers": ["answers/{target}.html"],
 }
-# Figures join what is called alike.
+# A figure's file joins those of the table with the same name.
 FIGURES = drawn_from(ROOT)
 SHOWN |= {name: [*SHOWN.get(name, []), f"figures/{name}.pdf"] for name in FIGURES}
 
 
 def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
-    """Targets, methods and seeds of an experiment, and what it shows; checked when it is asked for, as another
-    benchmark may not have its targets.
+    """An experiment's targets, methods, seeds and what it shows.
+
+    It is checked only when it is requested, since another benchmark may not have its targets.
 
     Args:
-        name: its key in ``experiments``, or nothing for the config's own targets and methods, which show all that
-            can be made.
+            name: its key in ``experiments``, or empty for the config's own targets and methods, which show all that can
+                be made.
         config: from :func:`check_config`.
 
     Raises:
@@ -69,9 +70,9 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
 
 
 def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Iterator[str]:
-    """Faults of an experiment. Its methods become variants of grids, its targets ids; in place of ``chosen``."""
+    """Faults of an experiment. In ``chosen``, methods are replaced by variants of grids, and targets by ids."""
     experiment, where = config["experiments"][name], f"experiments.{name}"
-    refuse(check_benchmark(name, config))  # on another one every setting would be told as well
+    refuse(check_benchmark(name, config))  # on another benchmark every setting would be a fault too
     if "methods" in experiment:
         for method in experiment["methods"]:
             yield from check_chosen(f"{where}.methods", method, config, root)
@@ -94,7 +95,7 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
 
 
 def check_grids(where: str, config: dict, chosen: dict) -> Iterator[str]:
-    """Faults of an experiment with grids on whose own targets nothing can be chosen."""
+    """Faults of an experiment with grids if nothing can be chosen on its targets."""
     of_grids = [name for name, variants in config["grids"].items() if set(variants) & set(chosen["methods"])]
     if of_grids and (why := without_dev(config, chosen["targets"])):
         yield f"{where}.targets: settings of {', '.join(of_grids)} are chosen from on dev probes, and {why}"
@@ -142,7 +143,7 @@ def check_groups_fit(where: str, experiment: dict, chosen: dict, config: dict) -
 
 
 def check_dev_groups(where: str, experiment: dict, chosen: dict, config: dict) -> Iterator[str]:
-    """Faults of groups of dev targets alone beside others: tables leave dev targets out, and would lack these rows."""
+    """Faults of groups with only dev targets: if there are other targets, tables leave such groups out."""
     targets, dev = chosen["targets"], config["dev_targets"]
     if set(targets) <= set(dev):
         return
@@ -155,7 +156,7 @@ def check_dev_groups(where: str, experiment: dict, chosen: dict, config: dict) -
 
 
 def check_overrides(name: str, config: dict) -> Iterator[str]:
-    """Faults of an experiment that sets what the source of texts does not read."""
+    """Faults of an experiment that overrides a setting which the source of texts does not read."""
     source = config["corpus"]["source"]
     unread = {"benchmark": "texts", "generate": "text_set"}[source]
     if unread in config["experiments"][name]["overrides"].get("corpus", {}):
@@ -163,11 +164,11 @@ def check_overrides(name: str, config: dict) -> Iterator[str]:
 
 
 def overridden(written: dict, name: str) -> dict:
-    """A config as an experiment overrides it: what it runs is then the config's own.
+    """A config with an experiment's overrides; the experiment becomes the config's own.
 
     Args:
         written: the config as it was written, with defaults.
-        name: the experiment's.
+        name: the experiment's name.
     """
     experiment = written["experiments"][name]
     own = {key: experiment[key] for key in ("targets", "methods", "seeds") if key in experiment}
@@ -195,8 +196,8 @@ def check_selected(key: str, config: dict, targets: list[str]) -> Iterator[str]:
     """Faults of a config by which no stage can be chosen.
 
     Args:
-        key: what asks for it.
-        targets: that are run.
+            key: the key that needs a choice.
+            targets: the targets that run.
     """
     evaluation, needed = config["evaluation"], [primary("forget"), primary("neighbour")]
     if why := without_dev(config, targets):
@@ -207,7 +208,7 @@ def check_selected(key: str, config: dict, targets: list[str]) -> Iterator[str]:
 
 
 def resolve_own(key: str, names: list[str], config: dict, chosen: dict) -> Iterator[str]:
-    """Faults of the targets that an experiment names, which become ids; in place of ``chosen``."""
+    """Faults of the targets that an experiment names; put their ids into ``chosen``."""
     groups = config["benchmarks"][config["benchmark"]].get("groups", {})
     chosen["targets"] = resolve_targets(key, names, config["all_targets"], groups)
     yield from ()

@@ -1,4 +1,4 @@
-"""The figures that there are, as FIGURES in the library declares them: read from its text, since matplotlib is slow."""
+"""The figures that FIGURES in the library declares, read from its source text since importing matplotlib is slow."""
 
 import ast
 from functools import cache
@@ -8,7 +8,7 @@ from atu_pipeline.settings.messages import ConfigError
 
 FILE = Path("workflow/atu/reporting/figures.py")
 CAPTIONS = Path("workflow/report")
-# The first argument of a figure's function says what it is drawn from; what it is handed besides.
+# By the first argument of a figure's function, which names its data: the other arguments that it is passed.
 SOURCES = {
     "long": ("dev_targets", "collapsed"),
     "steps": ("dev_targets",),
@@ -20,13 +20,14 @@ SOURCES = {
 
 @cache
 def drawn_from(root: Path) -> dict[str, str]:
-    """What each figure is drawn from, a key of SOURCES, by its name.
+    """By figure, the key of SOURCES that names the data from which it is drawn.
 
     Args:
         root: the checkout.
 
     Raises:
-        ConfigError: if FIGURES is no dict of functions, or a figure has no caption.
+            ConfigError: if FIGURES is not a dict of functions, a function has wrong arguments, or a figure has no
+                caption.
     """
     try:
         tree = ast.parse((root / FILE).read_text(encoding="utf-8"))

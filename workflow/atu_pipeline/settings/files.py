@@ -1,4 +1,4 @@
-"""Files of settings: keys that stand twice in them, and files that a key names."""
+"""Files of settings: keys that occur twice, and files that a key names."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,10 +11,10 @@ from atu_pipeline.settings.messages import ConfigError
 
 
 def check_keys(files: Iterable[str | Path]) -> None:
-    """Refuse files of settings in which a key stands twice; what else is wrong with them is Snakemake's to say.
+    """Refuse files of settings in which a key occurs twice; Snakemake reports their other faults.
 
     Raises:
-        ConfigError: naming file, line and key.
+        ConfigError: names the file, the line and the key.
     """
     for file in files:
         try:
@@ -25,10 +25,10 @@ def check_keys(files: Iterable[str | Path]) -> None:
 
 
 def own_file(key: str, name: str, root: Path) -> Path:
-    """A file that a key of the config names: from the working directory, or one that ships with the checkout.
+    """A file that a key of the config names, in the working directory or the checkout.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if there is no such file.
     """
     for path in (Path(name), root / name):
         if path.is_file():

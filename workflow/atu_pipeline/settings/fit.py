@@ -1,8 +1,8 @@
-"""Whether methods fit the language model: what they ask of it, and what is known of it before the first job.
+"""Whether methods fit the language model: what they need, and what is known about the model before the first job.
 
-A model that an earlier run has looked at is described in results/checks. One that lies on this disk, but was not
-looked at yet, is described by its config.json and the headers of its weights, as far as these go. Of any other the
-job ``check_model`` finds out in its first seconds.
+If an earlier run has checked the model, results/checks describes it. If it is on this disk but unchecked, its
+config.json and the headers of its weights describe it as far as they can. For any other model, the job ``check_model``
+finds out in its first seconds.
 """
 
 import glob
@@ -22,7 +22,7 @@ from atu_pipeline.settings.grids import owner_of, placed
 from atu_pipeline.settings.messages import refuse
 from atu_pipeline.settings.sources import fetched_from
 
-# What a need is compared with; a description has None where it does not know.
+# The fact with which each need is compared; in a description, None means unknown.
 FACTS = {
     "layer": "layers",
     "range": "layers",
@@ -31,20 +31,20 @@ FACTS = {
     "tokens": "context",
     "offsets": "offsets",
 }
-DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # what classes call the number of their layers
-LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # names for the number of layers in config.json
+LONGEST_HEADER = 100_000_000  # bytes; safetensors has the same limit
 
 
 def model_needs(config: dict, methods: list[str]) -> list[dict]:
-    """What methods ask of the language model: layers, linear maps, room, a tokenizer that says where tokens stand.
+    """What methods need from the language model: layers, linear maps, context, a tokenizer that gives token positions.
 
     Args:
         config: from :func:`check_config`.
-        methods: what variants of a grid have in common counts once.
+        methods: names of methods; needs that variants of a grid have in common count once.
 
     Returns:
-        Rows of key (where it stands in the config) and one of layer (counted from 1), range (of layers, from 0),
-        modules, layer_modules (those that lie in layers), tokens, offsets.
+        Rows with key (the place in the config) and one of layer (counted from 1), range (of layers, from 0), modules,
+        layer_modules (those inside layers), tokens, offsets.
     """
     corpus = config["corpus"]
     key = "max_new_tokens" if corpus["source"] == "generate" else "max_tokens"
@@ -57,7 +57,7 @@ def model_needs(config: dict, methods: list[str]) -> list[dict]:
 
 
 def block_needs(where: str, block: dict, corpus: dict) -> Iterator[dict]:
-    """What one method asks of the language model."""
+    """What one method needs from the language model."""
     if kind_of(block) == "aligned":
         yield {"key": f"{where}.layer", "layer": block["layer"]}
         yield {"key": "corpus.max_tokens", "tokens": corpus["max_tokens"]}
@@ -78,11 +78,11 @@ def block_needs(where: str, block: dict, corpus: dict) -> Iterator[dict]:
 
 
 def unmet_needs(needs: list[dict], described: dict) -> list[str]:
-    """One line for each key that asks for what a language model lacks, with what there is.
+    """One line for each key that needs what a language model lacks; the line says what the model has.
 
     Args:
         needs: from :func:`model_needs`.
-        described: from :func:`atu.engine.checks.describe_llm`, or :func:`outline`.
+            described: from :func:`atu.engine.checks.describe_llm` or :func:`outline`.
     """
     faults = []
     for need in needs:
@@ -93,7 +93,7 @@ def unmet_needs(needs: list[dict], described: dict) -> list[str]:
 
 
 def need_faults(kind: str, value: object, described: dict) -> Iterator[str]:
-    """What is wrong with one need."""
+    """Why the model does not meet one need."""
     match kind:
         case "layer" if not 1 <= value <= described["layers"]:
             yield f"{value} is no layer of the model, which has layers 1 to {described['layers']}"
@@ -118,8 +118,8 @@ def map_faults(chosen: list[str] | str, known: list[str], where: str) -> Iterato
 
     Args:
         chosen: their names, or "auto".
-        known: those that there are.
-        where: what has these.
+        known: the maps that exist.
+        where: what contains the known maps, for the message.
     """
     if chosen == AUTO:
         try:
@@ -134,21 +134,21 @@ def map_faults(chosen: list[str] | str, known: list[str], where: str) -> Iterato
 
 
 def described_model(config: dict) -> dict | None:
-    """What is known of the config's language model: by an earlier run, or else by its files; None if nothing is."""
+    """What is known about the config's language model, from an earlier run or else its files; None if nothing is."""
     name, source = config["llm"], config["models"][config["llm"]]
     folder = own_folder(name, source)
     return found_before(name, source) or (outline(folder) if folder else None)
 
 
 def found_before(name: str, source: dict) -> dict | None:
-    """What an earlier run has found out about a language model, the config's own or that of any experiment."""
+    """What an earlier run, of the config itself or of any experiment, found out about a language model."""
     others = sorted(Path("results/experiments").glob(f"*/checks/{glob.escape(name)}.json"))
     files = (Path("results/checks", f"{name}.json"), *others)
     return next(filter(None, (described_before(file, source) for file in files)), None)
 
 
 def described_before(path: Path, source: dict) -> dict | None:
-    """What an earlier run has found out about a language model; None if that is another model by now."""
+    """What an earlier run found out about a language model; None if the model has changed since."""
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         own = Path(source["path"], "config.json") if source["source"] == "path" else None
@@ -159,7 +159,7 @@ def described_before(path: Path, source: dict) -> dict | None:
 
 
 def own_folder(name: str, source: dict) -> Path | None:
-    """Where a model lies on this disk: the user's own, or downloaded from this very source; None if it does not."""
+    """The folder of a model on this disk: the user's own, or one downloaded from this very source; else None."""
     if source["source"] == "path":
         return Path(source["path"])
     for folder in Path("resources/models").glob(f"{glob.escape(name)}-*"):
@@ -170,22 +170,22 @@ def own_folder(name: str, source: dict) -> Path | None:
 
 
 def check_base(key: str, model: str, config: dict) -> Iterator[str]:
-    """Faults of an adapter that lies on this disk and says that it is of another model than the language model."""
+    """Faults of an adapter on this disk that says it belongs to a model other than the language model."""
     folder, llm = own_folder(model, config["models"][model]), config["models"].get(config["llm"], {})
     try:
         settings = json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")) if folder else {}
-        named = config["model_cards"].get(config["llm"], {}).get("base_model")  # where its source has no such name
+        named = config["model_cards"].get(config["llm"], {}).get("base_model")  # if its source has no name on the hub
         fault = other_base(settings, llm.get("repo", named))
-    except (OSError, ValueError, AttributeError):  # no adapter, or a damaged one, which the first job tells
+    except (OSError, ValueError, AttributeError):  # no adapter, or a damaged one, which the first job reports
         return
     if fault:
         yield f"{key}: {model} is {fault}"
 
 
 def outline(folder: Path) -> dict | None:
-    """What config.json and the headers of the weights say of a model, in the form of ``describe_llm``.
+    """What config.json and the headers of the weights say about a model, in the form of ``describe_llm``.
 
-    No weights are read. None stands for what these files do not say.
+    No weights are read. What these files do not say is None.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -200,7 +200,7 @@ def outline(folder: Path) -> dict | None:
 def linear_maps(folder: Path) -> list[str] | None:
     """Names of a model's matrices, with * for the number of a layer; None if its headers cannot be read.
 
-    A head that is tied to the embeddings is no tensor of its own, so that lm_head counts as there.
+    A head that is tied to the embeddings has no tensor of its own, so lm_head is always included.
     """
     try:
         index = folder / "model.safetensors.index.json"
@@ -219,7 +219,7 @@ def read_header(file: Path) -> dict[str, dict]:
     """The header of a safetensors file: type, shape and place of each tensor by name.
 
     Raises:
-        ValueError: if the file is none.
+        ValueError: if it is not a safetensors file.
     """
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -229,10 +229,10 @@ def read_header(file: Path) -> dict[str, dict]:
 
 
 def check_methods_fit(config: dict, methods: list[str]) -> None:
-    """Refuse methods that ask for what the language model lacks, as far as it is known before the first job.
+    """Refuse methods that need what the language model lacks, as far as it is known before the first job.
 
     Raises:
-        ConfigError: with one line a fault.
+        ConfigError: has one line per fault.
     """
     if described := described_model(config):
         refuse(unmet_needs(model_needs(config, methods), described))

@@ -1,4 +1,4 @@
-"""The form of a config, read by ``models.py``; what is wrong is taken out, so that the rest can be checked."""
+"""The form of a config, read by ``models.py``; faulty parts are removed, so that the rest can be checked."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ TABLES = (
     "attacks",
     "text_scores",
     "experiments",
-)  # keys of these are the user's
+)  # the user names the keys of these
 OPTIONAL = {name: (key.annotation, None) for name, key in Config.model_fields.items()}
 Part = create_model("Part", __base__=Config, **OPTIONAL)
 
@@ -31,10 +31,10 @@ class Draft:
     """A config while it is checked.
 
     Attributes:
-        config: what is right of it.
-        names: of the blocks of each table, wrong ones among them.
-        faults: what is wrong.
-        kind: of the benchmark, as its block says it, right or wrong.
+        config: the valid part.
+        names: the names of the blocks of each table, including faulty blocks.
+        faults: the faults so far.
+        kind: the benchmark's kind as its block gives it, valid or not.
     """
 
     config: dict
@@ -44,12 +44,12 @@ class Draft:
     kind: str = RWKU
 
     def block(self, table: str, name: str) -> dict | None:
-        """A block of a table; None if it is missing or wrong."""
+        """A block of a table; None if it is missing or faulty."""
         return self.config.get(table, {}).get(name)
 
 
 def read_form(config: dict, root: Path) -> Draft:
-    """The config as the models read it, text as numbers where they want numbers, with the faults of its form."""
+    """The config as the models read it, with text as numbers where they need numbers, and the faults of its form."""
     config = json.loads(json.dumps(config, default=str))  # YAML takes 2026-11-25 for a date
     names = {table: list(config[table]) for table in TABLES if isinstance(config.get(table), dict)}
     kind = kind_of_benchmark(config)
@@ -66,7 +66,7 @@ def read_form(config: dict, root: Path) -> Draft:
 
 
 def kind_of_benchmark(config: dict) -> str:
-    """The kind that the block of the benchmark says, whatever else is wrong with it; RWKU's if it says none."""
+    """The kind that the benchmark's block gives, whatever its other faults; RWKU's if it gives none."""
     blocks, name = config.get("benchmarks"), config.get("benchmark")
     block = blocks.get(name) if isinstance(blocks, dict) and isinstance(name, str) else None
     kind = block.get("kind") if isinstance(block, dict) else None
@@ -74,7 +74,7 @@ def kind_of_benchmark(config: dict) -> str:
 
 
 def take_out(config: dict, place: tuple[int | str, ...]) -> None:
-    """Remove the block of a table, or the key of the config, in which a fault lies; in place."""
+    """Remove the block of a table, or the key of the config, that contains a fault; in place."""
     table, *inside = place
     if table in TABLES and inside:
         config.get(table, {}).pop(inside[0], None)
@@ -83,7 +83,7 @@ def take_out(config: dict, place: tuple[int | str, ...]) -> None:
 
 
 def as_written(read: object, config: object) -> object:
-    """What was read, with its keys in the order in which they were written."""
+    """What was read, with keys in the order of the written config."""
     if isinstance(read, dict):
         return {key: as_written(read[key], config[key]) for key in config}
     if isinstance(read, list) and isinstance(config, list):
@@ -92,19 +92,19 @@ def as_written(read: object, config: object) -> object:
 
 
 def said_once(found: list[ErrorDetails], config: dict) -> Iterator[str]:
-    """A line for each fault; what blocks of methods inherit is said once, where it is written."""
+    """One line per fault; a fault that blocks of methods inherit is reported once, where it is written."""
     own = [fault for fault in found if not any(inherits(fault, other) for other in sources_of(fault, found, config))]
     lacking = missing_keys(own)
     for fault in own:
         keys = lacking[fault["loc"][:-1]] if fault["type"] == "missing" else []
         if len(keys) < 2:
             yield describe(fault)
-        elif fault["loc"][-1] == keys[0]:  # one line for all keys that a block lacks
+        elif fault["loc"][-1] == keys[0]:  # one line for all keys missing from a block
             yield f"{'.'.join(map(str, fault['loc'][:-1])) or 'config'}: lacks {', '.join(keys)}"
 
 
 def missing_keys(found: list[ErrorDetails]) -> dict[tuple[int | str, ...], list[str]]:
-    """The keys that blocks lack, by the place of the block."""
+    """The missing keys, by the place of their block."""
     lacking = {}
     for fault in found:
         if fault["type"] == "missing":
@@ -113,7 +113,7 @@ def missing_keys(found: list[ErrorDetails]) -> dict[tuple[int | str, ...], list[
 
 
 def sources_of(fault: ErrorDetails, found: list[ErrorDetails], config: dict) -> list[ErrorDetails]:
-    """The faults of what a method's block is laid over: the block of its method, and the defaults."""
+    """The faults of what a method's block inherits from: the block of its method, and the defaults."""
     table, name, *_ = *fault["loc"], None, None
     if table != "method_settings" or name is None:
         return []
@@ -122,7 +122,7 @@ def sources_of(fault: ErrorDetails, found: list[ErrorDetails], config: dict) -> 
 
 
 def inherits(fault: ErrorDetails, other: ErrorDetails) -> bool:
-    """Whether a fault of a block is that of its base, or comes of it."""
+    """Whether a block's fault is its base's, or follows from that."""
     place, base = fault["loc"][2:], other["loc"][2:]
-    above = fault["type"] == "missing" and place[: len(base)] == base  # of what is no block nothing is inherited
+    above = fault["type"] == "missing" and place[: len(base)] == base  # nothing can be inherited from a faulty block
     return above or (place == base and describe_value(fault) == describe_value(other))

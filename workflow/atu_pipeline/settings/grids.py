@@ -1,4 +1,4 @@
-"""Grids: methods some of whose settings are lists to choose from. Each combination is a method of its own."""
+"""Grids: methods with several values of a setting to choose from. Each combination is a method of its own."""
 
 import re
 from collections import Counter
@@ -12,14 +12,15 @@ from atu_pipeline.settings.draws import drawn, is_range, searched
 from atu_pipeline.settings.messages import told
 from atu_pipeline.settings.split import without_dev
 
-PLAIN = re.compile(r"[A-Za-z0-9._+-]{1,24}")  # a value that a name can have
+PLAIN = re.compile(r"[A-Za-z0-9._+-]{1,24}")  # a value that can be part of a name
 
 
 def expand_grids(config: dict) -> None:
-    """Turn each method with a grid into one variant for each combination of its values; in place.
+    """Turn each method with a grid into one variant for each combination of its values, in place.
 
-    Adds ``grids``: by method and variant (ga@1e-06, npo@beta=0.1+learning_rate=1e-05) its ``settings`` by their dotted
-    keys, and its ``learning_rate``, None if it has none. Which variant the tables show is chosen on dev probes.
+    This adds ``grids``, which by method and variant (ga@1e-06, npo@beta=0.1+learning_rate=1e-05) has the variant's
+    ``settings`` by their dotted keys, and its ``learning_rate`` or None. The variant that tables show is chosen on dev
+    probes.
     """
     blocks, config["grids"], methods = config["method_settings"], {}, []
     for method in config["methods"]:
@@ -37,14 +38,14 @@ def expand_grids(config: dict) -> None:
 
 
 def combinations(grid: dict[str, list | dict], search: dict) -> list[dict[str, object]]:
-    """All combinations of a grid's lists; where it has a range, as many as ``search`` draws."""
+    """All combinations of a grid's lists; if it has a range, as many settings as ``search`` draws."""
     if searched(grid):
         return drawn(grid, search["trials"], search["seed"])
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
 def check_drawn(method: str, block: dict, search: dict) -> Iterator[str]:
-    """Faults of a grid from which as many settings as there are trials cannot be drawn."""
+    """Faults of a grid that has fewer settings than ``search.trials``."""
     grid = grid_of(block)
     if searched(grid) and (count := len(drawn(grid, search["trials"], search["seed"]))) < search["trials"]:
         yield (
@@ -62,22 +63,22 @@ def variant_block(block: dict, settings: dict) -> dict:
 
 
 def owner_of(method: str) -> str:
-    """The block of which a method is a variant, or the method itself: no name of a block has an @."""
+    """The block of which a method is a variant, or the method itself; names of blocks contain no @."""
     return method.split("@")[0]
 
 
 def variant_name(method: str, block: dict, settings: dict) -> str:
-    """The name of a method at one combination of a grid's values: a learning rate alone needs no key.
+    """The name of a method with one combination of a grid's values; a learning rate alone needs no key.
 
     Args:
-        block: with the grid.
+            block: the method's block, with its grid.
     """
     values = {key: value_name(value, grid_of(block)[key]) for key, value in settings.items()}
     if [*settings] == [f"{steps_of(block)}.learning_rate"]:
         return f"{method}@{''.join(values.values())}"
     ends = Counter(key.rpartition(".")[2] for key in {*keys_of(block), *grid_of(block)})
     short = {key: end if ends[end := key.rpartition(".")[2]] == 1 else key for key in settings}
-    # a + and no comma: in `atu lineage --where` a comma parts conditions
+    # a + instead of a comma, which separates conditions in `atu lineage --where`
     return f"{method}@{'+'.join(f'{short[key]}={name}' for key, name in values.items())}"
 
 
@@ -91,7 +92,7 @@ def keys_of(block: dict, above: str = "") -> Iterator[str]:
 
 
 def spelt(value: object) -> str:
-    """A value in a name; items of a list stand behind one another."""
+    """A value as part of a name; items of a list are joined by _."""
     match value:
         case bool():
             return str(value).lower()
@@ -103,13 +104,13 @@ def spelt(value: object) -> str:
 
 
 def value_name(value: object, values: list) -> str:
-    """A value of a grid in a name; one that no name can have is called by its number among all values."""
+    """A value of a grid as part of a name; one that does not fit into a name is called by its number in the list."""
     name = spelt(value)
     return name if PLAIN.fullmatch(name) else f"value{values.index(value) + 1}"
 
 
 def check_alike(method: str, block: dict) -> Iterator[str]:
-    """Faults of a grid of which two values would be called alike."""
+    """Faults of a grid with two values that would have the same name."""
     for key, values in grid_of(block).items():
         if is_range(values):
             continue
@@ -122,10 +123,10 @@ def check_alike(method: str, block: dict) -> Iterator[str]:
 
 
 def placed(method: str, block: dict, said: str) -> str:
-    """What is said of a setting, which it begins with, said of the values of the grid where these are searched.
+    """A message that begins with a setting's key, with the grid's key in its place if the grid searches the setting.
 
     Args:
-        block: of the method, with its grid.
+        block: the method's block, with its grid.
     """
     start = f"method_settings.{method}."
     for key in block.get("grid", {}):
@@ -137,12 +138,12 @@ def placed(method: str, block: dict, said: str) -> str:
 def check_variants(
     method: str, variants: Iterable[str], blocks: dict[str, dict], check: Callable[[dict], Iterable[str]]
 ) -> Iterator[str]:
-    """Faults of the variants of a method, each checked as a block of its own; of one without a grid its own.
+    """Faults of a method's variants, each checked as a block of its own; without a grid, faults of the method itself.
 
     Args:
-        method: of whose grid the variants are, or that is none itself.
+        method: the method whose grid has the variants, or the only variant itself.
         blocks: the settings of all methods.
-        check: the faults of a block, which it takes for the method's own.
+        check: yields the faults of a block, as if it were the method's own.
     """
     block, grid = blocks[method], grid_of(blocks[method])
     found = {name: list(told(check(blocks[name]))) for name in variants}
@@ -166,7 +167,7 @@ def check_choice(method: str, block: dict, asked: list[str]) -> Iterator[str]:
     """Faults of a grid from which nothing could be chosen.
 
     Args:
-        asked: probe sets that the last stage is asked.
+            asked: the probe sets that are asked after the last stage.
     """
     chosen_by = [primary("forget"), primary("neighbour")]
     if not set(chosen_by) <= set(asked):
@@ -175,7 +176,7 @@ def check_choice(method: str, block: dict, asked: list[str]) -> Iterator[str]:
 
 
 def place_of(method: str, block: dict) -> str:
-    """Where in a config a method's values to choose from stand."""
+    """The config key of a method's values to choose from."""
     return f"method_settings.{method}.{'grid' if 'grid' in block else f'{steps_of(block)}.learning_rate'}"
 
 

@@ -1,4 +1,4 @@
-"""Classifiers of hidden states: probe sets that they cannot be fit on."""
+"""Classifiers of hidden states: probe sets on which they cannot be fit."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ SIDES = ("forget", "neighbour")
 
 
 def check_layer_probe(targets: list[str], config: dict) -> Iterator[str]:
-    """Faults of an experiment that shows them."""
+    """Faults of an experiment that shows the layer probe."""
     key, asked, known = "layer_probe.ask", config["layer_probe"]["ask"], about_people()
     if wrong := [name for name in asked if name not in known]:
         yield unknown(key, wrong[0], known)
@@ -35,14 +35,14 @@ def way(probe_set: ProbeSet) -> tuple[str, str]:
 
 
 def alike(probe_set: ProbeSet, other: ProbeSet, role: str) -> bool:
-    """Whether another set is of a role and asked in the same words."""
+    """Whether another set has a role and is asked in the same words."""
     return other.role == role and way(other) == way(probe_set)
 
 
 def check_enough(targets: list[str], sets: list[ProbeSet], config: dict) -> Iterator[str]:
-    """Faults of a benchmark of one's own in which no target has a test probe of each kind for each fold.
+    """Faults of the user's own benchmark if no target has a test probe of each kind for each fold.
 
-    A target of several that has too few is left out by the table, which says so.
+    If only some targets have too few, the table leaves them out and says so.
     """
     source, folds = config["benchmarks"][config["benchmark"]], config["layer_probe"]["folds"]
     if source["source"] != "path":
@@ -50,7 +50,7 @@ def check_enough(targets: list[str], sets: list[ProbeSet], config: dict) -> Iter
     most = 0
     for target in targets:
         sizes: dict[tuple, int] = {}
-        share = share_of(config, target)  # of a dev target, whose share is 1, all are shown
+        share = share_of(config, target)  # a dev target has share 1, and all its probes are shown
         for probe_set in sets:
             try:
                 rows = len(read_rows(source["path"], target, probe_set.file) or [])

@@ -1,4 +1,4 @@
-"""Whether trainings of the LLM can keep their numbers as the config says."""
+"""Whether training of the LLM can keep weights and optimiser state as the config says."""
 
 from collections.abc import Iterator, Mapping
 
@@ -27,5 +27,5 @@ def check_memory(config: dict) -> Iterator[str]:
 
 
 def shards(memory: Mapping) -> bool:
-    """Whether a training that keeps its numbers so can run on several GPUs."""
+    """Whether training with these settings can run on several GPUs."""
     return memory["weights"] == memory["optimizer_state"] == "fp32"

@@ -1,4 +1,4 @@
-"""What is said of a wrong config: one line a fault, which names the key, what is allowed, and the mend."""
+"""Messages about a wrong config: one line per fault, which names the key, what is allowed, and how to fix it."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,24 +11,24 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 class ConfigError(SystemExit):
     """The config is wrong; the message has a line for each fault: where it is and what is allowed.
 
-    It ends Snakemake with these lines alone, wherever it is raised: Snakemake puts its own words and a traceback
-    around every ``Exception`` of a Snakefile or an input function, and a SystemExit is none.
+    It ends Snakemake with only these lines, wherever it is raised. Snakemake adds its own words and a traceback to
+    every ``Exception`` in a Snakefile or an input function, but a SystemExit is not an ``Exception``.
     """
 
     def __init__(self, message: str):
         super().__init__(message)
         lines = message.splitlines() or [""]
-        self.code = "\n".join(f"config: {line}" for line in lines)  # what Python prints, and leaves with status 1
+        self.code = "\n".join(f"config: {line}" for line in lines)  # Python prints this and exits with status 1
 
 
 def refuse(faults: Iterable[str]) -> None:
-    """Raises a ConfigError that tells all faults, each once, if there are any."""
+    """Raise a ConfigError with all faults, each once, if there are any."""
     if lines := list(dict.fromkeys(faults)):
         raise ConfigError("\n".join(lines))
 
 
 def told(check: Iterable[str]) -> Iterator[str]:
-    """The faults that a check yields, and those that it raises where it cannot go on."""
+    """The faults that a check yields, and those that it raises when it cannot continue."""
     try:
         yield from check
     except ConfigError as fault:
@@ -36,10 +36,10 @@ def told(check: Iterable[str]) -> Iterator[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """The end of a message: which known name may have been meant, whatever its case; nothing if none is alike.
+    """The end of a message, with a known name that may have been meant; empty if none is similar. Case is ignored.
 
     Args:
-        cutoff: how alike, 0 to 1, as difflib measures it.
+        cutoff: the least similarity, from 0 to 1, as difflib measures it.
     """
     folded = {other.casefold(): other for other in known}
     found = get_close_matches(name.casefold(), folded, n=1, cutoff=cutoff)
@@ -47,21 +47,21 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def unknown_name(value: str, known: list[str]) -> str:
-    """What to say of a name that does not exist."""
+    """A message about a name that does not exist, without its key."""
     hint = did_you_mean(value, known, cutoff=0.5)
     return f"unknown {value!r}{hint} (known: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''})"
 
 
 def unknown(key: str, value: str, known: list[str]) -> str:
-    """One line about a name that does not exist."""
+    """One line about a key's name that does not exist."""
     return f"{key}: {unknown_name(value, known)}"
 
 
 def misfit(said: str, kind: Literal["misfit", "kind"] = "misfit") -> PydanticCustomError:
-    """A fault that one of our own validators tells pydantic, in the words that stand behind the key.
+    """A fault that our own validators report to pydantic, with the words that follow the key in the message.
 
     Args:
-        kind: "kind" if the value is of another kind altogether.
+        kind: "kind" if the value has another kind altogether.
     """
     return PydanticCustomError(kind, said)
 
@@ -83,19 +83,19 @@ LIMITS = {
 
 
 def describe(fault: ErrorDetails) -> str:
-    """A fault that pydantic found, in one line."""
+    """One line about a fault that pydantic found."""
     place = fault["loc"][:-2] if fault["loc"][-1:] == ("[key]",) else fault["loc"]
     return f"{'.'.join(map(str, place)) or 'config'}: {describe_value(fault)}"
 
 
 def describe_value(fault: ErrorDetails) -> str:
-    """What is wrong with a value, behind the key that :func:`describe` names."""
+    """What is wrong with a value; it follows the key that :func:`describe` names."""
     kind, value, details = fault["type"], fault["input"], fault.get("ctx", {})
     match kind:
         case "misfit" | "kind":
             return fault["msg"]
         case "missing":
-            new = fault["loc"][0] == "experiments"  # a block that lacks what all others have may be a misspelt one
+            new = fault["loc"][0] == "experiments"  # a block without the usual keys may have a misspelt name
             return "is missing" + ("; is the experiment's name spelt as in the config?" if new else "")
         case "literal_error":
             known = re.findall(r"'([^']*)'|(\d+)", details["expected"])  # texts, or numbers
@@ -113,7 +113,7 @@ def describe_value(fault: ErrorDetails) -> str:
 
 
 def rename(fault: ErrorDetails) -> str:
-    """How to call a block whose name cannot stand in names of files; nothing where a value has another form."""
+    """A better name for a block whose name cannot be part of file names; empty if the fault is in a value."""
     if fault["loc"][-1] != "[key]":
         return ""
     short = re.sub(r"[^A-Za-z0-9._+-]+", "-", fault["input"].split("/")[-1]).strip("-.")

@@ -1,4 +1,4 @@
-"""What a method that will run may not be set to, beyond the form of its block."""
+"""Faults of a method that will run, beyond the form of its block."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -18,7 +18,7 @@ from atu_pipeline.settings.targets import resolve_targets
 
 
 def check_one_block(blocks: dict[str, dict]) -> Iterator[str]:
-    """Faults of models from elsewhere that two blocks name: their runs would be one, of other people each."""
+    """Faults of models from elsewhere that two blocks name, since both would be one run with different people."""
     found: dict[str, str] = {}
     for name, block in blocks.items():
         if "forgot" in block and (other := found.setdefault(block["model"], name)) != name:
@@ -37,7 +37,7 @@ def check_method(name: str, block: dict, all_targets: list[str] | None, root: Pa
     """Faults of a method that will run.
 
     Args:
-        all_targets: of the benchmark; None if they are not known.
+            all_targets: the benchmark's targets; None if they are not known.
     """
     taken = read_method(name, block, root)
     yield from check_decay(name, block)
@@ -53,7 +53,7 @@ def check_method(name: str, block: dict, all_targets: list[str] | None, root: Pa
 
 
 def check_external(name: str, block: dict, config: dict) -> Iterator[str]:
-    """Faults of a model from elsewhere: where it comes from, and whom it has forgotten, which become ids; in place."""
+    """Faults of a model from elsewhere: its source, and the forgotten people, who are resolved to ids in place."""
     if "forgot" not in block:
         return
     key, model = f"method_settings.{name}", block["model"]
@@ -69,12 +69,12 @@ def check_external(name: str, block: dict, config: dict) -> Iterator[str]:
 
 
 def check_decay(name: str, block: dict) -> Iterator[str]:
-    """Faults of a weight decay that leaves no weights: each step takes learning rate times decay of each."""
+    """Faults of a weight decay that removes weights, since each step removes a share of learning rate times decay."""
     for part in ("align", "unlearn", "train"):
         if part not in block:
             continue
         rate, decay = block[part]["learning_rate"], block[part]["weight_decay"]
-        # Adam adds it to the gradient, whose size its steps do not follow
+        # Adam adds decay to the gradient, and its steps do not depend on the gradient's size
         if block[part]["optimizer"] != "adam" and rate * decay >= 1:
             yield (
                 f"method_settings.{name}.{part}.weight_decay: {decay:g} at a learning rate of {rate:g} takes each "
@@ -83,7 +83,7 @@ def check_decay(name: str, block: dict) -> Iterator[str]:
 
 
 def check_texts(name: str, block: dict, taken: Declared) -> Iterator[str]:
-    """Faults of a block that names texts of a kind that its method's file cannot read."""
+    """Faults of a block with a kind of texts that its method's file cannot read."""
     where, file = f"method_settings.{name}", f"{FOLDER}/{block['method']}.py"
     if "texts" in block and not taken.texts:
         yield f"{where}.texts: {file} reads no texts; take it out"
@@ -92,7 +92,7 @@ def check_texts(name: str, block: dict, taken: Declared) -> Iterator[str]:
 
 
 def check_retain(name: str, block: dict) -> Iterator[str]:
-    """Faults of a retain loss that would count for nothing."""
+    """Faults of a retain loss without weight."""
     if block["retain"]["loss"] != "none" and block["retain"]["weight"] == 0:
         yield (
             f"method_settings.{name}.retain.weight: 0, so retain.loss {block['retain']['loss']} would count for "
@@ -101,7 +101,7 @@ def check_retain(name: str, block: dict) -> Iterator[str]:
 
 
 def check_layers(name: str, block: dict, taken: Declared) -> Iterator[str]:
-    """Faults of the layers that train alone."""
+    """Faults of the choice of trained layers."""
     where, layers = f"method_settings.{name}.layers", block["layers"]
     if layers == ALL_LAYERS:
         return
@@ -145,9 +145,9 @@ def check_aligned(name: str, block: dict) -> Iterator[str]:
 
 
 def check_warmup(where: str, block: dict) -> Iterator[str]:
-    """Faults of a warm-up that outlasts what it is for."""
+    """Faults of a warm-up that is not shorter than its training."""
     phases = [("align", "steps"), ("unlearn", "steps")]
-    if len(block["unlearn"]["tau"]) > 1:  # after its last stage nothing is aligned anew
+    if len(block["unlearn"]["tau"]) > 1:  # nothing is aligned after the last stage
         phases.append(("align", "steps_between"))
     for part, key in phases:
         warmup, steps = block[part]["warmup_steps"], block[part][key]
@@ -159,7 +159,7 @@ def check_warmup(where: str, block: dict) -> Iterator[str]:
 
 
 def retain_set_for(name: str, block: dict, taken: Declared) -> str | None:
-    """By what a method reads texts of others: a key, or the loss of its file; None if it reads none."""
+    """What makes a method read texts of other subjects: a key, or the loss of its file; None if it reads none."""
     where = f"method_settings.{name}"
     match taken.kind:
         case "aligned":
@@ -174,7 +174,7 @@ def retain_set_for(name: str, block: dict, taken: Declared) -> str | None:
 
 
 def check_retain_set(name: str, block: dict, taken: Declared, all_targets: list[str] | None) -> Iterator[str]:
-    """Faults of how many others a method reads of."""
+    """Faults of the number of other subjects whose texts a method reads."""
     key, by = f"method_settings.{name}.other_subjects", retain_set_for(name, block, taken)
     if by and block["other_subjects"] == 0:
         yield f"{key}: 0, but by {by} texts of others are read; set it to 1 at least"
@@ -186,7 +186,7 @@ def check_retain_set(name: str, block: dict, taken: Declared, all_targets: list[
 
 
 def check_window(name: str, block: dict, corpus: dict) -> Iterator[str]:
-    """Faults of a window that texts which the model writes itself cannot hold."""
+    """Faults of a window that is too long for the texts that the model writes itself."""
     if kind_of(block) == "aligned" and corpus["source"] == "generate" and block["k"] >= corpus["max_new_tokens"]:
         yield (
             f"method_settings.{name}.k: behind no token of a text of {corpus['max_new_tokens']} "
@@ -195,7 +195,7 @@ def check_window(name: str, block: dict, corpus: dict) -> Iterator[str]:
 
 
 def check_names(key: str, methods: list[str]) -> Iterator[str]:
-    """Faults of methods that tables would call alike, and take for one."""
+    """Faults of methods with the same name in tables, which would take them for one."""
     called: dict[str, str] = {}
     for method in methods:
         other = called.setdefault(display_name(method), method)

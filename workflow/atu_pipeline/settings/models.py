@@ -1,4 +1,4 @@
-"""The config: each key with its type, its limits and what it is for. Its defaults stand in config.yaml alone.
+"""The config: each key with its type, its limits and its purpose. The defaults are only in config.yaml.
 
 ``python -m atu_pipeline.settings.reference`` writes the schema for editors and docs/configuration.md from these models.
 A key with ``None`` here may be left out.
@@ -57,7 +57,7 @@ Sha256 = Annotated[str, StringConstraints(strict=True, pattern="^[0-9a-f]{64}$")
 
 
 class Block(BaseModel):
-    """A block of settings: any key that it does not know is refused, with those that it knows."""
+    """A block of settings. An unknown key is refused, and the message names the known ones."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,11 +71,11 @@ class Block(BaseModel):
             raise ValidationError.from_exception_data(cls.__name__, faults) from error
 
 
-MOVED = {"gradient_checkpointing": "memory"}  # keys of earlier configs, and the block that they are in today
+MOVED = {"gradient_checkpointing": "memory"}  # keys of earlier configs, and the block that has them now
 
 
 def retold(fault: ErrorDetails, known: list[str]) -> InitErrorDetails:
-    """A fault as pydantic takes it back; one about an unknown key of this very block says what is known."""
+    """A fault in the form that pydantic accepts; one about an unknown key of this very block names the known keys."""
     kind = fault["type"]
     if kind == "extra_forbidden" and len(fault["loc"]) == 1:
         key = str(fault["loc"][0])
@@ -86,11 +86,11 @@ def retold(fault: ErrorDetails, known: list[str]) -> InitErrorDetails:
 
 
 def chosen(form_of: Callable[[dict, ValidationInfo], type[Block]], *forms: type[Block]) -> object:
-    """The type of a block whose form depends on what it says.
+    """The type of a block whose form depends on its contents.
 
     Args:
-        form_of: its form.
-        forms: all that there are.
+        form_of: returns the form of a block.
+        forms: all forms.
     """
 
     def read(value: object, info: ValidationInfo) -> Block:
@@ -104,7 +104,7 @@ def chosen(form_of: Callable[[dict, ValidationInfo], type[Block]], *forms: type[
 
 
 def word_or(word: str, form: type[Block]) -> object:
-    """The type of one word, or of a block."""
+    """The type of a value that is one word or a block."""
 
     def read(value: object, info: ValidationInfo) -> object:
         if isinstance(value, str) and value != word:
@@ -118,7 +118,7 @@ def word_or(word: str, form: type[Block]) -> object:
 
 
 class TemplateOptions(Block):
-    """What the language model's chat template is told in every job; other keys are the template's own."""
+    """Options that the language model's chat template gets in every job; other keys are the template's own."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, TemplateOption]
@@ -130,7 +130,7 @@ class TemplateOptions(Block):
 
 
 class Fetched(Block):
-    """What a model of any source may say."""
+    """Keys that a model from any source may have."""
 
     parameters: numbers(ge=1) = Field(
         None, description="How many weights it has; memory, time and disk of its jobs are planned from this."
@@ -180,7 +180,7 @@ class LocalModel(Fetched):
 
 
 class AnyModel(BaseModel):
-    """What says of which source a model is."""
+    """The key that gives a model's source."""
 
     source: Literal["hub", "pypi", "path"]
 
@@ -194,7 +194,7 @@ class Primer(Block):
 
 
 class Asked(Block):
-    """What a benchmark of any source says."""
+    """Keys of a benchmark from any source."""
 
     kind: Text = Field(
         None, description="Its folder in workflow/benchmarks, which declares probe sets and texts; rwku if left out."
@@ -222,13 +222,13 @@ class LocalBenchmark(Asked):
 
 
 class AnyBenchmark(BaseModel):
-    """What says of which source a benchmark is."""
+    """The key that gives a benchmark's source."""
 
     source: Literal["hub", "path"]
 
 
 def told_by(key: str, any_form: type[BaseModel], **forms: type[Block]) -> object:
-    """The type of a block whose form depends on what it has under a key."""
+    """The type of a block whose form depends on the value of a key."""
 
     def form_of(block: dict, _: ValidationInfo) -> type[Block]:
         said = block.get(key)
@@ -250,7 +250,7 @@ class Card(Block):
 
 
 class Steps(Block):
-    """How weights are trained."""
+    """Settings of how weights are trained."""
 
     batch_size: Count = Field(description="Texts in a batch.")
     optimizer: Optimizer = Field(description="The optimiser.")
@@ -343,14 +343,14 @@ Grid = Annotated[
 
 
 class Searched(Block):
-    """What may have a grid, under that key."""
+    """A block that may have a grid, under that key."""
 
     @model_validator(mode="after")
     def read_grid(self) -> Self:
-        """Read each value as the setting itself is read.
+        """Read each value of the grid as the setting itself is read.
 
         Raises:
-            ValidationError: with a fault for each value that the setting cannot have.
+            ValidationError: has a fault for each value that the setting cannot have.
         """
         block, faults = self.model_dump(exclude_unset=True, exclude={"grid"}), []
         for key, values in (getattr(self, "grid", None) or {}).items():
@@ -372,10 +372,10 @@ class Searched(Block):
         return self
 
     def read_value(self, block: dict, key: str, value: object) -> object:
-        """A value of the grid as the block has it under a dotted key.
+        """A value of the grid as the block would have it under a dotted key.
 
         Args:
-            block: without a grid.
+            block: the block without its grid.
         """
         if key in ("method", "grid"):
             raise misfit("is no setting to choose; write a block for each")
@@ -480,7 +480,7 @@ FORMS = {"aligned": Aligned, "trained": Trained, "applied": Applied, "external":
 
 
 def of_kind(block: dict, info: ValidationInfo) -> type[Block]:
-    """The form of a method's block, by the kind that its file declares."""
+    """The form of a method's block, chosen by the kind that its file declares."""
     return FORMS[declared(info.context["root"], block["method"]).kind]
 
 
@@ -501,7 +501,7 @@ class TextGroup(Block):
 
 
 class Asking(Block):
-    """What every attack says."""
+    """Keys of every attack."""
 
     ask: distinct(Text) = Field(
         description="Forget and neighbour probe sets to ask, of those to which the model writes an answer."
@@ -509,7 +509,7 @@ class Asking(Block):
 
 
 class Relearn(TextGroup, Asking):
-    """The model is fine-tuned on texts, and asked over the steps."""
+    """The model is fine-tuned on texts and asked along the way."""
 
     attack: Literal["relearn"] = Field(description="The kind.")
     steps: Count = Field(description="How many steps to train, at a constant learning rate.")
@@ -552,7 +552,7 @@ class AdapterOff(Asking):
 
 
 class AnyAttack(BaseModel):
-    """What says of which kind an attack is."""
+    """The key that gives an attack's kind."""
 
     attack: Literal[tuple(KINDS)]
 
@@ -677,7 +677,7 @@ class Collapse(Block):
 
 
 class CorpusOverrides(Block):
-    """What an experiment may say otherwise of texts; their source is one for all."""
+    """Settings of texts that an experiment may override; their source is the same for all experiments."""
 
     text_set: Text = Field(None, description="Which of the benchmark's text sets.")
     texts: Count = Field(None, description="How many biographies the model writes for each subject.")
@@ -685,7 +685,7 @@ class CorpusOverrides(Block):
 
 
 class Overrides(Block):
-    """What an experiment sets otherwise than the config; all else is as there."""
+    """Settings that an experiment overrides; all others are the config's."""
 
     llm: Text = Field(None, description="Its language model, a name under models.")
     corpus: CorpusOverrides = Field(None, description="The texts that its methods read.")

@@ -1,4 +1,4 @@
-"""What holds under a config and is easily overlooked: said once where a run starts."""
+"""Consequences of a config that are easy to overlook, logged once when a run starts."""
 
 import math
 
@@ -7,7 +7,7 @@ from atu_pipeline.settings.blocks import kind_of
 
 
 def notes(config: dict) -> list[str]:
-    """What to say of a config, one line each.
+    """Notes on a config, one line each.
 
     Args:
         config: from :func:`check_config`.
@@ -20,7 +20,7 @@ def notes(config: dict) -> list[str]:
 
 
 def not_forgotten(name: str, block: dict, targets: list[str]) -> str | None:
-    """That a model from elsewhere is asked about people whom it has not forgotten."""
+    """A note if a model from elsewhere is asked about people whom it has not forgotten."""
     if not (others := [target for target in targets if target not in block.get("forgot", targets)]):
         return None
     return (
@@ -46,7 +46,7 @@ def dev_alone(config: dict) -> str | None:
 
 
 def of_another(config: dict) -> str | None:
-    """That texts which another model wrote are unlearned."""
+    """A note if the texts to unlearn were written by another model."""
     corpus, llm = config["corpus"], config["llm"]
     author = AUTHORS.get(corpus["text_set"]) if corpus["source"] == "benchmark" else None
     if author in (None, llm):
@@ -58,7 +58,7 @@ def of_another(config: dict) -> str | None:
 
 
 def blind_stop(config: dict, blocks: dict[str, dict]) -> str | None:
-    """That no stage can be seen to have collapsed, where runs should stop then."""
+    """A note if runs should stop after a collapse but no answers can show one."""
     written = set(generated()) & set(config["evaluation"]["between"])
     if not config["collapse"]["stop"] or written or "aligned" not in map(kind_of, blocks.values()):
         return None
@@ -70,7 +70,7 @@ def blind_stop(config: dict, blocks: dict[str, dict]) -> str | None:
 
 
 def slow_warmup(name: str, block: dict, corpus: dict) -> str | None:
-    """That a method ends before its learning rate is reached."""
+    """A note if a method ends before its learning rate is reached."""
     if kind_of(block) != "trained" or block["texts"] != "positive" or corpus["source"] != "generate":
         return None
     train, texts = block["train"], corpus["texts"]

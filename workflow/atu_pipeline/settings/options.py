@@ -13,7 +13,7 @@ TYPES = {"a whole number": int, "a number": int | float, "true or false": bool, 
 
 
 def as_kind(value: object, kind: str | None, items: str | None = None) -> object:
-    """An option as its method's annotation has it: whole numbers whole, texts as numbers; else what it is."""
+    """An option converted to its annotation's kind: floats to whole numbers, texts to numbers; others are unchanged."""
     if kind == "text":
         return value
     if isinstance(value, list):
@@ -25,14 +25,14 @@ def as_kind(value: object, kind: str | None, items: str | None = None) -> object
 
 
 def is_kind(value: object, kind: str | None) -> bool:
-    """Whether an option is of the kind that its method's annotation says."""
+    """Whether an option has the kind of its annotation."""
     if kind is None:
         return True
     return isinstance(value, TYPES[kind]) and (isinstance(value, bool) == (kind == "true or false"))
 
 
 def cast_options(blocks: dict[str, dict], root: Path) -> None:
-    """Turn options of methods into what their files declare; in place. What cannot be is reported later."""
+    """Convert options of methods to the kinds that their files declare, in place; wrong ones are reported later."""
     for block in blocks.values():
         options = declared(root, block["method"]).options
         kinds = {key: (option.kind, option.items) for key, option in options.items()}
@@ -93,10 +93,10 @@ def distinct_fault(items: list) -> str | None:
 
 
 def item_fault(key: str, item: object, kind: str | None, taken: Declared) -> str | None:
-    """What is wrong with an option, or an item of its list, by its kind and the range that the method's file declares.
+    """What is wrong with an option, or an item of its list, by the kind and range that the method's file declares.
 
     Args:
-        kind: as its annotation says.
+        kind: the kind of its annotation.
     """
     if not is_kind(item, kind):
         return f"{item!r} is not {kind}"
@@ -112,7 +112,7 @@ def item_fault(key: str, item: object, kind: str | None, taken: Declared) -> str
 
 
 def template_fault(text: str) -> str | None:
-    """What is wrong with a text into which a name is put; None if nothing is."""
+    """What is wrong with a text into which a name is inserted; None if nothing is."""
     try:
         places, said = {field for _, field, *_ in string.Formatter().parse(text) if field is not None}, ""
         text.format(name="")

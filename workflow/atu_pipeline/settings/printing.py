@@ -1,4 +1,4 @@
-"""What prints as a digest, or always alike: Snakemake prints params, and compares them as printed."""
+"""Params that print as a digest or always the same, since Snakemake compares params in their printed form."""
 
 import hashlib
 
@@ -12,11 +12,11 @@ class Rows(list):
     __str__ = __repr__
 
     def __reduce__(self):
-        return list, (list(self),)  # a plain list to the scripts, which know nothing of this class
+        return list, (list(self),)  # scripts get a plain list, since they do not know this class
 
 
 class Uncompared(list):
-    """A list that always prints alike: a changed one makes no job run again."""
+    """A list that always prints the same, so that a change makes no job run again."""
 
     def __repr__(self) -> str:
         return "not compared"
@@ -28,7 +28,7 @@ class Uncompared(list):
 
 
 class Covered(dict):
-    """Settings that the recipe covers: they print alike, as Snakemake need not compare them again."""
+    """Settings that the recipe covers; they always print the same, since Snakemake need not compare them again."""
 
     def __repr__(self) -> str:
         return "covered by the recipe"
@@ -36,4 +36,4 @@ class Covered(dict):
     __str__ = __repr__
 
     def __reduce__(self):
-        return dict, (dict(self),)  # a plain dict to the scripts, which know nothing of this class
+        return dict, (dict(self),)  # scripts get a plain dict, since they do not know this class

@@ -1,4 +1,4 @@
-"""Which published row a run stands beside, and whether its settings are those that made that row."""
+"""The published row with which a run is compared, and whether the run has the settings that made that row."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -15,10 +15,10 @@ from atu.engine.parts import ALL_LAYERS, AUTO
 from atu_pipeline.settings.blocks import has_grid, kind_of
 from atu_pipeline.settings.grids import keys_of, owner_of, value_at
 
-PUBLISHED = "rwku_"  # experiments that are called so run what RWKU published
-BATCH = "-batch"  # blocks that end so are for many targets at once
+PUBLISHED = "rwku_"  # experiments with this prefix run what RWKU published
+BATCH = "-batch"  # blocks with this suffix are for many targets at once
 TAU = "unlearn.tau"
-# Columns of RWKU's settings, each with the key of a block that says the same and how it is read.
+# Columns of RWKU's settings, each with the equivalent key of a block and the function that reads its values.
 COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "text_set": ("texts", str),
     "learning_rate": ("train.learning_rate", float),
@@ -33,7 +33,7 @@ COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "lora_alpha": ("lora.alpha", int),
     "lora_modules": ("lora.modules", lambda names: names.split("+")),
 }
-# What no column says, as all of RWKU's scripts have it; LoRA's rank is a column, empty where all weights train.
+# Settings that all of RWKU's scripts have and no column gives. LoRA's rank has a column, empty if all weights train.
 ALWAYS = {"train.optimizer": "adamw", "retain.loss": "none", "layers": ALL_LAYERS, "lora.rank": 0}
 
 
@@ -43,13 +43,13 @@ def is_for_batches(name: str) -> bool:
 
 
 def row_of(name: str, block: dict) -> tuple[str, str, str]:
-    """Method, tuning (full, lora) and targets at once (1, batch) of a trained block, as RWKU's settings have them."""
+    """Method, tuning (full, lora) and targets at once (1, batch) of a trained block, as in RWKU's settings."""
     method = block["method"] + (STAR if block["texts"] == "passage" else "")
     return method, "lora" if block["lora"]["rank"] else "full", "batch" if is_for_batches(name) else "1"
 
 
 class Difference(NamedTuple):
-    """A setting that is not as it was published, by its key in the config."""
+    """A setting that differs from the published one, by its key in the config."""
 
     key: str
     own: object
@@ -61,10 +61,10 @@ class Difference(NamedTuple):
 
 @cache
 def of_scripts(path: str) -> dict[tuple[str, str, str], dict[str, str]]:
-    """RWKU's settings: the rows of the table by what :func:`row_of` says.
+    """RWKU's settings: the rows of the table by the keys of :func:`row_of`.
 
     Raises:
-        ExplainedError: if the file is no such table.
+        ExplainedError: if the file is not such a table.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
@@ -86,7 +86,7 @@ def of_authors(path: str) -> dict[str, Any]:
     """The settings of Align-then-Unlearn's authors by the keys of a block, and ``encoder``.
 
     Raises:
-        ExplainedError: if the file is no such table.
+        ExplainedError: if the file does not contain such settings.
     """
     block = read_yaml(path)
     if not isinstance(block, dict):
@@ -98,7 +98,7 @@ def of_authors(path: str) -> dict[str, Any]:
 
 
 def as_published(name: str, config: dict) -> tuple[dict[str, Any], str] | None:
-    """The settings that made the published row of a block, by their keys, and their source; None if there are none."""
+    """The settings that made a block's published row, by their keys, and their source; None if there are none."""
     block, published = config["method_settings"][name], config["published"]
     match kind_of(block):
         case "aligned":
@@ -113,9 +113,9 @@ def as_published(name: str, config: dict) -> tuple[dict[str, Any], str] | None:
 
 
 def differences(name: str, config: dict) -> Iterator[Difference]:
-    """What of a method's settings is not as published, tau aside; of one of which nothing was published, nothing.
+    """Settings of a method, other than tau, that differ from the published ones; none if nothing was published.
 
-    A learning rate that was chosen from a grid of rates counts as published: RWKU's are chosen so too.
+    A learning rate chosen from a grid of rates counts as published, since RWKU chose its rates in the same way.
     """
     if (found := as_published(name, config)) is None:
         return
@@ -134,7 +134,7 @@ def differences(name: str, config: dict) -> Iterator[Difference]:
 
 
 def differing_texts(block: dict, config: dict) -> Iterator[Difference]:
-    """What of the texts that a method reads is not as published, of a model whose texts are known."""
+    """Settings of a method's texts that differ from the published ones, if the model's published texts are known."""
     corpus, theirs = config["corpus"], config["published"]["text_sets"].get(config["llm"])
     kind = kind_of(block)
     if (
@@ -148,7 +148,7 @@ def differing_texts(block: dict, config: dict) -> Iterator[Difference]:
 
 
 def check_benchmark(experiment: str, config: dict) -> Iterator[str]:
-    """Faults of an experiment that runs what RWKU published on another benchmark."""
+    """Faults of an experiment that runs what RWKU published, but on another benchmark."""
     own, theirs = config["benchmark"], config["published"]["benchmark"]
     if experiment.startswith(PUBLISHED) and own != theirs:
         yield (
@@ -158,17 +158,17 @@ def check_benchmark(experiment: str, config: dict) -> Iterator[str]:
 
 
 def check_rows(experiment: str, methods: list[str], config: dict) -> Iterator[str]:
-    """Faults of an experiment that runs what RWKU published: settings that RWKU does not have.
+    """Faults of an experiment that runs what RWKU published, but with other settings than RWKU's.
 
     Args:
-        methods: of the experiment, variants of grids among them.
+        methods: the experiment's methods, including variants of grids.
     """
     if not experiment.startswith(PUBLISHED):
         return
     mend, said = f"or call the experiment other than {PUBLISHED}...", set()
     for name in methods:
         block = config["method_settings"][name]
-        if kind_of(block) != "trained" or has_grid(block):  # a grid that is left is refused anyhow
+        if kind_of(block) != "trained" or has_grid(block):  # an unresolved grid is refused elsewhere
             continue
         if (found := as_published(name, config)) is None:
             method, tuning, at_once = row_of(name, block)
@@ -196,15 +196,15 @@ def check_rows(experiment: str, methods: list[str], config: dict) -> Iterator[st
 
 
 def shown(path: str) -> str:
-    """A path as messages say it: from the checkout, if it lies there."""
+    """A path as messages show it: relative to the checkout, if it is inside."""
     return path.removeprefix(f"{ROOT}/")
 
 
 def check_protocol(where: str, config: dict) -> Iterator[str]:
-    """Faults of a comparison with numbers that another protocol made.
+    """Faults of a comparison with numbers that were made by another protocol.
 
     Args:
-        where: what shows it.
+        where: the place that shows the comparison.
     """
     same, theirs = config["benchmark"] == config["published"]["benchmark"], config["published"]["protocol"]
     if same and config["evaluation"]["protocol"] != theirs:
@@ -215,15 +215,15 @@ def check_protocol(where: str, config: dict) -> Iterator[str]:
 
 
 def published_row(method: str, config: dict, stage: int, taus: list[float | None]) -> str | None:
-    """The row of the published tables that a stage of a run is of, whatever its settings.
+    """The row of the published tables to which a run's stage belongs, whatever its settings.
 
     Args:
         method: its name in the config.
-        taus: of the stages, None where there is no threshold.
+        taus: the stages' thresholds, None where there is none.
 
     Returns:
-        None if there is no such row: an epoch before the last, a block for many targets at once, a stage of a variant
-        of ATU before its last (atu-tau035 passes the thresholds of atu), a method that was not published.
+        None if there is no such row: for an epoch before the last, a block for many targets at once, a stage of a
+        variant of ATU before its last (atu-tau035 passes the thresholds of atu), or a method that was not published.
     """
     if stage == 0:
         return "Before"
@@ -236,7 +236,7 @@ def published_row(method: str, config: dict, stage: int, taus: list[float | None
             return f"{name} (tau={tau:g})" if last or owner_of(method) == block["method"] else None
         case "applied" | "external":
             return name if last else None
-        case "trained":  # what is trained stands there once in full and once as LoRA
+        case "trained":  # trained methods have two rows, Full and LoRA
             star = "*" if block["texts"] == "passage" else ""
             row = f"{name}{star} ({'LoRA' if block['lora']['rank'] else 'Full'})"
             return row if last and not is_for_batches(method) else None
@@ -245,10 +245,10 @@ def published_row(method: str, config: dict, stage: int, taus: list[float | None
 
 
 def unlike(method: str, config: dict, taus: list[float | None]) -> list[str]:
-    """Why a run must not stand beside its published row: settings that are not those which made it.
+    """Why a run must not be compared with its published row: settings that differ from those that made the row.
 
     Args:
-        taus: of its stages so far.
+        taus: the thresholds of its stages so far.
     """
     found = list(differences(method, config))
     if kind_of(config["method_settings"][method]) == "aligned":

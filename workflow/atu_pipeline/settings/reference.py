@@ -1,4 +1,4 @@
-"""What is written from the models of the config: the schema for editors, and docs/configuration.md.
+"""Write the schema for editors and docs/configuration.md from the models of the config.
 
 ``python -m atu_pipeline.settings.reference`` (``make reference``) writes both.
 """
@@ -18,7 +18,7 @@ PAGE = Path("docs/configuration.md")
 LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 PYDANTIC_LIMITS = {"ge", "gt", "le", "lt"}  # pydantic writes them beside JSON Schema's names
 KINDS = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text", "null": "null"}
-# Where config.yaml has the defaults of blocks whose names are the user's.
+# Where config.yaml has the defaults of blocks that the user names.
 EXAMPLES = {"Aligned": ("method_settings", "atu"), "Trained": ("method_defaults", "trained")}
 HEAD = """# Configuration
 
@@ -29,13 +29,13 @@ Written by `make reference` from `workflow/atu_pipeline/settings/models.py` (typ
 
 
 def schema() -> dict:
-    """The JSON schema of a file of settings. No key is required in it, as a file may say a part of a config."""
+    """The JSON schema of a file of settings. It requires no key, since a file may contain only part of a config."""
     found = Config.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | plain(found)
 
 
 def plain(part: object) -> object:
-    """A part of pydantic's schema without what is of no use to editors."""
+    """A part of pydantic's schema without what editors do not need."""
     if isinstance(part, list):
         return [plain(item) for item in part]
     if not isinstance(part, dict):
@@ -45,13 +45,13 @@ def plain(part: object) -> object:
         del kept["default"]
     for pattern, block in kept.pop("patternProperties", {}).items():
         kept |= {"propertyNames": {"pattern": pattern}, "additionalProperties": block}
-    if "properties" in kept:  # whose names are the config's keys, title or default among them
+    if "properties" in kept:  # the names in it are config keys, which may be "title" or "default"
         kept["properties"] = {key: plain(value) for key, value in kept["properties"].items()}
     return {key: value if key == "properties" else plain(value) for key, value in kept.items()}
 
 
 def optional_keys(found: dict) -> set[tuple[str, str]]:
-    """Name of a block's model, and key, of all that may be left out."""
+    """All keys that may be left out, each with the name of its block's model."""
     models = found["$defs"] | {"Config": found}
     return {
         (name, key)
@@ -61,14 +61,14 @@ def optional_keys(found: dict) -> set[tuple[str, str]]:
 
 
 def forms_of(part: dict, defs: dict) -> list[tuple[str, dict]]:
-    """The blocks that a part of the schema may be, each with the name of its model; none of a plain value."""
+    """The blocks that a part of the schema may be, each with the name of its model; none for a plain value."""
     parts = part.get("anyOf", [part])
     names = [other["$ref"].rpartition("/")[2] for other in parts if "$ref" in other]
     return [(name, defs[name]) for name in names if "properties" in defs[name]]
 
 
 def named_block(part: dict) -> dict:
-    """What each entry of a table is, whose keys are the user's; empty if a part is no table."""
+    """The schema of the entries of a table, whose keys the user names; empty if a part is not a table."""
     inner = part.get("additionalProperties")
     return inner if isinstance(inner, dict) and "properties" not in part else {}
 
@@ -92,7 +92,7 @@ def words(part: dict) -> str:
 
 
 class Row(NamedTuple):
-    """A key: its path inside a block (* for a name of the user's, [] for any item), its model, and its schema."""
+    """A key: its path inside a block (* for a name that the user gives, [] for any item), its model, and its schema."""
 
     path: tuple[str, ...]
     model: str
@@ -110,7 +110,7 @@ def rows_of(name: str, model: dict, defs: dict, path: tuple[str, ...] = ()) -> I
 
 
 class Section(NamedTuple):
-    """A table of the page; ``base`` is where config.yaml has the defaults of its keys, None where it has none."""
+    """A table of the page; ``base`` is where config.yaml has the defaults of its keys, or None if it has none."""
 
     heading: str
     said: str
@@ -119,7 +119,7 @@ class Section(NamedTuple):
 
 
 def sections(found: dict) -> Iterator[Section]:
-    """The keys without a block, and then each block."""
+    """The keys without a block, followed by each block."""
     defs, keys = found["$defs"], found["properties"]
     blocks = {key: forms_of(named_block(part) or part, defs) for key, part in keys.items()}
     yield Section("Keys", "", (), [Row((key,), "Config", part) for key, part in keys.items() if not blocks[key]])
@@ -135,7 +135,7 @@ def sections(found: dict) -> Iterator[Section]:
 
 
 def default_of(config: dict, path: tuple[str, ...]) -> str:
-    """What config.yaml has at a path, as it is written on one line; nothing if that is a block or is not there."""
+    """The value of config.yaml at a path, written on one line; empty if it is a block or does not exist."""
     found = config
     for key in path:
         if not isinstance(found, dict) or key not in found:
@@ -159,17 +159,17 @@ def table(section: Section, config: dict, optional: set[tuple[str, str]]) -> str
 
 
 def page(config: dict) -> str:
-    """docs/configuration.md.
+    """The text of docs/configuration.md.
 
     Args:
-        config: config.yaml as it is read.
+        config: the contents of config.yaml.
     """
     optional = optional_keys(Config.model_json_schema())
     return "\n".join([HEAD, *(table(section, config, optional) for section in sections(schema()))])
 
 
 def written(root: Path) -> dict[Path, str]:
-    """Each file that is written from the models, with its text."""
+    """The files that are written from the models, each with its text."""
     config = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
     return {SCHEMA: json.dumps(schema(), indent=2) + "\n", PAGE: page(config)}
 

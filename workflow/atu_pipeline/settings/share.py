@@ -1,4 +1,4 @@
-"""The library, made importable to the jobs' scripts."""
+"""Make the library importable for the jobs' scripts."""
 
 import os
 from pathlib import Path
@@ -9,11 +9,11 @@ from atu_pipeline.settings.messages import ConfigError
 
 
 def share_library(root: Path, first: bool) -> None:
-    """Let the jobs' scripts import the library from the checkout, on whichever host they run, and tell its commit.
+    """Let the jobs' scripts import the library from the checkout on any host, and pass its commit to them.
 
     Args:
-        first: whether a run starts here. What it starts for single jobs, hours later and on nodes without git, is
-            told the commit of the start by its environment.
+        first: whether a run starts here. The processes that it starts for single jobs, hours later and on nodes without
+            git, get the commit of the start from their environment.
     """
     if first or COMMIT not in os.environ:
         os.environ[COMMIT] = code_version(root) or ""
@@ -22,13 +22,13 @@ def share_library(root: Path, first: bool) -> None:
 
 
 def check_one_kind(run: object) -> None:
-    """Refuse a run into which this workflow is imported twice, for benchmarks of two kinds: jobs read one of them.
+    """Refuse a run that imports this workflow twice, for benchmarks of two kinds, since jobs can read only one kind.
 
     Args:
         run: Snakemake's workflow.
 
     Raises:
-        ConfigError: naming both.
+        ConfigError: names both kinds.
     """
     kind = kind_in_use()
     if (other := vars(run).setdefault("atu_kind", kind)) != kind:

@@ -1,4 +1,4 @@
-"""Models, the benchmark and its texts: what their models cannot say of them."""
+"""Models, the benchmark and its texts: checks that the config's models (models.py) cannot make."""
 
 import json
 import re
@@ -15,23 +15,23 @@ from atu_pipeline.settings.messages import ConfigError, unknown
 from atu_pipeline.settings.published import of_authors, of_scripts
 from atu_pipeline.settings.targets import rank
 
-# Folders of results/ beside those of models and benchmarks.
+# Folders in results/ other than those of models and benchmarks.
 OWN_FOLDERS = ("answers", "checks", "experiments", "figures", "tables")
-# What the names of targets must not have, since they become names of files and parts of Snakemake's patterns.
+# Characters that names of targets must not have, since they become file names and parts of Snakemake's patterns.
 UNUSABLE = re.compile(r"[{}\x00-\x1f\x7f\\]")
-# What a model's block says of its use.
+# Keys of a model's block that concern its use, not its files.
 NOT_FETCHED = ("parameters", "layers", "vocabulary", "activation_bytes", "cache_bytes", "template", "template_options")
-# Below this temperature all texts that a model samples are alike.
+# Below this temperature, all texts that a model samples are the same.
 LEAST_TEMPERATURE = 0.01
 
 
 def fetched_from(model: dict) -> dict:
-    """Of a model's block, what says which files it is made of."""
+    """The keys of a model's block that determine its files."""
     return {key: value for key, value in model.items() if key not in NOT_FETCHED}
 
 
 def template_of(model: dict) -> dict:
-    """Of a model's block, what its prompts are made by, as params of jobs: template_options, or nothing."""
+    """The keys of a model's block that determine its prompts, as params of jobs: template_options, or nothing."""
     if model.get("template") == "none":
         return {"template_options": {"chat_template": None}}
     return {"template_options": told} if (told := model.get("template_options")) else {}
@@ -41,7 +41,7 @@ def check_source(key: str, name: str, source: dict) -> Iterator[str]:
     """Faults of a model or benchmark that is used.
 
     Args:
-        key: as what: llm, encoder or benchmark.
+            key: its role: llm, encoder or benchmark.
         name: its key under ``models`` or ``benchmarks``.
     """
     where = f"{'benchmarks' if key == 'benchmark' else 'models'}.{name}"
@@ -63,7 +63,7 @@ def check_source(key: str, name: str, source: dict) -> Iterator[str]:
 
 
 def check_published(published: dict, root: Path) -> Iterator[str]:
-    """Faults of the files of published numbers, whose paths are made ones that can be opened; in place."""
+    """Faults of the files of published numbers; resolve their paths in place."""
     readers = {"file": read_published, "found_by_others": read_published, "trained": of_scripts, "aligned": of_authors}
     for name, read in readers.items():
         key = f"published.{name}"
@@ -78,7 +78,7 @@ def targets_of_file(key: str, path: Path) -> list[str]:
     """Target ids of a JSON list.
 
     Raises:
-        ConfigError: if the file is no such list.
+            ConfigError: if the file is not such a list.
     """
     try:
         ids = json.loads(path.read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ def targets_of_folder(key: str, path: str) -> list[str]:
     """Target ids of a folder.
 
     Raises:
-        ConfigError: if it is no benchmark's.
+            ConfigError: if it is not a benchmark's folder.
     """
     folder = Path(path, "Target")
     if not folder.is_dir():
@@ -108,13 +108,13 @@ def targets_of_folder(key: str, path: str) -> list[str]:
 
 
 def known_targets(name: str, benchmark: dict, root: Path) -> list[str]:
-    """All target ids of a benchmark by rank; no network is needed.
+    """All target ids of a benchmark, by rank; this needs no network.
 
     Args:
         name: its key in ``benchmarks``.
 
     Raises:
-        ConfigError: if they cannot be read, cannot be names of files of this workflow, or cannot be told apart.
+            ConfigError: if they cannot be read, cannot be used in file names, or cannot be told apart.
     """
     if benchmark["source"] == "hub":
         key = f"benchmarks.{name}.targets"
@@ -133,7 +133,7 @@ def known_targets(name: str, benchmark: dict, root: Path) -> list[str]:
 
 
 def check_utility(name: str, benchmark: dict) -> Iterator[str]:
-    """Faults of ``shared_utility``, compared with what the benchmark has."""
+    """Faults of ``shared_utility``, which must agree with the benchmark's files."""
     key, shared = f"benchmarks.{name}.shared_utility", benchmark["shared_utility"]
     if benchmark["source"] == "hub":
         if shared:
@@ -152,7 +152,7 @@ def check_utility(name: str, benchmark: dict) -> Iterator[str]:
 
 
 def check_primers(name: str, benchmark: dict, probe_sets: list[str], targets: list[str]) -> Iterator[str]:
-    """Faults of a benchmark of one's own that lacks few-shot texts with which its sets are asked."""
+    """Faults of the user's own benchmark if it lacks few-shot texts with which its sets are asked."""
     if benchmark["source"] == "hub" or benchmark.get("primers"):
         return
     path = Path(benchmark["path"], "Utility/primers.json")

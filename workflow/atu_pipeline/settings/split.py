@@ -1,4 +1,4 @@
-"""On which probes settings may be chosen: a share of everyone's, or all of dev targets'."""
+"""The probes on which settings may be chosen: a share of everyone's probes, or all probes of dev targets."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ def share_of(config: dict, subject: str) -> float:
     """The share of a subject's probes that are dev.
 
     Args:
-        subject: a target, or :data:`atu.data.benchmark.UTILITY` for what all share.
+            subject: a target, or :data:`atu.data.benchmark.UTILITY` for the shared probes.
     """
     if config["split"]["by"] == BY_PROBE:
         return config["split"]["dev_share"]
@@ -21,16 +21,16 @@ def share_of(config: dict, subject: str) -> float:
 
 
 def check_split(split: dict) -> Iterator[str]:
-    """Faults of a split that says two things."""
+    """Faults of a split whose settings contradict each other."""
     if split["by"] == BY_TARGET and split["dev_share"]:
         yield f"split.dev_share: {split['dev_share']:g}, and nothing reads it where split.by is target; set it to 0"
 
 
 def without_dev(config: dict, targets: list[str]) -> str | None:
-    """Why nothing can be chosen on dev probes, with the mend; None if something can.
+    """Why nothing can be chosen on dev probes, and how to fix it; None if something can be chosen.
 
     Args:
-        targets: that are run; of these the dev targets count, if there are any.
+        targets: the targets that run; if there are dev targets among them, only those count.
 
     Raises:
         ConfigError: if a file of the benchmark cannot be read.

@@ -16,7 +16,7 @@ def rank(target: str) -> int:
 
 
 def spans(ranks: Iterable[int]) -> str:
-    """Numbers in words: "1-3, 5"."""
+    """Numbers as text with ranges, such as "1-3, 5"."""
     parts: list[list[int]] = []
     for number in sorted(set(ranks)):
         if parts and number == parts[-1][1] + 1:
@@ -28,10 +28,10 @@ def spans(ranks: Iterable[int]) -> str:
 
 
 def named_targets(key: str, name: str, known: list[str]) -> list[str]:
-    """The target of that id or name, however it is spelt; none if there is none.
+    """The target with an id or name, whatever its case and spelling; an empty list if there is none.
 
     Raises:
-        ConfigError: if two have this name.
+        ConfigError: if two targets have this name.
     """
     if name in known:
         return [name]
@@ -42,7 +42,7 @@ def named_targets(key: str, name: str, known: list[str]) -> list[str]:
 
 
 def misread(key: str, name: str, known: list[str]) -> str | None:
-    """What is wrong with a name that YAML has changed: at its commas, or taken for a number; None if nothing is."""
+    """The fault of a name that YAML has cut at its commas or read as a number; None for other names."""
     start = folded(f"{name},")
     if cut := [target for target in known for text in (target, target_name(target)) if folded(text).startswith(start)]:
         return f'{key}: {name!r} is a name cut at its comma; write it in quotes: ["{cut[0]}"]'
@@ -52,7 +52,7 @@ def misread(key: str, name: str, known: list[str]) -> str | None:
 
 
 def split_names(key: str, text: str, known: list[str]) -> list[str]:
-    """The names in a text that has commas between them, and in some of them: each is the longest that is known."""
+    """The names in a comma-separated text. Names may contain commas, so each is the longest known one."""
     parts, names = text.split(","), []
     while parts:
         ends = [end for end in range(len(parts), 1, -1) if named_targets(key, ",".join(parts[:end]).strip(), known)]
@@ -63,11 +63,14 @@ def split_names(key: str, text: str, known: list[str]) -> list[str]:
 
 
 def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[str, list[str]]) -> list[str]:
-    """Ids, each once, for what may be an id, a name, a rank, a range of ranks ("1-100"), a group or ``all``, or
-    several of these in one text with commas between them, as a command line has them.
+    """The ids of some targets, each once.
+
+    Args:
+        names: each an id, a name, a rank, a range of ranks ("1-100"), a group or ``all``, or several of these in one
+            text separated by commas, as on a command line.
 
     Raises:
-        ConfigError: naming all that is unknown, or means two things.
+        ConfigError: names everything that is unknown or ambiguous.
     """
     found: dict[str, None] = {}
 
@@ -83,10 +86,10 @@ def resolve_targets(key: str, names: list[str], known: list[str], groups: dict[s
 
 
 def targets_of(key: str, name: str, known: list[str], groups: dict[str, list[str]]) -> list[str]:
-    """The ids that one entry stands for.
+    """The ids to which one entry refers.
 
     Raises:
-        ConfigError: if it is unknown, or means two things.
+        ConfigError: if it is unknown or ambiguous.
     """
     if name == "all":
         return known
@@ -103,13 +106,14 @@ def targets_of(key: str, name: str, known: list[str], groups: dict[str, list[str
 
 
 def of_ranks(key: str, name: str, known: list[str], named: list[str]) -> list[str]:
-    """The targets of a rank or a range of ranks.
+    """The targets with a rank or in a range of ranks.
 
     Args:
-        named: those whose name is this number.
+        named: the targets whose name is this number.
 
     Raises:
-        ConfigError: if there is no such rank, or the number means two things.
+        ConfigError: if there is no such rank, if two targets have the same rank, or if the number is also another's
+            name.
     """
     first, last = SPAN.fullmatch(name).groups()
     ranks = range(int(first), int(last or first) + 1)
@@ -130,8 +134,9 @@ def of_ranks(key: str, name: str, known: list[str], named: list[str]) -> list[st
 
 
 def check_groups(name: str, groups: Iterable[str], known: list[str]) -> Iterator[str]:
-    """Faults in the names of a benchmark's groups; what they name is looked up where it is asked for, as another list
-    of targets may not have it.
+    """Faults in the names of a benchmark's groups.
+
+    Their members are looked up only when a group is used, since another list of targets may not have them.
     """
     for group in groups:
         key = f"benchmarks.{name}.groups.{group}"

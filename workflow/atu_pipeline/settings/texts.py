@@ -1,4 +1,4 @@
-"""Groups of texts about each person: of whom they are, what they may not be, and what a benchmark must have of them."""
+"""Groups of texts about each person: their subjects, their faults, and which texts a benchmark must have."""
 
 import random
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from atu_pipeline.settings.fit import described_model, unmet_needs
 
 
 def told_about(block: dict, person: str, everyone: list[str]) -> list[str]:
-    """Of whom the texts of a group are, for one person.
+    """The subjects of a group's texts, for one person.
 
     Args:
-        block: about and, where it is others, seed and subjects.
+        block: has about and, if that is others, seed and subjects.
         everyone: all people of the benchmark.
 
     Raises:
-        KeyError: for another word than the config may have.
+        KeyError: if about is a word that the config may not have.
     """
     match block["about"]:
         case "target":
@@ -32,10 +32,10 @@ def told_about(block: dict, person: str, everyone: list[str]) -> list[str]:
 
 
 def check_about(key: str, block: dict, config: dict) -> Iterator[str]:
-    """Faults of whom the texts of a group are said to be.
+    """Faults of the subjects that a group's block sets.
 
     Args:
-        key: of the block.
+        key: the block's key.
     """
     shared, subjects = block["texts"] == UNRELATED, block.get("subjects")
     if shared != (block["about"] == "shared"):
@@ -49,7 +49,7 @@ def check_about(key: str, block: dict, config: dict) -> Iterator[str]:
 
 
 def check_there(key: str, block: dict, targets: list[str], config: dict) -> Iterator[str]:
-    """Faults of a benchmark that has not the texts of a group whose people are right."""
+    """Faults of a benchmark that lacks the texts of a group; the group's subjects must be valid."""
     people = {name: None for target in targets for name in told_about(block, target, config["all_targets"])}
     if block["texts"] == "positive":
         generated, file = config["corpus"]["source"] == "generate", config["corpus"]["text_set"]
@@ -60,11 +60,11 @@ def check_there(key: str, block: dict, targets: list[str], config: dict) -> Iter
 
 
 def check_file(key: str, file: str, people: list[str], config: dict) -> Iterator[str]:
-    """Fault of the first of some people for whom the benchmark has not a file of texts.
+    """The fault of the first of some people for whom the benchmark lacks a file of texts.
 
     Args:
-        key: of what reads it.
-        people: ids, or ``UTILITY`` for what all share.
+        key: the key of the block that reads it.
+        people: ids, or ``UTILITY`` for the shared texts.
     """
     source = config["benchmarks"][config["benchmark"]]
     if source["source"] == "path":
@@ -79,7 +79,7 @@ def check_text_scores(where: str, chosen: dict, config: dict) -> Iterator[str]:
     """Faults of the groups whose scores an experiment shows.
 
     Args:
-        chosen: targets, and what is shown of it.
+        chosen: the experiment, with its targets and what it shows.
     """
     if "text_scores" not in chosen["shows"]:
         return

@@ -1,7 +1,7 @@
-"""Kinds of values in the config, each read from YAML or from the text that ``--config`` hands over.
+"""Types of values in the config, each read from YAML or from the text that ``--config`` passes.
 
-Numbers stay what YAML reads (3 is no 3.0, which would print and be recorded as another setting), whole numbers may be
-written 2.0 or "2", and a truth value is no number.
+Numbers stay as YAML reads them: 3 does not become 3.0, which would be printed and recorded as another setting. Whole
+numbers may be written 2.0 or "2". Truth values do not count as numbers.
 """
 
 import math
@@ -32,7 +32,7 @@ def whole(value: str | float) -> int:
     """A text or a number as a whole number.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not whole.
     """
     with suppress(ValueError):
         return int(str(value))
@@ -42,7 +42,7 @@ def whole(value: str | float) -> int:
 
 
 def number(value: str) -> int | float:
-    """A text as the number that YAML would read: a whole one stays whole."""
+    """A text as the number that YAML would read; a whole number stays whole."""
     try:
         return int(value)
     except ValueError:
@@ -50,7 +50,7 @@ def number(value: str) -> int | float:
 
 
 def as_number(value: object) -> object:
-    """A text as the number or truth value that YAML would have read; else what it is."""
+    """A text as the number or truth value that YAML would have read; other values are unchanged."""
     for cast in (number, TRUTH.__getitem__) if isinstance(value, str) else ():
         with suppress(ValueError, KeyError):
             return cast(value)
@@ -58,7 +58,7 @@ def as_number(value: object) -> object:
 
 
 def finite(value: object) -> object:
-    """A value itself; refused if it, or an item of it, is a number that cannot be computed with."""
+    """The value itself; refused if it, or an item of it, is not finite or too large to compute with."""
     for item in value if isinstance(value, list) else []:
         finite(item)
     if isinstance(value, float) and not math.isfinite(value):
@@ -69,7 +69,7 @@ def finite(value: object) -> object:
 
 
 def to_whole(value: object) -> object:
-    """2 for "2" and 2.0; what is no whole number stays as it is, to be refused."""
+    """2 for "2" and 2.0; a value that is not whole stays as it is, to be refused later."""
     if isinstance(value, str | float):
         with suppress(ValueError, OverflowError):
             value = whole(value)
@@ -77,7 +77,7 @@ def to_whole(value: object) -> object:
 
 
 def to_number(value: object) -> int | float:
-    """0.5 for "0.5", 2 for "2"; else refused."""
+    """0.5 for "0.5" and 2 for "2"; a value that is not a number is refused."""
     cast = value
     if isinstance(value, str):
         with suppress(ValueError):
@@ -92,7 +92,7 @@ def to_truth(value: object) -> object:
 
 
 def to_list(value: object) -> object:
-    """What stands alone as a list of one."""
+    """A single text or whole number as a list of one."""
     return [value] if isinstance(value, str | int) else value
 
 
@@ -126,12 +126,12 @@ def distinct(item: object, least: int = 1) -> object:
 
 
 def many(item: object, least: int = 1) -> object:
-    """The type of such a list, of which one item may stand alone."""
+    """The type of a list that names each item once; a single item may be written alone."""
     return Annotated[distinct(item, least), BeforeValidator(to_list, json_schema_input_type=item | list[item])]
 
 
 def phrased(words: str) -> WrapValidator:
-    """Have a value of another form told in these words; what does not fit an item of a list is told as it is."""
+    """Report a value of another form in these words; faults in items of a list are reported unchanged."""
 
     def read(value: object, handler: Callable) -> object:
         try:
@@ -155,7 +155,7 @@ def all_or_many(words: str, least: int = 0, word: str = "all") -> object:
 
 
 def one_or_many(item: object, words: str) -> object:
-    """The type of an item, or a list of such; a list stays a list."""
+    """The type of an item or a list of items; a list stays a list."""
     one, items = TypeAdapter(Annotated[item, phrased(words)]), TypeAdapter(Annotated[list[item], Field(min_length=1)])
 
     def read(value: object) -> object:
@@ -165,14 +165,14 @@ def one_or_many(item: object, words: str) -> object:
 
 
 def to_option(value: object) -> object:
-    """An option of a method: its file says of which kind."""
+    """An option of a method, whose file says which kind it has."""
     if not isinstance(value, int | float | str | list):
         raise misfit(f"{value!r} is not a number, true or false, text, or a list")
     return finite(value)
 
 
 def to_template_option(value: object) -> object:
-    """An option of a chat template: what is written true or false is a truth value, other texts stay texts."""
+    """An option of a chat template: the texts true and false become truth values, other texts stay texts."""
     value = to_truth(value)
     if not isinstance(value, int | float | str) or value in ("True", "False"):
         raise misfit(f"{value!r} is not a number, true or false, or text")
