@@ -84,7 +84,6 @@ def test_weights_stay_only_where_models_are_asked_for(workflow):
     workflow.run(table, *ALONE)
     assert [path.name for path in run.iterdir()] == ["evaluations"]
     assert workflow.planned(table, *ALONE) == {}
-    assert workflow.planned("forget")["train"] == 1
 
 
 def test_what_is_there_stays(copy, stored):
