@@ -5,6 +5,10 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
+# uv sets up in a fifth of pip's time, where it is installed
+UV = $(shell command -v uv 2>/dev/null)
+VENV = $(if $(UV),uv venv --quiet --clear --seed --python $(PYTHON),$(PYTHON) -m venv)
+INSTALL = $(if $(UV),uv pip install --quiet --python $(@D)/bin/python,$(@D)/bin/pip install --quiet --disable-pip-version-check)
 TARGETS ?=
 METHODS ?=
 ARGS ?=
@@ -42,9 +46,9 @@ help:
 
 .venv/ready: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt --editable .
-	touch .venv/ready
+	$(VENV) $(@D)
+	$(INSTALL) --requirement envs/requirements.txt --editable .
+	touch $@
 
 demo: .venv/ready
 	$(DEMO)
@@ -101,9 +105,9 @@ reference: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python -m atu_pipeline.settings.reference
 
 .venv-docs/ready: envs/docs.txt
-	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/pip install --quiet --disable-pip-version-check --requirement envs/docs.txt
-	touch .venv-docs/ready
+	$(VENV) $(@D)
+	$(INSTALL) --requirement envs/docs.txt
+	touch $@
 
 docs: reference .venv-docs/ready
 	$(MKDOCS) build

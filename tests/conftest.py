@@ -5,8 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import timeit
 from collections.abc import Callable
 from copy import deepcopy as copy_of
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,9 @@ RELEASE_FIXTURES = {"small_disk", "tables", "elsewhere", "robust", "by_heart", "
 FULL_FILES = {"test_cluster", "test_hub", "test_published_tables", "test_report", "test_retries"}
 LONGEST_FILES = {"test_workflow", "test_hub", "test_going_on", "test_module", "test_own_methods", "test_extending"}
 FULL_FIXTURES = {"workflow", "finished", "copy", "checkout"}
+# Seconds that a test of a kind may take with its fixtures, on the machine on which they were written
+LONGEST = {"fast": 20, "full": 240, "slow": 900, "release": 1200}
+SLOWEST = 4  # times slower than that machine: the waits inside tests that start programs allow for no more
 CHAT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -181,8 +187,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         else:
             kind = "fast"
         item.add_marker(kind)
-    # what takes minutes first, or one worker would end with it while others wait
-    items.sort(key=lambda item: (item.path.stem not in LONGEST_FILES, bool(item.get_closest_marker("fast"))))
+    # what takes minutes first, or one worker would end with it while others wait; last where time may run out
+    first = bool(os.environ.get("TESTS_END"))
+    items.sort(key=lambda item: (kind_of(item) == "fast") != first)
+    items.sort(key=lambda item: (item.path.stem not in LONGEST_FILES) != first)
+
+
+def kind_of(item: pytest.Item) -> str:
+    return next(kind for kind in LONGEST if item.get_closest_marker(kind))
+
+
+@cache
+def slowness(period: int) -> float:
+    """How many times slower this machine is now than the one on which the tests were written.
+
+    A shared machine runs at full speed for some milliseconds between halts, so that the loop takes a fifth of a second.
+    """
+    return max(1.0, timeit.timeit("for i in range(8_000_000): s += i", "s = 0", number=1) / 0.5)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that may not end before ``TESTS_END``, seconds since 1970, as ``date +%s`` prints them."""
+    if not (end := os.environ.get("TESTS_END")):
+        return
+    now = time.time()
+    slower = slowness(int(now / 120))
+    if (kind := kind_of(item)) != "fast" and slower > SLOWEST:
+        pytest.skip(f"not run: this machine is {slower:.0f} times too slow for its waits")
+    if now + LONGEST[kind] * slower > float(end):
+        pytest.skip(f"not run: it may take {LONGEST[kind] * slower:.0f} s, and TESTS_END is in {float(end) - now:.0f} s")
 
 
 def shared_folder(factory, name: str, build: Callable[[Path], None]) -> Path:
