@@ -216,7 +216,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if (kind := kind_of(item)) != "fast" and slower > SLOWEST:
         pytest.skip(f"not run: this machine is {slower:.0f} times too slow for its waits")
     if now + LONGEST[kind] * slower > float(end):
-        pytest.skip(f"not run: it may take {LONGEST[kind] * slower:.0f} s, and TESTS_END is in {float(end) - now:.0f} s")
+        pytest.skip(
+            f"not run: it may take {LONGEST[kind] * slower:.0f} s, and TESTS_END is in {float(end) - now:.0f} s"
+        )
 
 
 def shared_folder(factory, name: str, build: Callable[[Path], None]) -> Path:

@@ -139,7 +139,7 @@ def asked(config: dict, sets: list[str], subject: str | None = None) -> tuple[fl
     """Tokens of prompts and of answers when some sets are asked.
 
     Args:
-            subject: a target for its own probes, or ``UTILITY`` for the shared ones; None for both.
+        subject: a target for its own probes, or ``UTILITY`` for the shared ones; None for both.
     """
     source = config["benchmarks"][config["benchmark"]]
     if subject is not None and source["shared_utility"]:
@@ -502,15 +502,15 @@ def demand(
     """What one job of a rule needs.
 
     Args:
-            name: the name of the job's method, model or attack, if it has one.
-            subject: the subject whose probes the rules of the base model, attacks and layers ask; None for the target's
-                and the shared ones.
-            people: how many people a run forgets at once.
-            memory: how training keeps weights and optimiser state; None for what the config says.
+        name: the name of the job's method, model or attack, if it has one.
+        subject: the subject whose probes the rules of the base model, attacks and layers ask; None for the target's
+            and the shared ones.
+        people: how many people a run forgets at once.
+        memory: how training keeps weights and optimiser state; None for what the config says.
 
-        Raises:
-            ConfigError: if training does not fit the GPU.
-            KeyError: if the rule handles no model.
+    Raises:
+        ConfigError: if training does not fit the GPU.
+        KeyError: if the rule handles no model.
     """
     settings = config["method_settings"].get(name, {})
     if "align" in settings:  # alignment reads the texts of all these people

@@ -55,13 +55,13 @@ class Experiment:
     """One experiment, read only on request, since another benchmark may not have its targets.
 
     Args:
-            folder: the folder of its tables and figures.
-            variants: the config's variants.
-            check: whether to refuse files that other settings made and Snakemake would keep; a job that Snakemake
-                starts by itself need not.
+        folder: the folder of its tables and figures.
+        variants: the config's variants.
+        check: whether to refuse files that other settings made and Snakemake would keep; a job that Snakemake
+            starts by itself need not.
 
-        Raises:
-            ConfigError: as ``experiment_of`` does, or if a method needs what the model lacks.
+    Raises:
+        ConfigError: as ``experiment_of`` does, or if a method needs what the model lacks.
     """
 
     def __init__(self, folder: str, variants: Variants, check: bool = True):

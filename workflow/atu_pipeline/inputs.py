@@ -62,11 +62,11 @@ class Inputs:
         """The recipe of a job's output.
 
         Args:
-                subject: the person about whom the model is asked.
-                attack: the attack under which it is asked.
+            subject: the person about whom the model is asked.
+            attack: the attack under which it is asked.
 
         Raises:
-                KeyError: if no job with a model makes this kind.
+            KeyError: if no job with a model makes this kind.
         """
         if isinstance(about, Stage):
             run = about[:3]

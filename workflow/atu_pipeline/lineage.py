@@ -61,8 +61,8 @@ class RecordedJob:
 
     Attributes:
         started, ended: seconds since the epoch.
-            checksums: those of its small input files when it ran.
-            recorded: what the job itself wrote beside its log (versions, commit, GPU, wall time), if anything.
+        checksums: those of its small input files when it ran.
+        recorded: what the job itself wrote beside its log (versions, commit, GPU, wall time), if anything.
     """
 
     rule: str
@@ -178,9 +178,9 @@ class Remade:
     """An input that was made again after it had been read.
 
     Attributes:
-            made: when it was made, in seconds since the epoch.
-            read: the rule that read it, and when that job ended.
-            same: whether it is still what was read: True, False, or None if no record tells.
+        made: when it was made, in seconds since the epoch.
+        read: the rule that read it, and when that job ended.
+        same: whether it is still what was read: True, False, or None if no record tells.
     """
 
     path: str
@@ -367,8 +367,8 @@ def runs_of_figure(
     """The runs behind a figure or a page that ``where`` chooses.
 
     Raises:
-            LineageError: if there are none, if ``where`` has a key other than target, method, seed and stage, or if a
-                seed or stage is not a number.
+        LineageError: if there are none, if ``where`` has a key other than target, method, seed and stage, or if a
+            seed or stage is not a number.
     """
     keys = RunStage._fields
     if unknown := [key for key in where if key not in keys]:

@@ -109,7 +109,7 @@ class Stage(NamedTuple):
 
     Attributes:
         method: a name under ``method_settings``.
-            number: 0 is the alignment; a whole run has the number of its last stage.
+        number: 0 is the alignment; a whole run has the number of its last stage.
     """
 
     target: str
@@ -345,7 +345,7 @@ class Paths:
 
         Args:
             names: target, seed, method (its file) and digest.
-                run: whether the path belongs to what a run keeps.
+            run: whether the path belongs to what a run keeps.
 
         Raises:
             ConfigError: if no settings in force have this digest.
@@ -416,7 +416,7 @@ class Paths:
         """The answers that the settings in force make in the folder of a stage; None for other files.
 
         Raises:
-                ConfigError: if the folder belongs to another stage, or to other people, than the requested answers.
+            ConfigError: if the folder belongs to another stage, or to other people, than the requested answers.
         """
         run, number, subject = stage[:3], int(names.get("stage", stage.number)), names.get("subject")
         if kind in ENDS and stage.number < self.recipes.last(stage.method):

@@ -72,7 +72,7 @@ def save(folder: Path, directory: Path) -> str:
     """Add the results of a directory to a folder.
 
     Raises:
-            RecipeError: if a result has changed since it was written.
+        RecipeError: if a result has changed since it was written.
     """
     found, new = list(kept(directory)), 0
     for path in found:
@@ -91,7 +91,7 @@ def load(folder: Path, directory: Path) -> str:
     files keep their time.
 
     Raises:
-            RecipeError: if a result has changed since it was written.
+        RecipeError: if a result has changed since it was written.
     """
     found, new = list(kept(folder)), []
     if not found:

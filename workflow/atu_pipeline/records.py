@@ -22,8 +22,8 @@ class Job:
     """One job of a run.
 
     Attributes:
-            number: Snakemake's job id; a job keeps it when it is tried again.
-            started, ended: seconds since the epoch; None if it has not happened.
+        number: Snakemake's job id; a job keeps it when it is tried again.
+        started, ended: seconds since the epoch; None if it has not happened.
         failed: whether its last attempt failed.
     """
 

@@ -54,7 +54,7 @@ def model_job(rule: str, asked: Callable[[object, str, int], dict[str, int]]) ->
     """The resources of a rule that handles a model, each a function of a job's wildcards, attempt and threads.
 
     Args:
-            asked: maps a job's wildcards, rule and threads to its first request.
+        asked: maps a job's wildcards, rule and threads to its first request.
     """
 
     def amount(name: str) -> Callable:

@@ -135,7 +135,7 @@ def activation_bytes(
     elements), plus the activations of one layer at a time.
 
     Args:
-            of_token: bytes that one token keeps in 16 bits, in place of 34 h L.
+        of_token: bytes that one token keeps in 16 bits, in place of 34 h L.
     """
     layers, width = shape(parameters)
     layer = tokens * (of_token / layers if of_token else ACTIVATION * width) * WEIGHT[precision] / WEIGHT["bf16"]
@@ -151,7 +151,7 @@ def cache_bytes(parameters: float, tokens: float, precision: str, of_token: floa
     """Keys and values of ``tokens``: 1.3 times 2 n h L elements.
 
     Args:
-            of_token: bytes that one token takes in 16 bits, in place of 4 h L.
+        of_token: bytes that one token takes in 16 bits, in place of 4 h L.
     """
     layers, width = shape(parameters)
     elements = of_token / WEIGHT["bf16"] if of_token else 2 * width * layers
@@ -178,15 +178,15 @@ class Demand:
     """What one job needs.
 
     Attributes:
-            flop: work of the device.
-            device: bytes that must fit on the device at once.
-            host: further bytes on the host, on top of the interpreter.
-            copies: bytes on the host that copy what is on the device: read before they go there, or fetched to be
-                written. If the host is the device, they take no extra memory.
-            moved: bytes of checkpoints and data that are read or written.
-            kept: bytes of outputs.
-            gpus: number of devices, each of which holds ``device``.
-            waits: seconds that the device waits for the host.
+        flop: work of the device.
+        device: bytes that must fit on the device at once.
+        host: further bytes on the host, on top of the interpreter.
+        copies: bytes on the host that copy what is on the device: read before they go there, or fetched to be
+            written. If the host is the device, they take no extra memory.
+        moved: bytes of checkpoints and data that are read or written.
+        kept: bytes of outputs.
+        gpus: number of devices, each of which holds ``device``.
+        waits: seconds that the device waits for the host.
     """
 
     flop: float = 0.0

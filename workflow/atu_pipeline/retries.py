@@ -25,8 +25,8 @@ def restarts(job: Job | GroupJob, asked: Callable[[Job | GroupJob], int], is_mai
     """How many times a failed job may restart.
 
     Args:
-            asked: Snakemake's own answer, from the rule and --retries.
-            is_main: whether this is the Snakemake that handles retries; those that it starts for single jobs do not.
+        asked: Snakemake's own answer, from the rule and --retries.
+        is_main: whether this is the Snakemake that handles retries; those that it starts for single jobs do not.
     """
     jobs = job.jobs if isinstance(job, GroupJob) else [job]
     if not is_main:

@@ -130,8 +130,8 @@ class Result:
 
     Attributes:
         kind: a key of ``PATTERNS``.
-            names: the names in its path.
-            settings: the settings of its method in its record; empty if no method made it.
+        names: the names in its path.
+        settings: the settings of its method in its record; empty if no method made it.
     """
 
     path: str

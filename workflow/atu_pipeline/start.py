@@ -150,7 +150,7 @@ def refuse_prefix(modifier: object) -> None:
     """Refuse a module's ``prefix`` and ``replace_prefix``.
 
     Args:
-            modifier: Snakemake's modifier of the Snakefile being read.
+        modifier: Snakemake's modifier of the Snakefile being read.
 
     Raises:
         ConfigError: if it changes paths.

@@ -96,7 +96,7 @@ def check_attacks(where: str, chosen: dict, config: dict) -> Iterator[str]:
     """Faults of the attacks of an experiment.
 
     Args:
-            chosen: the experiment, with its targets, methods, attacks and what it shows.
+        chosen: the experiment, with its targets, methods, attacks and what it shows.
     """
     if not chosen["attacks"]:
         if "robustness" in chosen["shows"]:

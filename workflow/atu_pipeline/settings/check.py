@@ -43,9 +43,9 @@ class Step:
     """A check of a draft.
 
     Attributes:
-            faults: yields one line per fault; a raised ConfigError counts too. It may resolve short forms, in place.
-            reads: keys of the config that it needs; without them it is skipped.
-            makes: keys that are removed for later steps if it finds a fault.
+        faults: yields one line per fault; a raised ConfigError counts too. It may resolve short forms, in place.
+        reads: keys of the config that it needs; without them it is skipped.
+        makes: keys that are removed for later steps if it finds a fault.
     """
 
     faults: Callable[[Draft], Iterable[str]]
@@ -58,14 +58,14 @@ def check_config(config: dict, root: Path) -> dict:
 
     Args:
         config: as Snakemake read it.
-            root: the checkout, against which paths of files that ship with it are resolved.
+        root: the checkout, against which paths of files that ship with it are resolved.
 
-        Returns:
-            The config with lists in place of ``all``, with resolved paths, and with ``all_targets`` and ``grids``
-            added.
+    Returns:
+        The config with lists in place of ``all``, with resolved paths, and with ``all_targets`` and ``grids``
+        added.
 
-        Raises:
-            ConfigError: has one line per fault. Checks that need a faulty key are skipped.
+    Raises:
+        ConfigError: has one line per fault. Checks that need a faulty key are skipped.
     """
     draft = read_form(config, root)
     for step in STEPS:

@@ -42,8 +42,8 @@ def experiment_of(name: str, config: dict, root: Path = ROOT) -> dict:
     It is checked only when it is requested, since another benchmark may not have its targets.
 
     Args:
-            name: its key in ``experiments``, or empty for the config's own targets and methods, which show all that can
-                be made.
+        name: its key in ``experiments``, or empty for the config's own targets and methods, which show all that can
+            be made.
         config: from :func:`check_config`.
 
     Raises:
@@ -196,8 +196,8 @@ def check_selected(key: str, config: dict, targets: list[str]) -> Iterator[str]:
     """Faults of a config by which no stage can be chosen.
 
     Args:
-            key: the key that needs a choice.
-            targets: the targets that run.
+        key: the key that needs a choice.
+        targets: the targets that run.
     """
     evaluation, needed = config["evaluation"], [primary("forget"), primary("neighbour")]
     if why := without_dev(config, targets):

@@ -26,8 +26,8 @@ def drawn_from(root: Path) -> dict[str, str]:
         root: the checkout.
 
     Raises:
-            ConfigError: if FIGURES is not a dict of functions, a function has wrong arguments, or a figure has no
-                caption.
+        ConfigError: if FIGURES is not a dict of functions, a function has wrong arguments, or a figure has no
+            caption.
     """
     try:
         tree = ast.parse((root / FILE).read_text(encoding="utf-8"))

@@ -82,7 +82,7 @@ def unmet_needs(needs: list[dict], described: dict) -> list[str]:
 
     Args:
         needs: from :func:`model_needs`.
-            described: from :func:`atu.engine.checks.describe_llm` or :func:`outline`.
+        described: from :func:`atu.engine.checks.describe_llm` or :func:`outline`.
     """
     faults = []
     for need in needs:

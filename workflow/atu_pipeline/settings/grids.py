@@ -71,7 +71,7 @@ def variant_name(method: str, block: dict, settings: dict) -> str:
     """The name of a method with one combination of a grid's values; a learning rate alone needs no key.
 
     Args:
-            block: the method's block, with its grid.
+        block: the method's block, with its grid.
     """
     values = {key: value_name(value, grid_of(block)[key]) for key, value in settings.items()}
     if [*settings] == [f"{steps_of(block)}.learning_rate"]:
@@ -167,7 +167,7 @@ def check_choice(method: str, block: dict, asked: list[str]) -> Iterator[str]:
     """Faults of a grid from which nothing could be chosen.
 
     Args:
-            asked: the probe sets that are asked after the last stage.
+        asked: the probe sets that are asked after the last stage.
     """
     chosen_by = [primary("forget"), primary("neighbour")]
     if not set(chosen_by) <= set(asked):

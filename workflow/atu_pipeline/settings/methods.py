@@ -37,7 +37,7 @@ def check_method(name: str, block: dict, all_targets: list[str] | None, root: Pa
     """Faults of a method that will run.
 
     Args:
-            all_targets: the benchmark's targets; None if they are not known.
+        all_targets: the benchmark's targets; None if they are not known.
     """
     taken = read_method(name, block, root)
     yield from check_decay(name, block)

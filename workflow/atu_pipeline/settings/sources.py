@@ -41,7 +41,7 @@ def check_source(key: str, name: str, source: dict) -> Iterator[str]:
     """Faults of a model or benchmark that is used.
 
     Args:
-            key: its role: llm, encoder or benchmark.
+        key: its role: llm, encoder or benchmark.
         name: its key under ``models`` or ``benchmarks``.
     """
     where = f"{'benchmarks' if key == 'benchmark' else 'models'}.{name}"
@@ -78,7 +78,7 @@ def targets_of_file(key: str, path: Path) -> list[str]:
     """Target ids of a JSON list.
 
     Raises:
-            ConfigError: if the file is not such a list.
+        ConfigError: if the file is not such a list.
     """
     try:
         ids = json.loads(path.read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ def targets_of_folder(key: str, path: str) -> list[str]:
     """Target ids of a folder.
 
     Raises:
-            ConfigError: if it is not a benchmark's folder.
+        ConfigError: if it is not a benchmark's folder.
     """
     folder = Path(path, "Target")
     if not folder.is_dir():
@@ -114,7 +114,7 @@ def known_targets(name: str, benchmark: dict, root: Path) -> list[str]:
         name: its key in ``benchmarks``.
 
     Raises:
-            ConfigError: if they cannot be read, cannot be used in file names, or cannot be told apart.
+        ConfigError: if they cannot be read, cannot be used in file names, or cannot be told apart.
     """
     if benchmark["source"] == "hub":
         key = f"benchmarks.{name}.targets"

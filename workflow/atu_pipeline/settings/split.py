@@ -13,7 +13,7 @@ def share_of(config: dict, subject: str) -> float:
     """The share of a subject's probes that are dev.
 
     Args:
-            subject: a target, or :data:`atu.data.benchmark.UTILITY` for the shared probes.
+        subject: a target, or :data:`atu.data.benchmark.UTILITY` for the shared probes.
     """
     if config["split"]["by"] == BY_PROBE:
         return config["split"]["dev_share"]
