@@ -28,6 +28,7 @@ from atu_pipeline.settings.blocks import overlay
 
 SIZES = {"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
 HEADS = {"num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True}
+LEFT_OUT = ("tau", "steps", "lora", "layers", "near_mentions")  # settings of unlearning that are given here, or unused
 WAYS = [memory for memory in LADDER if not memory.offload] + [Memory(optimizer_state="8bit")]
 
 
@@ -59,7 +60,7 @@ def train(method: str, memory: Memory, folder: str, tokens: int, steps: int) -> 
     llm, _, tokenizer = load_to_train(folder, "cpu", memory, lora)
     rows = [torch.randint(5, SIZES["vocab_size"], (tokens,)).tolist() for _ in range(16)]
     if method == "atu":
-        how = {key: value for key, value in block["unlearn"].items() if key not in ("tau", "steps", "lora", "layers")}
+        how = {key: value for key, value in block["unlearn"].items() if key not in LEFT_OUT}
         how |= {"layer": block["layer"], "tau": -1.0, "steps": steps, "seed": 0, "memory": memory, "retain_weight": 0.0}
         predictor = EmbeddingPredictor(SIZES["hidden_size"], 384, **block["predictor"])
         ids, windows = torch.tensor(rows, dtype=torch.int32).flatten(), torch.arange(16 * tokens) % 50

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from copy import deepcopy as copy_of
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from filelock import FileLock
@@ -198,12 +199,18 @@ def kind_of(item: pytest.Item) -> str:
 
 
 @cache
-def slowness(period: int) -> float:
-    """How many times slower this machine is now than the one on which the tests were written.
+def measured(period: int) -> float:
+    """How many times slower this machine is in a period than the one on which the tests were written.
 
     A shared machine runs at full speed for some milliseconds between halts, so that the loop takes a fifth of a second.
     """
     return max(1.0, timeit.timeit("for i in range(8_000_000): s += i", "s = 0", number=1) / 0.5)
+
+
+def slowness(now: float) -> float:
+    """The mean of what was measured in the last ten minutes, once every two of them."""
+    last = int(now / 120)
+    return fmean(map(measured, range(last - 4, last + 1)))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -212,7 +219,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not (end := os.environ.get("TESTS_END")):
         return
     now = time.time()
-    slower = slowness(int(now / 120))
+    slower = slowness(now)
     if (kind := kind_of(item)) != "fast" and slower > SLOWEST:
         pytest.skip(f"not run: this machine is {slower:.0f} times too slow for its waits")
     if now + LONGEST[kind] * slower > float(end):

@@ -157,9 +157,9 @@ def test_an_encoder_brings_its_modules(hub, environment, folders, tmp_path):
     assert library(environment, f"fetch_model({source}, Path({str(tmp_path / 'encoder')!r}))") == "None"
     assert (tmp_path / "encoder/1_Pooling/config.json").exists()
     assert not (tmp_path / "encoder/openvino").exists()
-    from atu.alignment.encoder import embed_name, load_encoder
+    from atu.alignment.encoder import embed_target, load_encoder
 
-    assert embed_name(load_encoder(tmp_path / "encoder", "cpu"), "Ada").shape == (16,)
+    assert embed_target(load_encoder(tmp_path / "encoder", "cpu"), ["Ada"]).shape == (16,)
 
 
 def test_damage_in_what_is_not_read_does_not_matter(hub, environment, folders, tmp_path):

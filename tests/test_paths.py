@@ -30,7 +30,8 @@ def paths(tiny, tmp_path, monkeypatch) -> Callable[..., Paths]:
 def results(paths: Paths, method: str = "atu") -> dict[str, str]:
     """One path of each kind behind the second stage of a run, and its own."""
     run = ADA, method, "0"
-    found = {kind: getattr(paths, kind)(ADA) for kind in ("probes", "texts", "target_embedding", "before")}
+    found = {kind: getattr(paths, kind)(ADA) for kind in ("probes", "texts", "before")}
+    found["target_embedding"] = paths.target_embedding(ADA, "name")
     found |= {"llm": paths.llm, "encoder": paths.encoder, "shared": paths.before(UTILITY)}
     block = paths.config["method_settings"][method]
     if "layer" in block:
@@ -348,6 +349,7 @@ NAMES = {
     "max_tokens": "512",
     "attack": "relearn-target",
     "corpora": "positive+answers",
+    "described": "name+intro",
 }
 
 

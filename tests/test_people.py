@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -74,7 +73,7 @@ def test_what_a_batch_reads(inputs):
     (other,) = inputs.retain_set(stage)
     assert other in (CY, BEYONCE)
     assert inputs.windows(stage) == [inputs.paths.windows(subject, 2, "positive") for subject in (ADA, BO, other)]
-    assert inputs.target_embeddings(stage) == [inputs.paths.target_embedding(subject) for subject in (ADA, BO)]
+    assert inputs.target_embeddings(stage) == [inputs.paths.target_embedding(subject, "name") for subject in (ADA, BO)]
     assert inputs.own_texts(Stage(name, "npo", "0", 1)) == [inputs.paths.texts(subject) for subject in (ADA, BO)]
     assert len(inputs.guard(stage)) == 2
     assert len(inputs.normal(stage)) == 3  # and the sets that all share
@@ -162,16 +161,16 @@ def test_people_whom_tables_leave_out_are_no_group(tiny, tmp_path, monkeypatch, 
 
 def test_a_batch_draws_a_person():
     """Each batch is of one person's texts; of a single person it is what it was."""
-    corpora = [SimpleNamespace(lengths=[5] * 6), SimpleNamespace(lengths=[5] * 4), SimpleNamespace(lengths=[5] * 2)]
-    alone = [batch for _, batch in drawn(corpora[:1], 2, 5, seed=3)]
-    assert alone == list(random_batches(corpora[0].lengths, 2, 5, 3))
-    batches = list(drawn(corpora, 2, 300, seed=3))
-    assert batches == list(drawn(corpora, 2, 300, seed=3))
+    lengths = [[5] * 6, [5] * 4, [5] * 2]
+    alone = [batch for _, batch in drawn(lengths[:1], 2, 5, seed=3)]
+    assert alone == list(random_batches(lengths[0], 2, 5, 3))
+    batches = list(drawn(lengths, 2, 300, seed=3))
+    assert batches == list(drawn(lengths, 2, 300, seed=3))
     counts = Counter(person for person, _ in batches)
     assert len(batches) == 300
     assert counts == {0: 100, 1: 100, 2: 100}
     assert all({person for person, _ in batches[i : i + 3]} == {0, 1, 2} for i in range(0, 300, 3))
-    assert all(max(texts) < len(corpora[person].lengths) for person, texts in batches)
+    assert all(max(texts) < len(lengths[person]) for person, texts in batches)
 
 
 def test_each_person_is_pushed_from_its_own_name(monkeypatch):
@@ -193,7 +192,7 @@ def test_each_person_is_pushed_from_its_own_name(monkeypatch):
     unlearn(Accelerator(cpu=True), decoder, torch.nn.Identity(), corpora, targets, **settings)
     assert {value for (value,) in read} == {1.0, 2.0}
     seed = torch.randint(2**31, (2,), generator=torch.Generator().manual_seed(0)).tolist()[0]
-    people = [person for person, _ in drawn(corpora, 1, 20, seed)]
+    people = [person for person, _ in drawn([[2, 2]] * 2, 1, 20, seed)]
     assert [value for (value,) in read[::2]] == [person + 1.0 for person in people]  # the loss, then the similarity
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from atu.alignment.encoder import embed_name, load_encoder
+from atu.alignment.encoder import embed_target, load_encoder
 from atu.alignment.hidden import HiddenStates, write_hidden_states
 from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import build_corpus
@@ -120,7 +120,7 @@ def aligned(folder: Path, accelerator: Accelerator, name: str) -> dict[str, list
         llm,
         predictor,
         [corpus],
-        embed_name(encoder, "Ada")[None],
+        embed_target(encoder, ["Ada"])[None],
         layer=2,
         tau=-0.5,
         retain=AlignmentData(parts[1:]),

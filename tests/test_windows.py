@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from atu.alignment.encoder import embed_name
+from atu.alignment.encoder import embed_target
 from atu.alignment.hidden import HiddenStates, write_hidden_states
 from atu.alignment.windows import WindowedCorpus, build_corpus, token_ends, window_starts
 from atu.engine.batching import pad, random_batches, sorted_batches
@@ -80,7 +80,7 @@ def test_corpus_survives_the_disk(llm, encoder, tmp_path):
 
 def test_name_is_embedded_as_a_sentence(encoder):
     sentence = encoder.encode("Beyoncé", convert_to_tensor=True)
-    assert torch.equal(embed_name(encoder, "Beyoncé"), sentence.cpu())
+    assert torch.equal(embed_target(encoder, ["Beyoncé"]), sentence.cpu())
 
 
 @pytest.mark.parametrize("layer", [1, 2, 3])

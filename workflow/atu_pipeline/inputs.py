@@ -10,7 +10,7 @@ from atu import ROOT
 from atu.common.earlier import earlier_files
 from atu.data.attacks import ATTACK_TEXTS
 from atu.data.benchmark import UTILITY
-from atu.data.corpora import MADE_OF, joined, kinds_of
+from atu.data.corpora import MADE_OF, TARGET_TEXTS, joined, kinds_of
 from atu.data.probe_sets import PROBE_SETS, TEXT_SETS
 from atu_pipeline.demands import memory_of, training_rule
 from atu_pipeline.paths import Paths, Stage
@@ -110,7 +110,7 @@ class Inputs:
                 case "scored_before":
                     return self.recipes.scored_before(names["subject"])
                 case "target_embedding":
-                    return self.recipes.target(names["target"])
+                    return self.recipes.target(names["target"], names["described"])
                 case "model":
                     return self.recipes.model(names["model"])
         raise KeyError(f"no recipe of a job that makes {kind}")
@@ -233,6 +233,11 @@ class Inputs:
     def intro(self, names: dict[str, str]) -> str | list[str]:
         """The file with the sentence about a subject that the model gets when it writes texts itself."""
         return self.subject_files(names["subject"], "intro.json")
+
+    def intro_of_target(self, names: dict[str, str]) -> str | list[str]:
+        """The file with the sentence that introduces a target, if its embedding reads it."""
+        read = "intro" in kinds_of(names["described"])
+        return self.subject_files(names["target"], "intro.json") if read else []
 
     def sampling(self, names: dict[str, str]) -> Covered:
         """How the model writes texts."""
@@ -395,9 +400,15 @@ class Inputs:
         count = len(self.forgotten(stage))
         return self.states(stage)[count:] if self.settings(stage)["unlearn"]["retain_weight"] else []
 
+    def own_states(self, stage: Stage) -> list[str]:
+        """Hidden states on the texts about the forgotten people, if the loss reads them."""
+        count = len(self.forgotten(stage))
+        return self.states(stage)[:count] if self.settings(stage)["unlearn"]["elsewhere_weight"] else []
+
     def target_embeddings(self, stage: Stage) -> list[str]:
-        """The embedding of each forgotten person's name."""
-        return [self.paths.target_embedding(name) for name in self.forgotten(stage)]
+        """The embedding of each forgotten person."""
+        described = joined(self.settings(stage)["described_by"], TARGET_TEXTS)
+        return [self.paths.target_embedding(name, described) for name in self.forgotten(stage)]
 
     def retain_texts(self, stage: Stage) -> list[str]:
         """Texts of the retain set, if the method's loss or its retain term reads them."""

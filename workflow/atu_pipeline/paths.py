@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atu.data.benchmark import UTILITY
-from atu.data.corpora import all_joined
+from atu.data.corpora import TARGET_TEXTS, all_joined
 from atu.data.probe_sets import TEXT_SETS
 from atu_pipeline.people import GROUP
 from atu_pipeline.recipes import Recipe, Recipes
@@ -31,7 +31,7 @@ PATTERNS = {
     "counts": "results/{benchmark}/counts-{digest}.csv",
     "probes": "results/{benchmark}/probes/{subject}-{digest}.parquet",
     "texts": OF_MODEL + "/texts/{kind}/{subject}-{digest}.jsonl",
-    "target_embedding": OF_MODEL + "/target_embeddings/{encoder}/{target}-{digest}.safetensors",
+    "target_embedding": OF_MODEL + "/target_embeddings/{encoder}/{described}/{target}-{digest}.safetensors",
     "windows": OF_MODEL + "/windows/{encoder}/k{k}/{corpora}/{subject}-{digest}.safetensors",
     "states": OF_MODEL + "/hidden_states/{encoder}/k{k}/{corpora}/layer{layer}/{subject}-{digest}",
     "reference": OF_MODEL + "/reference/{kind}/tokens{max_tokens}/{target}-{digest}.safetensors",
@@ -65,6 +65,7 @@ CONSTRAINTS = {
     "k": r"\d+",
     "max_tokens": r"\d+",
     "corpora": "|".join(map(re.escape, all_joined())),
+    "described": "|".join(map(re.escape, all_joined(TARGET_TEXTS))),
 } | dict.fromkeys(("llm", "model", "benchmark", "encoder", "subject", "method", "text_set", "kind", "attack"), r"[^/]+")
 
 
@@ -182,10 +183,10 @@ class Paths:
         return self.path("texts", self.recipes.texts(subject, kind), subject=subject, kind=kind)
 
     @cache  # noqa: B019
-    def target_embedding(self, target: str) -> str:
-        """The embedding of a target's name."""
-        names = {"target": target, "encoder": self.config["encoder"]}
-        return self.path("target_embedding", self.recipes.target(target), **names)
+    def target_embedding(self, target: str, described: str) -> str:
+        """The embedding of a target, by texts of the kinds that ``described`` joins."""
+        names = {"target": target, "described": described, "encoder": self.config["encoder"]}
+        return self.path("target_embedding", self.recipes.target(target, described), **names)
 
     @cache  # noqa: B019
     def windows(self, subject: str, k: int, corpora: str) -> str:
@@ -458,7 +459,7 @@ class Paths:
             case "scored_before":
                 return self.scored_before(names["subject"])
             case "target_embedding":
-                return self.target_embedding(names["target"])
+                return self.target_embedding(names["target"], names["described"])
             case "windows":
                 return self.windows(names["subject"], int(names["k"]), names["corpora"])
             case "states":

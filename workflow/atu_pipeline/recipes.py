@@ -21,7 +21,7 @@ from atu.common.declared import PLAIN, declared
 from atu.common.recipe import START, differences, disagreement, record_path
 from atu.data.attacks import ATTACK_TEXTS, KINDS
 from atu.data.benchmark import UTILITY
-from atu.data.corpora import MADE_OF, joined, kinds_of
+from atu.data.corpora import MADE_OF, TARGET_TEXTS, joined, kinds_of
 from atu.data.probe_sets import (
     AVERAGES,
     PROBE_SETS,
@@ -39,6 +39,7 @@ from atu_pipeline.people import Groups
 from atu_pipeline.settings import fetched_from, kind_of, overlay, reads_retain_set, share_of, template_of, told_about
 
 CHECKSUMS = Path(".snakemake/checksums.json")
+NAME = "name"  # the text that stands for a target in the paper
 UNWRITTEN = ("passage", *ATTACK_TEXTS)  # kinds of texts not written by a model
 WRITTEN = ("texts", "max_new_tokens", "temperature", "top_p", "seed")  # settings that affect the model's texts
 DRAWN_BY = "by a race with numbers of text, position and token"  # how tokens are drawn; another way gives other texts
@@ -77,13 +78,13 @@ def without(block: dict, *keys: str) -> dict:
 
 
 def not_as_usual(block: dict, *keys: str) -> dict:
-    """A block without those of ``layers``, ``lora`` and ``patience`` that are as usual: all weights train in all steps.
+    """A block without those settings that are as usual: all weights train in all steps on all tokens.
 
     Args:
-        keys: which of the three to look at; all of them if none is named.
+        keys: which of the settings to look at; all of them if none is named.
     """
     usual = {"layers": block["layers"] == ALL_LAYERS, "lora": not block["lora"]["rank"]}
-    usual |= {"patience": not block.get("patience")}
+    usual |= {key: not block.get(key) for key in ("patience", "near_mentions", "elsewhere_weight")}
     return without(block, *(key for key in keys or usual if usual[key]))
 
 
@@ -313,9 +314,10 @@ class Recipes:
         return merged(self.windows(subject, k, corpora), {"layer": layer}, self.shared("precision"))
 
     @cache  # noqa: B019
-    def target(self, target: str) -> Recipe:
-        """The embedding of a target's name."""
-        return merged(self.encoder, {"target_embeddings": {target: True}})
+    def target(self, target: str, described: str) -> Recipe:
+        """The embedding of a target, by texts of the kinds that ``described`` joins; by its name alone, as usual."""
+        read = [self.raw(f"Target/{target}/intro.json")] if "intro" in kinds_of(described) else []
+        return merged(self.encoder, *read, {"target_embeddings": {target: described == NAME or described}})
 
     @cache  # noqa: B019
     def alignment(self, target: str, method: str, seed: str) -> Recipe:
@@ -349,7 +351,8 @@ class Recipes:
             taus = {str(n): tau for n, tau in enumerate(self.stages(method)[:stage], start=1)}
             own = {"unlearn": not_as_usual(without(block["unlearn"], "tau")) | {"tau": taus}}
             own |= self.memory(method, "unlearn")
-            parts = [*map(self.target, people)]
+            described = joined(block["described_by"], TARGET_TEXTS)
+            parts = [self.target(name, described) for name in people]
             if stage == 1:
                 parts.append(self.alignment(target, method, seed))
             else:

@@ -154,8 +154,10 @@ rule extract_texts:
 
 
 rule embed_target:
+    # What unlearning moves away from.
     input:
         encoder=PATHS.encoder,
+        intro=of("target_embedding").intro_of_target,
     output:
         PATTERNS["target_embedding"],
     log:
@@ -167,6 +169,7 @@ rule embed_target:
     resources:
         **of("target_embedding").resources("embed_target"),
     params:
+        folder=Uncompared([PATHS.benchmark()]),
         recipe=of("target_embedding").recipe,
     script:
         "../scripts/embed_target.py"

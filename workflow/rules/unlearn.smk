@@ -8,6 +8,7 @@ rule unlearn:
         targets=of("stage").target_embeddings,
         windows=of("stage").windows,
         retained=ancient(of("stage").retained_states),
+        own=ancient(of("stage").own_states),
         # ancient, so that asking again does not train again
         guard=ancient(of("stage").guard),
         normal=ancient(of("stage").normal),
@@ -47,6 +48,7 @@ use rule unlearn as unlearn_last with:
         targets=of("run").target_embeddings,
         windows=of("run").windows,
         retained=ancient(of("run").retained_states),
+        own=ancient(of("run").own_states),
         guard=ancient(of("run").guard),
         normal=ancient(of("run").normal),
     output:

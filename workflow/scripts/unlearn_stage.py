@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors import safe_open
 
 from atu.alignment.hidden import HiddenStates
+from atu.alignment.mentions import near_mentions
 from atu.alignment.predictor import EmbeddingPredictor
 from atu.alignment.windows import WindowedCorpus
 from atu.common.divergence import DIVERGED, divergence, mark_diverged, rate_of
@@ -23,7 +25,7 @@ from atu.engine.models import load_to_train, merge_adapters, save_llm
 from atu.engine.parts import layer_range
 from atu.evaluation.collapse import why_collapsed
 from atu.methods import load
-from atu.methods.atu import AlignmentData, AlignmentText
+from atu.methods.atu import AlignmentData, AlignmentText, Mentions
 from atu.reporting.tables import NOT_RUN, read_predictions
 from atu.training.several import run
 
@@ -74,11 +76,25 @@ def give_up(job, error):
 
 
 def retain_data(corpora, states):
-    """Texts of the retain set with hidden states of the model at the start; None if the loss does not read them."""
+    """Texts with hidden states of the model at the start; None if the loss does not read them."""
     if not states:
         return None
     pairs = zip(corpora, states, strict=True)
     return AlignmentData([AlignmentText(corpus, HiddenStates(path, corpus)) for corpus, path in pairs])
+
+
+def mentions(job, corpora, tokenizer):
+    """The tokens to which the loss keeps, for each person; None if it reads all of them."""
+    width, own = job.params.settings["unlearn"]["near_mentions"], job.input.own
+    if not width:
+        return None
+    found = []
+    for i, (path, corpus) in enumerate(zip(job.input.targets, corpora, strict=True)):
+        with safe_open(path, framework="pt") as file:
+            name = file.metadata()["name"]
+        near = near_mentions(corpus, tokenizer, name, width)
+        found.append(Mentions.of(near, corpus, retain_data([corpus], own[i : i + 1])))
+    return found
 
 
 def run_stage(job, seed, accelerator, log):
@@ -107,8 +123,10 @@ def run_stage(job, seed, accelerator, log):
             layer=settings["layer"],
             seed=seed,
             retain=retain_data(corpora[len(inputs.targets) :], inputs.retained),
+            mentions=mentions(job, corpora[: len(inputs.targets)], tokenizer),
             memory=memory,
-            **{key: value for key, value in unlearning.items() if key != "lora"} | {"tau": tau, "layers": layers},
+            **{key: value for key, value in unlearning.items() if key not in ("lora", "near_mentions")}
+            | {"tau": tau, "layers": layers},
         )
     log.info("tau %s: similarity %.4f -> %.4f", tau, steps[0]["similarity"], steps[-1]["similarity"])
     adapts, several = bool(unlearning["lora"]["rank"]), accelerator.num_processes > 1

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
@@ -33,9 +34,14 @@ def load_encoder(directory: str | Path, device: torch.device | str) -> SentenceT
     return encoder
 
 
-def embed_name(encoder: SentenceTransformer, name: str) -> Tensor:
-    """Embedding [d] of the target's name, encoded as a sentence (with CLS and SEP).
+def embed_target(encoder: SentenceTransformer, texts: list[str]) -> Tensor:
+    """Embedding [d] of what stands for the target, each text encoded as a sentence (with CLS and SEP).
 
     Some encoders put a prompt before a text. It is left out here, since windows have none either.
+
+    Args:
+        texts: the target's name, as in the paper, or other names and a description too. The embedding of several is the
+            mean of their unit vectors.
     """
-    return encoder.encode(name, prompt="", convert_to_tensor=True, show_progress_bar=False).float().cpu()
+    found = encoder.encode(texts, prompt="", convert_to_tensor=True, show_progress_bar=False).float().cpu()
+    return found[0] if len(texts) == 1 else F.normalize(found, dim=-1).mean(0)

@@ -67,7 +67,7 @@ def retain_loss(states: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
         mask: True where the token is not padding, [batch, length].
     """
     drift = (states.float() - reference).square().sum(-1) / reference.square().sum(-1).clamp(min=1e-6)
-    return (drift * mask).sum() / mask.sum()
+    return (drift * mask).sum() / mask.sum().clamp(min=1)
 
 
 @dataclass
@@ -133,25 +133,52 @@ def align(
     return log
 
 
-def drawn(corpora: list[WindowedCorpus], batch_size: int, steps: int, seed: int) -> Iterator[tuple[int, list[int]]]:
+def drawn(lengths: list[list[int]], batch_size: int, steps: int, seed: int) -> Iterator[tuple[int, list[int]]]:
     """Yield the batches of an unlearning stage, (person, texts of that person).
 
     Each batch draws one person; everybody is drawn once before anybody is drawn again.
 
     Args:
-        corpora: one for each person.
+        lengths: tokens of each person's texts.
     """
-    if len(corpora) == 1:
-        yield from ((0, batch) for batch in random_batches(corpora[0].lengths, batch_size, steps, seed))
+    if len(lengths) == 1:
+        yield from ((0, batch) for batch in random_batches(lengths[0], batch_size, steps, seed))
         return
     draws = torch.Generator().manual_seed(seed)
-    seeds = torch.randint(2**31, (len(corpora),), generator=draws).tolist()
-    texts = [random_batches(corpus.lengths, batch_size, steps, own) for corpus, own in zip(corpora, seeds, strict=True)]
+    seeds = torch.randint(2**31, (len(lengths),), generator=draws).tolist()
+    texts = [random_batches(of_person, batch_size, steps, own) for of_person, own in zip(lengths, seeds, strict=True)]
     people: list[int] = []
     for _ in range(steps):
-        people = people or torch.randperm(len(corpora), generator=draws).tolist()
+        people = people or torch.randperm(len(lengths), generator=draws).tolist()
         person = people.pop()
         yield person, next(texts[person])
+
+
+@dataclass
+class Mentions:
+    """The part of a person's texts that unlearning reads if it keeps to the person's mentions.
+
+    Attributes:
+        near: tokens that are near a mention, [N].
+        texts: the texts that have such tokens.
+        states: hidden states of the *base model* on all texts, which the other tokens should keep; None if they are
+            free.
+    """
+
+    near: Tensor
+    texts: list[int]
+    states: AlignmentData | None = None
+
+    @classmethod
+    def of(cls, near: Tensor, corpus: WindowedCorpus, states: AlignmentData | None = None) -> "Mentions":
+        """Find the texts that mention the person.
+
+        Raises:
+            ExplainedError: if none does.
+        """
+        if not (texts := [i for i in range(len(corpus)) if near[corpus.text(i)].any()]):
+            raise ExplainedError("no text mentions the person by name; set unlearn.near_mentions to 0")
+        return cls(near, texts, states)
 
 
 def stays_below(log: list[dict[str, float]], tau: float, patience: int) -> bool:
@@ -177,6 +204,8 @@ def unlearn(
     released_padding: bool = False,
     layers: range | None = None,
     patience: int = 0,
+    mentions: list[Mentions] | None = None,
+    elsewhere_weight: float = 0.0,
     title: str = "unlearn",
     **optimisation,
 ) -> list[dict[str, float]]:
@@ -196,9 +225,12 @@ def unlearn(
             the embedding.
         patience: the stage ends once the similarity has been at most tau for this many steps in a row; 0 runs all
             steps.
+        mentions: for each person, the tokens over which loss and similarity are means; None for all tokens.
+        elsewhere_weight: the weight of the drift of hidden states at the other tokens of the same texts; if above 0,
+            all ``mentions`` have states.
 
     Returns:
-        One row per step: loss, unlearn_loss, retain_loss, similarity (mean cosine to the target).
+        One row per step: loss, unlearn_loss, retain_loss, elsewhere_loss, similarity (mean cosine to the target).
     """
     predictor.eval().requires_grad_(False)
     device = accelerator.device
@@ -206,7 +238,9 @@ def unlearn(
     seeds = torch.Generator().manual_seed(seed)
     forget_seed, retain_seed = torch.randint(2**31, (2,), generator=seeds).tolist()
     held = retain if retain_weight > 0 else None
-    batches = drawn(corpora, batch_size, steps, forget_seed)
+    chosen = [part.texts for part in mentions] if mentions else [list(range(len(corpus.lengths))) for corpus in corpora]
+    lengths = [[corpus.lengths[i] for i in own] for corpus, own in zip(corpora, chosen, strict=True)]
+    batches = drawn(lengths, batch_size, steps, forget_seed)
     others = repeat(None) if held is None else random_batches(held.lengths, batch_size, steps, retain_seed)
 
     share = Share.of(accelerator)
@@ -220,30 +254,40 @@ def unlearn(
             raise ExplainedError(f"{title} trains no weight: no adapter lies in the layers that train")
 
         def loss_terms(batch: tuple[tuple[int, list[int]], list[int] | None]) -> dict[str, Tensor]:
-            person, texts = batch[0]
+            person = batch[0][0]
+            texts = [chosen[person][i] for i in batch[0][1]]
             corpus, target = corpora[person], targets[person]
             input_ids, mask = pad([corpus.input_ids[corpus.text(i)].long() for i in texts])
             if released_padding:
                 mask = torch.ones_like(mask)
-            counts = mask.sum(1).tolist()
+            meant = pad([mentions[person].near[corpus.text(i)] for i in texts])[0] if mentions else mask
+            elsewhere = mask & ~meant
+            counts, free = meant.sum(1).tolist(), elsewhere.sum(1).tolist()
+            own = share.part(range(len(texts)))
             if share.ranks > 1:  # keep the padding of the whole batch, since padding may count
-                own = share.part(range(len(texts)))
-                input_ids, mask = input_ids[own], mask[own]
-            input_ids, mask = input_ids.to(device), mask.to(device)
-            predicted = predictor(hidden_states(decoder, input_ids, mask)).float()
-            terms = {"unlearn_loss": share.weighed(unlearn_loss(predicted, target, tau, mask), counts)}
+                input_ids, mask, meant, elsewhere = (each[own] for each in (input_ids, mask, meant, elsewhere))
+            input_ids, mask, meant = input_ids.to(device), mask.to(device), meant.to(device)
+            states = hidden_states(decoder, input_ids, mask)
+            predicted = predictor(states).float()
+            terms = {"unlearn_loss": share.weighed(unlearn_loss(predicted, target, tau, meant), counts)}
             with torch.no_grad():
-                terms["similarity"] = share.weighed(unlearn_loss(predicted, target, -1.0, mask) - 1, counts)
+                terms["similarity"] = share.weighed(unlearn_loss(predicted, target, -1.0, meant) - 1, counts)
             terms["loss"] = terms["unlearn_loss"]
+            if mentions and (base := mentions[person].states) and elsewhere_weight > 0:
+                reference = base.states([texts[i] for i in own])[0]
+                reference = F.pad(reference, (0, 0, 0, mask.shape[1] - reference.shape[1]))
+                drift = retain_loss(states, reference.to(device), elsewhere.to(device))
+                terms["elsewhere_loss"] = share.weighed(drift, free if sum(free) else None)
+                terms["loss"] = terms["loss"] + elsewhere_weight * terms["elsewhere_loss"]
             if held is not None and batch[1] is not None:
                 held_back = share.part(batch[1])
                 reference, mask = (x.to(device) for x in held.states(held_back))
                 input_ids = held.input_ids(held_back)[0].to(device)
                 drift = retain_loss(hidden_states(decoder, input_ids, mask), reference, mask)
                 terms["retain_loss"] = share.weighed(drift, [held.lengths[i] for i in batch[1]])
-                terms["loss"] = terms["unlearn_loss"] + retain_weight * terms["retain_loss"]
+                terms["loss"] = terms["loss"] + retain_weight * terms["retain_loss"]
             if not share.sums({"loss": terms["loss"]})["loss"]:
-                terms["loss"] = terms["loss"].detach()  # neither term can be negative, so both are zero
+                terms["loss"] = terms["loss"].detach()  # no term can be negative, so all are zero
             return terms
 
         try:

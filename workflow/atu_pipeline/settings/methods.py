@@ -141,7 +141,22 @@ def check_aligned(name: str, block: dict) -> Iterator[str]:
                 f"{where}.unlearn.tau: rises from {earlier:g} to {later:g}, and training does not bring a model back "
                 f"above {earlier:g}: the later stage would not be of its threshold; let it fall"
             )
+    yield from check_mentions(where, block["unlearn"])
     yield from check_warmup(where, block)
+
+
+def check_mentions(where: str, unlearn: dict) -> Iterator[str]:
+    """Faults of a loss that keeps to the target's mentions."""
+    if unlearn["near_mentions"] and unlearn["released_padding"]:
+        yield (
+            f"{where}.unlearn.near_mentions: {unlearn['near_mentions']}, so that the loss reads no padding, which "
+            "released_padding has it read; set one of the two only"
+        )
+    if unlearn["elsewhere_weight"] and not unlearn["near_mentions"]:
+        yield (
+            f"{where}.unlearn.elsewhere_weight: {unlearn['elsewhere_weight']}, but near_mentions is 0, and no token is "
+            "elsewhere; set near_mentions, or elsewhere_weight to 0"
+        )
 
 
 def check_warmup(where: str, block: dict) -> Iterator[str]:

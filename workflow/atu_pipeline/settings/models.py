@@ -23,7 +23,7 @@ from atu.common.declared import TEXTS, declared
 from atu.common.memory import AUTO as AUTO_MEMORY
 from atu.common.memory import STATES, WEIGHTS
 from atu.data.attacks import KINDS, RELEARNED
-from atu.data.corpora import CORPORA
+from atu.data.corpora import CORPORA, TARGET_TEXTS
 from atu.data.protocol import PROTOCOLS
 from atu.engine.parts import AUTO
 from atu_pipeline.settings.blocks import nested, overlay, rate_of, steps_of
@@ -440,6 +440,12 @@ class Unlearn(Steps):
     patience: Amount = Field(
         description="After how many steps in a row with a similarity at tau or below a stage ends early; 0: never."
     )
+    near_mentions: Amount = Field(
+        description="The loss reads only tokens at most this far from the target's name, or from a word of it; 0: all."
+    )
+    elsewhere_weight: NotNegative = Field(
+        description="The weight of a penalty on the drift of hidden states at all other tokens of the same texts."
+    )
     layers: Layers = Field(
         description="The only layers below the hook layer to train, counted from 0, such as 20-28; none: all of them "
         "train."
@@ -458,6 +464,10 @@ class Aligned(Searched):
     corpora: distinct(Literal[CORPORA]) = Field(
         description="Texts about each subject that alignment and unlearning read: positive (biographies), answers "
         "(chats in which the model answers questions that it asked itself)."
+    )
+    described_by: distinct(Literal[TARGET_TEXTS]) = Field(
+        description="Texts whose mean embedding stands for the target: name, parts (the words of the name that begin "
+        "with a capital letter), intro (the sentence with which the benchmark introduces it)."
     )
     other_subjects: Amount = Field(
         description="How many subjects besides the target have texts on which the predictor is aligned."
