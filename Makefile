@@ -5,10 +5,10 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
-# uv sets up in a fifth of pip's time, where it is installed
-UV = $(shell command -v uv 2>/dev/null)
-VENV = $(if $(UV),uv venv --quiet --clear --seed --python $(PYTHON),$(PYTHON) -m venv)
-INSTALL = $(if $(UV),uv pip install --quiet --python $(@D)/bin/python,$(@D)/bin/pip install --quiet --disable-pip-version-check)
+# UV=uv sets up in a fifth of pip's time; uv has settings of its own for mirrors and proxies
+UV ?=
+WITH_PIP = $(@D)/bin/pip install --quiet --disable-pip-version-check
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(@D)/bin/python,$(WITH_PIP))
 TARGETS ?=
 METHODS ?=
 ARGS ?=
@@ -30,7 +30,7 @@ help:
 	@echo "make baselines                            ten methods side by side on the demo's model, two people"
 	@echo "make robustness                           the same ten under seven attacks: does it stay forgotten?"
 	@echo "make rates                                the grids that the baselines' learning rates were chosen from"
-	@echo "make search [METHODS=name,name]           equally many settings of eleven methods, on two dev targets: hours"
+	@echo "make search [METHODS=name,name] [ARGS=...] equally many settings of eleven methods, on two dev targets: hours"
 	@echo "make test                                 run the tests that start no cluster: about ten minutes on two cores"
 	@echo "make test-fast                            run the tests that start no program: a minute or two"
 	@echo "make test-slow                            a whole run on a real Slurm, and one on the real model"
@@ -46,7 +46,7 @@ help:
 
 .venv/ready: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	$(VENV) $(@D)
+	$(PYTHON) -m venv $(@D)
 	$(INSTALL) --requirement envs/requirements.txt --editable .
 	touch $@
 
@@ -74,7 +74,9 @@ robustness: .venv/ready
 	@cat results/experiments/robustness/tables/robustness.md results/experiments/robustness/tables/text_scores.md
 
 search: .venv/ready
-	$(BASELINES:baselines.yaml=search.yaml) search $(if $(METHODS),--config 'experiments={search: {methods: [$(METHODS)]}}')
+	$(if $(TARGETS),$(error TARGETS: settings are searched on the two dev targets alone))
+	$(DEMO) search --configfile workflow/configs/demo.yaml workflow/configs/search.yaml \
+	    $(if $(METHODS),--config 'experiments={search: {methods: [$(METHODS)]}}') $(ARGS)
 	@cat results/experiments/search/tables/learning_rates.csv
 
 rates: .venv/ready
@@ -105,7 +107,7 @@ reference: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python -m atu_pipeline.settings.reference
 
 .venv-docs/ready: envs/docs.txt
-	$(VENV) $(@D)
+	$(PYTHON) -m venv $(@D)
 	$(INSTALL) --requirement envs/docs.txt
 	touch $@
 

@@ -293,9 +293,8 @@ class Steps:
     def unlearning(self, memory: Memory) -> None:
         """Unlearning steps of Align-then-Unlearn."""
         steps = self.options.steps
-        how = {
-            key: value for key, value in self.atu["unlearn"].items() if key not in ("tau", "steps", "lora", "layers")
-        }
+        left_out = ("tau", "steps", "lora", "layers", "near_mentions")
+        how = {key: value for key, value in self.atu["unlearn"].items() if key not in left_out}
         settings = {"layer": self.layer, "tau": -1.0, "steps": steps, "seed": 0, "memory": memory} | how
         self.measure(
             f"unlearn, {how['optimizer']}, {memory}",

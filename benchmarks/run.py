@@ -159,7 +159,7 @@ class Released(Ours):
             states, mask = self.states(batch[1])
             return {"loss": unlearn_loss(predictor(states), target, tau, mask)}
 
-        batches = drawn([self.corpus], 16, steps, seed)
+        batches = drawn([self.corpus.lengths], 16, steps, seed)
         log = train(self.accelerator, self.llm.parameters(), batches, loss, steps=steps, **UNLEARN)
         predictor.requires_grad_(True)
         self.llm.eval()

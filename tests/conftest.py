@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-import timeit
 from collections.abc import Callable
 from copy import deepcopy as copy_of
 from functools import cache
@@ -15,6 +14,8 @@ from statistics import fmean
 
 import pytest
 from filelock import FileLock
+
+from slowness import SLOWEST, slower
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models lose more than they gain by a second thread
@@ -35,7 +36,6 @@ LONGEST_FILES = {"test_workflow", "test_hub", "test_going_on", "test_module", "t
 FULL_FIXTURES = {"workflow", "finished", "copy", "checkout"}
 # Seconds that a test of a kind may take with its fixtures, on the machine on which they were written
 LONGEST = {"fast": 20, "full": 240, "slow": 900, "release": 1200}
-SLOWEST = 4  # times slower than that machine: the waits inside tests that start programs allow for no more
 CHAT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -189,9 +189,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             kind = "fast"
         item.add_marker(kind)
     # what takes minutes first, or one worker would end with it while others wait; last where time may run out
-    first = bool(os.environ.get("TESTS_END"))
-    items.sort(key=lambda item: (kind_of(item) == "fast") != first)
-    items.sort(key=lambda item: (item.path.stem not in LONGEST_FILES) != first)
+    in_time = bool(os.environ.get("TESTS_END"))
+    items.sort(
+        key=lambda item: (
+            in_time and kind_of(item) != "fast",
+            (item.path.stem not in LONGEST_FILES) != in_time,
+            kind_of(item) == "fast",
+        )
+    )
 
 
 def kind_of(item: pytest.Item) -> str:
@@ -200,11 +205,8 @@ def kind_of(item: pytest.Item) -> str:
 
 @cache
 def measured(period: int) -> float:
-    """How many times slower this machine is in a period than the one on which the tests were written.
-
-    A shared machine runs at full speed for some milliseconds between halts, so that the loop takes a fifth of a second.
-    """
-    return max(1.0, timeit.timeit("for i in range(8_000_000): s += i", "s = 0", number=1) / 0.5)
+    """How many times slower this machine is in a period than it must be."""
+    return slower()
 
 
 def slowness(now: float) -> float:
@@ -219,13 +221,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not (end := os.environ.get("TESTS_END")):
         return
     now = time.time()
-    slower = slowness(now)
-    if (kind := kind_of(item)) != "fast" and slower > SLOWEST:
-        pytest.skip(f"not run: this machine is {slower:.0f} times too slow for its waits")
-    if now + LONGEST[kind] * slower > float(end):
-        pytest.skip(
-            f"not run: it may take {LONGEST[kind] * slower:.0f} s, and TESTS_END is in {float(end) - now:.0f} s"
-        )
+    times, kind = slowness(now), kind_of(item)
+    if kind != "fast" and times > SLOWEST:
+        pytest.skip(f"not run: this machine is {times:.0f} times slower than usual, too slow for its waits")
+    if now + (needed := LONGEST[kind] * times) > float(end):
+        pytest.skip(f"not run: it may take {needed:.0f} s, and TESTS_END is in {float(end) - now:.0f} s")
 
 
 def shared_folder(factory, name: str, build: Callable[[Path], None]) -> Path:

@@ -315,6 +315,20 @@ def test_a_command_of_make_can_be_given(words, monkeypatch):
             check(["--profile", DEMO, "--config", f"methods=[{value}]"])
 
 
+@pytest.mark.parametrize(
+    "words", ["demo", "demo TARGETS=all", "paper-demo", "baselines", "robustness", "rates", "search METHODS=npo,simnpo"]
+)
+def test_what_make_runs_can_be_given(words, monkeypatch):
+    """Behind an option with several values, a target would be one of them."""
+    monkeypatch.chdir(ROOT)
+    printed = subprocess.run(["make", "-n", *words.split()], capture_output=True, text=True, check=True).stdout
+    lines = printed.replace("\\\n", " ").splitlines()
+    given = [shlex.split(line)[1:] for line in lines if line.startswith(".venv/bin/snakemake")]
+    assert given
+    for command in given:
+        check(command)
+
+
 OF_DEMO = [param for param in of_program(SNAKEMAKE) if DEMO in param.values[0] and "--report" not in param.values[0]]
 
 

@@ -329,6 +329,11 @@ def test_the_rate_is_chosen_on_dev_probes():
     assert rates["chosen"].tolist() == [False, False, True]
     assert rates["diverged"].tolist() == [False, True, False]
     assert np.isnan(rates["score"][1])
+    rates = choose_rates(long, grids, ["1_Ada"], fallen={"ga@1e-05"})
+    assert rates["chosen"].tolist() == [False, False, True]
+    assert rates["collapsed"].tolist() == [False, True, False]
+    assert rates["score"][1] == pytest.approx(0.5)  # shown, though it cannot be chosen
+    assert choose_rates(long, grids, ["1_Ada"], fallen=set(grids["ga"]))["chosen"].tolist() == [False, True, False]
     with pytest.raises(
         DivergedError, match=r"every setting of its grid \(learning rates 1e-06, 1e-05, 0.0001\); .* 1e-07 say"
     ):
@@ -345,8 +350,7 @@ def test_settings_at_which_a_judged_run_collapsed():
     collapsed = pd.DataFrame(rows, columns=["target", "method", "collapsed"])
     grids = {"ga": {"ga@1": tried(1.0), "ga@2": tried(2.0)}}
     assert find_fallen(collapsed, grids, ["1_Ada"]) == {"ga@2"}
-    assert find_fallen(collapsed, grids, []) == set()  # all have
-    assert find_fallen(collapsed, grids, ["1_Ada"], {"ga@1"}) == set()  # all that are left have
+    assert find_fallen(collapsed, grids, []) == {"ga@1", "ga@2"}
     assert find_fallen(collapsed.iloc[:0], grids, []) == set()
 
 

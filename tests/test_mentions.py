@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
@@ -121,12 +122,13 @@ def test_what_contradicts_it_is_refused(unlearn, fault):
 
 
 def test_a_run_near_mentions(workflow):
-    """A stage that keeps to mentions holds the other tokens, and goes on from what stands for the target."""
+    """Two stages that keep to mentions and hold the other tokens, from what stands for the target."""
     own = {"near_mentions": 2, "elsewhere_weight": 1.0}
     atu = json.dumps({"atu": {"described_by": ["intro", "name"], "unlearn": own}})
-    workflow.run("forget", "--until", "unlearn_last", "--config", f"method_settings={atu}")
-    with (workflow.find("llm/tiny/1_Ada/seed0/atu-*/steps.csv")).open() as file:
-        assert "elsewhere_loss" in file.readline()
+    texts = 'corpus={"source": "benchmark"}'  # which mention her; the tiny model's own hardly do
+    workflow.run("forget", "--until", "unlearn_last", "--config", f"method_settings={atu}", texts)
+    steps = pd.read_csv(workflow.find("llm/tiny/1_Ada/seed0/atu-*/steps.csv"))
+    assert (steps["elsewhere_loss"] > 0).any()  # the first stage has moved them
     embedding = workflow.find("llm/tiny/target_embeddings/encoder/name+intro/1_Ada-*.safetensors")
     with safe_open(embedding, framework="pt") as file:
         assert file.metadata()["name"] == "Ada"

@@ -55,6 +55,8 @@ OF_TEXTS = {"texts", "windows"} | ALIGNED
     [
         ({"method_settings": {"atu": {"unlearn": {"learning_rate": 5e-4}}}}, STAGES),
         ({"method_settings": {"atu": {"unlearn": {"steps": 4}}}}, STAGES),
+        ({"method_settings": {"atu": {"unlearn": {"near_mentions": 2}}}}, STAGES),
+        ({"method_settings": {"atu": {"described_by": ["name", "parts"]}}}, STAGES),
         ({"method_settings": {"atu": {"unlearn": {"tau": [0.0, -0.6]}}}}, {"run", "after"}),
         ({"method_settings": {"atu": {"align": {"steps_between": 4}}}}, STAGES),
         ({"method_settings": {"atu": {"align": {"steps": 7}}}}, ALIGNED - {"states"}),

@@ -75,9 +75,12 @@ def test_what_a_batch_reads(inputs):
     assert inputs.windows(stage) == [inputs.paths.windows(subject, 2, "positive") for subject in (ADA, BO, other)]
     assert inputs.target_embeddings(stage) == [inputs.paths.target_embedding(subject, "name") for subject in (ADA, BO)]
     assert inputs.own_texts(Stage(name, "npo", "0", 1)) == [inputs.paths.texts(subject) for subject in (ADA, BO)]
+    assert inputs.own_states(stage) == inputs.retained_states(stage) == []
     assert len(inputs.guard(stage)) == 2
     assert len(inputs.normal(stage)) == 3  # and the sets that all share
     assert inputs.recipes.kept(name, "npo", "0") != inputs.recipes.kept(ADA, "npo", "0")
+    inputs.config["method_settings"]["atu"]["unlearn"]["elsewhere_weight"] = 1.0
+    assert inputs.own_states(stage) == [inputs.paths.states(subject, 2, "positive", 2) for subject in (ADA, BO)]
 
 
 def test_a_sequence_goes_on_from_what_was_kept(inputs):

@@ -63,6 +63,9 @@ of = VARIANTS.of_kind
 INPUTS = VARIANTS.own
 PATHS, RECIPES = INPUTS.paths, INPUTS.recipes
 
+# The priority of jobs behind a training: the highest if weights go once they have been asked, or they fill the disk.
+ASKED_FIRST = 0 if config["with_models"] else 5
+
 # Settings that affect the numbers of every job with a model.
 COMPUTE = {key: config[key] for key in ("device", "precision", "deterministic")}
 

@@ -40,6 +40,7 @@ use rule evaluate_before as evaluate_after with:
         PATTERNS["after"],
     log:
         log_of("evaluate_after", "after"),
+    priority: ASKED_FIRST
     resources:
         **of("after").resources("evaluate_after"),
     params:
@@ -62,6 +63,7 @@ use rule evaluate_before as evaluate_between with:
         PATTERNS["between"],
     log:
         log_of("evaluate_between", "between"),
+    priority: ASKED_FIRST
     resources:
         **of("between").resources("evaluate_between"),
     params:

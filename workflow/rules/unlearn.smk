@@ -81,6 +81,7 @@ rule keep_weights:
         log_of("keep_weights", "run"),
     wildcard_constraints:
         method=VARIANTS.files_of("trained"),
+    priority: ASKED_FIRST
     localrule: True
     conda:
         "../../envs/workflow.yaml"

@@ -33,12 +33,12 @@ with job_log(snakemake.log[0]) as log:
         log.warning("collapsed: %s, %s, seed %s, stage %s (%s)", row.target, row.method, row.seed, row.stage, row.why)
     diverged = find_diverged(params.runs, params.grids, params.dev_targets)
     unreached = find_unreached(params.runs, params.grids, params.dev_targets)
-    fallen = find_fallen(collapsed, params.grids, params.dev_targets, diverged | unreached)
-    rates = choose_rates(long, params.grids, params.dev_targets, diverged, unreached | fallen)
+    fallen = find_fallen(collapsed, params.grids, params.dev_targets)
+    rates = choose_rates(long, params.grids, params.dev_targets, diverged, unreached, fallen)
     for variant in sorted(diverged):
         log.warning("%s: training has diverged; it is not among those that are chosen from", variant)
     for variant in sorted(fallen - diverged):
-        log.warning("%s: a run has collapsed; it is not among those that are chosen from", variant)
+        log.warning("%s: a run has collapsed; it is chosen only if there is no other", variant)
     for row in rates[rates["chosen"]].itertuples():
         log.info("%s: %s, chosen on dev probes (score %.2f)", row.method, row.settings, row.score)
     table = mark_damaged(main_table(without_unchosen(long, rates), params.dev_targets, collapsed))

@@ -441,22 +441,17 @@ def find_unreached(runs: list[dict], grids: Grids, dev_targets: list[str]) -> se
     return {run["method"] for run in judged if not any(was_asked(read_parquet(file)) for file in run["files"])}
 
 
-def find_fallen(collapsed: pd.DataFrame, grids: Grids, dev_targets: list[str], gone: Collection[str] = ()) -> set[str]:
+def find_fallen(collapsed: pd.DataFrame, grids: Grids, dev_targets: list[str]) -> set[str]:
     """The variants of grids with a run, among those that judge them (see :func:`dev_rows`), that collapsed at a stage.
-
-    If all variants of a method have collapsed, none of them is returned; tables then mark the chosen one.
 
     Args:
         collapsed: from :func:`find_collapsed`.
-        gone: variants that cannot be chosen anyway.
     """
     variants = {variant for method in grids.values() for variant in method}
     rows = collapsed[collapsed["method"].isin(variants)]
     own = rows[rows["target"].isin(dev_targets)]
     judged = own if len(own) else rows
-    fallen = set(judged.loc[judged["collapsed"].astype(bool), "method"])
-    left = [set(of_method) - set(gone) for of_method in grids.values()]
-    return fallen - set().union(*(of_method for of_method in left if of_method <= fallen))
+    return set(judged.loc[judged["collapsed"].astype(bool), "method"])
 
 
 def stages_of(runs: list[dict], grids: Grids) -> list[dict]:
@@ -476,7 +471,7 @@ def dev_rows(long: pd.DataFrame, dev_targets: list[str]) -> pd.DataFrame:
 
 
 SHARES = ["neighbour_kept", "forget_left"]
-RATES = ["method", "variant", "learning_rate", *SHARES, "score", "chosen", "diverged", "settings"]
+RATES = ["method", "variant", "learning_rate", *SHARES, "score", "chosen", "diverged", "collapsed", "settings"]
 
 
 def choose_rates(
@@ -485,6 +480,7 @@ def choose_rates(
     dev_targets: list[str],
     diverged: Collection[str] = (),
     unreached: Collection[str] = (),
+    fallen: Collection[str] = (),
 ) -> pd.DataFrame:
     """The variant of each grid with the best dev score after the last stage.
 
@@ -494,11 +490,13 @@ def choose_rates(
     Args:
         grids: methods without rows are left out.
         diverged, unreached: variants that get no score and are never chosen, since a score would favour settings that
-            destroy models; from :func:`find_diverged`, and from :func:`find_unreached` and :func:`find_fallen`.
+            destroy models; from :func:`find_diverged` and :func:`find_unreached`.
+        fallen: variants that are chosen only if all others of their method are too; from :func:`find_fallen`. Tables
+            then mark the chosen one.
 
     Returns:
-        Rows of method, variant, learning_rate, the two shares, score, chosen, diverged and settings (the values of the
-        grid, as text).
+        Rows of method, variant, learning_rate, the two shares, score, chosen, diverged, collapsed and settings (the
+        values of the grid, as text).
 
     Raises:
         ExplainedError: if the base model knew none of the dev probes, or no setting was run to its end by all runs.
@@ -536,12 +534,13 @@ def choose_rates(
                 f"{method}: training has diverged at every setting of its grid (learning rates "
                 f"{', '.join(f'{rate:g}' for rate in rates)}); add a lower learning rate, {rates[0] / 10:g} say"
             )
-        best = max(scores, key=scores.__getitem__)
+        best = max([variant for variant in scores if variant not in fallen] or scores, key=scores.__getitem__)
         for variant, tried in variants.items():
             row = {"method": method, "variant": variant, "learning_rate": tried["learning_rate"]}
             row |= shares.get(variant, {})
             row |= {"score": scores.get(variant), "chosen": variant == best, "diverged": variant in diverged}
-            found.append(row | {"settings": written_out(tried["settings"])})
+            row |= {"collapsed": variant in fallen, "settings": written_out(tried["settings"])}
+            found.append(row)
     return pd.DataFrame(found, columns=RATES)
 
 

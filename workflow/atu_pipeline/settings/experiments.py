@@ -15,7 +15,7 @@ from atu_pipeline.settings.methods import check_external, check_method, check_na
 from atu_pipeline.settings.published import PUBLISHED, check_benchmark, check_protocol, check_rows
 from atu_pipeline.settings.split import without_dev
 from atu_pipeline.settings.targets import resolve_targets
-from atu_pipeline.settings.texts import check_text_scores
+from atu_pipeline.settings.texts import check_file, check_text_scores
 
 # What an experiment can show, each with its files in the experiment's folder: tables and pages.
 SHOWN = {
@@ -188,8 +188,16 @@ def check_chosen(key: str, method: str, config: dict, root: Path) -> Iterator[st
         yield from check_method(method, block, config["all_targets"], root)
         yield from check_external(method, block, config)
         yield from check_window(method, block, config["corpus"])
+        yield from check_described(method, block, config)
 
     yield from check_variants(method, grids.get(method, [method]), blocks, faults)
+
+
+def check_described(method: str, block: dict, config: dict) -> Iterator[str]:
+    """The fault of a target that the user's own benchmark does not introduce, though its embedding is to read that."""
+    own = config["benchmarks"][config["benchmark"]]["source"] == "path"
+    if own and "intro" in block.get("described_by", ()):
+        yield from check_file(f"method_settings.{method}.described_by", "intro", config["targets"], config)
 
 
 def check_selected(key: str, config: dict, targets: list[str]) -> Iterator[str]:
