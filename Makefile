@@ -1,7 +1,7 @@
 # Two commands are enough on a fresh machine with Python >= 3.11, git and make:
 #   make demo    forget a person, with table, figures and report
 #   make test    the tests
-.PHONY: demo paper-demo baselines robustness rates search test test-fast test-slow test-release lint reference docs docs-serve plan status bench clean help
+.PHONY: demo paper-demo baselines robustness rates search test test-fast test-slow test-release smoke lint reference docs docs-serve plan status bench clean help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -19,6 +19,7 @@ SHOW = echo; cat results/tables/main.md; echo; echo "All numbers: results/tables
 Figures: results/figures/   Report: $(CURDIR)/results/report.html"; echo
 # silences the theme's notice about its successor, which is no fault of a page
 MKDOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs
+SMOKE = tests/test_settings.py tests/test_grids.py tests/test_docs.py
 WORKERS = --numprocesses auto --dist worksteal
 ifneq ($(TARGETS),)
 DEMO += --config "targets=$(TARGETS)"
@@ -38,6 +39,7 @@ help:
 	@echo "make reference                            write docs/configuration.md and the config's schema from its models"
 	@echo "make docs                                 build the documentation into site/, in a separate environment"
 	@echo "make docs-serve                           show the documentation while you write"
+	@echo "make smoke                                a little of lint and the fast tests, for a machine that is too slow for more"
 	@echo "make lint                                 ruff, snakefmt, mypy, codespell, snakemake --lint"
 	@echo "make plan [ARGS='--profile slurm ...']    what a run would do: jobs, GPU-hours, memory, disk"
 	@echo "make status                               what the last run has done, what failed, how much time is left"
@@ -94,6 +96,12 @@ test-slow: .venv/ready
 
 test-release: .venv/ready
 	.venv/bin/pytest -m release
+
+smoke: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/codespell
+	.venv/bin/pytest -m fast $(SMOKE) $(WORKERS)
 
 lint: .venv/ready
 	.venv/bin/ruff check .
