@@ -7,6 +7,8 @@
 PYTHON ?= python3
 # UV=uv sets up in a fifth of pip's time; uv has settings of its own for mirrors and proxies
 UV ?=
+OWN_PYTHON = "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+VENV = $(if $(UV),UV_VENV_CLEAR=1 $(UV) venv --quiet --seed --python $(OWN_PYTHON),$(PYTHON) -m venv)
 WITH_PIP = $(@D)/bin/pip install --quiet --disable-pip-version-check
 INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(@D)/bin/python,$(WITH_PIP))
 TARGETS ?=
@@ -48,7 +50,7 @@ help:
 
 .venv/ready: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(@D)
+	$(VENV) $(@D)
 	$(INSTALL) --requirement envs/requirements.txt --editable .
 	touch $@
 
@@ -115,7 +117,7 @@ reference: .venv/ready
 	PYTHONPATH=workflow .venv/bin/python -m atu_pipeline.settings.reference
 
 .venv-docs/ready: envs/docs.txt
-	$(PYTHON) -m venv $(@D)
+	$(VENV) $(@D)
 	$(INSTALL) --requirement envs/docs.txt
 	touch $@
 
