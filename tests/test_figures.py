@@ -291,6 +291,19 @@ def tried(rate):
     return {"learning_rate": rate, "settings": {"options.beta": [0.1], "train.learning_rate": rate}}
 
 
+def test_each_attack_has_a_panel_of_its_name():
+    rows = [
+        (attack, "forget_qa", "recall", step, method, 10.0 * step, 5.0, 60.0, 80.0, 9)
+        for attack in ("relearn-target", "relearn-others")
+        for method in ("npo", "atu")
+        for step in (0, 5)
+    ]
+    columns = ["attack", "set", "measure", "step", "method", "after", "low", "high", "base_after", "probes"]
+    figure = FIGURES["robustness"](pd.DataFrame(rows, columns=columns), [])
+    assert [axis.get_title() for axis in figure.axes] == ["relearn-target (n=9)", "relearn-others (n=9)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["base model", "NPO", "ATU"]
+
+
 def test_the_rate_is_chosen_on_dev_probes():
     def rows(method, split, forget, neighbor, target="1_Ada"):
         for stage, scale in ((0, 1.0), (1, None)):

@@ -1,6 +1,7 @@
 """Where texts mention a person, and unlearning that keeps to these tokens."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from atu.common.errors import ExplainedError
 from atu.engine.models import load_llm
 from atu.methods.atu import AlignmentData, AlignmentText, Mentions, unlearn
 from atu_pipeline.settings import ConfigError
+from conftest import Workflow
 from test_atu import OPTIMISATION, make_predictor
 from test_settings import PAPER, check
 
@@ -119,6 +121,16 @@ def test_several_texts_stand_for_a_target_by_their_mean(encoder):
 def test_what_contradicts_it_is_refused(unlearn, fault):
     with pytest.raises(ConfigError, match=fault):
         check(PAPER, method_settings={"atu": {"unlearn": unlearn}})
+
+
+def test_a_target_that_nobody_introduces_is_refused(tiny, tmp_path):
+    benchmark = shutil.copytree(tiny / "benchmark", tmp_path / "bench")
+    own = {"method_settings": {"atu": {"described_by": ["name", "intro"]}}}
+    own["benchmarks"] = {"tiny": {"path": str(benchmark)}}
+    Workflow(tiny, tmp_path).paths(**own)
+    (benchmark / "Target/1_Ada/intro.json").unlink()
+    with pytest.raises(ConfigError, match=r"method_settings\.atu\.described_by: .*1_Ada/intro\.json is missing"):
+        Workflow(tiny, tmp_path).paths(**own)
 
 
 def test_a_run_near_mentions(workflow):

@@ -144,7 +144,8 @@ class Result:
 
 def settings_of(path: Path) -> dict:
     """The settings of the method behind a result, by key, from its record."""
-    for inside in ("weights", "intervention", "predictor", "steps.csv", "."):
+    answers = [file.relative_to(path) for file in path.glob("evaluations/*.parquet")]  # all that stays without models
+    for inside in ("weights", "intervention", "predictor", "steps.csv", ".", *answers[:1]):
         try:
             return flat(read_record(path / inside)["recipe"].get("settings", {}))
         except (RecipeError, OSError):

@@ -312,8 +312,9 @@ def training(steps: pd.DataFrame, dev_targets: list[str]) -> Figure:
 
 
 def interval(row: Any, value: str) -> str:
-    """A value with its 95 % interval and its number of probes: 50.0 [20.0, 80.0] (n=8)."""
-    return f"{getattr(row, value):.1f} [{row.low:.1f}, {row.high:.1f}] (n={row.probes})"
+    """A value with its 95 % interval, if it has one, and its number of probes: 50.0 [20.0, 80.0] (n=8)."""
+    between = "" if math.isnan(row.low) else f" [{row.low:.1f}, {row.high:.1f}]"
+    return f"{getattr(row, value):.1f}{between} (n={row.probes})"
 
 
 def attacks(table: pd.DataFrame) -> Figure:
@@ -372,11 +373,9 @@ def robustness(attacked: pd.DataFrame, dev_targets: list[str]) -> Figure:
             curve = curve.sort_values("step")
             spread = [(curve["after"] - curve["low"]).clip(lower=0), (curve["high"] - curve["after"]).clip(lower=0)]
             look: dict[str, Any] = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)], "ms": 3}
-            drawn = axis.errorbar(
-                curve["step"], curve["after"], yerr=spread, elinewidth=0.6, label=display_name(method), **look
-            )
-            name = display_name(method)
-            tell(drawn.lines[0], [f"{name}, step {row.step}: {interval(row, 'after')}" for row in curve.itertuples()])
+            label = display_name(method)
+            drawn = axis.errorbar(curve["step"], curve["after"], yerr=spread, elinewidth=0.6, label=label, **look)
+            tell(drawn.lines[0], [f"{label}, step {row.step}: {interval(row, 'after')}" for row in curve.itertuples()])
         axis.set(title=f"{name} (n={of_attack['probes'].max()})", xlabel="step", ylim=(-4, 104))
     axes[0][0].set_ylabel(f"{called(primary('forget'))} recall, % (lower is better)")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)

@@ -34,6 +34,7 @@ from atu_pipeline.settings.sources import (
 )
 from atu_pipeline.settings.split import check_split
 from atu_pipeline.settings.targets import check_groups, resolve_targets
+from atu_pipeline.settings.texts import check_described
 
 SOURCES = (("llm", "models"), ("encoder", "models"), ("benchmark", "benchmarks"))
 
@@ -196,6 +197,8 @@ def block_faults(draft: Draft, method: str, block: dict) -> Iterator[str]:
         yield from told(check_external(method, block, config))
     if "corpus" in config:
         yield from check_window(method, block, config["corpus"])
+    if all(key in config for key in ("all_targets", "targets")):
+        yield from check_described(method, block, config["targets"], config)
 
 
 def check_fit(draft: Draft, methods: list[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from atu_pipeline.settings.methods import check_external, check_method, check_na
 from atu_pipeline.settings.published import PUBLISHED, check_benchmark, check_protocol, check_rows
 from atu_pipeline.settings.split import without_dev
 from atu_pipeline.settings.targets import resolve_targets
-from atu_pipeline.settings.texts import check_file, check_text_scores
+from atu_pipeline.settings.texts import check_described, check_text_scores
 
 # What an experiment can show, each with its files in the experiment's folder: tables and pages.
 SHOWN = {
@@ -82,6 +82,8 @@ def resolve_experiment(name: str, config: dict, chosen: dict, root: Path) -> Ite
     yield from check_rows(name, chosen["methods"], config)
     if "targets" in experiment:
         yield from told(resolve_own(f"{where}.targets", experiment["targets"], config, chosen))
+    for method in chosen["methods"]:
+        yield from check_described(method, config["method_settings"][method], chosen["targets"], config)
     yield from check_attacks(where, chosen, config)
     if "layer_probe" in chosen["shows"]:
         yield from check_layer_probe(chosen["targets"], config)
@@ -188,16 +190,8 @@ def check_chosen(key: str, method: str, config: dict, root: Path) -> Iterator[st
         yield from check_method(method, block, config["all_targets"], root)
         yield from check_external(method, block, config)
         yield from check_window(method, block, config["corpus"])
-        yield from check_described(method, block, config)
 
     yield from check_variants(method, grids.get(method, [method]), blocks, faults)
-
-
-def check_described(method: str, block: dict, config: dict) -> Iterator[str]:
-    """The fault of a target that the user's own benchmark does not introduce, though its embedding is to read that."""
-    own = config["benchmarks"][config["benchmark"]]["source"] == "path"
-    if own and "intro" in block.get("described_by", ()):
-        yield from check_file(f"method_settings.{method}.described_by", "intro", config["targets"], config)
 
 
 def check_selected(key: str, config: dict, targets: list[str]) -> Iterator[str]:

@@ -75,6 +75,13 @@ def check_file(key: str, file: str, people: list[str], config: dict) -> Iterator
         yield f"{key}: reads {file}.json, which a benchmark of the hub does not have; take {key} out"
 
 
+def check_described(method: str, block: dict, targets: list[str], config: dict) -> Iterator[str]:
+    """The fault of a target that the user's own benchmark does not introduce, though its embedding is to read that."""
+    own = config["benchmarks"][config["benchmark"]]["source"] == "path"
+    if own and "intro" in block.get("described_by", ()):
+        yield from check_file(f"method_settings.{method}.described_by", "intro", targets, config)
+
+
 def check_text_scores(where: str, chosen: dict, config: dict) -> Iterator[str]:
     """Faults of the groups whose scores an experiment shows.
 
