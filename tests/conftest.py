@@ -205,12 +205,12 @@ def kind_of(item: pytest.Item) -> str:
 
 @cache
 def measured(period: int) -> float:
-    """How many times slower this machine is in a period than it must be."""
+    """How many times slower this machine is in a period than two cores usually are."""
     return slower()
 
 
 def slowness(now: float) -> float:
-    """The mean of what was measured in the last ten minutes, once every two of them."""
+    """The mean of the last five periods of two minutes; those before the first call are measured in it."""
     last = int(now / 120)
     return fmean(map(measured, range(last - 4, last + 1)))
 

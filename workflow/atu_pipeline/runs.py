@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 from tabulate import tabulate
@@ -144,10 +145,10 @@ class Result:
 
 def settings_of(path: Path) -> dict:
     """The settings of the method behind a result, by key, from its record."""
-    answers = [file.relative_to(path) for file in path.glob("evaluations/*.parquet")]  # all that stays without models
-    for inside in ("weights", "intervention", "predictor", "steps.csv", ".", *answers[:1]):
+    inside = (path / name for name in ("weights", "intervention", "predictor", "steps.csv", "."))
+    for made in chain(inside, path.glob("evaluations/*.parquet")):  # only answers stay if models are not kept
         try:
-            return flat(read_record(path / inside)["recipe"].get("settings", {}))
+            return flat(read_record(made)["recipe"].get("settings", {}))
         except (RecipeError, OSError):
             continue
     return {}

@@ -63,7 +63,8 @@ of = VARIANTS.of_kind
 INPUTS = VARIANTS.own
 PATHS, RECIPES = INPUTS.paths, INPUTS.recipes
 
-# The priority of jobs behind a training: the highest if weights go once they have been asked, or they fill the disk.
+# The priority of jobs behind a training: above all trainings if weights go once they have been asked, which would
+# otherwise fill the disk.
 ASKED_FIRST = 0 if config["with_models"] else 5
 
 # Settings that affect the numbers of every job with a model.
